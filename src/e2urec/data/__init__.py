@@ -1,0 +1,1 @@
+"""Interactions, their split, requests for erasure, and prompts."""

@@ -1,0 +1,211 @@
+"""Interactions: validated ratings in one total order, with the text of items and users."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ..errors import DataError
+
+Ints = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Ratings ordered by (user, time, file position); "before" always means this order.
+
+    Attributes:
+        user: (n,) int32 user codes.
+        item: (n,) int32 item codes.
+        rating: (n,) float32.
+        time: (n,) int64, seconds.
+        user_ids: the data set's own id of each user code.
+        titles: title of each item code.
+        profiles: one row a user code with text columns, or None.
+        liked_above: a row is liked if its rating is greater.
+        duplicates: exact duplicate rows that were dropped.
+    """
+
+    user: Ints
+    item: Ints
+    rating: npt.NDArray[np.float32]
+    time: Ints
+    user_ids: pl.Series
+    titles: list[str]
+    profiles: pl.DataFrame | None
+    liked_above: float
+    duplicates: int
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @cached_property
+    def first(self) -> Ints:
+        """(n,) index of the first row of each row's user."""
+        starts = np.concatenate([[True], self.user[1:] != self.user[:-1]])
+        return np.maximum.accumulate(np.where(starts, np.arange(len(self)), 0))
+
+    @cached_property
+    def liked(self) -> npt.NDArray[np.int8]:
+        """(n,) 1 where the rating is above `liked_above`."""
+        return (self.rating > self.liked_above).astype(np.int8)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of ratings and titles: the same data, the same fingerprint, whatever file they came from."""
+        digest = hashlib.sha256()
+        for column in (self.user, self.item, self.rating, self.time):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        digest.update("\n".join(self.titles).encode())
+        return digest.hexdigest()
+
+    @classmethod
+    def from_tables(
+        cls,
+        ratings: pl.DataFrame,
+        items: pl.DataFrame,
+        users: pl.DataFrame | None = None,
+        *,
+        place: str,
+        rating_range: tuple[float, float] = (1.0, 5.0),
+        liked_above: float = 3.0,
+        strict: bool = False,
+    ) -> "Interactions":
+        """Validate and order three tables.
+
+        Args:
+            ratings: columns user, item, rating, time, in file order.
+            items: columns item, title.
+            users: column user, and profile columns; None if the data set has none.
+            place: file name for messages.
+            rating_range: lowest and highest rating.
+            liked_above: liked means rating > this.
+            strict: refuse exact duplicates instead of dropping them.
+
+        Raises:
+            DataError: a column is missing, the table is empty, or a row cannot be used; the message gives file,
+                1-based data row and remedy.
+        """
+        _need(ratings, ("user", "item", "rating", "time"), place)
+        _need(items, ("item", "title"), f"{place} (items)")
+        if ratings.is_empty():
+            raise DataError(f"{place}: holds no rows; give a table of ratings")
+        rows = ratings.select("user", "item", "rating", "time").with_row_index("position")
+        for column in ("user", "item"):
+            _refuse(rows, pl.col(column).is_null(), column, place, "is empty", "fill it in or remove the row")
+        rows = _numbers(rows, "rating", pl.Float32, place)
+        rows = _numbers(rows, "time", pl.Int64, place)
+        low, high = rating_range
+        outside = ~pl.col("rating").is_between(low, high)
+        _refuse(rows, outside, "rating", place, f"is outside {low:g}..{high:g}", "correct the row")
+        _refuse(rows, pl.col("time") < 0, "time", place, "is negative", "give seconds since 1970")
+        unique = rows.unique(["user", "item", "rating", "time"], keep="first", maintain_order=True)
+        duplicates = rows.height - unique.height
+        if duplicates and strict:
+            again = rows.filter(~pl.col("position").is_in(unique["position"].implode())).row(0, named=True)
+            raise DataError(
+                f"{place} row {again['position'] + 1}: repeats an earlier row ({duplicates} such rows); "
+                "remove it, or leave out --strict to drop them"
+            )
+        texts = items.select("item", pl.col("title").cast(pl.String)).unique("item", keep="first", maintain_order=True)
+        joined = unique.join(texts, on="item", how="left", maintain_order="left")
+        blank = pl.col("title").is_null() | (pl.col("title").str.strip_chars() == "")
+        _refuse(joined, blank, "item", place, "has no title", "add it to the items")
+        return cls._ordered(joined, texts, users, liked_above, duplicates, place)
+
+    @classmethod
+    def _ordered(
+        cls,
+        rows: pl.DataFrame,
+        texts: pl.DataFrame,
+        users: pl.DataFrame | None,
+        liked_above: float,
+        duplicates: int,
+        place: str,
+    ) -> "Interactions":
+        rows = rows.sort("user", "time", "position")
+        ids = rows["user"].unique(maintain_order=True)
+        shown = texts.filter(pl.col("item").is_in(rows["item"].unique().implode())).sort("item")
+        codes = pl.DataFrame({"item": shown["item"], "code": np.arange(shown.height, dtype=np.int32)})
+        item = rows.select("item").join(codes, on="item", how="left", maintain_order="left")["code"]
+        profiles = None
+        if users is not None:
+            _need(users, ("user",), f"{place} (users)")
+            known = users.unique("user", keep="first", maintain_order=True)
+            known = known.with_columns(pl.col("user").cast(ids.dtype))
+            profiles = pl.DataFrame({"user": ids}).join(known, on="user", how="left", maintain_order="left")
+            profiles = profiles.drop("user").select(pl.all().cast(pl.String))
+        return cls(
+            user=rows["user"].rle_id().cast(pl.Int32).to_numpy(),
+            item=item.to_numpy(),
+            rating=rows["rating"].to_numpy(),
+            time=rows["time"].to_numpy(),
+            user_ids=ids,
+            titles=shown["title"].to_list(),
+            profiles=profiles,
+            liked_above=liked_above,
+            duplicates=duplicates,
+        )
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows of interactions as prompts-to-be: the row is the target, the user's rows before it the history.
+
+    Attributes:
+        interactions: where the rows are.
+        rows: (n,) int64 indices into the ordered interactions.
+        history: K, the most rows that a prompt shows.
+    """
+
+    interactions: Interactions
+    rows: Ints
+    history: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: npt.NDArray[Any]) -> "Samples":
+        """The samples at `index` (positions or a mask)."""
+        return Samples(self.interactions, self.rows[index], self.history)
+
+    @property
+    def labels(self) -> npt.NDArray[np.int8]:
+        """(n,) 1 = liked."""
+        return self.interactions.liked[self.rows]
+
+    @property
+    def users(self) -> Ints:
+        """(n,) int32 user codes."""
+        return self.interactions.user[self.rows]
+
+    def past(self, n: int) -> slice:
+        """The up to K rows of sample n's user just before it."""
+        row = int(self.rows[n])
+        return slice(max(int(self.interactions.first[row]), row - self.history), row)
+
+
+def _need(table: pl.DataFrame, columns: tuple[str, ...], place: str) -> None:
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise DataError(f"{place}: has no column {', '.join(missing)}; it has {', '.join(table.columns)}")
+
+
+def _numbers(rows: pl.DataFrame, column: str, kind: type[pl.DataType], place: str) -> pl.DataFrame:
+    parsed = rows.with_columns(pl.col(column).cast(kind, strict=False).alias("parsed"))
+    bad = pl.col("parsed").is_null()
+    if kind == pl.Float32:
+        bad |= ~pl.col("parsed").is_finite()
+    _refuse(parsed, bad, column, place, "is no number", "correct the row")
+    return parsed.drop(column).rename({"parsed": column})
+
+
+def _refuse(rows: pl.DataFrame, bad: pl.Expr, column: str, place: str, fault: str, remedy: str) -> None:
+    found = rows.filter(bad)
+    if found.height:
+        row = found.row(0, named=True)
+        more = f" (and {found.height - 1} more rows)" if found.height > 1 else ""
+        raise DataError(f"{place} row {row['position'] + 1}: {column} {row[column]!r} {fault}{more}; {remedy}")

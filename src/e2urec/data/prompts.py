@@ -1,0 +1,107 @@
+"""Prompts: what a sample looks like to a language model. Text is made when it is asked for and never kept."""
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+from .interactions import Samples
+
+
+@dataclass(frozen=True)
+class Shown:
+    """All that a template may show of one sample: never the target's rating, never a later row."""
+
+    profile: dict[str, str]
+    titles: list[str]
+    ratings: list[float]
+    liked: list[bool]
+    target: str
+
+
+class PromptTemplate(ABC):
+    """Turns samples into text that ends where the answer *Yes* or *No* begins."""
+
+    name: str
+
+    @abstractmethod
+    def write(self, shown: Shown) -> str:
+        """The prompt of one sample, without space at its end."""
+
+    def render(self, samples: Samples) -> list[str]:
+        """The prompts of `samples`, one each, in their order."""
+        data = samples.interactions
+        titles = [" ".join(title.split()) for title in data.titles]
+        profiles = data.profiles.to_dicts() if data.profiles is not None else None
+        prompts = []
+        for n, row in enumerate(samples.rows):
+            past = samples.past(n)
+            profile = profiles[data.user[row]] if profiles else {}
+            shown = Shown(
+                profile={key: value for key, value in profile.items() if value is not None},
+                titles=[titles[item] for item in data.item[past]],
+                ratings=data.rating[past].tolist(),
+                liked=data.liked[past].astype(bool).tolist(),
+                target=titles[data.item[row]],
+            )
+            prompts.append(self.write(shown))
+        return prompts
+
+
+class Compact(PromptTemplate):
+    """Liked and disliked titles, then the question: about a third of the published prompt's tokens."""
+
+    name = "compact"
+
+    def write(self, shown: Shown) -> str:
+        """`Liked: A; B. Disliked: C. Will the user like D?`."""
+        liked = [title for title, like in zip(shown.titles, shown.liked, strict=True) if like]
+        others = [title for title, like in zip(shown.titles, shown.liked, strict=True) if not like]
+        lists = f"Liked: {'; '.join(liked) or 'none'}. Disliked: {'; '.join(others) or 'none'}."
+        return f"{lists} Will the user like {shown.target}?"
+
+
+class Paper(PromptTemplate):
+    """The fields of the published prompt in their order: profile, rated history, target, question."""
+
+    name = "paper"
+
+    def write(self, shown: Shown) -> str:
+        """Profile, numbered history with stars, target, and the question to be answered Yes or No."""
+        about = ", ".join(f"{key} {value}" for key, value in shown.profile.items())
+        seen = "\n".join(
+            f"{number}. {title} ({rating:g} stars)"
+            for number, (title, rating) in enumerate(zip(shown.titles, shown.ratings, strict=True), start=1)
+        )
+        return (
+            (f"About the user: {about}.\n" if about else "")
+            + f"The user has rated these items, oldest first; more stars mean a stronger liking:\n{seen}\n"
+            + f"Judging from these ratings, decide whether the user will like the item {shown.target}.\n"
+            + "Answer with Yes or No only. Will the user like it?"
+        )
+
+
+TEMPLATES: dict[str, PromptTemplate] = {template.name: template for template in (Compact(), Paper())}
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a JSON-lines file, each line `{"prompt": "…"}`.
+
+    Raises:
+        DataError: the file cannot be read, or a line holds no prompt.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"examples '{path}': cannot be read; give a UTF-8 file of JSON lines") from error
+    prompts = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            prompt = json.loads(line)["prompt"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f'examples \'{path}\' line {number}: is no object {{"prompt": "…"}}; correct it') from error
+        prompts.append(str(prompt).rstrip())
+    if not prompts:
+        raise DataError(f"examples '{path}': holds no lines; give one prompt a line")
+    return prompts

@@ -1,0 +1,120 @@
+"""All of it, small, on real data: train, retrain, forget, evaluate, and a page that shows it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import runs
+from .evaluation.evaluate import Answers, evaluate, softened
+from .methods.retrain import Retrain
+from .models.recommender import Recommender
+from .pipeline import Workspace, method_of, placebo, unlearning_seconds
+from .recipe import Recipe
+from .report.page import write_page
+from .results import Results
+from .task import Costs, Sighting, Task
+from .training import Progress, silent
+
+UNLEARNING = ("augmented", "teachers", "warmup", "joint", "final")
+
+RECIPE: dict[str, Any] = {
+    "data": {"history": 5, "rows": 3000, "per_user": 40, "held_rows": 1500},
+    "model": {"layers": 4},
+    "tuning": {"schedule": {"epochs": 3, "learning_rate": 3e-4, "batch_size": 16}},
+}
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demo found; `answers` are those of every model, by name and set."""
+
+    results: Results
+    answers: dict[str, Answers]
+    sightings: list[Sighting]
+    seconds: dict[str, float]
+    rows: dict[str, int]
+    trainable_parameters: int
+    total_parameters: int
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """One flat object, as `e2urec demo --json` prints it."""
+        plain = self.results.as_dict()
+        figures, distance = plain.pop("models"), plain.pop("distance")
+        kept = ("original", "unlearned", "retrained_again")
+        return {
+            **figures,
+            **plain,
+            "distance": {name: distance.get(name) for name in kept},
+            "phases": [vars(sighting) for sighting in self.sightings],
+            "seconds": self.seconds,
+            "trainable_parameters": self.trainable_parameters,
+            "total_parameters": self.total_parameters,
+            "rows": self.rows,
+            "seed": self.seed,
+        }
+
+
+def demo(recipe: Recipe, out: Path, *, request: Path | None = None, progress: Progress = silent) -> Demonstration:
+    """Run the whole story of `recipe` into folder `out`: `original/`, `unlearned/`, results and a page.
+
+    Raises:
+        E2URecError: as `train` and `unlearn` do.
+    """
+    method = method_of(recipe)
+    with runs.create(out) as partial:
+        space = Workspace(recipe, progress)
+        rows = space.rows(space.request(request))
+        sets, precision = rows.evaluation, recipe.tuning.schedule.precision
+        untuned = Recommender(space.base.fresh(), space.template, window=recipe.model.window)
+        answers: dict[str, Answers] = {"untuned": sets.ask(untuned, precision=precision)}
+        del untuned
+
+        original, _ = space.train()
+        original.save(partial / "original")
+        with space.costs.phase("evaluation"):
+            answers["original"] = sets.ask(original, precision=precision)
+
+        retraining: list[Costs] = []
+        for number in range(1, recipe.retrained + 1):
+            task = space.task(original, rows, Retrain())
+            retrained = Retrain(number=number).unlearn(task)
+            retraining.append(task.costs)
+            with space.costs.phase("evaluation"):
+                answers[f"retrained_{number}"] = sets.ask(retrained, precision=precision)
+            del retrained
+
+        task = space.task(original.copy(), rows, method)
+        unlearned = method.unlearn(task)
+        unlearned.save(partial / "unlearned")
+        with space.costs.phase("evaluation"):
+            answers["unlearned"] = sets.ask(unlearned, precision=precision)
+        del unlearned
+        with space.costs.phase("placebo_retain"):
+            control = placebo(method, space.task(original, rows, method))
+        with space.costs.phase("evaluation"):
+            answers["placebo_retain"] = sets.ask(control, precision=precision)
+            answers["placebo_temperature"] = softened(answers["original"])
+            results = _evaluate(answers, recipe.seed)
+
+        found = Demonstration(
+            results, answers, task.sightings, _seconds(space.costs, task, retraining), rows.counts(),
+            task.costs.trainable, original.parameter_count(), recipe.seed,
+        )  # fmt: skip
+        runs.write_json(partial / "results.json", found.as_dict())
+        write_page(found, partial / "report.html")
+        runs.write_record(partial, {"kind": "demo", "recipe": recipe.model_dump(mode="json"), "seed": recipe.seed})
+    return found
+
+
+def _evaluate(answers: dict[str, Answers], seed: int) -> Results:
+    candidates = {name: answers[name] for name in ("unlearned", "placebo_temperature", "placebo_retain", "untuned")}
+    retrained = [rows for name, rows in answers.items() if name.startswith("retrained_")]
+    return evaluate(answers["original"], retrained, candidates, seed=seed)
+
+
+def _seconds(shared: Costs, task: Task, retraining: list[Costs]) -> dict[str, float]:
+    retrained = [costs.seconds["retrain"] for costs in retraining]
+    own = {phase: task.costs.seconds.get(phase, 0.0) for phase in (*UNLEARNING, "watching")}
+    mean = sum(retrained) / len(retrained) if retrained else 0.0
+    return shared.seconds | own | {"retrained": mean, "unlearning": unlearning_seconds(task.costs)}

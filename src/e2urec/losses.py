@@ -1,0 +1,63 @@
+"""The losses of the field, as functions of tensors. No models, no batches: logits in, scalars out.
+
+`z` are answer-position logits over the whole vocabulary, (b, V), float32.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from .models.answers import Verbaliser
+
+TeacherSpace = Literal["raw", "logprob", "odds"]
+
+
+def cross_entropy(z: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """`CE(y, p) = −mean log p(y)`: z (b, V), answer tokens (b,) → scalar, in nats."""
+    return F.cross_entropy(z, tokens)
+
+
+def kl_divergence(target: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """`KL(softmax(target) ‖ softmax(z))`, mean over rows: (b, V), (b, V) → scalar ≥ 0, in nats."""
+    return F.kl_div(z.log_softmax(-1), target.log_softmax(-1), reduction="batchmean", log_target=True)
+
+
+def forgetting_teacher(
+    original: torch.Tensor,
+    augmented: torch.Tensor,
+    alpha: float,
+    space: TeacherSpace,
+    answers: Verbaliser,
+) -> torch.Tensor:
+    """Logits of the forgetting teacher: the original less what the model gains from the data to be forgotten.
+
+    - `raw`: `z_o − α·relu(z_aug − z_o)`, E2URec (arXiv 2403.03536). A constant added to one model's logits
+      changes it.
+    - `logprob`: the same on log-softmax, where no such constant exists.
+    - `odds`: on the log-odds δ of the two answers alone, with no relu: `δ_o − α·(δ_aug − δ_o)`; the mass on
+      {Yes, No} and all other tokens stay the original's. A gain of one answer is a loss of the other, so
+      nothing drifts towards either.
+
+    Args:
+        original: z_o (b, V).
+        augmented: z_aug (b, V) of the original tuned further on the forget set.
+        alpha: how much of the gain is taken off.
+        space: where the gain is measured.
+        answers: the two answer tokens.
+
+    Returns:
+        z_F (b, V); its softmax is the teacher's distribution.
+    """
+    if space == "raw":
+        return original - alpha * F.relu(augmented - original)
+    original, augmented = original.log_softmax(-1), augmented.log_softmax(-1)
+    if space == "logprob":
+        return original - alpha * F.relu(augmented - original)
+    odds = answers.log_odds(original)
+    odds = odds - alpha * (answers.log_odds(augmented) - odds)
+    mass = torch.logaddexp(original[:, answers.yes], original[:, answers.no])
+    teacher = original.clone()
+    teacher[:, answers.yes] = mass + F.logsigmoid(odds)
+    teacher[:, answers.no] = mass + F.logsigmoid(-odds)
+    return teacher

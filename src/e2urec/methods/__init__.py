@@ -1,0 +1,66 @@
+"""Every method there is: one file each, one line here; others join through the entry points `e2urec.methods`."""
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import ConfigError, did_you_mean
+from ..task import Method
+from .e2urec import E2URec
+from .finetune import Finetune
+from .retrain import Retrain
+
+BUILT_IN: tuple[type[Method], ...] = (E2URec, Finetune, Retrain)
+
+
+def methods() -> dict[str, type[Method]]:
+    """All methods by name: ours, then those registered by other packages."""
+    found = {method.name: method for method in BUILT_IN}
+    for entry in entry_points(group="e2urec.methods"):
+        method = entry.load()
+        found.setdefault(method.name, method)
+    return found
+
+
+def build(name: str, settings: Mapping[str, Any] | None = None, preset: str = "default") -> Method:
+    """Return method `name` with a preset's settings and then `settings` on top.
+
+    Raises:
+        ConfigError: unknown method, preset or setting, or a value out of range.
+    """
+    known = methods()
+    if name not in known:
+        raise ConfigError(f"unknown method '{name}'{did_you_mean(name, list(known))}")
+    cls = known[name]
+    presets = {"default": {}, **cls.presets}
+    if preset not in presets:
+        raise ConfigError(f"method '{name}' has no preset '{preset}'{did_you_mean(preset, list(presets))}")
+    merged: dict[str, Any] = dict(presets[preset])
+    for key, value in (settings or {}).items():
+        if key.split(".")[0] not in cls.model_fields:
+            fields = list(cls.model_fields)
+            raise ConfigError(f"method '{name}' has unknown setting '{key}'{did_you_mean(key, fields)}")
+        merged[key] = value
+    try:
+        return cls(**merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"method '{name}': {place}={first.get('input')!r}: {first['msg']}") from error
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """`["alpha=2", "lora.rank=8"]` → `{"alpha": 2, "lora": {"rank": 8}}`; values are TOML, or else text."""
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {setting}: has no '='; write key=value, such as alpha=2")
+        *parents, last = key.strip().split(".")
+        part = values
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part[last] = toml_value(text.strip())
+    return values

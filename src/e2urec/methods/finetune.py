@@ -1,0 +1,46 @@
+"""A placebo: tune an adapter on the retained rows for as many steps as a method took, with no forget term."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from ..models.adapters import LoRA
+from ..models.batches import endless
+from ..models.recommender import Recommender
+from ..seeding import derive
+from ..task import Method, Task
+from ..training import Schedule
+from ..tuning import supervised
+from .student import Student
+
+
+class Finetune(Method):
+    """Tune the original on D_r and hope that it forgets D_f. What does not beat this has not forgotten."""
+
+    name: ClassVar[str] = "finetune"
+
+    steps: int | None = Field(None, ge=1, description="batches of retain rows; default: one pass over as many as D_f")
+    batch_size: int = Field(16, ge=1, description="rows a step")
+    learning_rate: float = Field(5e-4, gt=0, description="highest learning rate of the student")
+    lora: LoRA = Field(LoRA(), description="adapter of the student")
+
+    def unlearn(self, task: Task) -> Recommender:
+        """Return the original with an adapter tuned on D_r merged or concatenated into it."""
+        steps = self.steps or -(-len(task.forget) // self.batch_size)
+        seed = derive(task.seed, "finetune")
+        batches = endless(task.retain.lengths, self.batch_size, seed=seed)
+        schedule = Schedule(
+            epochs=1,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=0.0,
+            precision=task.precision,
+        )
+        with Student(task, self.lora, seed=seed) as student:
+            plan = [{"train": next(batches)} for _ in range(steps)]
+            student.fit("finetune", plan, supervised(task.original, task.retain), schedule)
+            return student.finish()
+
+    def plan(self, forget: int, retain: int, epochs: int) -> dict[str, int]:
+        """Rows read by the one phase."""
+        return {"finetune": self.steps * self.batch_size if self.steps else forget}

@@ -1,0 +1,39 @@
+"""The ideal: tune the base again, on the retained rows alone."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from ..errors import ConfigError
+from ..models.recommender import Recommender
+from ..task import Method, Task
+from ..tuning import tune
+
+
+class Retrain(Method):
+    """Tune the base on D_r alone, as the original was tuned on D: exact, and the dearest."""
+
+    name: ClassVar[str] = "retrain"
+    needs_base: ClassVar[bool] = True
+
+    number: int = Field(1, ge=1, description="which retrained model: the seed is 1000·number + the original's")
+
+    def unlearn(self, task: Task) -> Recommender:
+        """Return the retrained model.
+
+        Raises:
+            ConfigError: the task holds no base.
+        """
+        if task.base is None:
+            raise ConfigError("method 'retrain' needs the base model; give the name or folder it was tuned from")
+        with task.costs.phase("retrain"):
+            model, trace = tune(
+                task.base, task.original.template, task.tuning, task.retain, task.valid,
+                window=task.original.window, seed=1000 * self.number + task.seed, progress=task.progress, phase="retrain",
+            )  # fmt: skip
+        task.costs.read("retrain", trace.rows)
+        return model
+
+    def plan(self, forget: int, retain: int, epochs: int) -> dict[str, int]:
+        """All retain rows, for the original's epochs."""
+        return {"retrain": epochs * retain}

@@ -1,0 +1,77 @@
+"""The student: one new adapter on the original, the only thing that a method moves."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from ..models import adapters
+from ..models.adapters import LoRA
+from ..models.recommender import Recommender
+from ..task import Task
+from ..training import Objective, Schedule, Step, fit
+
+
+class Student:
+    """Attaches adapter `student` to the original of a task; on leaving early, takes it off again.
+
+    The original's own adapter, if it has one, stays active and frozen below the student.
+    """
+
+    def __init__(self, task: Task, lora: LoRA, *, seed: int, name: str = "student") -> None:
+        self.task, self.name, self.seed = task, name, seed
+        self.model = task.original
+        self.model.lm = adapters.attach(self.model.lm, name, lora, seed=seed)
+        self.active = (*self.model.active, name)
+        self.finished = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.finished:
+            self.discard()
+
+    def fit(
+        self,
+        phase: str,
+        steps: Sequence[Step],
+        objective: Objective,
+        schedule: Schedule,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take `steps` with the student alone trainable; seconds and rows count for `phase`."""
+        if not steps:
+            return
+        task = self.task
+        with task.costs.phase(phase), self.model.using(self.active, train=self.name) as parameters:
+            trace = fit(
+                self.model, parameters, lambda epoch: steps, objective, schedule,
+                seed=self.seed, weights=weights, progress=task.progress, phase=phase,
+            )  # fmt: skip
+        task.costs.read(phase, trace.rows)
+
+    def parameter_count(self) -> int:
+        """Parameters of the adapter."""
+        with self.model.using(self.active, train=self.name) as parameters:
+            return sum(parameter.numel() for parameter in parameters)
+
+    def discard(self) -> None:
+        """Take the adapter off and forget its weights."""
+        self.model.lm = adapters.drop(self.model.lm, self.name)
+        self.finished = True
+
+    def finish(self) -> Recommender:
+        """Fold the student into the original: merged if that was fully tuned, one replacement adapter if LoRA.
+
+        A student beside a fully tuned original would forget nothing once it is taken off (method, section 6).
+        """
+        self.task.costs.trainable = self.parameter_count()
+        if self.model.active:
+            adapters.concatenate(self.model.lm, self.active, "unlearned")
+            self.model.active = ("unlearned",)
+        else:
+            self.model.lm = adapters.merge(self.model.lm, self.active)
+        self.finished = True
+        return self.model

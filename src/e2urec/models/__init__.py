@@ -1,0 +1,1 @@
+"""Language models as recommenders: loading, answers, batches, adapters."""

@@ -1,0 +1,168 @@
+"""The only file that calls PEFT: attach, switch, freeze, drop, merge, concatenate, save.
+
+A model may carry several adapters at once. Which are active says whose model it is: none for a fully tuned
+original, `("original",)` for base + LoRA, and one more for a student or an augmented model on top.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import save_file
+from torch import nn
+
+from ..errors import ConfigError, ModelError
+
+Active = Sequence[str]
+
+
+class LoRA(BaseModel):
+    """Low-rank adapters (Hu et al. 2021): each target's weight W becomes W + (alpha / rank)·B·A."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(16, ge=1, description="rank of the update of each target")
+    alpha: float = Field(32.0, gt=0, description="scale of the update; it is multiplied by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input while it is trained")
+    targets: Literal["attention", "all"] = Field("attention", description="query and value, or all linear layers")
+
+
+def targets(lm: Any, which: str) -> list[str] | str:
+    """Names of the layers that get an adapter: query and value projections, or every linear layer but the head."""
+    if which == "all":
+        return "all-linear"
+    leaves = {name.rsplit(".", 1)[-1] for name, module in lm.named_modules() if not list(module.children())}
+    for pair in (["q_proj", "v_proj"], ["q", "v"], ["query", "value"], ["c_attn"], ["query_key_value"]):
+        if leaves.issuperset(pair):
+            return pair
+    raise ModelError(
+        f"model of type '{lm.config.model_type}': no query and value projections found; set targets=all"
+    )
+
+
+def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:
+    """Add adapter `name`, zero at first (B = 0), and return the model that carries it, all frozen."""
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_dropout=lora.dropout,
+        target_modules=targets(_bare(lm), lora.targets),
+    )
+    with torch.random.fork_rng():  # add_adapter draws from the global stream
+        torch.manual_seed(seed)
+        if isinstance(lm, PeftModel):
+            lm.add_adapter(name, config)
+        else:
+            lm = get_peft_model(lm, config, adapter_name=name)
+    lm.requires_grad_(False)
+    return lm
+
+
+def names(lm: Any) -> list[str]:
+    """Names of the adapters that `lm` carries."""
+    return list(lm.peft_config) if isinstance(lm, PeftModel) else []
+
+
+@contextlib.contextmanager
+def active(lm: Any, adapters: Active, *, train: str | None = None) -> Iterator[list[nn.Parameter]]:
+    """Inside, exactly `adapters` take part; afterwards modes, gradients and the active set are as before.
+
+    With `train`, that adapter alone is trainable, and its dropout alone is on: the backbone stays in evaluation
+    mode, so teachers and student see the same model. Yields the trainable parameters.
+    """
+    mode = {module: module.training for module in lm.modules()}
+    wants = {parameter: parameter.requires_grad for parameter in lm.parameters()}
+    before = list(lm.active_adapters) if isinstance(lm, PeftModel) else []
+    disabled = isinstance(lm, PeftModel) and _disabled(lm)
+    try:
+        lm.eval().requires_grad_(False)
+        if isinstance(lm, PeftModel):
+            _switch(lm, adapters)
+        else:
+            assert not adapters, "a model without adapters cannot activate one"
+        yield _trainable(lm, train)
+    finally:
+        if isinstance(lm, PeftModel):
+            _switch(lm, [] if disabled else [name for name in before if name in lm.peft_config])
+        for module, training in mode.items():
+            module.training = training
+        for parameter, wanted in wants.items():
+            parameter.requires_grad_(wanted)
+
+
+def _switch(lm: Any, adapters: Active) -> None:
+    if adapters:
+        lm.base_model.enable_adapter_layers()
+        lm.base_model.set_adapter(list(adapters))
+    else:
+        lm.base_model.disable_adapter_layers()
+    lm.requires_grad_(False)  # set_adapter makes what it activates trainable
+
+
+def _disabled(lm: Any) -> bool:
+    return any(getattr(module, "disable_adapters", False) is True for module in lm.modules())
+
+
+def _trainable(lm: Any, train: str | None) -> list[nn.Parameter]:
+    chosen = []
+    for name, module in lm.named_modules():
+        if train is not None and name.endswith(f"lora_dropout.{train}"):
+            module.train()
+    for name, parameter in lm.named_parameters():
+        if train is not None and f".{train}." in name and "lora_" in name:
+            parameter.requires_grad_(True)
+            chosen.append(parameter)
+    return chosen
+
+
+def drop(lm: Any, name: str) -> Any:
+    """Delete adapter `name`; the bare model comes back once the last one is gone."""
+    if len(lm.peft_config) > 1:
+        lm.delete_adapter(name)
+        return lm
+    return lm.unload()
+
+
+def merge(lm: Any, adapters: Active) -> Any:
+    """Return a bare model whose weights hold `adapters`; the given model is used up."""
+    return lm.merge_and_unload(adapter_names=list(adapters), safe_merge=True)
+
+
+def concatenate(lm: Any, parts: Active, into: str) -> None:
+    """Replace adapters `parts` by their exact sum `into`: ranks add up, [B₁ B₂]·[A₁; A₂] = B₁A₁ + B₂A₂."""
+    lm.add_weighted_adapter(list(parts), [1.0] * len(parts), into, combination_type="cat")
+    for part in parts:
+        lm.delete_adapter(part)
+    lm.requires_grad_(False)
+
+
+def save_adapter(lm: Any, name: str, folder: Path) -> None:
+    """Write adapter `name` so that plain `PeftModel.from_pretrained(base, folder)` finds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in get_peft_model_state_dict(lm, adapter_name=name).items()}
+    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = copy.copy(lm.peft_config[name])
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+
+
+def load_adapter(lm: Any, folder: Path, name: str) -> Any:
+    """Attach the adapter saved in `folder` under `name`, frozen.
+
+    Raises:
+        ConfigError: the folder holds no adapter.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        raise ConfigError(f"'{folder}': holds no adapter_config.json; name a folder saved by PEFT")
+    loaded = PeftModel.from_pretrained(lm, str(folder), adapter_name=name)
+    loaded.requires_grad_(False)
+    return loaded
+
+
+def _bare(lm: Any) -> Any:
+    return lm.get_base_model() if isinstance(lm, PeftModel) else lm

@@ -1,0 +1,134 @@
+"""Samples → token rows → batches. Text exists only while it is being tokenised."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..data.interactions import Samples
+from ..data.prompts import PromptTemplate
+from ..seeding import stream
+from .answers import prompt_ids
+
+Ints = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Tokenised prompts with their labels.
+
+    Attributes:
+        tokens: (sum of lengths,) int32, all prompts one after another.
+        offsets: (n + 1,) int64; row i is `tokens[offsets[i]:offsets[i + 1]]`.
+        labels: (n,) int8, 1 = liked.
+        users: (n,) int32 user codes, for statistics clustered by user.
+        truncated: rows whose prompt was longer than the window and lost its beginning.
+    """
+
+    tokens: Ints
+    offsets: Ints
+    labels: Ints
+    users: Ints
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> Ints:
+        """(n,) tokens in each prompt."""
+        return np.diff(self.offsets)
+
+    def take(self, index: Ints) -> "Examples":
+        """Rows `index`, in that order."""
+        rows = [self.tokens[self.offsets[i] : self.offsets[i + 1]] for i in index]
+        return replace(
+            self,
+            tokens=np.concatenate(rows) if rows else self.tokens[:0],
+            offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64),
+            labels=self.labels[index],
+            users=self.users[index],
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded rows: `ids` and `mask` (b, t), `position` (b,) of the answer, `labels` (b,), `index` (b,)."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    position: torch.Tensor
+    labels: torch.Tensor
+    index: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on `device`."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+def tokenise(
+    samples: Samples, template: PromptTemplate, tokenizer: Any, *, seq2seq: bool, window: int, chunk: int = 4096
+) -> Examples:
+    """Render and tokenise `samples` in chunks; a prompt beyond `window` tokens loses its beginning."""
+    rows, truncated = [], 0
+    for start in range(0, len(samples), chunk):
+        part = samples.take(np.arange(start, min(start + chunk, len(samples))))
+        for ids in prompt_ids(tokenizer, template.render(part), seq2seq=seq2seq):
+            truncated += len(ids) > window
+            rows.append(np.asarray(ids[-window:], dtype=np.int32))
+    return Examples(
+        tokens=np.concatenate(rows) if rows else np.zeros(0, np.int32),
+        offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64),
+        labels=samples.labels,
+        users=samples.users,
+        truncated=truncated,
+    )
+
+
+def collate(examples: Examples, index: Ints, pad: int) -> Batch:
+    """Pad rows `index` on the right to the longest of them."""
+    starts, lengths = examples.offsets[index], examples.lengths[index]
+    columns = np.arange(lengths.max())
+    mask = columns < lengths[:, None]
+    ids = np.full(mask.shape, pad, dtype=np.int64)
+    ids[mask] = examples.tokens[(starts[:, None] + columns)[mask]]
+    return Batch(
+        torch.from_numpy(ids),
+        torch.from_numpy(mask.astype(np.int64)),
+        torch.from_numpy(lengths - 1),
+        torch.from_numpy(examples.labels[index].astype(np.int64)),
+        torch.from_numpy(np.asarray(index, dtype=np.int64)),
+    )
+
+
+def by_length(lengths: Ints, size: int) -> list[Ints]:
+    """Batches in order of length: the least padding, for passes whose order does not matter."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def shuffled(lengths: Ints, size: int, *, seed: int, epoch: int, window: int = 16) -> list[Ints]:
+    """Every row once, in a random order that is a function of (seed, epoch).
+
+    Rows are sorted by length inside windows of `window` batches, so that little of a batch is padding while
+    its company stays random; the batches are then shuffled.
+    """
+    random = stream(seed, "batches", epoch)
+    order = random.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), size * window):
+        part = order[start : start + size * window]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches += [part[begin : begin + size] for begin in range(0, len(part), size)]
+    return [batches[k] for k in random.permutation(len(batches))]
+
+
+def endless(lengths: Ints, size: int, *, seed: int) -> Iterator[Ints]:
+    """Batches without end, epoch after epoch: no row is seen again before every row was seen."""
+    epoch = 0
+    while True:
+        yield from shuffled(lengths, size, seed=seed, epoch=epoch)
+        epoch += 1

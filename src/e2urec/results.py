@@ -1,0 +1,40 @@
+"""What an evaluation found: values with intervals, ready for JSON, tables and pages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .metrics import Interval
+
+
+@dataclass
+class Results:
+    """Figures by model.
+
+    Attributes:
+        models: model → measure → value.
+        memory: candidate → `auc`, `loss` → M with its interval; 0 = retrained, 1 = nothing done.
+        auc_difference: model → test AUC less the original's, on the same rows.
+        headroom: `auc`, `loss` → what there is to forget.
+        distance: model → measure → mean distance to the first retrained model on D_f.
+        floor: mean Jensen–Shannon distance between two retrained models; None with fewer than two.
+    """
+
+    models: dict[str, dict[str, float]]
+    memory: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    auc_difference: dict[str, Interval] = field(default_factory=dict)
+    headroom: dict[str, Interval] = field(default_factory=dict)
+    distance: dict[str, dict[str, float]] = field(default_factory=dict)
+    floor: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Interval):
+        return value.as_dict()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

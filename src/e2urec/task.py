@@ -1,0 +1,124 @@
+"""What a method is given, and what a method is."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+from . import metrics
+from .models.backbone import Backbone
+from .models.batches import Examples
+from .models.recommender import Recommender
+from .predictions import predict
+from .training import Precision, Progress, silent
+from .tuning import Tuning
+
+
+@dataclass
+class Costs:
+    """Seconds and rows read by phase, the largest memory seen, parameters that moved."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    peak_bytes: int = 0
+    trainable: int = 0
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside to phase `name`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self.peak_bytes = max(self.peak_bytes, psutil.Process().memory_info().rss)
+
+    def read(self, name: str, rows: int) -> None:
+        """Count `rows` read in phase `name`."""
+        self.rows[name] = self.rows.get(name, 0) + rows
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """Loss and AUC on D_f beside those on the unseen users, after one phase of a method."""
+
+    phase: str
+    forget_auc: float
+    forget_log_loss: float
+    unseen_auc: float
+    unseen_log_loss: float
+
+
+@dataclass
+class Task:
+    """One request for erasure, put to one original. It holds no test rows.
+
+    Attributes:
+        original: the model that is asked to forget; its weights are the method's to change.
+        base: the backbone before any user's data, for methods that start again; None if not at hand.
+        tuning: how the original was tuned.
+        forget: D_f.
+        retain: D_r.
+        valid: validation rows, without forgotten users.
+        calibration: rows of users that no model was tuned on, for choosing a method's settings.
+        unseen: the same of other users; they are logged, and nothing is chosen by them.
+        seed: of everything random.
+        costs: filled by the method.
+        progress: told of each step.
+        sightings: what `watch` saw.
+    """
+
+    original: Recommender
+    base: Backbone | None
+    tuning: Tuning
+    forget: Examples
+    retain: Examples
+    valid: Examples
+    calibration: Examples
+    unseen: Examples
+    seed: int
+    precision: Precision = "auto"
+    costs: Costs = field(default_factory=Costs)
+    progress: Progress = silent
+    sightings: list[Sighting] = field(default_factory=list)
+
+    def watch(self, phase: str, model: Recommender, *, active: tuple[str, ...] | None = None) -> None:
+        """Log loss and AUC on D_f and on the unseen users; its seconds are not the method's."""
+        with self.costs.phase("watching"):
+            seen = [
+                predict(model, rows, active=active, precision=self.precision).odds
+                for rows in (self.forget, self.unseen)
+            ]
+            self.sight(phase, *seen)
+
+    def sight(self, phase: str, forget: np.ndarray[Any, Any], unseen: np.ndarray[Any, Any]) -> None:
+        """Log the log-odds `forget` on D_f (n,) and `unseen` on the unseen users."""
+        scores = (
+            measure(rows.labels, odds)
+            for rows, odds in ((self.forget, forget), (self.unseen, unseen))
+            for measure in (metrics.auc, metrics.log_loss)
+        )
+        self.sightings.append(Sighting(phase, *scores))
+
+
+class Method(BaseModel):
+    """A way to forget. Its fields are its settings: command line, recipes, checks and docs derive from them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    needs_base: ClassVar[bool] = False
+
+    def unlearn(self, task: Task) -> Recommender:
+        """Return the model that has forgotten `task.forget`."""
+        raise NotImplementedError
+
+    def plan(self, forget: int, retain: int, epochs: int) -> dict[str, int]:
+        """Rows read in each phase, for so many forget and retain rows and epochs of tuning; `--dry-run` tells."""
+        raise NotImplementedError

@@ -1,0 +1,69 @@
+"""The two teachers of E2URec as targets: computed once, kept as answer-position states, never written to disk."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .losses import TeacherSpace, forgetting_teacher
+from .models.answers import Verbaliser
+
+Head = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def _logits(states: torch.Tensor, head: Head) -> torch.Tensor:
+    return torch.nn.functional.linear(states, *head)
+
+
+@dataclass(frozen=True)
+class RememberingTeacher:
+    """The original on rows it shall go on treating as before.
+
+    Attributes:
+        states: (n, d) answer-position states of the original; rows that no step reads may hold anything.
+        head: the original's output head; see `head_of`.
+    """
+
+    states: torch.Tensor
+    head: Head
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Target logits of `rows`: (b,) → (b, V)."""
+        return _logits(self.states[rows], self.head)
+
+
+@dataclass(frozen=True)
+class ForgettingTeacher:
+    """The original on D_f less what the augmented model gained there; see `losses.forgetting_teacher`.
+
+    Attributes:
+        original: (n, d) states of the original on D_f.
+        augmented: (n, d) states of the original tuned further on D_f.
+        head: output head of the original.
+        augmented_head: that of the augmented model; the same one unless it was fully tuned.
+        alpha: weight of the gain.
+        space: where the gain is measured.
+        answers: the two answer tokens.
+    """
+
+    original: torch.Tensor
+    augmented: torch.Tensor
+    head: Head
+    augmented_head: Head
+    alpha: float
+    space: TeacherSpace
+    answers: Verbaliser
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Target logits of `rows`: (b,) → (b, V)."""
+        return forgetting_teacher(
+            _logits(self.original[rows], self.head),
+            _logits(self.augmented[rows], self.augmented_head),
+            self.alpha,
+            self.space,
+            self.answers,
+        )
+
+    def odds(self, chunk: int = 256) -> torch.Tensor:
+        """The teacher's own log-odds on all of D_f, (n,): scored before any student step is made."""
+        rows = torch.arange(len(self.original), device=self.original.device)
+        return torch.cat([self.answers.log_odds(self(part)) for part in rows.split(chunk)])
