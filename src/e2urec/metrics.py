@@ -159,7 +159,13 @@ def user_bootstrap(users: Ints, *, resamples: int = 2000, seed: int) -> Bootstra
 
 
 def memory(
-    y: Ints, unlearned: Floats, original: Floats, retrained: Sequence[Floats], boot: Bootstrap, *, level: float = 0.95
+    y: Ints,
+    unlearned: Floats,
+    original: Floats,
+    retrained: Sequence[Floats],
+    boot: Bootstrap,
+    *,
+    level: float = 0.95,
 ) -> dict[str, Interval]:
     """How much of D_f is left: `M = (m(p) − m(R)) / (m(o) − m(R))`, m the AUC or the log loss on D_f.
 
@@ -172,7 +178,11 @@ def memory(
 
 
 def _ratio(
-    p: tuple[float, Floats], o: tuple[float, Floats], r: list[tuple[float, Floats]], boot: Bootstrap, level: float
+    p: tuple[float, Floats],
+    o: tuple[float, Floats],
+    r: list[tuple[float, Floats]],
+    boot: Bootstrap,
+    level: float,
 ) -> Interval:
     value, draws = (np.mean([part[k] for part in r], axis=0) for k in (0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -230,9 +240,7 @@ def answer_distances(a: Floats, b: Floats) -> dict[str, Floats]:
     return {name: distance(p, q) for name, distance in DISTANCES.items()}
 
 
-def vocabulary_distances(
-    a: Floats, head_a: Head, b: Floats, head_b: Head, *, chunk: int = 256
-) -> dict[str, Floats]:
+def vocabulary_distances(a: Floats, head_a: Head, b: Floats, head_b: Head, *, chunk: int = 256) -> dict[str, Floats]:
     """Row-wise distances over the whole vocabulary, streamed from answer-position states: name → (n,).
 
     Args:

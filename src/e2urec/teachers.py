@@ -1,10 +1,13 @@
 """The two teachers of E2URec as targets: computed once, kept as answer-position states, never written to disk."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from .losses import TeacherSpace, forgetting_teacher
+from .metrics import auc
 from .models.answers import Verbaliser
 
 Head = tuple[torch.Tensor, torch.Tensor | None]
@@ -62,6 +65,23 @@ class ForgettingTeacher:
             self.space,
             self.answers,
         )
+
+    def matching(self, labels: npt.NDArray[np.int8], target: float, *, most: float = 16.0) -> "ForgettingTeacher":
+        """The same teacher with the least α ≤ `most` at which its own AUC on D_f is down to `target`.
+
+        A teacher that overshoots ruins the student: one whose AUC is that of rows which nobody was tuned on asks
+        for no more than forgetting. AUC falls as α grows, so the interval is halved until it is 1/256 wide.
+        """
+        low, high = 0.0, 1.0
+        while high < most and self._auc(labels, high) > target:
+            low, high = high, 2 * high
+        while high - low > 1 / 256:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._auc(labels, middle) > target else (low, middle)
+        return replace(self, alpha=high)
+
+    def _auc(self, labels: npt.NDArray[np.int8], alpha: float) -> float:
+        return auc(labels, replace(self, alpha=alpha).odds().cpu().numpy())
 
     def odds(self, chunk: int = 256) -> torch.Tensor:
         """The teacher's own log-odds on all of D_f, (n,): scored before any student step is made."""

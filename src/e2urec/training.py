@@ -128,9 +128,7 @@ def fit(
     """
     accelerator = Accelerator(cpu=parameters[0].device.type == "cpu")
     rank, world = accelerator.process_index, accelerator.num_processes
-    optimizer = torch.optim.AdamW(
-        parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
     wrapped = accelerator.prepare_model(model) if world > 1 else model
     low = autocast_type(schedule.precision, parameters[0].device)
     trace, best = Trace(), (math.inf, [p.detach().clone() for p in parameters] if monitor else [])

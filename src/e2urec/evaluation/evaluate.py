@@ -39,16 +39,10 @@ class EvaluationSets:
 def softened(original: Answers) -> dict[str, Predictions]:
     """Placebo (i): the original with the temperature that fits validation. Its ranking is the original's.
 
-    Over the vocabulary too, `z / T`: the states are divided, and so the bias, if there is one.
+    The two answers alone are softened, and so distances over {Yes, No} alone exist.
     """
     temperature = metrics.temperature(original["valid"].labels, original["valid"].odds)
-    return {name: _divide(rows, temperature) for name, rows in original.items()}
-
-
-def _divide(rows: Predictions, temperature: float) -> Predictions:
-    weight, bias = rows.head
-    head = (weight, None if bias is None else bias / temperature)
-    return replace(rows, hidden=rows.hidden / temperature, odds=rows.odds / temperature, head=head)
+    return {name: replace(rows, hidden=None, odds=rows.odds / temperature) for name, rows in original.items()}
 
 
 def evaluate(

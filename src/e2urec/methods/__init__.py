@@ -49,18 +49,3 @@ def build(name: str, settings: Mapping[str, Any] | None = None, preset: str = "d
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ConfigError(f"method '{name}': {place}={first.get('input')!r}: {first['msg']}") from error
-
-
-def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """`["alpha=2", "lora.rank=8"]` → `{"alpha": 2, "lora": {"rank": 8}}`; values are TOML, or else text."""
-    values: dict[str, Any] = {}
-    for setting in settings:
-        key, sign, text = setting.partition("=")
-        if not sign:
-            raise ConfigError(f"--set {setting}: has no '='; write key=value, such as alpha=2")
-        *parents, last = key.strip().split(".")
-        part = values
-        for parent in parents:
-            part = part.setdefault(parent, {})
-        part[last] = toml_value(text.strip())
-    return values

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import nn
 
 from ..losses import TeacherSpace, cross_entropy, kl_divergence
+from ..metrics import auc
 from ..models.adapters import LoRA
 from ..models.batches import Examples, endless, shuffled
 from ..models.recommender import Recommender
@@ -42,17 +43,21 @@ class E2URec(Method):
         }
     }  # fmt: skip
 
-    alpha: float = Field(2.0, gt=0, description="how much of the gain on D_f the forgetting teacher takes off")
+    alpha: float | Literal["auto"] = Field(
+        "auto",
+        description="how much of the gain on D_f the forgetting teacher takes off; auto: until its AUC on D_f is "
+        "the original's AUC on the calibration users",
+    )
     teacher: TeacherSpace = Field("odds", description="where the gain is measured: raw, logprob or odds")
     augment: Literal["adapter", "full"] = Field("adapter", description="augmented model: an adapter, or a full copy")
-    augment_passes: float = Field(1.0, gt=0, description="passes over D_f that make the augmented model")
-    augment_rate: float = Field(5e-4, gt=0, description="learning rate of the augmented model")
+    augment_passes: float = Field(3.0, gt=0, description="passes over D_f that make the augmented model")
+    augment_rate: float = Field(1e-3, gt=0, description="learning rate of the augmented model")
     warmup: float = Field(1.0, ge=0, description="passes over D_f with L_FGT alone, before the joint phase")
     joint: float = Field(3.0, ge=0, description="passes over D_f with L_FGT and L_REM together")
     final: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone, after the joint phase")
-    beta: float = Field(0.5, ge=0, le=1, description="weight of L_FGT in the joint phase; L_REM has 1 − beta")
+    beta: float = Field(0.8, ge=0, le=1, description="weight of L_FGT in the joint phase; L_REM has 1 − beta")
     remember: Literal["kl", "kl+ce"] = Field("kl", description="remembering loss: KL to the original, or KL + CE")
-    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of the student")
+    learning_rate: float = Field(2e-3, gt=0, description="highest learning rate of the student")
     floor: float = Field(0.1, ge=0, le=1, description="last learning rate of a phase as a share of the highest")
     batch_size: int = Field(16, ge=1, description="rows of D_f (and of D_r, in the joint phase) a step")
     lora: LoRA = Field(LoRA(), description="adapter of student and augmented model")
@@ -67,6 +72,11 @@ class E2URec(Method):
             on_forget = states(original, forget, precision=task.precision)
             task.costs.read("teachers", len(forget))
         forgetting = self._forgetting(task, on_forget)
+        if self.alpha == "auto":
+            with task.costs.phase("teachers"):
+                held = predict(original, task.calibration, precision=task.precision)
+                forgetting = forgetting.matching(forget.labels, auc(held.labels, held.odds))
+                task.costs.read("teachers", len(task.calibration))
         self._log_teacher(task, forgetting)
 
         def objective(wrapped: nn.Module, step: Step) -> Losses:
@@ -151,7 +161,13 @@ class E2URec(Method):
                     task.costs.read("teachers", len(forget))
             augmented_head = (weight, bias)
         return ForgettingTeacher(
-            on_forget, gained, (weight, bias), augmented_head, self.alpha, self.teacher, original.answers
+            on_forget,
+            gained,
+            (weight, bias),
+            augmented_head,
+            _number(self.alpha),
+            self.teacher,
+            original.answers,
         )
 
     def _log_teacher(self, task: Task, forgetting: ForgettingTeacher) -> None:
@@ -174,3 +190,7 @@ def _passes(rows: Examples, size: int, passes: float, seed: int) -> list[Step]:
     for epoch in range(math.ceil(passes)):
         steps += [{"train": index} for index in shuffled(rows.lengths, size, seed=seed, epoch=epoch)]
     return steps[: math.ceil(passes * per_pass)]
+
+
+def _number(alpha: float | Literal["auto"]) -> float:
+    return 1.0 if alpha == "auto" else alpha

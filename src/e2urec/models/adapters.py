@@ -40,9 +40,7 @@ def targets(lm: Any, which: str) -> list[str] | str:
     for pair in (["q_proj", "v_proj"], ["q", "v"], ["query", "value"], ["c_attn"], ["query_key_value"]):
         if leaves.issuperset(pair):
             return pair
-    raise ModelError(
-        f"model of type '{lm.config.model_type}': no query and value projections found; set targets=all"
-    )
+    raise ModelError(f"model of type '{lm.config.model_type}': no query and value projections found; set targets=all")
 
 
 def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:

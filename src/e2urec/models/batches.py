@@ -1,6 +1,6 @@
 """Samples → token rows → batches. Text exists only while it is being tokenised."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,8 +47,8 @@ class Examples:
         rows = [self.tokens[self.offsets[i] : self.offsets[i + 1]] for i in index]
         return replace(
             self,
-            tokens=np.concatenate(rows) if rows else self.tokens[:0],
-            offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64),
+            tokens=np.concatenate([self.tokens[:0], *rows]),
+            offsets=np.cumsum([0, *map(len, rows)]),
             labels=self.labels[index],
             users=self.users[index],
         )
@@ -70,21 +70,31 @@ class Batch:
 
 
 def tokenise(
-    samples: Samples, template: PromptTemplate, tokenizer: Any, *, seq2seq: bool, window: int, chunk: int = 4096
+    samples: Samples,
+    template: PromptTemplate,
+    tokenizer: Any,
+    *,
+    seq2seq: bool,
+    window: int,
+    chunk: int = 4096,
 ) -> Examples:
     """Render and tokenise `samples` in chunks; a prompt beyond `window` tokens loses its beginning."""
-    rows, truncated = [], 0
+    rows: list[list[int]] = []
     for start in range(0, len(samples), chunk):
         part = samples.take(np.arange(start, min(start + chunk, len(samples))))
-        for ids in prompt_ids(tokenizer, template.render(part), seq2seq=seq2seq):
-            truncated += len(ids) > window
-            rows.append(np.asarray(ids[-window:], dtype=np.int32))
+        rows += prompt_ids(tokenizer, template.render(part), seq2seq=seq2seq)
+    return pack(rows, samples.labels, samples.users, window=window)
+
+
+def pack(rows: Sequence[Sequence[int]], labels: Ints, users: Ints, *, window: int) -> Examples:
+    """Lay token rows one after another, each cut to its last `window` tokens."""
+    kept = [np.asarray(row[-window:], dtype=np.int32) for row in rows]
     return Examples(
-        tokens=np.concatenate(rows) if rows else np.zeros(0, np.int32),
-        offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64),
-        labels=samples.labels,
-        users=samples.users,
-        truncated=truncated,
+        tokens=np.concatenate([np.zeros(0, np.int32), *kept]),
+        offsets=np.cumsum([0, *map(len, kept)]),
+        labels=labels,
+        users=users,
+        truncated=sum(len(row) > window for row in rows),
     )
 
 

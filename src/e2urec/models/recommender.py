@@ -17,9 +17,9 @@ from ..data.interactions import Samples
 from ..data.prompts import TEMPLATES, PromptTemplate
 from ..errors import ModelError, RunError
 from . import adapters
-from .answers import Verbaliser, find_verbaliser
+from .answers import Verbaliser, find_verbaliser, prompt_ids
 from .backbone import Backbone, load_backbone
-from .batches import Batch, Examples, by_length, collate, tokenise
+from .batches import Batch, Examples, by_length, collate, pack, tokenise
 
 PROBE = "Liked: Toy Story (1995). Disliked: none. Will the user like Heat (1995)?"
 
@@ -69,6 +69,11 @@ class Recommender(nn.Module):
     def encode(self, samples: Samples) -> Examples:
         """Tokenise the prompts of `samples`."""
         return tokenise(samples, self.template, self.tokenizer, seq2seq=self.seq2seq, window=self.window)
+
+    def encode_texts(self, prompts: Sequence[str]) -> Examples:
+        """Tokenise prompts written by somebody else; their labels are not known and read 0."""
+        unknown = np.zeros(len(prompts), dtype=np.int8)
+        return pack(prompt_ids(self.tokenizer, prompts, seq2seq=self.seq2seq), unknown, unknown, window=self.window)
 
     def collate(self, examples: Examples, index: npt.NDArray[np.integer[Any]]) -> Batch:
         """Pad rows `index` into a batch on the model's device."""

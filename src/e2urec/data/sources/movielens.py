@@ -60,7 +60,9 @@ def _raw(path: Path, part: str) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path.name}: cannot be read as a table; get the file again ({_first_line(error)})") from error
     if len(table.columns) < len(columns):
-        raise DataError(f"{path.name}: has {len(table.columns)} columns, not {len(columns)}; the separator is {separator!r}")
+        raise DataError(
+            f"{path.name}: has {len(table.columns)} columns, not {len(columns)}; the separator is {separator!r}"
+        )
     table = table.select(table.columns[: len(columns)])
     table.columns = columns
     ids = [name for name in ("user", "item") if name in columns]
@@ -68,7 +70,9 @@ def _raw(path: Path, part: str) -> pl.DataFrame:
         wrong = table.with_row_index("position").filter(pl.col(name).cast(pl.Int64, strict=False).is_null())
         if wrong.height:
             row = wrong.row(0, named=True)
-            raise DataError(f"{path.name} row {row['position'] + 1}: {name} {row[name]!r} is no number; correct the row")
+            raise DataError(
+                f"{path.name} row {row['position'] + 1}: {name} {row[name]!r} is no number; correct the row"
+            )
     return table.with_columns(pl.col(ids).cast(pl.Int64))
 
 

@@ -1,0 +1,44 @@
+"""A self-contained page: what was asked, what was measured, what it shows; readable on a phone."""
+
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, StrictUndefined
+
+from . import plots
+
+if TYPE_CHECKING:
+    from ..demo import Demonstration
+
+NAMES = {
+    "untuned": "before tuning",
+    "original": "original",
+    "unlearned": "unlearned",
+    "retrained": "retrained",
+    "retrained_2": "retrained, other seed",
+    "retrained_again": "a second retraining",
+    "placebo_temperature": "placebo: softened original",
+    "placebo_retain": "placebo: tuned on D_r",
+}
+
+
+def write_page(found: "Demonstration", path: Path) -> None:
+    """Write the page of a demo. It holds figures only: no user id, no prompt."""
+    results, forget = found.results, found.answers["original"]["forget"]
+    shown = {"original": "original", "unlearned": "unlearned", "retrained_1": "retrained"}
+    odds = {label: found.answers[name]["forget"].odds for name, label in shown.items() if name in found.answers}
+    retrained = results.models.get("retrained", {}).get("forget_log_loss")
+    drawn = {
+        "scores": plots.score_distributions(odds, forget.labels),
+        "phases": plots.phases(found.sightings, retrained),
+    }
+    candidates = {name: memory["auc"] for name, memory in results.memory.items() if name != "untuned"}
+    if candidates:
+        drawn["memory"] = plots.memory(candidates, NAMES)
+    template = resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(template).render(
+        found=found, results=results, names=NAMES, plots=drawn, candidates=candidates
+    )
+    path.write_text(page, encoding="utf-8")

@@ -1,0 +1,80 @@
+"""Plots of a page, as SVG text."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from scipy import special
+
+from ..metrics import Interval
+from ..predictions import Floats
+from ..task import Sighting
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+COLOURS = {
+    "original": "#c0392b", "unlearned": "#1f6fb2", "retrained": "#3a8f5c",
+    "placebo_temperature": "#b58900", "placebo_retain": "#8a6d9e",
+}  # fmt: skip
+
+
+def _svg(figure: "plt.Figure") -> str:
+    text = io.StringIO()
+    with plt.rc_context({"svg.fonttype": "path", "svg.hashsalt": "e2urec"}):
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _axes(height: float = 3.2) -> tuple["plt.Figure", "plt.Axes"]:
+    figure, axes = plt.subplots(figsize=(6.2, height))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def score_distributions(odds: Mapping[str, Floats], labels: Floats) -> str:
+    """P(Yes) on D_f, liked rows above the axis and disliked rows below, one line a model."""
+    figure, axes = _axes()
+    edges = np.linspace(0, 1, 21)
+    middle = (edges[1:] + edges[:-1]) / 2
+    for name, values in odds.items():
+        p = special.expit(values)
+        for label, sign in ((1, 1), (0, -1)):
+            share = np.histogram(p[labels == label], edges)[0] / max(1, (labels == label).sum())
+            shown = name if sign == 1 else None
+            axes.plot(middle, sign * share, color=COLOURS[name], label=shown, lw=2, alpha=0.9)
+    axes.axhline(0, color="#888", lw=0.8)
+    axes.set(xlabel="P(Yes) on the forgotten rows", ylabel="share of disliked (below) and liked rows", xlim=(0, 1))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0%}")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def phases(sightings: Sequence[Sighting], retrained_loss: float | None) -> str:
+    """Log loss on D_f and on the unseen users after each phase."""
+    figure, axes = _axes()
+    steps = range(len(sightings))
+    axes.plot(steps, [s.forget_log_loss for s in sightings], "o-", color=COLOURS["unlearned"], label="D_f")
+    unseen = [s.unseen_log_loss for s in sightings]
+    axes.plot(steps, unseen, "s--", color="#666", label="unseen users")
+    if retrained_loss is not None:
+        axes.axhline(retrained_loss, color=COLOURS["retrained"], lw=1.5, label="retrained, on D_f")
+    axes.set_xticks(list(steps), [s.phase for s in sightings])
+    axes.set(ylabel="log loss")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def memory(found: Mapping[str, Interval], names: Mapping[str, str]) -> str:
+    """M_auc with its interval, one row a model, between the retrained (0) and the original (1)."""
+    figure, axes = _axes(0.6 + 0.5 * len(found))
+    for row, (name, interval) in enumerate(reversed(found.items())):
+        axes.plot([interval.low, interval.high], [row, row], color=COLOURS.get(name, "#666"), lw=2)
+        axes.plot(interval.value, row, "o", color=COLOURS.get(name, "#666"))
+    axes.axvline(0, color=COLOURS["retrained"], lw=1.5)
+    axes.axvline(1, color=COLOURS["original"], lw=1.5)
+    axes.set_yticks(range(len(found)), [names.get(name, name) for name in reversed(found)])
+    axes.set(xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original", ylim=(-0.6, len(found) - 0.4))
+    return _svg(figure)

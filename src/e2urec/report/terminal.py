@@ -1,0 +1,182 @@
+"""Tables and progress on a terminal; plain lines where there is none."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..actions import DryRun
+from ..demo import Demonstration
+from ..metrics import Interval
+from ..results import Results
+from ..runs import Run, finite
+from ..training import Progress as Told
+
+NAMES = {
+    "untuned": "before tuning",
+    "original": "original",
+    "unlearned": "unlearned",
+    "retrained": "retrained",
+    "retrained_2": "retrained, other seed",
+    "placebo_temperature": "placebo: softened original",
+    "placebo_retain": "placebo: tuned on D_r",
+}
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Told]:
+    """Yield a listener that draws one bar a phase on a terminal, or prints a line every 30 seconds."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_lines(console)
+        return
+    columns = (
+        TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+        TextColumn("loss {task.fields[loss]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def told(phase: str, done: int, total: int, loss: float | None = None) -> None:
+            if phase not in tasks or done == 1:
+                tasks[phase] = bars.add_task(phase, total=total, loss="")
+            bars.update(tasks[phase], completed=done, loss="" if loss is None else f"{loss:.3f}")
+
+        yield told
+
+
+def _plain_lines(console: Console) -> Told:
+    last = [time.monotonic()]
+
+    def told(phase: str, done: int, total: int, loss: float | None = None) -> None:
+        now = time.monotonic()
+        if done == total or now - last[0] > 30:
+            last[0] = now
+            tail = "" if loss is None else f", loss {loss:.3f}"
+            console.print(f"{phase}: {done} of {total}{tail}", highlight=False)
+
+    return told
+
+
+def show_run(run: Run, *, as_json: bool) -> None:
+    """What a run is, from what it was made, and how it scored."""
+    results = json.loads((run.path / "results.json").read_text(encoding="utf-8"))
+    if as_json:
+        print(json.dumps({"path": str(run.path), "run": run.record, "results": results}))
+        return
+    record, console = run.record, Console()
+    console.print(f"[bold]{run.path}[/]: {record['kind']}, seed {record['seed']}", highlight=False)
+    if "method" in record:
+        console.print(f"method {record['method']['name']}, from {record['parent']['path']}", highlight=False)
+        console.print("Still holding the forgotten data: that original, its backups, and earlier runs.")
+    figures = results["models"] if "models" in results else {"original": results.get("test", {})}
+    if "original" in figures:
+        console.print(_models(figures, list(figures)))
+    if record.get("seconds"):
+        console.print(_seconds(record["seconds"]))
+
+
+def show_dry_run(found: DryRun, *, as_json: bool) -> None:
+    """Rows that would go, and what it would take."""
+    if as_json:
+        print(json.dumps(finite(vars(found))))
+        return
+    console = Console()
+    rows = found.rows
+    console.print(
+        f"{rows['forgotten_users']} users, {rows['forget']} training rows would be forgotten", highlight=False
+    )
+    console.print(f"{rows['retain']} rows stay; {rows['later']} later rows leave validation and test", highlight=False)
+    for phase, count in found.phases.items():
+        if count:
+            console.print(f"  {phase}: reads {count} rows", highlight=False)
+    if found.minutes is not None:
+        console.print(f"about {found.minutes:.1f} minutes, at the speed the original was trained", highlight=False)
+    console.print("Nothing was changed.")
+
+
+def show_results(results: Results, *, as_json: bool) -> None:
+    """Tables of an evaluation."""
+    if as_json:
+        print(json.dumps(finite(results.as_dict())))
+        return
+    console = Console()
+    console.print(_models(results.models, [name for name in NAMES if name in results.models]))
+    if results.memory:
+        console.print(_memory(results))
+    if results.distance:
+        console.print(_distance(results))
+
+
+def show_demo(found: Demonstration, out: Path) -> None:
+    """Tables of the demo, and where its page is."""
+    show_results(found.results, as_json=False)
+    console = Console()
+    console.print(_seconds(found.seconds))
+    share = found.trainable_parameters / found.total_parameters
+    console.print(
+        f"{found.trainable_parameters:,} of {found.total_parameters:,} parameters moved ({share:.2%}); "
+        f"forgetting took {found.seconds['unlearning'] / found.seconds['retrained']:.0%} of a retraining"
+        if found.seconds["retrained"]
+        else f"{found.trainable_parameters:,} parameters moved",
+        highlight=False,
+    )
+    console.print(f"A page with plots: [bold]{out / 'report.html'}[/]", highlight=False)
+
+
+def _models(figures: Mapping[str, Mapping[str, float]], order: list[str]) -> Table:
+    columns = {
+        "auc": "AUC", "user_auc": "AUC in users", "accuracy": "accuracy", "log_loss": "log loss", "ece": "ECE",
+        "forget_auc": "AUC on D_f", "forget_log_loss": "loss on D_f",
+    }  # fmt: skip
+    table = Table(title="Utility on test rows, and what is left on D_f", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for heading in columns.values():
+        table.add_column(heading, justify="right")
+    for name in order:
+        table.add_row(NAMES.get(name, name), *(_number(figures[name].get(key)) for key in columns))
+    return table
+
+
+def _memory(results: Results) -> Table:
+    table = Table(title="Memory of D_f: 0 = retrained, 1 = nothing done", title_justify="left")
+    for heading in ("model", "M_auc [95%]", "M_loss [95%]", "test AUC less the original's [95%]"):
+        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
+    for name, memory in results.memory.items():
+        cells = [interval(memory["auc"]), interval(memory["loss"]), interval(results.auc_difference[name], 3)]
+        table.add_row(NAMES.get(name, name), *cells)
+    return table
+
+
+def _distance(results: Results) -> Table:
+    floor = "unknown: one retraining" if results.floor is None else f"{results.floor:.4f}"
+    table = Table(title=f"Distance to a retrained model on D_f (noise floor of JS: {floor})", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for heading in ("JS", "Jeffreys/2", "L2", "JS of answers"):
+        table.add_column(heading, justify="right")
+    for name, row in results.distance.items():
+        cells = (_number(row.get(key), 4) for key in ("js", "jeffreys", "l2", "js_answers"))
+        table.add_row({"retrained_again": "a second retraining"}.get(name, NAMES.get(name, name)), *cells)
+    return table
+
+
+def _seconds(seconds: Mapping[str, float]) -> Table:
+    table = Table(title="Seconds", title_justify="left", show_header=False)
+    for phase, value in seconds.items():
+        table.add_row(phase, f"{value:.1f}")
+    return table
+
+
+def interval(found: Interval, digits: int = 2) -> str:
+    """`0.31 [0.10, 0.52]`."""
+    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
