@@ -1,6 +1,5 @@
 """All of it, small, on real data: train, retrain, forget, evaluate, and a page that shows it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from .models.recommender import Recommender
 from .pipeline import Workspace, method_of, placebo, unlearning_seconds
 from .recipe import Recipe
 from .report.page import write_page
-from .results import Results
-from .task import Costs, Sighting, Task
+from .results import Demonstration, Results
+from .task import Costs, Task
 from .training import Progress, silent
 
 UNLEARNING = ("augmented", "teachers", "warmup", "joint", "final")
@@ -22,37 +21,6 @@ RECIPE: dict[str, Any] = {
     "model": {"layers": 4},
     "tuning": {"schedule": {"epochs": 3, "learning_rate": 3e-4, "batch_size": 16}},
 }
-
-
-@dataclass(frozen=True)
-class Demonstration:
-    """What the demo found; `answers` are those of every model, by name and set."""
-
-    results: Results
-    answers: dict[str, Answers]
-    sightings: list[Sighting]
-    seconds: dict[str, float]
-    rows: dict[str, int]
-    trainable_parameters: int
-    total_parameters: int
-    seed: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """One flat object, as `e2urec demo --json` prints it."""
-        plain = self.results.as_dict()
-        figures, distance = plain.pop("models"), plain.pop("distance")
-        kept = ("original", "unlearned", "retrained_again")
-        return {
-            **figures,
-            **plain,
-            "distance": {name: distance.get(name) for name in kept},
-            "phases": [vars(sighting) for sighting in self.sightings],
-            "seconds": self.seconds,
-            "trainable_parameters": self.trainable_parameters,
-            "total_parameters": self.total_parameters,
-            "rows": self.rows,
-            "seed": self.seed,
-        }
 
 
 def demo(recipe: Recipe, out: Path, *, request: Path | None = None, progress: Progress = silent) -> Demonstration:

@@ -1,10 +1,11 @@
 """Measures of utility, memory and distance: NumPy in, numbers out.
 
-`y` are labels (n,) of 0 and 1, `d` log-odds (n,) of Yes against No, `users` (n,) integer codes. Every figure over
-rows can carry a user-clustered bootstrap interval; two figures of one `Bootstrap` are paired.
+`y` are labels (n,) of 0 and 1, `d` log-odds (n,) of Yes against No, `users` (n,) integer codes; D_f is the forget
+set. A figure that no rows define is NaN. Every figure over rows can carry a user-clustered bootstrap interval; two
+figures of one `Bootstrap` are paired.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special, stats
 
+from .errors import DataError
+
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 Head = tuple[Floats, Floats | None]
+Draws = tuple[float, Floats]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its confidence interval, over `n` rows."""
+    """A value with its confidence interval, over `n` rows; −inf to inf where the rows bound nothing."""
 
     value: float
     low: float
@@ -27,7 +31,7 @@ class Interval:
     n: int
 
     def as_dict(self) -> dict[str, float | int]:
-        """The same as plain JSON values."""
+        """The same as plain numbers; NaN and infinity are left in, and JSON has neither."""
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
 
@@ -35,7 +39,11 @@ class Interval:
 
 
 def auc(y: Ints, d: Floats) -> float:
-    """Area under the ROC curve: P(d⁺ > d⁻) + ½·P(d⁺ = d⁻); NaN unless both classes are there."""
+    """Area under the ROC curve: P(d⁺ > d⁻) + ½·P(d⁺ = d⁻); NaN unless both classes are there.
+
+    From the rank sum (Mann and Whitney 1947): `(Σ ranks of liked rows − n⁺(n⁺ + 1)/2) / (n⁺·n⁻)`, tied rows
+    sharing their mean rank.
+    """
     positive = int(np.sum(y))
     if positive in (0, len(y)):
         return float("nan")
@@ -50,16 +58,22 @@ def row_losses(y: Ints, d: Floats) -> Floats:
 
 def log_loss(y: Ints, d: Floats) -> float:
     """Mean −log P(y) in nats, stable for any log-odds."""
-    return float(row_losses(y, d).mean())
+    return _mean(row_losses(y, d))
 
 
 def accuracy(y: Ints, d: Floats) -> float:
-    """Share of rows whose answer at P = 0.5 is right."""
-    return float(np.mean((d > 0) == (y == 1)))
+    """Share of rows whose answer at P = 0.5 is right; P = 0.5 itself answers No."""
+    return _mean((d > 0) == (y == 1))
+
+
+def _mean(values: npt.NDArray[Any]) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def expected_calibration_error(y: Ints, d: Floats, bins: int = 15) -> float:
-    """Σ_bins (n_bin / n)·|mean P − mean y| over equal-width bins of P (Guo et al. 2017)."""
+    """Σ_bins (n_bin / n)·|mean P − mean y| over equal-width bins of P, here of Yes (Guo et al. 2017, eq. 3)."""
+    if not len(y):
+        return float("nan")
     p = special.expit(d.astype(np.float64))
     index = np.minimum((p * bins).astype(int), bins - 1)
     gaps = np.bincount(index, weights=p - y, minlength=bins)
@@ -68,6 +82,8 @@ def expected_calibration_error(y: Ints, d: Floats, bins: int = 15) -> float:
 
 def user_auc(y: Ints, d: Floats, users: Ints) -> float:
     """Mean AUC within users who have both classes, each user counted once; NaN if there is none."""
+    if not len(y):
+        return float("nan")
     _, user = np.unique(users, return_inverse=True)
     order = np.lexsort((d, user))
     user, y, d = user[order], y[order].astype(np.float64), d[order]
@@ -103,6 +119,9 @@ def utility(y: Ints, d: Floats, users: Ints) -> dict[str, float]:
 class Bootstrap:
     """Resamples of whole users, with replacement; shared draws pair all figures computed with it.
 
+    A user's rows share a taste and a history, so rows are not independent and users are what is drawn
+    (cluster bootstrap: Field and Welsh 2007). Each figure returns (value on the rows themselves, draws (resamples,)).
+
     Attributes:
         counts: (resamples, users) how often each user is drawn.
         user: (n,) position of each row's user in `counts`.
@@ -111,44 +130,61 @@ class Bootstrap:
     counts: Ints
     user: Ints
 
-    def weights(self, part: slice) -> Floats:
-        """(resamples in `part`, n) how often each row is drawn."""
-        return self.counts[part][:, self.user].astype(np.float32)
+    def weights(self, rows: Ints | slice = slice(None), part: slice = slice(None)) -> Ints:
+        """How often each of `rows` (all) is drawn in the resamples of `part` (all): (resamples, rows)."""
+        return np.take(self.counts[part], self.user[rows], axis=1)
 
-    def mean(self, values: Floats) -> tuple[float, Floats]:
-        """Mean of `values` (n,) and its draws (resamples,)."""
-        totals = np.bincount(self.user, weights=values, minlength=self.counts.shape[1])
-        sizes = np.bincount(self.user, minlength=self.counts.shape[1])
-        return float(values.mean()), (self.counts @ totals) / (self.counts @ sizes)
+    def mean(self, values: Floats) -> Draws:
+        """Mean of `values` (n,): Σ_u c_u·(sum over u's rows) / Σ_u c_u·(number of u's rows), c_u the user's count."""
+        users = self.counts.shape[1]
+        totals = np.bincount(self.user, weights=values, minlength=users)
+        sizes = np.bincount(self.user, minlength=users)
+        return float(np.mean(values, dtype=np.float64)), (self.counts @ totals) / (self.counts @ sizes)
 
-    def log_loss(self, y: Ints, d: Floats) -> tuple[float, Floats]:
-        """Log loss and its draws."""
+    def log_loss(self, y: Ints, d: Floats) -> Draws:
+        """Log loss of the rows, in nats."""
         return self.mean(row_losses(y, d))
 
-    def auc(self, y: Ints, d: Floats, chunk: int = 128) -> tuple[float, Floats]:
-        """AUC and its draws; one sort serves all draws. A draw with one class is NaN."""
+    def auc(self, y: Ints, d: Floats, chunk: int = 32) -> Draws:
+        """AUC of the rows, weighted by their counts w: `Σ_t w⁺_t·(Σ_{s<t} w⁻_s + ½·w⁻_t) / (Σ w⁺ · Σ w⁻)`.
+
+        s, t run over distinct values of d, in order: one sort serves all draws. A draw with one class is NaN.
+        `chunk` is resamples at a time, few enough for their weights to stay in the processor's cache.
+        """
         order = np.argsort(d, kind="stable")
-        values, labels, user = d[order], y[order] == 1, self.user[order]
+        values, labels = d[order], y[order] == 1
         edges = np.flatnonzero(np.concatenate([[True], np.diff(values) != 0]))
         draws = np.empty(len(self.counts))
         for start in range(0, len(draws), chunk):
-            weight = self.counts[start : start + chunk][:, user].astype(np.float64)
+            part = slice(start, start + chunk)
+            weight = self.weights(order, part).astype(np.float64)
             ups = np.add.reduceat(weight * labels, edges, axis=1)
             downs = np.add.reduceat(weight * ~labels, edges, axis=1)
             below = np.cumsum(downs, axis=1) - downs / 2
-            with np.errstate(invalid="ignore", divide="ignore"):
-                draws[start : start + chunk] = (ups * below).sum(1) / (ups.sum(1) * downs.sum(1))
+            with np.errstate(invalid="ignore"):
+                draws[part] = (ups * below).sum(1) / (ups.sum(1) * downs.sum(1))
         return auc(y, d), draws
 
     def interval(self, value: float, draws: Floats, level: float = 0.95) -> Interval:
-        """Percentile interval of `draws`; NaN draws do not count."""
-        tail = (1 - level) / 2
-        low, high = np.nanquantile(draws, [tail, 1 - tail]) if np.isfinite(draws).any() else (np.nan, np.nan)
+        """Percentile interval of `draws` (Efron and Tibshirani 1993, chapter 13); draws that are not finite do not count.
+
+        One user alone says nothing about how users differ: the interval is then −inf to inf, never of width 0.
+        """
+        known = draws[np.isfinite(draws)]
+        if self.counts.shape[1] < 2 or not len(known):
+            return Interval(float(value), -np.inf, np.inf, len(self.user))
+        low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
         return Interval(float(value), float(low), float(high), len(self.user))
 
 
 def user_bootstrap(users: Ints, *, resamples: int = 2000, seed: int) -> Bootstrap:
-    """Draw as many users as there are, with replacement, `resamples` times."""
+    """Draw as many users as there are, with replacement, `resamples` times; a function of `seed` alone.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    if not len(users):
+        raise DataError("0 rows to draw users from: a bootstrap needs at least one row; evaluate a larger set")
     ids, user = np.unique(users, return_inverse=True)
     random = np.random.default_rng(seed)
     counts = random.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=resamples)
@@ -167,41 +203,62 @@ def memory(
     *,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """How much of D_f is left: `M = (m(p) − m(R)) / (m(o) − m(R))`, m the AUC or the log loss on D_f.
+    """How much of D_f is left: `M = (m(p) − m(R)) / (m(o) − m(R))`, m the AUC (`auc`) or log loss (`loss`) on D_f.
 
-    R is the mean of the figure over the retrained models. 0 = retrained, 1 = nothing done, < 0 = over-forgotten.
+    All scores are log-odds (n,) on the rows of D_f; m(R) is the mean of m over the retrained models. 0 = retrained,
+    1 = nothing done, < 0 = over-forgotten. The interval is that of the ratio, from paired draws; where the headroom's
+    interval at the same level reaches 0, the ratio's draws pass through infinity and it is −inf to inf (compare
+    Fieller 1954). A headroom of exactly 0 makes the value NaN. This project's own measure.
+
+    Raises:
+        DataError: there is no retrained model.
     """
-    return {
-        name: _ratio(measure(y, unlearned), measure(y, original), [measure(y, d) for d in retrained], boot, level)
-        for name, measure in (("auc", boot.auc), ("loss", boot.log_loss))
-    }
-
-
-def _ratio(
-    p: tuple[float, Floats],
-    o: tuple[float, Floats],
-    r: list[tuple[float, Floats]],
-    boot: Bootstrap,
-    level: float,
-) -> Interval:
-    value, draws = (np.mean([part[k] for part in r], axis=0) for k in (0, 1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.float64(p[0] - value) / np.float64(o[0] - value)
-        return boot.interval(float(ratio), (p[1] - draws) / (o[1] - draws), level)
-
-
-def headroom(y: Ints, original: Floats, retrained: Sequence[Floats], boot: Bootstrap) -> dict[str, Interval]:
-    """What there is to forget: AUC_F(o) − AUC_F(R), and loss_F(R) − loss_F(o); positive = the original remembers."""
     found = {}
-    for name, measure, sign in (("auc", boot.auc, 1), ("loss", boot.log_loss, -1)):
-        o, r = measure(y, original), [measure(y, d) for d in retrained]
-        value, draws = (sign * (o[k] - np.mean([part[k] for part in r], axis=0)) for k in (0, 1))
-        found[name] = boot.interval(float(value), np.asarray(draws))
+    for name in _SIGNED:
+        p, o, r = (
+            _figures(name, y, [unlearned], boot),
+            _figures(name, y, [original], boot),
+            _figures(name, y, retrained, boot),
+        )
+        room = o - r
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = np.where(room == 0, np.nan, (p - r) / room)
+        measurable = boot.interval(room[0], room[1:], level).low > 0
+        found[name] = boot.interval(ratio[0], ratio[1:] if measurable else np.array([]), level)
     return found
 
 
+def headroom(
+    y: Ints, original: Floats, retrained: Sequence[Floats], boot: Bootstrap, *, level: float = 0.95
+) -> dict[str, Interval]:
+    """What D_f has to forget: `auc` = AUC(o) − AUC(R), `loss` = loss(R) − loss(o); > 0 = the original remembers.
+
+    Scores are log-odds (n,); R is the mean over the retrained models. An interval that reaches 0 means that the
+    request is too small to measure.
+
+    Raises:
+        DataError: there is no retrained model.
+    """
+    found = {}
+    for name in _SIGNED:
+        room = _figures(name, y, [original], boot) - _figures(name, y, retrained, boot)
+        found[name] = boot.interval(room[0], room[1:], level)
+    return found
+
+
+_SIGNED: dict[str, Callable[[Bootstrap, Ints, Floats], Draws]] = {"auc": Bootstrap.auc, "loss": Bootstrap.log_loss}
+
+
+def _figures(name: str, y: Ints, models: Sequence[Floats], boot: Bootstrap) -> Floats:
+    """Mean figure over models, then its draws: (1 + resamples,); signed so that a model that remembers has more."""
+    if not len(models):
+        raise DataError("0 retrained models: memory is measured against at least one; retrain on the retain set")
+    sign = -1 if name == "loss" else 1
+    return np.asarray(sign * np.mean([np.append(*_SIGNED[name](boot, y, d)) for d in models], axis=0))
+
+
 def paired_difference(y: Ints, d: Floats, reference: Floats, boot: Bootstrap, *, level: float = 0.95) -> Interval:
-    """AUC(d) − AUC(reference) on the same rows and the same draws."""
+    """AUC(d) − AUC(reference) on the same rows and the same draws; scores (n,)."""
     (a, first), (b, second) = boot.auc(y, d), boot.auc(y, reference)
     return boot.interval(a - b, first - second, level)
 
@@ -209,82 +266,155 @@ def paired_difference(y: Ints, d: Floats, reference: Floats, boot: Bootstrap, *,
 # --- distances ----------------------------------------------------------------------------------------------
 
 
-def _relative(p: Floats, q: Floats) -> Floats:
-    return special.rel_entr(p, q).sum(-1)
-
-
 def jensen_shannon(p: Floats, q: Floats) -> Floats:
-    """½·KL(p ‖ m) + ½·KL(q ‖ m), m = (p + q) / 2: (n, V), (n, V) → (n,) in nats, at most ln 2."""
-    middle = (p + q) / 2
-    return (_relative(p, middle) + _relative(q, middle)) / 2
+    """`½·KL(p ‖ m) + ½·KL(q ‖ m)`, m = (p + q)/2: (n, V), (n, V) → (n,) in nats, at most ln 2 (Lin 1991)."""
+    return _jensen_shannon(p, q, _log(p), _log(q))
 
 
 def jeffreys(p: Floats, q: Floats) -> Floats:
-    """(KL(p ‖ q) + KL(q ‖ p)) / 2, which E2URec's code calls JSD: (n, V) → (n,), unbounded."""
-    tiny = np.finfo(p.dtype).tiny
-    p, q = np.maximum(p, tiny), np.maximum(q, tiny)
-    return ((p - q) * np.log(p / q)).sum(-1) / 2
+    """`(KL(p ‖ q) + KL(q ‖ p)) / 2`, which E2URec's code calls JSD: (n, V), (n, V) → (n,) in nats, unbounded.
+
+    A probability of 0 counts as the least positive number of its type, so that the distance stays finite.
+    """
+    return _jeffreys(p, q, _log(p), _log(q))
 
 
 def l2(p: Floats, q: Floats) -> Floats:
-    """‖p − q‖₂ a row: (n, V) → (n,)."""
-    return np.sqrt(np.square(p - q).sum(-1))
+    """`‖p − q‖₂` a row: (n, V), (n, V) → (n,), at most √2."""
+    return _reduce(np.square(p - q)) ** 0.5
 
 
-DISTANCES = {"js": jensen_shannon, "jeffreys": jeffreys, "l2": l2}
+def _log(p: Floats) -> Floats:
+    return np.log(np.maximum(p, np.finfo(p.dtype).tiny))
 
 
-def answer_distances(a: Floats, b: Floats) -> dict[str, Floats]:
-    """Row-wise distances between the answers of log-odds `a` and `b`, over {Yes, No}: name → (n,)."""
-    p, q = (np.stack([special.expit(d), special.expit(-d)], axis=-1) for d in (a.astype(float), b.astype(float)))
-    return {name: distance(p, q) for name, distance in DISTANCES.items()}
+def _jensen_shannon(p: Floats, q: Floats, log_p: Floats, log_q: Floats) -> Floats:
+    log_m = _log((p + q) / 2)
+    # Rounding may leave −1e-8 between equal rows, and a distance has no sign.
+    return np.maximum(_reduce(p * (log_p - log_m) + q * (log_q - log_m)) / 2, 0)
 
 
-def vocabulary_distances(a: Floats, head_a: Head, b: Floats, head_b: Head, *, chunk: int = 256) -> dict[str, Floats]:
-    """Row-wise distances over the whole vocabulary, streamed from answer-position states: name → (n,).
+def _jeffreys(p: Floats, q: Floats, log_p: Floats, log_q: Floats) -> Floats:
+    return _reduce((p - q) * (log_p - log_q)) / 2
+
+
+def _reduce(terms: Floats) -> Floats:
+    return np.asarray(terms.sum(axis=-1))
+
+
+def _distances(log_p: Floats, log_q: Floats) -> dict[str, Floats]:
+    p, q = np.exp(log_p), np.exp(log_q)
+    return {
+        "js": _jensen_shannon(p, q, log_p, log_q),
+        "jeffreys": _jeffreys(p, q, log_p, log_q),
+        "l2": l2(p, q),
+    }
+
+
+def answer_distances(d_p: Floats, d_q: Floats) -> dict[str, Floats]:
+    """Row-wise `js`, `jeffreys`, `l2` over {Yes, No} of two models' log-odds (n,), (n,): name → (n,).
+
+    `summary` takes their means. Logarithms come from the log-odds, so that a certain answer costs no digits.
+    """
+    log_p, log_q = (-np.logaddexp(0.0, np.stack([-d, d], axis=-1).astype(np.float64)) for d in (d_p, d_q))
+    return _distances(log_p, log_q)
+
+
+def vocabulary_distances(
+    hidden_p: Floats, head_p: Head, hidden_q: Floats, head_q: Head, chunk: int = 256
+) -> dict[str, Floats]:
+    """Row-wise `js`, `jeffreys`, `l2` over the whole vocabulary, streamed from answer-position states: name → (n,).
 
     Args:
-        a, b: (n, d) states of two models on the same rows.
-        head_a, head_b: weight (V, d) and bias (V,) or None of each output head.
-        chunk: rows at a time; 256 rows of 49,152 float32 logits are 50 MB an array.
+        hidden_p: (n, d) float32 states of one model.
+        head_p: its output head: weight (V, d), bias (V,) or None.
+        hidden_q: (n, d') states of the other model on the same rows.
+        head_q: its output head; the same V.
+        chunk: rows at a time; 256 rows of 49,152 float32 logits are 50 MB an array, and about eight live at once.
     """
-    parts: dict[str, list[Floats]] = {name: [] for name in DISTANCES}
-    for start in range(0, len(a), chunk):
-        p, q = _softmax(a[start : start + chunk], head_a), _softmax(b[start : start + chunk], head_b)
-        for name, distance in DISTANCES.items():
-            parts[name].append(distance(p, q))
-    return {name: np.concatenate(rows) for name, rows in parts.items()}
+    parts = [
+        _distances(_log_softmax(hidden_p[k : k + chunk], head_p), _log_softmax(hidden_q[k : k + chunk], head_q))
+        for k in range(0, len(hidden_p), chunk)
+    ]
+    return {
+        name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0, np.float32)
+        for name in ("js", "jeffreys", "l2")
+    }
 
 
-def _softmax(states: Floats, head: Head) -> Floats:
+def _log_softmax(states: Floats, head: Head) -> Floats:
     weight, bias = head
     logits = states @ weight.T
-    return special.softmax(logits if bias is None else logits + bias, axis=-1)
-
-
-def excess_distance(unlearned: float, original: float, floor: float) -> float:
-    """(D(p, R) − floor) / (D(o, R) − floor), floor the distance between two retrainings; NaN without headroom."""
-    return (unlearned - floor) / (original - floor) if original > floor else float("nan")
-
-
-# --- references of other papers, placebos -------------------------------------------------------------------
-
-
-def temperature(y: Ints, d: Floats) -> float:
-    """The T > 0 for which d / T has the least log loss (Guo et al. 2017)."""
-    found = optimize.minimize_scalar(lambda log_t: log_loss(y, d / np.exp(log_t)), bounds=(-3, 3), method="bounded")
-    return float(np.exp(found.x))
-
-
-def projection(unlearned: Floats, r1: Floats, original: Floats, other_original: Floats, r2: Floats) -> float:
-    """⟨p − r₁, o' − r₂⟩ / ⟨o − r₁, o' − r₂⟩ over D_f log-odds: 1 = nothing done, 0 = retrained.
-
-    o', r₁ and r₂ come from independent seeds, so that seed noise averages out.
-    """
-    direction = other_original - r2
-    return float((unlearned - r1) @ direction / ((original - r1) @ direction))
+    if bias is not None:
+        logits += bias
+    logits -= logits.max(axis=-1, keepdims=True)
+    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return logits
 
 
 def summary(rows: Mapping[str, Floats]) -> dict[str, float]:
-    """Mean of each measure over rows."""
-    return {name: float(values.mean()) for name, values in rows.items()}
+    """Mean over rows of each row-wise distance: name → (n,) becomes name → number."""
+    return {name: _mean(values) for name, values in rows.items()}
+
+
+def excess_distance(d_pr: float, d_or: float, floor: float) -> float:
+    """`(D(p, R) − floor) / (D(o, R) − floor)`, floor the same distance between two retrainings: 1 = nothing done.
+
+    NaN when D(o, R) is no larger than the floor. Whoever holds intervals leaves it out when that of D(o, R) − floor
+    reaches 0.
+    """
+    return (d_pr - floor) / (d_or - floor) if d_or > floor else float("nan")
+
+
+# --- placebo, projection ------------------------------------------------------------------------------------
+
+
+def temperature(y: Ints, d: Floats) -> float:
+    """The T that minimises the log loss of d / T (Guo et al. 2017, section 4.2), sought in [e⁻⁵, e⁵].
+
+    The loss is convex in 1/T, so the minimum is the only one; separable labels end at the lower bound, labels that
+    go against the scores at the upper one.
+    """
+    found = optimize.minimize_scalar(lambda log_t: log_loss(y, d / np.exp(log_t)), bounds=(-5, 5), method="bounded")
+    return float(np.exp(found.x))
+
+
+def projection(p: Floats, r1: Floats, o2: Floats, r2: Floats, o: Floats) -> float:
+    """`⟨p − r1, o2 − r2⟩ / ⟨o − r1, o2 − r2⟩` over D_f log-odds (n,): 1 = nothing done, 0 = retrained.
+
+    o2, r1 and r2 come from independent seeds, so that seed noise averages out. p and o share theirs. NaN when the
+    two differences between original and retrained are orthogonal. This project's own measure.
+    """
+    p, r1, o2, r2, o = (np.asarray(scores, np.float64) for scores in (p, r1, o2, r2, o))
+    direction = o2 - r2
+    length = float((o - r1) @ direction)
+    return float((p - r1) @ direction) / length if length else float("nan")
+
+
+# --- figures of other papers, for comparison only -----------------------------------------------------------
+
+
+def residual_bota(p: Floats, r: Floats, o: Floats) -> float:
+    """`Σ_F |p − r| / Σ_F |o − r|` over scores (n,) on D_f (BOTA's residual): 1 = nothing done.
+
+    Unsigned, so seed noise counts as memory: a second retrained model scores about 0.9. NaN when o equals r.
+    """
+    whole = float(np.abs(o - r).sum(dtype=np.float64))
+    return float(np.abs(p - r).sum(dtype=np.float64)) / whole if whole else float("nan")
+
+
+def ks_tofu(losses_a: Floats, losses_b: Floats) -> float:
+    """p-value of the two-sample Kolmogorov–Smirnov test of per-row losses (n,), (m,), after TOFU's forget quality.
+
+    Maini et al. 2024 (arXiv 2401.06121) test truth ratios. A p-value grows as rows get fewer: never gate on it.
+    """
+    return float(stats.ks_2samp(losses_a, losses_b).pvalue)
+
+
+def priv_leak(auc_unlearned: float, auc_retrained: float) -> float:
+    """`100·((1 − AUC_u) − (1 − AUC_r)) / (1 − AUC_r)` of membership AUCs, in percent; 0 = as the retrained model.
+
+    After MUSE (Shi et al. 2024, arXiv 2407.06460). NaN when AUC_r is 1.
+    """
+    rest = 1 - auc_retrained
+    return 100 * ((1 - auc_unlearned) - rest) / rest if rest else float("nan")

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .metrics import Interval
+from .predictions import Predictions
+from .task import Sighting
 
 
 @dataclass
@@ -30,6 +32,37 @@ class Results:
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demo found; `answers` are those of every model, by name and set."""
+
+    results: Results
+    answers: dict[str, Mapping[str, Predictions]]
+    sightings: list[Sighting]
+    seconds: dict[str, float]
+    rows: dict[str, int]
+    trainable_parameters: int
+    total_parameters: int
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """One flat object, as `e2urec demo --json` prints it."""
+        plain = self.results.as_dict()
+        figures, distance = plain.pop("models"), plain.pop("distance")
+        kept = ("original", "unlearned", "retrained_again")
+        return {
+            **figures,
+            **plain,
+            "distance": {name: distance.get(name) for name in kept},
+            "phases": [vars(sighting) for sighting in self.sightings],
+            "seconds": self.seconds,
+            "trainable_parameters": self.trainable_parameters,
+            "total_parameters": self.total_parameters,
+            "rows": self.rows,
+            "seed": self.seed,
+        }
 
 
 def _plain(value: Any) -> Any:

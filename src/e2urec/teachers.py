@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from .losses import TeacherSpace, forgetting_teacher
-from .metrics import auc
+from .metrics import Ints, auc
 from .models.answers import Verbaliser
 
 Head = tuple[torch.Tensor, torch.Tensor | None]
@@ -66,7 +64,7 @@ class ForgettingTeacher:
             self.answers,
         )
 
-    def matching(self, labels: npt.NDArray[np.int8], target: float, *, most: float = 16.0) -> "ForgettingTeacher":
+    def matching(self, labels: Ints, target: float, *, most: float = 16.0) -> "ForgettingTeacher":
         """The same teacher with the least α ≤ `most` at which its own AUC on D_f is down to `target`.
 
         A teacher that overshoots ruins the student: one whose AUC is that of rows which nobody was tuned on asks
@@ -80,10 +78,10 @@ class ForgettingTeacher:
             low, high = (middle, high) if self._auc(labels, middle) > target else (low, middle)
         return replace(self, alpha=high)
 
-    def _auc(self, labels: npt.NDArray[np.int8], alpha: float) -> float:
+    def _auc(self, labels: Ints, alpha: float) -> float:
         return auc(labels, replace(self, alpha=alpha).odds().cpu().numpy())
 
     def odds(self, chunk: int = 256) -> torch.Tensor:
         """The teacher's own log-odds on all of D_f, (n,): scored before any student step is made."""
         rows = torch.arange(len(self.original), device=self.original.device)
-        return torch.cat([self.answers.log_odds(self(part)) for part in rows.split(chunk)])
+        return torch.cat([self.answers.log_odds(self(part)) for part in torch.split(rows, chunk)])

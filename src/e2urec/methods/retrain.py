@@ -29,7 +29,8 @@ class Retrain(Method):
         with task.costs.phase("retrain"):
             model, trace = tune(
                 task.base, task.original.template, task.tuning, task.retain, task.valid,
-                window=task.original.window, seed=1000 * self.number + task.seed, progress=task.progress, phase="retrain",
+                window=task.original.window, seed=1000 * self.number + task.seed,
+                progress=task.progress, phase="retrain",
             )  # fmt: skip
         task.costs.read("retrain", trace.rows)
         return model

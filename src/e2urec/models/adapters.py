@@ -36,9 +36,9 @@ def targets(lm: Any, which: str) -> list[str] | str:
     """Names of the layers that get an adapter: query and value projections, or every linear layer but the head."""
     if which == "all":
         return "all-linear"
-    leaves = {name.rsplit(".", 1)[-1] for name, module in lm.named_modules() if not list(module.children())}
+    layers = {name.rsplit(".", 1)[-1] for name, _ in lm.named_modules()}
     for pair in (["q_proj", "v_proj"], ["q", "v"], ["query", "value"], ["c_attn"], ["query_key_value"]):
-        if leaves.issuperset(pair):
+        if layers.issuperset(pair):
             return pair
     raise ModelError(f"model of type '{lm.config.model_type}': no query and value projections found; set targets=all")
 
@@ -47,7 +47,7 @@ def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:
     """Add adapter `name`, zero at first (B = 0), and return the model that carries it, all frozen."""
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=targets(_bare(lm), lora.targets),
     )

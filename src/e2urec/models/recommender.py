@@ -53,7 +53,7 @@ class Recommender(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model's weights are."""
-        return next(self.lm.parameters()).device
+        return torch.device(next(self.lm.parameters()).device)
 
     @property
     def head(self) -> tuple[torch.Tensor, torch.Tensor | None]:

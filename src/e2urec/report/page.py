@@ -2,28 +2,15 @@
 
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, StrictUndefined
 
+from ..results import Demonstration
 from . import plots
-
-if TYPE_CHECKING:
-    from ..demo import Demonstration
-
-NAMES = {
-    "untuned": "before tuning",
-    "original": "original",
-    "unlearned": "unlearned",
-    "retrained": "retrained",
-    "retrained_2": "retrained, other seed",
-    "retrained_again": "a second retraining",
-    "placebo_temperature": "placebo: softened original",
-    "placebo_retain": "placebo: tuned on D_r",
-}
+from .names import NAMES
 
 
-def write_page(found: "Demonstration", path: Path) -> None:
+def write_page(found: Demonstration, path: Path) -> None:
     """Write the page of a demo. It holds figures only: no user id, no prompt."""
     results, forget = found.results, found.answers["original"]["forget"]
     shown = {"original": "original", "unlearned": "unlearned", "retrained_1": "retrained"}

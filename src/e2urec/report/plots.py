@@ -7,8 +7,7 @@ import matplotlib
 import numpy as np
 from scipy import special
 
-from ..metrics import Interval
-from ..predictions import Floats
+from ..metrics import Floats, Interval, Ints
 from ..task import Sighting
 
 matplotlib.use("Agg")
@@ -34,7 +33,7 @@ def _axes(height: float = 3.2) -> tuple["plt.Figure", "plt.Axes"]:
     return figure, axes
 
 
-def score_distributions(odds: Mapping[str, Floats], labels: Floats) -> str:
+def score_distributions(odds: Mapping[str, Floats], labels: Ints) -> str:
     """P(Yes) on D_f, liked rows above the axis and disliked rows below, one line a model."""
     figure, axes = _axes()
     edges = np.linspace(0, 1, 21)
@@ -70,11 +69,11 @@ def phases(sightings: Sequence[Sighting], retrained_loss: float | None) -> str:
 def memory(found: Mapping[str, Interval], names: Mapping[str, str]) -> str:
     """M_auc with its interval, one row a model, between the retrained (0) and the original (1)."""
     figure, axes = _axes(0.6 + 0.5 * len(found))
-    for row, (name, interval) in enumerate(reversed(found.items())):
+    for row, (name, interval) in enumerate(reversed(list(found.items()))):
         axes.plot([interval.low, interval.high], [row, row], color=COLOURS.get(name, "#666"), lw=2)
         axes.plot(interval.value, row, "o", color=COLOURS.get(name, "#666"))
     axes.axvline(0, color=COLOURS["retrained"], lw=1.5)
     axes.axvline(1, color=COLOURS["original"], lw=1.5)
-    axes.set_yticks(range(len(found)), [names.get(name, name) for name in reversed(found)])
+    axes.set_yticks(range(len(found)), [names.get(name, name) for name in reversed(list(found))])
     axes.set(xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original", ylim=(-0.6, len(found) - 0.4))
     return _svg(figure)

@@ -12,21 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from ..actions import DryRun
-from ..demo import Demonstration
 from ..metrics import Interval
-from ..results import Results
+from ..results import Demonstration, Results
 from ..runs import Run, finite
 from ..training import Progress as Told
-
-NAMES = {
-    "untuned": "before tuning",
-    "original": "original",
-    "unlearned": "unlearned",
-    "retrained": "retrained",
-    "retrained_2": "retrained, other seed",
-    "placebo_temperature": "placebo: softened original",
-    "placebo_retain": "placebo: tuned on D_r",
-}
+from .names import NAMES
 
 
 @contextlib.contextmanager
@@ -162,7 +152,7 @@ def _distance(results: Results) -> Table:
         table.add_column(heading, justify="right")
     for name, row in results.distance.items():
         cells = (_number(row.get(key), 4) for key in ("js", "jeffreys", "l2", "js_answers"))
-        table.add_row({"retrained_again": "a second retraining"}.get(name, NAMES.get(name, name)), *cells)
+        table.add_row(NAMES.get(name, name), *cells)
     return table
 
 

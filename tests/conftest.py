@@ -1,0 +1,101 @@
+"""Toy models with real architectures and a tokenizer trained on the spot; generated interactions."""
+
+import os
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+from e2urec.data.interactions import Interactions
+from e2urec.data.prompts import TEMPLATES
+from e2urec.data.requests import ErasureRequest, resolve
+from e2urec.data.splits import split
+from e2urec.models.adapters import LoRA
+from e2urec.models.backbone import Backbone
+from e2urec.models.recommender import Recommender
+from e2urec.task import Task
+from e2urec.training import Schedule
+from e2urec.tuning import Tuning, tune
+
+WORDS = ["Liked:", "Disliked:", "none", "Will the user like", "Yes", "No", "Movie", "Toy Story (1995)"]
+
+
+def toy_tokenizer(*, closes: bool) -> PreTrainedTokenizerFast:
+    """Byte-level BPE that knows the prompts' words; with `closes` it ends a text as T5's does."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<pad>", "</s>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=420, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator([f"{a} {b}? Yes {b} No" for a in WORDS for b in WORDS] * 4, trainer)
+    if closes:
+        tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
+
+
+def toy_backbone(kind: str) -> Backbone:
+    torch.manual_seed(0)
+    tokenizer = toy_tokenizer(closes=kind == "seq2seq")
+    if kind == "causal":
+        config = LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=0, eos_token_id=1,
+            bos_token_id=None, max_position_embeddings=512,
+        )  # fmt: skip
+        lm = LlamaForCausalLM(config)
+    else:
+        config = T5Config(
+            vocab_size=len(tokenizer), d_model=32, d_ff=64, d_kv=8, num_layers=2, num_heads=4, dropout_rate=0.1,
+            pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
+        )  # fmt: skip
+        lm = T5ForConditionalGeneration(config)
+    return Backbone(lm.eval(), tokenizer, f"toy-{kind}")
+
+
+@pytest.fixture(params=["causal", "seq2seq"])
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    return toy_backbone(request.param)
+
+
+@pytest.fixture
+def recommender(backbone: Backbone) -> Recommender:
+    return Recommender(backbone, TEMPLATES["compact"])
+
+
+def generated(users: int = 12, rows: int = 14, seed: int = 0) -> Interactions:
+    """Interactions with ties in time, so that the order of rows in the file matters."""
+    random = np.random.default_rng(seed)
+    n = users * rows
+    ratings = pl.DataFrame(
+        {
+            "user": [f"u{k}" for k in np.repeat(np.arange(users), rows)],
+            "item": random.integers(0, 30, n),
+            "rating": random.integers(1, 6, n),
+            "time": random.integers(1_000, 1_000 + n // 3, n),
+        }
+    )
+    items = pl.DataFrame({"item": range(30), "title": [f"Movie {k} ({1960 + k})" for k in range(30)]})
+    return Interactions.from_tables(ratings.sample(n, shuffle=True, seed=seed), items, place="generated")
+
+
+TUNING = Tuning(schedule=Schedule(epochs=2, learning_rate=3e-3, batch_size=8, precision="fp32"))
+
+
+def toy_task(kind: str, *, lora: bool = False, seed: int = 5) -> Task:
+    """An original tuned on generated rows, asked to forget a fifth of its users."""
+    base = toy_backbone(kind)
+    tuning = TUNING.model_copy(update={"lora": LoRA(rank=4)}) if lora else TUNING
+    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
+    rows = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
+    probe = Recommender(base, TEMPLATES["compact"])
+    encoded = {name: probe.encode(getattr(rows, name)) for name in ("forget", "retain", "valid")}
+    held = {name: probe.encode(getattr(parts, name)) for name in ("calibration", "unseen")}
+    original, _ = tune(base, TEMPLATES["compact"], tuning, probe.encode(parts.train), encoded["valid"], seed=seed)
+    return Task(original=original, base=base, tuning=tuning, **encoded, **held, seed=seed, precision="fp32")

@@ -1,0 +1,107 @@
+"""What every method owes: it is found here by itself, built in or registered by another package."""
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import toy_task
+from e2urec.errors import ConfigError
+from e2urec.methods import build, methods
+from e2urec.models.adapters import names
+from e2urec.models.recommender import Recommender
+
+KINDS = ["causal", "seq2seq"]
+QUICK = {"e2urec": {"joint": 1, "final": 1, "lora": {"rank": 2}}}
+
+
+def quick(name: str, preset: str = "default") -> object:
+    return build(name, QUICK.get(name, {}), preset)
+
+
+def weights(model: Recommender) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.lm.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", methods())
+def test_settings_round_trip_and_are_all_described(name):
+    method = build(name)
+    assert type(method).model_validate_json(method.model_dump_json()) == method
+    assert all(field.description for field in type(method).model_fields.values())
+    assert type(method).__doc__
+
+
+@pytest.mark.parametrize("name", methods())
+def test_unknown_setting_is_refused_with_the_nearest_known_one(name):
+    with pytest.raises(ConfigError, match="unknown setting"):
+        build(name, {"no_such_setting": 1})
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", methods())
+def test_method_changes_the_scores_and_leaves_one_whole_model(name, kind, lora):
+    task = toy_task(kind, lora=lora)
+    before, base = task.original.score(task.forget), weights(Recommender(task.base, task.original.template))
+    model = quick(name).unlearn(task)
+    after = model.score(task.forget)
+    assert np.isfinite(after).all()
+    assert not np.array_equal(before, after)
+    assert names(model.lm) == list(model.active)
+    assert len(model.active) == int(lora)
+    assert not any(parameter.requires_grad for parameter in model.lm.parameters())
+    assert all(
+        torch.equal(value, base[key]) for key, value in task.base.lm.state_dict(prefix="").items() if key in base
+    )
+    assert all(np.isfinite(seconds) for seconds in task.costs.seconds.values())
+
+
+@pytest.mark.parametrize("name", methods())
+def test_same_seed_gives_the_same_scores_and_another_seed_others(name):
+    scores = [quick(name).unlearn(toy_task("causal", seed=seed)).score(toy_task("causal").forget) for seed in (5, 5, 6)]
+    assert np.array_equal(scores[0], scores[1])
+    assert not np.array_equal(scores[0], scores[2])
+
+
+@pytest.mark.parametrize("name", methods())
+def test_plan_counts_the_rows_that_are_read(name):
+    task = toy_task("causal")
+    method = quick(name)
+    method.unlearn(task)
+    planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule.epochs)
+    for phase, rows in planned.items():
+        if phase != "teachers":  # the calibration users are read there too
+            assert abs(task.costs.rows.get(phase, 0) - rows) <= 2 * 16, phase
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_e2urec_logs_every_phase_beside_the_unseen_users(kind, preset):
+    task = toy_task(kind)
+    build("e2urec", {"joint": 1.0}, preset).unlearn(task)
+    assert [seen.phase for seen in task.sightings] == ["original", "teacher", "warmup", "joint"]
+    assert all(
+        np.isfinite([s.forget_auc, s.forget_log_loss, s.unseen_auc, s.unseen_log_loss]).all() for s in task.sightings
+    )
+
+
+def test_e2urec_forgets_what_the_original_learned_by_heart():
+    task = toy_task("causal")
+    build("e2urec", {"joint": 6, "warmup": 2, "learning_rate": 1e-2, "alpha": 2}).unlearn(task)
+    first, last = task.sightings[0], task.sightings[-1]
+    assert last.forget_log_loss > first.forget_log_loss
+    assert last.forget_auc < first.forget_auc
+
+
+def test_interrupted_method_leaves_no_adapter_on_the_original():
+    task = toy_task("causal")
+
+    def interrupt(phase: str, done: int, total: int, loss: float | None = None) -> None:
+        if phase == "joint":
+            raise KeyboardInterrupt
+
+    task.progress = interrupt
+    before = task.original.score(task.forget)
+    with pytest.raises(KeyboardInterrupt):
+        build("e2urec").unlearn(task)
+    assert names(task.original.lm) == []
+    assert np.array_equal(task.original.score(task.forget), before)

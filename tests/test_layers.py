@@ -1,0 +1,64 @@
+"""Imports flow one way: a file imports only from files above its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src" / "e2urec"
+LAYERS = [
+    "errors", "seeding", "metrics",
+    "data.interactions", "data.sources.movielens", "data.sources",
+    "data.splits", "data.requests", "data.prompts", "data",
+    "models.backbone", "models.answers", "losses", "models.batches", "models.adapters", "models.recommender", "models",
+    "training", "predictions", "teachers", "tuning", "task",
+    "methods.student", "methods.e2urec", "methods.finetune", "methods.retrain", "methods",
+    "results", "evaluation.evaluate", "evaluation",
+    "runs", "fetch", "recipe", "pipeline", "actions",
+    "report.names", "report.plots", "report.page", "demo", "report.terminal", "report", "cli", "",
+]  # fmt: skip
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of the package that `path` imports, wherever in the file it does so."""
+    package = [*module_name(path).split("."), ""] if path.name == "__init__.py" else module_name(path).split(".")
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [part for part in package[: len(package) - node.level] if part]
+            target = [*base, *(node.module or "").split(".")]
+            name = ".".join(part for part in target if part)
+            inner = [f"{name}.{alias.name}".strip(".") for alias in node.names]
+            found |= {module for module in inner if module in LAYERS} or {name}
+    return found
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: module_name(path) or "e2urec")
+def test_file_imports_only_from_layers_above(path: Path) -> None:
+    name = module_name(path)
+    assert name in LAYERS, f"{name} has no place in the layers yet"
+    below = {other for other in imports(path) if LAYERS.index(other) >= LAYERS.index(name)}
+    assert not below
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: module_name(path) or "e2urec")
+def test_module_is_short_enough_to_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_public_names_are_sorted_complete_and_there() -> None:
+    import e2urec
+
+    assert e2urec.__all__ == sorted(e2urec.__all__)
+    assert all(hasattr(e2urec, name) for name in e2urec.__all__)
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert imported == set(e2urec.__all__)

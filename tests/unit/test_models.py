@@ -1,0 +1,185 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import generated, toy_backbone, toy_tokenizer
+from e2urec.data.interactions import Samples
+from e2urec.data.prompts import TEMPLATES
+from e2urec.errors import ModelError, RunError
+from e2urec.models import adapters
+from e2urec.models.adapters import LoRA
+from e2urec.models.answers import find_verbaliser
+from e2urec.models.backbone import load_backbone
+from e2urec.models.batches import by_length, endless, shuffled
+from e2urec.models.recommender import Recommender
+from e2urec.seeding import derive, stream
+
+
+@pytest.fixture
+def samples() -> Samples:
+    return Samples(generated(), np.arange(20, 60), history=4)
+
+
+def test_streams_differ_by_name_and_not_by_what_ran_before():
+    a = stream(1, "pairs").random()
+    stream(1, "other").random()
+    assert stream(1, "pairs").random() == a
+    assert derive(1, "a", 2) != derive(1, "a", 3) != derive(2, "a", 3)
+
+
+def test_verbaliser_is_the_answer_in_its_context():
+    tokenizer = toy_tokenizer(closes=False)
+    found = find_verbaliser(tokenizer, ["Will the user like Movie?"], seq2seq=False)
+    assert tokenizer.decode([found.yes]).startswith(" Y")
+    assert tokenizer.decode([found.no]).startswith(" N")
+
+
+def test_tokenizer_whose_answers_share_their_first_token_is_refused():
+    tokenizer = toy_tokenizer(closes=True)
+    tokenizer.add_tokens([])
+    with pytest.raises(ModelError, match="share their first token"):
+        find_verbaliser(_Shared(tokenizer), ["Movie?"], seq2seq=True)
+
+
+class _Shared:
+    """A tokenizer that begins every answer with the same token, as byte-level ones without merges do."""
+
+    name_or_path = "shared"
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, text_target):
+        found = self.inner("x")
+        found.input_ids = [7, *self.inner(text_target).input_ids]
+        return found
+
+
+def test_score_does_not_depend_on_batch_neighbours(recommender, samples):
+    alone = np.concatenate([recommender.score(samples.take(np.array([k]))) for k in range(len(samples))])
+    together = recommender.score(samples, batch_size=16)
+    assert np.abs(alone - together).max() <= 1e-5
+
+
+def test_score_is_the_share_of_yes_among_the_answers_of_the_whole_model(recommender, samples):
+    examples = recommender.encode(samples)
+    batch = recommender.collate(examples, np.array([3]))
+    inputs = {"input_ids": batch.ids}
+    if recommender.seq2seq:
+        inputs["decoder_input_ids"] = torch.zeros((1, 1), dtype=torch.long)
+    with torch.no_grad():
+        logits = recommender.lm(**inputs).logits[0, -1]
+    pair = logits[[recommender.answers.yes, recommender.answers.no]].softmax(0)
+    assert recommender.score(samples)[3] == pytest.approx(pair[0].item(), abs=1e-5)
+
+
+def test_saved_model_loads_with_transformers_alone_and_scores_the_same(recommender, samples, tmp_path):
+    recommender.save(tmp_path / "run")
+    again = Recommender.load(tmp_path / "run")
+    assert np.array_equal(again.score(samples), recommender.score(samples))
+    assert {path.suffix for path in (tmp_path / "run").rglob("*") if path.is_file()} <= {
+        ".json",
+        ".safetensors",
+        ".jinja",
+    }
+
+
+def test_folder_without_a_recommender_is_refused(tmp_path):
+    with pytest.raises(RunError, match="holds no recommender"):
+        Recommender.load(tmp_path)
+
+
+def test_unknown_model_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ModelError) as error:
+        load_backbone(tmp_path / "nothing")
+    assert "\n" not in str(error.value)
+
+
+def test_layers_keeps_the_first_blocks_of_a_decoder(tmp_path):
+    backbone = toy_backbone("causal")
+    backbone.lm.save_pretrained(tmp_path)
+    backbone.tokenizer.save_pretrained(tmp_path)
+    assert len(load_backbone(tmp_path, layers=1).lm.model.layers) == 1
+    with pytest.raises(ModelError, match=r"outside 1\.\.2"):
+        load_backbone(tmp_path, layers=3)
+
+
+def test_switching_adapters_restores_modes_gradients_and_the_active_set(recommender, samples):
+    before = recommender.score(samples)
+    recommender.lm = adapters.attach(recommender.lm, "student", LoRA(rank=2, dropout=0.5), seed=1)
+    examples = recommender.encode(samples)
+    with recommender.using(("student",), train="student") as parameters:
+        assert parameters
+        assert {p for p in recommender.lm.parameters() if p.requires_grad} == set(parameters)
+        assert not recommender.lm.get_base_model().training
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.add_(0.1)
+    assert not any(p.requires_grad for p in recommender.lm.parameters())
+    assert np.array_equal(recommender.score(samples), before)
+    with recommender.using(("student",)), torch.no_grad():
+        moved = recommender.logits(recommender.collate(examples, np.arange(4)))
+    assert not torch.allclose(moved, recommender.logits(recommender.collate(examples, np.arange(4))))
+
+
+def test_merging_and_concatenating_keep_the_outputs(recommender, samples):
+    examples = recommender.encode(samples)
+    batch = recommender.collate(examples, np.arange(8))
+    for k, name in enumerate(("original", "student")):
+        recommender.lm = adapters.attach(recommender.lm, name, LoRA(rank=2), seed=k)
+        with recommender.using((name,), train=name) as parameters, torch.no_grad():
+            for parameter in parameters:
+                parameter.normal_(std=0.2)
+    both = ("original", "student")
+    with recommender.using(both), torch.no_grad():
+        expected = recommender.logits(batch)
+    merged = recommender.copy()
+    merged.lm = adapters.merge(merged.lm, both)
+    assert torch.allclose(merged.logits(batch), expected, atol=1e-4)
+    adapters.concatenate(recommender.lm, both, "unlearned")
+    assert adapters.names(recommender.lm) == ["unlearned"]
+    with recommender.using(("unlearned",)), torch.no_grad():
+        assert torch.allclose(recommender.logits(batch), expected, atol=1e-4)
+
+
+def test_dropping_the_last_adapter_gives_the_bare_model_back(recommender, samples):
+    before = recommender.score(samples)
+    recommender.lm = adapters.attach(recommender.lm, "student", LoRA(rank=2), seed=1)
+    recommender.lm = adapters.drop(recommender.lm, "student")
+    assert adapters.names(recommender.lm) == []
+    assert np.array_equal(recommender.score(samples), before)
+
+
+def test_attaching_an_adapter_leaves_the_global_random_stream_alone(recommender):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    adapters.attach(recommender.lm, "student", LoRA(rank=2), seed=1)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=90), st.integers(1, 9), st.integers(0, 3))
+def test_an_epoch_holds_every_row_exactly_once(lengths, size, epoch):
+    lengths = np.array(lengths)
+    for batches in (shuffled(lengths, size, seed=1, epoch=epoch, window=2), by_length(lengths, size)):
+        assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+        assert max(map(len, batches)) <= size
+
+
+@given(st.integers(1, 40), st.integers(1, 7))
+def test_endless_batches_read_no_row_twice_before_every_row_was_read(rows, size):
+    batches = endless(np.ones(rows, dtype=int), size, seed=2)
+    first = [next(batches) for _ in range(-(-rows // size))]
+    assert sorted(np.concatenate(first)) == list(range(rows))
+
+
+def test_long_prompt_loses_its_beginning_and_is_counted(backbone, samples):
+    short = Recommender(backbone, TEMPLATES["compact"], window=16)
+    examples = short.encode(samples)
+    assert examples.lengths.max() == 16
+    assert examples.truncated > 0
+    whole = Recommender(backbone, TEMPLATES["compact"]).encode(samples)
+    row = whole.tokens[whole.offsets[5] : whole.offsets[6]]
+    assert np.array_equal(examples.tokens[examples.offsets[5] : examples.offsets[6]], row[-16:])

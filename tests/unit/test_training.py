@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from conftest import TUNING, generated, toy_backbone, toy_task
+from e2urec.data.prompts import TEMPLATES
+from e2urec.data.splits import split
+from e2urec.models.recommender import Recommender
+from e2urec.predictions import predict, states
+from e2urec.teachers import ForgettingTeacher
+from e2urec.training import Schedule, fit
+from e2urec.tuning import supervised, tune
+
+
+def line(target: float):
+    """A model with one number w, and the objective (w − target)²."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    return model, lambda wrapped, step: {"square": (wrapped.weight - target).square().sum()}
+
+
+def test_rate_rises_and_then_falls_to_its_floor():
+    schedule = Schedule(warmup=0.1, floor=0.2)
+    rates = [schedule.rate(step, 100) for step in range(100)]
+    assert np.argmax(rates) in (9, 10)
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[-1] == pytest.approx(0.2, abs=0.01)
+
+
+def test_fit_finds_the_minimum_and_counts_steps_and_rows():
+    model, objective = line(2.0)
+    schedule = Schedule(epochs=20, learning_rate=0.2, weight_decay=0, clip=10, precision="fp32")
+    plan = lambda epoch: [{"train": np.arange(4)}] * 5  # noqa: E731
+    trace = fit(model, list(model.parameters()), plan, objective, schedule, seed=0)
+    assert model.weight.item() == pytest.approx(2, abs=0.05)
+    assert (trace.steps, trace.rows) == (100, 400)
+
+
+def test_weights_of_named_losses_decide_the_minimum():
+    model = nn.Linear(1, 1, bias=False)
+    both = lambda wrapped, step: {"a": wrapped.weight.square().sum(), "b": (wrapped.weight - 1).square().sum()}  # noqa: E731
+    schedule = Schedule(epochs=30, learning_rate=0.1, weight_decay=0, precision="fp32")
+    fit(model, list(model.parameters()), lambda _: [{"x": np.arange(1)}] * 10, both, schedule, seed=0,
+        weights={"a": 0.25, "b": 0.75})  # fmt: skip
+    assert model.weight.item() == pytest.approx(0.75, abs=0.02)
+
+
+def test_early_stopping_keeps_the_best_epoch():
+    model, objective = line(10.0)
+    seen = iter([3.0, 1.0, 2.0, 2.5, 9.0])
+    weights = []
+
+    def monitor() -> float:
+        weights.append(model.weight.item())
+        return next(seen)
+
+    schedule = Schedule(epochs=5, learning_rate=0.5, patience=2, precision="fp32")
+    trace = fit(
+        model, list(model.parameters()), lambda _: [{"x": np.arange(1)}], objective, schedule, seed=0, monitor=monitor
+    )
+    assert trace.best_epoch == 1
+    assert len(trace.monitored) == 4
+    assert model.weight.item() == weights[1]
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_tuning_lowers_the_loss_and_leaves_the_base_alone(kind):
+    base = toy_backbone(kind)
+    before = {name: value.clone() for name, value in base.lm.state_dict().items()}
+    parts = split(generated(), history=3, seed=1)
+    probe = Recommender(base, TEMPLATES["compact"])
+    model, trace = tune(base, TEMPLATES["compact"], TUNING, probe.encode(parts.train), None, seed=1)
+    assert trace.losses[-1]["train"] < trace.losses[0]["train"]
+    assert all(torch.equal(value, before[name]) for name, value in base.lm.state_dict().items())
+    assert not model.lm.training
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_cached_states_give_the_logits_of_a_live_model(kind):
+    task = toy_task(kind)
+    model, rows = task.original, task.forget
+    cached = model.to_logits(states(model, rows, precision="fp32"))
+    with torch.no_grad(), model.using():
+        live = model.logits(model.collate(rows, np.arange(len(rows))))
+    assert torch.allclose(cached, live, atol=1e-5)
+    odds = predict(model, rows, precision="fp32").odds
+    assert np.allclose(odds, model.answers.log_odds(live).numpy(), atol=1e-5)
+
+
+def test_matching_teacher_reaches_the_auc_it_was_asked_for():
+    task = toy_task("causal")
+    original = task.original
+    plain = states(original, task.forget, precision="fp32")
+    random = torch.Generator().manual_seed(0)
+    weight, bias = original.head
+    direction = weight[original.answers.yes] - weight[original.answers.no]
+    sign = torch.from_numpy(2.0 * task.forget.labels - 1)[:, None]
+    gained = plain + sign * direction + 0.01 * torch.randn(plain.shape, generator=random)
+    teacher = ForgettingTeacher(plain, gained.float(), (weight, bias), (weight, bias), 1.0, "odds", original.answers)
+    from e2urec.metrics import auc
+
+    before = auc(task.forget.labels, teacher.matching(task.forget.labels, 1.0).odds().numpy())
+    after = auc(task.forget.labels, teacher.matching(task.forget.labels, 0.4).odds().numpy())
+    assert after <= 0.4 < before
+    assert after > 0.2
+
+
+def test_supervised_loss_of_a_step_does_not_depend_on_padding():
+    task = toy_task("causal")
+    objective = supervised(task.original, task.forget)
+    alone = [objective(task.original, {"train": np.array([k])})["train"].item() for k in range(4)]
+    together = objective(task.original, {"train": np.arange(4)})["train"].item()
+    assert together == pytest.approx(np.mean(alone), abs=1e-5)
