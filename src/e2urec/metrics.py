@@ -5,7 +5,7 @@ set. A figure that no rows define is NaN. Every figure over rows can carry a use
 figures of one `Bootstrap` are paired.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,7 @@ class Interval:
 def auc(y: Ints, d: Floats) -> float:
     """Area under the ROC curve: P(d⁺ > d⁻) + ½·P(d⁺ = d⁻); NaN unless both classes are there.
 
-    From the rank sum (Mann and Whitney 1947): `(Σ ranks of liked rows − n⁺(n⁺ + 1)/2) / (n⁺·n⁻)`, tied rows
-    sharing their mean rank.
+    From mid-ranks (Mann and Whitney 1947): `(Σ ranks of liked rows − n⁺(n⁺ + 1)/2) / (n⁺·n⁻)`.
     """
     positive = int(np.sum(y))
     if positive in (0, len(y)):
@@ -82,23 +81,19 @@ def expected_calibration_error(y: Ints, d: Floats, bins: int = 15) -> float:
 
 def user_auc(y: Ints, d: Floats, users: Ints) -> float:
     """Mean AUC within users who have both classes, each user counted once; NaN if there is none."""
-    if not len(y):
-        return float("nan")
-    _, user = np.unique(users, return_inverse=True)
+    ids, user = np.unique(users, return_inverse=True)
     order = np.lexsort((d, user))
     user, y, d = user[order], y[order].astype(np.float64), d[order]
-    start = np.searchsorted(user, np.arange(user[-1] + 1))
-    tie = np.concatenate([[True], (np.diff(d) != 0) | (np.diff(user) != 0)])
-    group = np.cumsum(tie) - 1
+    start = np.searchsorted(user, np.arange(len(ids)))
+    new = (np.diff(d, prepend=np.nan) != 0) | (np.diff(user, prepend=-1) != 0)
+    group = np.cumsum(new) - 1
     mean_rank = np.bincount(group, weights=np.arange(len(d)) - start[user]) / np.bincount(group) + 1
     positives = np.bincount(user, weights=y)
     negatives = np.bincount(user) - positives
     ranks = np.bincount(user, weights=mean_rank[group] * y)
     both = (positives > 0) & (negatives > 0)
-    if not both.any():
-        return float("nan")
     pairs = (ranks - positives * (positives + 1) / 2)[both]
-    return float(np.mean(pairs / (positives * negatives)[both]))
+    return _mean(pairs / (positives * negatives)[both])
 
 
 def utility(y: Ints, d: Floats, users: Ints) -> dict[str, float]:
@@ -151,9 +146,10 @@ class Bootstrap:
         s, t run over distinct values of d, in order: one sort serves all draws. A draw with one class is NaN.
         `chunk` is resamples at a time, few enough for their weights to stay in the processor's cache.
         """
+        assert len(y) == len(d) == len(self.user), "scores of other rows than the bootstrap's"
         order = np.argsort(d, kind="stable")
         values, labels = d[order], y[order] == 1
-        edges = np.flatnonzero(np.concatenate([[True], np.diff(values) != 0]))
+        edges = np.flatnonzero(np.diff(values, prepend=np.nan))
         draws = np.empty(len(self.counts))
         for start in range(0, len(draws), chunk):
             part = slice(start, start + chunk)
@@ -166,7 +162,7 @@ class Bootstrap:
         return auc(y, d), draws
 
     def interval(self, value: float, draws: Floats, level: float = 0.95) -> Interval:
-        """Percentile interval of `draws` (Efron and Tibshirani 1993, chapter 13); draws that are not finite do not count.
+        """Percentile interval of `draws` (Efron and Tibshirani 1993, chapter 13) over the finite ones.
 
         One user alone says nothing about how users differ: the interval is then −inf to inf, never of width 0.
         """
@@ -213,18 +209,13 @@ def memory(
     Raises:
         DataError: there is no retrained model.
     """
+    p, o, r = (_figures(y, models, boot) for models in ([unlearned], [original], retrained))
     found = {}
-    for name in _SIGNED:
-        p, o, r = (
-            _figures(name, y, [unlearned], boot),
-            _figures(name, y, [original], boot),
-            _figures(name, y, retrained, boot),
-        )
-        room = o - r
+    for name, room in ((name, o[name] - r[name]) for name in o):
         with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = np.where(room == 0, np.nan, (p - r) / room)
+            ratio = np.where(room == 0, np.nan, (p[name] - r[name]) / room)
         measurable = boot.interval(room[0], room[1:], level).low > 0
-        found[name] = boot.interval(ratio[0], ratio[1:] if measurable else np.array([]), level)
+        found[name] = boot.interval(ratio[0], ratio[1:] if measurable else ratio[:0], level)
     return found
 
 
@@ -239,22 +230,16 @@ def headroom(
     Raises:
         DataError: there is no retrained model.
     """
-    found = {}
-    for name in _SIGNED:
-        room = _figures(name, y, [original], boot) - _figures(name, y, retrained, boot)
-        found[name] = boot.interval(room[0], room[1:], level)
-    return found
+    o, r = _figures(y, [original], boot), _figures(y, retrained, boot)
+    return {name: boot.interval(o[name][0] - r[name][0], o[name][1:] - r[name][1:], level) for name in o}
 
 
-_SIGNED: dict[str, Callable[[Bootstrap, Ints, Floats], Draws]] = {"auc": Bootstrap.auc, "loss": Bootstrap.log_loss}
-
-
-def _figures(name: str, y: Ints, models: Sequence[Floats], boot: Bootstrap) -> Floats:
+def _figures(y: Ints, models: Sequence[Floats], boot: Bootstrap) -> dict[str, Floats]:
     """Mean figure over models, then its draws: (1 + resamples,); signed so that a model that remembers has more."""
     if not len(models):
         raise DataError("0 retrained models: memory is measured against at least one; retrain on the retain set")
-    sign = -1 if name == "loss" else 1
-    return np.asarray(sign * np.mean([np.append(*_SIGNED[name](boot, y, d)) for d in models], axis=0))
+    aucs, losses = ([np.append(*measure(y, d)) for d in models] for measure in (boot.auc, boot.log_loss))
+    return {"auc": np.mean(aucs, axis=0), "loss": -np.mean(losses, axis=0)}
 
 
 def paired_difference(y: Ints, d: Floats, reference: Floats, boot: Bootstrap, *, level: float = 0.95) -> Interval:
@@ -304,11 +289,8 @@ def _reduce(terms: Floats) -> Floats:
 
 def _distances(log_p: Floats, log_q: Floats) -> dict[str, Floats]:
     p, q = np.exp(log_p), np.exp(log_q)
-    return {
-        "js": _jensen_shannon(p, q, log_p, log_q),
-        "jeffreys": _jeffreys(p, q, log_p, log_q),
-        "l2": l2(p, q),
-    }
+    pair = (p, q, log_p, log_q)
+    return {"js": _jensen_shannon(*pair), "jeffreys": _jeffreys(*pair), "l2": l2(p, q)}
 
 
 def answer_distances(d_p: Floats, d_q: Floats) -> dict[str, Floats]:
@@ -334,12 +316,9 @@ def vocabulary_distances(
     """
     parts = [
         _distances(_log_softmax(hidden_p[k : k + chunk], head_p), _log_softmax(hidden_q[k : k + chunk], head_q))
-        for k in range(0, len(hidden_p), chunk)
+        for k in range(0, max(len(hidden_p), 1), chunk)
     ]
-    return {
-        name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0, np.float32)
-        for name in ("js", "jeffreys", "l2")
-    }
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _log_softmax(states: Floats, head: Head) -> Floats:

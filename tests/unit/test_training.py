@@ -31,7 +31,7 @@ def test_rate_rises_and_then_falls_to_its_floor():
 def test_fit_finds_the_minimum_and_counts_steps_and_rows():
     model, objective = line(2.0)
     schedule = Schedule(epochs=20, learning_rate=0.2, weight_decay=0, clip=10, precision="fp32")
-    plan = lambda epoch: [{"train": np.arange(4)}] * 5  # noqa: E731
+    plan = lambda epoch: [{"train": np.arange(4)}] * 5
     trace = fit(model, list(model.parameters()), plan, objective, schedule, seed=0)
     assert model.weight.item() == pytest.approx(2, abs=0.05)
     assert (trace.steps, trace.rows) == (100, 400)
@@ -39,7 +39,7 @@ def test_fit_finds_the_minimum_and_counts_steps_and_rows():
 
 def test_weights_of_named_losses_decide_the_minimum():
     model = nn.Linear(1, 1, bias=False)
-    both = lambda wrapped, step: {"a": wrapped.weight.square().sum(), "b": (wrapped.weight - 1).square().sum()}  # noqa: E731
+    both = lambda wrapped, step: {"a": wrapped.weight.square().sum(), "b": (wrapped.weight - 1).square().sum()}
     schedule = Schedule(epochs=30, learning_rate=0.1, weight_decay=0, precision="fp32")
     fit(model, list(model.parameters()), lambda _: [{"x": np.arange(1)}] * 10, both, schedule, seed=0,
         weights={"a": 0.25, "b": 0.75})  # fmt: skip

@@ -110,7 +110,9 @@ class Interactions:
                 f"{place} row {again['position'] + 1}: repeats an earlier row ({duplicates} such rows); "
                 "remove it, or leave out --strict to drop them"
             )
-        texts = items.select("item", pl.col("title").cast(pl.String)).unique("item", keep="first", maintain_order=True)
+        texts = items.select(
+            pl.col("item").cast(rows.schema["item"], strict=False), pl.col("title").cast(pl.String)
+        ).unique("item", keep="first", maintain_order=True)
         joined = unique.join(texts, on="item", how="left", maintain_order="left")
         blank = pl.col("title").is_null() | (pl.col("title").str.strip_chars() == "")
         _refuse(joined, blank, "item", place, "has no title", "add it to the items")

@@ -1,0 +1,191 @@
+"""The whole story on a toy model with the real MovieLens-100K files, through the command line."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from conftest import toy_backbone
+from e2urec import cli
+from e2urec.models.adapters import load_adapter
+
+SMALL = [
+    "--set",
+    "data.rows=400",
+    "--set",
+    "data.held_rows=150",
+    "--set",
+    "data.history=3",
+    "--set",
+    "data.per_user=30",
+]
+QUICK = ["--set", "tuning.schedule.epochs=2", "--set", "tuning.schedule.learning_rate=0.003"]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    backbone = toy_backbone("causal")
+    backbone.lm.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Run the command line; returns (exit status, standard output, standard error)."""
+    (tmp_path / "key").write_bytes(b"controller")
+    monkeypatch.setenv("E2UREC_KEY_FILE", str(tmp_path / "key"))
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["e2urec", *map(str, words)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        found = capsys.readouterr()
+        return status, found.out, found.err
+
+    return run
+
+
+def train(call, toy: Path, out: Path, *more: str) -> None:
+    status, _, error = call("train", "--model", toy, "--out", out, *SMALL, *QUICK, *more, "--json")
+    assert status == 0, error
+
+
+def users_of(run: Path) -> list[str]:
+    """Some training users of a run, as its own data gives them."""
+    from e2urec.pipeline import Workspace
+    from e2urec.recipe import Recipe
+
+    recipe = Recipe.build(json.loads((run / "run.json").read_text())["recipe"], place="run")
+    train = Workspace(recipe).split.train
+    return [str(train.interactions.user_ids[int(code)]) for code in np.unique(train.users)[:3]]
+
+
+@pytest.mark.parametrize("tuning", [[], ["--set", "tuning.lora.rank=4"]], ids=["full", "lora"])
+def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path, tuning):
+    train(call, toy, tmp_path / "original", *tuning)
+    before = (tmp_path / "original" / "run.json").read_bytes()
+    users = users_of(tmp_path / "original")
+    (tmp_path / "users.txt").write_text("\n".join(users))
+    request = ["--request", tmp_path / "users.txt"]
+
+    status, out, error = call("unlearn", tmp_path / "original", *request, "--dry-run", "--json")
+    assert status == 0, error
+    assert json.loads(out)["rows"]["forgotten_users"] == 3
+    for name, method in (("unlearned", "e2urec"), ("retrained", "retrain")):
+        words = ("unlearn", tmp_path / "original", *request, "--method", method, "--out", tmp_path / name, "--json")
+        status, out, error = call(*words)
+        assert status == 0, error
+        assert not (set(users) & set(re.findall(r"[0-9a-zA-Z]+", json.dumps(json.loads(out)["run"]["method"]))))
+    assert (tmp_path / "original" / "run.json").read_bytes() == before
+
+    words = ("evaluate", tmp_path / "unlearned", *request, "--against", tmp_path / "retrained", "--json")
+    status, out, error = call(*words)
+    assert status == 0, error
+    found = json.loads(out)
+    assert set(found["memory"]) == {"unlearned", "placebo_temperature", "placebo_retain"}
+    assert found["memory"]["placebo_temperature"]["auc"]["value"] == pytest.approx(1)
+    status, _, error = call("evaluate", tmp_path / "unlearned", "--against", tmp_path / "retrained")
+    assert status == 2
+    assert "another request" in error
+
+    assert call("show", tmp_path / "unlearned")[0] == 0
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Liked: none. Disliked: none. Will the user like Heat?"}\n')
+    status, out, error = call("score", tmp_path / "unlearned", "--examples", tmp_path / "rows.jsonl")
+    assert status == 0, error
+    assert 0 < float(out) < 1
+    if tuning:
+        base = AutoModelForCausalLM.from_pretrained(toy)
+        assert load_adapter(base, tmp_path / "unlearned" / "adapter", "x").peft_config["x"].r == 4 + 16
+    else:
+        AutoModelForCausalLM.from_pretrained(tmp_path / "unlearned" / "model")
+    leftovers = [
+        path.name for path in tmp_path.rglob("*") if "augmented" in path.name or path.name.endswith(".partial")
+    ]
+    assert leftovers == []
+
+
+def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
+    words = ("demo", "--out", tmp_path / "demo", "--set", f"model.name={toy}", "--set", "model.layers=none")
+    status, out, error = call(*words, *SMALL, "--json")
+    assert status == 0, error
+    found = json.loads(out)
+    for name in ("original", "retrained", "unlearned", "placebo_temperature", "placebo_retain"):
+        figures = ("auc", "user_auc", "accuracy", "log_loss", "ece", "forget_auc", "forget_log_loss")
+        assert all(np.isfinite(found[name][figure]) for figure in figures)
+    for name in ("unlearned", "placebo_temperature", "placebo_retain"):
+        assert set(found["memory"][name]["auc"]) >= {"value", "low", "high"}
+    for name in ("original", "unlearned", "retrained_again"):
+        assert set(found["distance"][name]) == {f"{d}{s}" for d in ("js", "jeffreys", "l2") for s in ("", "_answers")}
+    phases = ("original", "retrained", "augmented", "teachers", "warmup", "joint", "final", "unlearning", "evaluation")
+    assert set(found["seconds"]) >= set(phases)
+    parts = sum(found["seconds"][phase] for phase in ("augmented", "teachers", "warmup", "joint", "final"))
+    assert found["seconds"]["unlearning"] == pytest.approx(parts)
+    assert 0 < found["trainable_parameters"] < found["total_parameters"]
+    assert found["seed"] == 0
+    assert found["rows"]["forget"] > 0
+
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert not re.findall(r"""(?:src|href)=["']http|url\(http|@import""", page)
+    weights = sorted(path.relative_to(tmp_path / "demo").as_posix() for path in tmp_path.rglob("*.safetensors"))
+    assert weights == ["original/model/model.safetensors", "unlearned/model/model.safetensors"]
+    original, unlearned = (load_file(tmp_path / "demo" / name) for name in weights)
+    assert set(original) == set(unlearned)
+
+
+def test_same_seed_trains_the_same_model_byte_for_byte(call, toy, tmp_path):
+    for name in ("a", "b"):
+        train(call, toy, tmp_path / name)
+    files = [json.loads((tmp_path / name / "run.json").read_text())["files"] for name in ("a", "b")]
+    assert files[0]["model/model.safetensors"] == files[1]["model/model.safetensors"]
+
+
+BAD = [
+    (["train", "--data", "movielens-10k"], "did you mean 'movielens-100k'"),
+    (["train", "--model", "no-such-model"], "model 'no-such-model': cannot be loaded"),
+    (["train", "--set", "data.template=compct"], "did you mean 'compact'"),
+    (["train", "--set", "data.hstory=3"], "did you mean 'history'"),
+    (["train", "--recipe", "none.toml"], "cannot be read"),
+    (["unlearn", "{run}", "--method", "e2ured"], "did you mean 'e2urec'"),
+    (["unlearn", "{run}", "--set", "alhpa=2"], "did you mean 'alpha'"),
+    (["unlearn", "{run}", "--set", "beta=2"], "beta=2"),
+    (["unlearn", "{run}", "--preset", "papr"], "did you mean 'paper'"),
+    (["unlearn", "{run}", "--request", "{dir}/unknown.txt"], "1 of 1 users are not in the training data"),
+    (["unlearn", "{run}", "--request", "{dir}/empty.txt"], "names nobody"),
+    (["unlearn", "{run}", "--request", "{dir}/none.txt"], "cannot be read"),
+    (["unlearn", "{run}", "--forget-ratio", "1.5"], "request.ratio = 1.5"),
+    (["unlearn", "{dir}"], "no run folder"),
+    (["unlearn", "{dir}/none"], "is no folder"),
+    (["evaluate", "{run}"], "is no unlearned run"),
+]
+
+
+def test_bad_input_is_one_line_with_status_2_and_nothing_written(call, toy, tmp_path):
+    run = tmp_path / "original"
+    train(call, toy, run)
+    (tmp_path / "unknown.txt").write_text("nobody-of-that-name\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    there = sorted(path.name for path in tmp_path.iterdir())
+    for words, message in BAD:
+        filled = [word.format(run=run, dir=tmp_path) for word in words]
+        more = [] if words[0] == "evaluate" else ["--out", tmp_path / "out"]
+        if words[0] == "train" and "--model" not in words:
+            more += ["--model", toy]
+        status, out, error = call(*filled, *more)
+        assert (status, out) == (2, ""), (words, error)
+        assert message in error, (words, error)
+        assert error.count("\n") == 1, (words, error)
+        assert "nobody-of-that-name" not in error
+        assert sorted(path.name for path in tmp_path.iterdir()) == there, words
+    status, _, error = call("train", "--model", toy, "--out", run)
+    assert status == 2
+    assert "exists already" in error
