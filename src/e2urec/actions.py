@@ -32,7 +32,7 @@ class Asked:
         key: file of the controller's key, under which the request is recorded; see `runs.controller_key`.
     """
 
-    file: Path | None = None
+    file: Path | str | None = None
     ratio: float | None = None
     seed: int | None = None
     skip_unknown: bool = False
@@ -48,13 +48,14 @@ class DryRun:
     minutes: float | None
 
 
-def train(recipe: Recipe, out: Path, *, progress: Progress = silent) -> Run:
+def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Run:
     """Tune the original recommender of `recipe` into run folder `out`.
 
     Raises:
         RunError: `out` exists, or the disk is full.
         DataError, ConfigError, ModelError: the recipe cannot be followed.
     """
+    out = Path(out)
     with runs.create(out) as partial:
         space = Workspace(recipe, progress)
         model, trace = space.train()
@@ -68,7 +69,9 @@ def train(recipe: Recipe, out: Path, *, progress: Progress = silent) -> Run:
     return runs.open_run(out)
 
 
-def unlearn(parent: Run, out: Path, method: Method, asked: Asked | None = None, *, progress: Progress = silent) -> Run:
+def unlearn(
+    parent: Run, out: Path | str, method: Method, asked: Asked | None = None, *, progress: Progress = silent
+) -> Run:
     """Make the recommender of `parent` forget a request; the result is a run folder of its own.
 
     `parent` is only read. The request itself is not written anywhere: the record holds its HMAC.
@@ -77,7 +80,7 @@ def unlearn(parent: Run, out: Path, method: Method, asked: Asked | None = None, 
         RunError: `out` exists, `parent` is damaged, or the disk is full.
         DataError: the request names unknown users, nobody, or everybody.
     """
-    asked = asked or Asked()
+    asked, out = asked or Asked(), Path(out)
     with runs.create(out) as partial:
         space, original, erasure, rows = _open(parent, asked, progress)
         task = space.task(original, rows, method)
@@ -174,7 +177,7 @@ def _open(parent: Run, asked: Asked, progress: Progress) -> tuple[Workspace, Rec
     values = json.loads(json.dumps(parent.record["recipe"]))
     values["request"] |= {name: value for name, value in changes.items() if value is not None}
     space = Workspace(Recipe.build(values, place=str(parent.path)), progress)
-    erasure = space.request(asked.file)
+    erasure = space.request(None if asked.file is None else Path(asked.file))
     parts = space.resolve(erasure, skip_unknown=asked.skip_unknown)  # a bad request is told before a model is loaded
     original = space.reader = _load(parent, space)
     return space, original, erasure, space.rows(parts)
