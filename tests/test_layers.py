@@ -15,7 +15,8 @@ LAYERS = [
     "methods.student", "methods.e2urec", "methods.finetune", "methods.retrain", "methods",
     "results", "evaluation.evaluate", "evaluation",
     "runs", "fetch", "recipe", "pipeline", "actions",
-    "report.names", "report.method_table", "report.plots", "report.page", "demo", "report.terminal", "report", "cli", "",
+    "report.names", "report.method_table", "report.plots", "report.page",
+    "demo", "report.terminal", "report", "cli", "",
 ]  # fmt: skip
 
 

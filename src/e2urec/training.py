@@ -90,7 +90,14 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
         return torch.bfloat16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
+
+
+def _share(rows: Rows, rank: int, world: int) -> Rows:
+    """This process's rows of a step. Shares are equal, so that the mean of their means is the step's: where rows
+    do not come out even, the first ones are read once more.
+    """
+    return np.resize(rows, -(-len(rows) // world) * world)[rank::world]
 
 
 def fit(
@@ -140,7 +147,7 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate * schedule.rate(trace.steps, total)
             torch.manual_seed(derive(seed, phase, trace.steps))
-            mine = {name: rows[rank::world] for name, rows in step.items()}
+            mine = {name: _share(rows, rank, world) for name, rows in step.items()}
             with torch.autocast(parameters[0].device.type, dtype=low, enabled=low is not None):
                 losses = objective(wrapped, mine)
             loss = combine(losses, weights or {}, accelerator)

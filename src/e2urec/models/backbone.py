@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,14 @@ def load_backbone(source: str | Path, *, layers: int | None = None) -> Backbone:
     if packed:  # the weights are unpacked to float32 now: nothing quantised is left to describe
         lm.hf_quantizer = None
         del lm.config.quantization_config
-    return Backbone(lm.eval(), tokenizer, str(source))
+    return Backbone(lm.eval().to(default_device()), tokenizer, str(source))
+
+
+def default_device() -> torch.device:
+    """This process's GPU where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
 
 
 def _allowed(layers: int, config: Any, source: str | Path) -> int:

@@ -1,4 +1,4 @@
-"""The page of all methods and their settings, made from the methods themselves: `python -m e2urec.report.method_table`."""
+"""The page of all methods and their settings, made from the methods: `python -m e2urec.report.method_table`."""
 
 from ..methods import methods
 from ..task import Method
