@@ -127,7 +127,7 @@ def evaluate_run(
         raise RunError(f"'{run.path}': was made for another request, or under another key; name the one it honoured")
     precision = space.recipe.tuning.schedule.precision
     sets = rows.evaluation
-    before = sets.ask(original, precision=precision)
+    before = sets.ask(original, precision=precision, valid=True)
     method = build(run.record["method"]["name"], run.record["method"]["settings"])
     candidates: dict[str, Answers] = {
         "unlearned": sets.ask(_load(run, space), precision=precision),

@@ -171,12 +171,13 @@ def demo(
     from .demo import RECIPE
     from .demo import demo as run_demo
     from .report.terminal import progress, show_demo
+    from .runs import finite
 
     full = _recipe(recipe, settings, {"seed": seed, "request.ratio": forget_ratio}, start=RECIPE)
     with progress() as told:
         found = run_demo(full, out, progress=told)
     if as_json:
-        print(json.dumps(found.as_dict()))
+        print(json.dumps(finite(found.as_dict())))
     else:
         show_demo(found, out)
 

@@ -17,7 +17,7 @@ from .training import Progress, silent
 UNLEARNING = ("augmented", "teachers", "warmup", "joint", "final")
 
 RECIPE: dict[str, Any] = {
-    "data": {"history": 5, "rows": 3000, "per_user": 40, "held_rows": 1500},
+    "data": {"history": 5, "rows": 3000, "per_user": 40, "test_rows": 1500, "held_rows": 800},
     "model": {"layers": 4},
     "tuning": {"schedule": {"epochs": 3, "learning_rate": 3e-4, "batch_size": 16}},
 }
@@ -41,7 +41,7 @@ def demo(recipe: Recipe, out: Path, *, request: Path | None = None, progress: Pr
         original, _ = space.train()
         original.save(partial / "original")
         with space.costs.phase("evaluation"):
-            answers["original"] = sets.ask(original, precision=precision)
+            answers["original"] = sets.ask(original, precision=precision, valid=True)
 
         retraining: list[Costs] = []
         for number in range(1, recipe.retrained + 1):

@@ -76,7 +76,7 @@ class Workspace:
             read_source(data.source, strict=data.strict), history=data.history, min_history=data.min_history,
             fractions=data.fractions, last=data.last, unseen=data.unseen, calibration=data.calibration, seed=seed,
         )  # fmt: skip
-        sizes = {"train": data.rows}
+        sizes = {"train": data.rows, "test": data.test_rows}
         return Split(
             **{
                 name: limit(getattr(whole, name), sizes.get(name, data.held_rows), per_user=data.per_user,

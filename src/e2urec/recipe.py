@@ -28,7 +28,8 @@ class DataRecipe(_Part):
     calibration: float = Field(0.05, ge=0, lt=1, description="the same for choosing settings")
     rows: int | None = Field(None, ge=1, description="about how many training rows, users whole")
     per_user: int | None = Field(None, ge=1, description="at most so many samples of a user in each part")
-    held_rows: int | None = Field(None, ge=1, description="about how many rows in valid, test and the held-out users")
+    test_rows: int | None = Field(None, ge=1, description="about how many test rows, users whole")
+    held_rows: int | None = Field(None, ge=1, description="the same for valid and for each group of held-out users")
     strict: bool = Field(False, description="refuse exact duplicates instead of dropping them")
 
 
