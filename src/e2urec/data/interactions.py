@@ -1,6 +1,7 @@
 """Interactions: validated ratings in one total order, with the text of items and users."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -55,11 +56,13 @@ class Interactions:
         return (self.rating > self.liked_above).astype(np.int8)
 
     def fingerprint(self) -> str:
-        """SHA-256 of ratings and titles: the same data, the same fingerprint, whatever file they came from."""
+        """SHA-256 of all that a prompt, a label or a request depends on, whatever files it was read from."""
         digest = hashlib.sha256()
         for column in (self.user, self.item, self.rating, self.time):
             digest.update(np.ascontiguousarray(column).tobytes())
-        digest.update("\n".join(self.titles).encode())
+        profiles = self.profiles.to_dict(as_series=False) if self.profiles is not None else None
+        text = [self.user_ids.cast(pl.String).to_list(), self.titles, profiles, self.liked_above]
+        digest.update(json.dumps(text).encode())
         return digest.hexdigest()
 
     @classmethod
@@ -100,7 +103,8 @@ class Interactions:
         rows = _numbers(rows, "time", pl.Int64, place)
         low, high = rating_range
         outside = ~pl.col("rating").is_between(low, high)
-        _refuse(rows, outside, "rating", place, f"is outside {low:g}..{high:g}", "correct the row")
+        fault, remedy = f"is outside {low:g}..{high:g}", "correct the row or pass rating_range"
+        _refuse(rows, outside, "rating", place, fault, remedy)
         _refuse(rows, pl.col("time") < 0, "time", place, "is negative", "give seconds since 1970")
         unique = rows.unique(["user", "item", "rating", "time"], keep="first", maintain_order=True)
         duplicates = rows.height - unique.height
@@ -137,7 +141,8 @@ class Interactions:
         if users is not None:
             _need(users, ("user",), f"{place} (users)")
             known = users.unique("user", keep="first", maintain_order=True)
-            known = known.with_columns(pl.col("user").cast(ids.dtype))
+            # an id that is not of the ratings' type belongs to nobody who rated
+            known = known.with_columns(pl.col("user").cast(ids.dtype, strict=False))
             profiles = pl.DataFrame({"user": ids}).join(known, on="user", how="left", maintain_order="left")
             profiles = profiles.drop("user").select(pl.all().cast(pl.String))
         return cls(

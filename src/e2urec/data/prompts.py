@@ -32,14 +32,14 @@ class PromptTemplate(ABC):
     def render(self, samples: Samples) -> list[str]:
         """The prompts of `samples`, one each, in their order."""
         data = samples.interactions
-        titles = [" ".join(title.split()) for title in data.titles]
-        profiles = data.profiles.to_dicts() if data.profiles is not None else None
+        titles = [_one_line(title) for title in data.titles]
+        people = data.profiles.to_dicts() if data.profiles is not None else []
+        profiles = [{key: _one_line(value) for key, value in person.items() if value} for person in people]
         prompts = []
         for n, row in enumerate(samples.rows):
             past = samples.past(n)
-            profile = profiles[data.user[row]] if profiles else {}
             shown = Shown(
-                profile={key: value for key, value in profile.items() if value is not None},
+                profile=profiles[data.user[row]] if profiles else {},
                 titles=[titles[item] for item in data.item[past]],
                 ratings=data.rating[past].tolist(),
                 liked=data.liked[past].astype(bool).tolist(),
@@ -50,7 +50,7 @@ class PromptTemplate(ABC):
 
 
 class Compact(PromptTemplate):
-    """Liked and disliked titles, then the question: about a third of the published prompt's tokens."""
+    """Liked and disliked titles, then the question: about half of the published prompt's tokens."""
 
     name = "compact"
 
@@ -76,13 +76,17 @@ class Paper(PromptTemplate):
         )
         return (
             (f"About the user: {about}.\n" if about else "")
-            + f"The user has rated these items, oldest first; more stars mean a stronger liking:\n{seen}\n"
+            + f"The user has rated these items, oldest first; more stars mean a stronger liking:\n{seen or 'none'}\n"
             + f"Judging from these ratings, decide whether the user will like the item {shown.target}.\n"
             + "Answer with Yes or No only. Will the user like it?"
         )
 
 
 TEMPLATES: dict[str, PromptTemplate] = {template.name: template for template in (Compact(), Paper())}
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def read_prompts(path: Path) -> list[str]:

@@ -29,14 +29,14 @@ class ErasureRequest:
             DataError: the file cannot be read, is no such table, or names nobody.
         """
         try:
-            if path.suffix in (".csv", ".jsonl"):
-                table = pl.read_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.read_ndjson(path)
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+            users = [line for line in lines if line and not line.startswith("#")]
+            if users and path.suffix in (".csv", ".jsonl", ".ndjson"):
+                text = "\n".join(users).encode()
+                table = pl.read_csv(text, infer_schema=False) if path.suffix == ".csv" else pl.read_ndjson(text)
                 if "user" not in table.columns:
                     raise DataError(f"request '{path}': has no column user; it has {', '.join(table.columns)}")
-                users = [str(user).strip() for user in table["user"].drop_nulls()]
-            else:
-                lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-                users = [line for line in lines if line and not line.startswith("#")]
+                users = [str(user).strip() for user in table["user"].drop_nulls() if str(user).strip()]
         except OSError as error:
             raise DataError(f"request '{path}': cannot be read ({error.strerror}); name a file of users") from error
         except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:

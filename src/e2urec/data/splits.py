@@ -52,13 +52,17 @@ def split(
         seed: chooses those users.
 
     Raises:
-        ConfigError: the fractions do not sum to 1, or the shares leave nobody to train on.
+        ConfigError: the fractions do not sum to 1, a number is out of range, or nobody is left to train on.
         DataError: no row has enough history.
     """
-    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
+    # each test is written so that NaN fails it
+    if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-9):
         raise ConfigError(f"fractions {fractions}: must be three shares that sum to 1, such as 0.6, 0.2, 0.2")
-    if unseen < 0 or calibration < 0 or unseen + calibration >= 1:
+    if not (unseen >= 0 and calibration >= 0 and unseen + calibration < 1):
         raise ConfigError(f"unseen {unseen} and calibration {calibration}: must be shares with a sum below 1")
+    for name, value, least in (("history", history, 1), ("min_history", min_history, 0), ("last", last, 1)):
+        if value is not None and value < least:
+            raise ConfigError(f"{name} {value}: must be at least {least}")
     index = np.arange(len(interactions))
     rows = index[index - interactions.first >= min_history]
     rows = rows[np.argsort(interactions.time[rows], kind="stable")]  # ties stay in (user, position) order
@@ -70,6 +74,11 @@ def split(
     users = stream(seed, "held-out users").permutation(np.unique(train.users))
     first, second = round(unseen * len(users)), round((unseen + calibration) * len(users))
     held = np.isin(train.users, users[:second])
+    if held.all():
+        raise ConfigError(
+            f"fractions {fractions}, unseen {unseen} and calibration {calibration}: leave nobody to train on; "
+            "raise the first fraction or hold out fewer users"
+        )
     return Split(
         train=train.take(~held),
         valid=valid.take(~np.isin(valid.users, users[:second])),
@@ -80,7 +89,10 @@ def split(
 
 
 def limit(samples: Samples, rows: int | None, *, per_user: int | None = None, seed: int, name: str) -> Samples:
-    """Keep users whole, in a seeded order, until there are about `rows` samples.
+    """Keep users whole, in a seeded order, until there are `rows` samples, or at most 5% more.
+
+    A user who would go beyond is passed over, so that a very active one cannot multiply the size. The result is
+    smaller than `rows` only if no user is left who fits, and more than 5% larger only if none fits at all.
 
     Args:
         samples: in the order of the interactions.
@@ -99,5 +111,10 @@ def limit(samples: Samples, rows: int | None, *, per_user: int | None = None, se
         return samples
     ids, counts = np.unique(users, return_counts=True)
     order = stream(seed, "limit", name).permutation(len(ids))
-    enough = int(np.searchsorted(np.cumsum(counts[order]), rows)) + 1
-    return samples.take(np.isin(users, ids[order[:enough]]))
+    kept: list[int] = []
+    total = 0
+    for user in order:
+        if total < rows and total + counts[user] <= 1.05 * rows:
+            kept.append(user)
+            total += counts[user]
+    return samples.take(np.isin(users, ids[kept or order[:1]]))
