@@ -56,6 +56,7 @@ def toy_backbone(kind: str) -> Backbone:
             pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
         )  # fmt: skip
         lm = T5ForConditionalGeneration(config)
+    lm.set_attn_implementation("eager")  # as load_backbone does on a CPU, so that reloading changes no bit
     return Backbone(lm.eval(), tokenizer, f"toy-{kind}")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -195,6 +196,9 @@ def _recipe(
 def main() -> None:
     """Run the command line; the only place where errors become exit statuses."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # our own progress says what matters
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
     try:
         app(standalone_mode=False)
     except E2URecError as error:

@@ -21,7 +21,7 @@ class RememberingTeacher:
 
     Attributes:
         states: (n, d) answer-position states of the original; rows that no step reads may hold anything.
-        head: the original's output head; see `head_of`.
+        head: the original's output head, weight (V, d) and bias (V,) or None.
     """
 
     states: torch.Tensor

@@ -65,6 +65,9 @@ def load_backbone(source: str | Path, *, layers: int | None = None) -> Backbone:
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         if layers is not None:
             extra["num_hidden_layers"] = _allowed(layers, config, source)
+        device = default_device()
+        if device.type == "cpu":  # the fused kernel's backward pass is slower there than plain products
+            extra["attn_implementation"] = "eager"
         lm = kind.from_pretrained(str(source), dtype=torch.float32, **extra)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -75,7 +78,7 @@ def load_backbone(source: str | Path, *, layers: int | None = None) -> Backbone:
     if packed:  # the weights are unpacked to float32 now: nothing quantised is left to describe
         lm.hf_quantizer = None
         del lm.config.quantization_config
-    return Backbone(lm.eval().to(default_device()), tokenizer, str(source))
+    return Backbone(lm.eval().to(device), tokenizer, str(source))
 
 
 def default_device() -> torch.device:
