@@ -31,9 +31,7 @@ class EvaluationSets:
     unseen: Examples
     valid: Examples
 
-    def ask(
-        self, model: Recommender, *, precision: Precision = "auto", valid: bool = False
-    ) -> dict[str, Predictions]:
+    def ask(self, model: Recommender, *, precision: Precision = "auto", valid: bool = False) -> dict[str, Predictions]:
         """The model's answers to every set; to validation only where a temperature will be fitted on it."""
         names = [name for name in self.__dataclass_fields__ if valid or name != "valid"]
         return {name: predict(model, getattr(self, name), precision=precision) for name in names}
