@@ -1,6 +1,8 @@
 """Imports flow one way: a file imports only from files above its own."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,14 @@ def test_public_names_are_sorted_complete_and_there() -> None:
 
     assert e2urec.__all__ == sorted(e2urec.__all__)
     assert all(hasattr(e2urec, name) for name in e2urec.__all__)
-    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
-    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    stub = ast.parse((ROOT / "__init__.pyi").read_text(encoding="utf-8"))
+    imported = {alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert imported == set(e2urec.__all__)
+    assert not imported & set(LAYERS), "a public name that is a module's too would be one or the other by chance"
+
+
+def test_command_line_starts_without_loading_a_model_library() -> None:
+    heavy = "print(sorted({'torch', 'transformers', 'polars', 'scipy'} & set(sys.modules)))"
+    code = f"import sys, e2urec.cli; {heavy}"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

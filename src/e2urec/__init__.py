@@ -1,39 +1,10 @@
-"""Make an LLM-based recommender forget users, and show that it did: E2URec (arXiv 2403.03536) and beyond."""
+"""Make an LLM-based recommender forget users, and show that it did: E2URec (arXiv 2403.03536) and beyond.
 
-from .actions import Asked, DryRun, dry_run, evaluate_run, score, train, unlearn
-from .demo import demo
-from .errors import ConfigError, DataError, E2URecError, ModelError, RunError
-from .fetch import fetch
-from .methods import build, methods
-from .recipe import Recipe
-from .results import Demonstration, Results
-from .runs import Run, open_run
-from .task import Method, Task
+The public names are listed in `__init__.pyi`. Each is imported when it is first asked for, so that a command
+which needs no model does not wait for one to be importable.
+"""
+
+import lazy_loader
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "Asked",
-    "ConfigError",
-    "DataError",
-    "Demonstration",
-    "DryRun",
-    "E2URecError",
-    "Method",
-    "ModelError",
-    "Recipe",
-    "Results",
-    "Run",
-    "RunError",
-    "Task",
-    "build",
-    "demo",
-    "dry_run",
-    "evaluate_run",
-    "fetch",
-    "methods",
-    "open_run",
-    "score",
-    "train",
-    "unlearn",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -64,8 +64,10 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
         sets = EvaluationSets(forget=answers["unseen"], **answers)  # nobody is forgotten yet
         results = evaluate(sets.ask(model, precision=recipe.tuning.schedule.precision), [], {}, seed=recipe.seed)
         runs.write_json(partial / "results.json", {"test": results.models["original"], "trace": vars(trace)})
-        record = _record("original", recipe, space.costs.seconds) | {"rows": {"train": trace.rows}}
-        runs.write_record(partial, record | {"data": space.split.train.interactions.fingerprint()})
+        data = space.split.train.interactions
+        record = _record("original", recipe, space.costs.seconds)
+        record["rows"] = {"train": trace.rows, "duplicates_dropped": data.duplicates}
+        runs.write_record(partial, record | {"data": data.fingerprint()})
     return runs.open_run(out)
 
 

@@ -1,5 +1,6 @@
 """The command line. Exit status: 0 done; 2 wrong input (one line); 3 the gate says no; 130 interrupted; 1 our bug."""
 
+import io
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 
 from .errors import ConfigError, E2URecError
+from .runs import first_process
 
 app = typer.Typer(
     name="e2urec",
@@ -54,13 +56,16 @@ def train(
     recipe: RecipeFile = None,
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse exact duplicate rows, do not drop them.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tune the original recommender."""
     from . import actions
     from .report.terminal import progress, show_run
 
-    full = _recipe(recipe, settings, {"data.source": data, "model.name": model, "seed": seed})
+    full = _recipe(
+        recipe, settings, {"data.source": data, "model.name": model, "seed": seed, "data.strict": strict or None}
+    )
     with progress() as told:
         run = actions.train(full, out, progress=told)
     show_run(run, as_json=as_json)
@@ -199,6 +204,8 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own progress says what matters
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
+    if not first_process():
+        sys.stdout = io.StringIO()  # of several processes one speaks
     try:
         app(standalone_mode=False)
     except E2URecError as error:

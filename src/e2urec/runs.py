@@ -11,6 +11,7 @@ import platform
 import secrets
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -48,9 +49,23 @@ def partial_of(out: Path) -> Path:
 def create(out: Path) -> Iterator[Path]:
     """Yield the folder to work in; it becomes `out` when the block ends well and is deleted otherwise.
 
+    Of several processes the first makes the folder; what the others write is thrown away.
+
     Raises:
         RunError: `out` exists, is being made by another process or was abandoned half-way, or the disk is full.
     """
+    if first_process():
+        with _made(out) as partial:
+            yield partial
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{out.name}.rank", dir=out.parent) as scratch:
+            yield Path(scratch)
+    _meet()
+
+
+@contextlib.contextmanager
+def _made(out: Path) -> Iterator[Path]:
     partial = partial_of(out)
     if out.exists():
         raise RunError(f"'{out}': exists already; choose another folder or remove it")
@@ -73,6 +88,19 @@ def create(out: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise RunError(f"'{out}': {error.strerror or error}; choose a folder that can be written") from error
         raise
+
+
+def first_process() -> bool:
+    """Whether this is the only process, or the first of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _meet() -> None:
+    """Wait until every process is here: then the folder is in its place for all of them."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
 
 
 def _disk_full(error: BaseException) -> bool:

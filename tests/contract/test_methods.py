@@ -6,7 +6,7 @@ import torch
 
 from conftest import toy_task
 from e2urec.errors import ConfigError
-from e2urec.methods import build, methods
+from e2urec.methods import all_methods, build
 from e2urec.models.adapters import names
 from e2urec.models.recommender import Recommender
 
@@ -22,7 +22,7 @@ def weights(model: Recommender) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.lm.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", all_methods())
 def test_settings_round_trip_and_are_all_described(name):
     method = build(name)
     assert type(method).model_validate_json(method.model_dump_json()) == method
@@ -30,7 +30,7 @@ def test_settings_round_trip_and_are_all_described(name):
     assert type(method).__doc__
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", all_methods())
 def test_unknown_setting_is_refused_with_the_nearest_known_one(name):
     with pytest.raises(ConfigError, match="unknown setting"):
         build(name, {"no_such_setting": 1})
@@ -38,7 +38,7 @@ def test_unknown_setting_is_refused_with_the_nearest_known_one(name):
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", all_methods())
 def test_method_changes_the_scores_and_leaves_one_whole_model(name, kind, lora):
     task = toy_task(kind, lora=lora)
     before, base = task.original.score(task.forget), weights(Recommender(task.base, task.original.template))
@@ -55,14 +55,14 @@ def test_method_changes_the_scores_and_leaves_one_whole_model(name, kind, lora):
     assert all(np.isfinite(seconds) for seconds in task.costs.seconds.values())
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", all_methods())
 def test_same_seed_gives_the_same_scores_and_another_seed_others(name):
     scores = [quick(name).unlearn(toy_task("causal", seed=seed)).score(toy_task("causal").forget) for seed in (5, 5, 6)]
     assert np.array_equal(scores[0], scores[1])
     assert not np.array_equal(scores[0], scores[2])
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", all_methods())
 def test_plan_counts_the_rows_that_are_read(name):
     task = toy_task("causal")
     method = quick(name)

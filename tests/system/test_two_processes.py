@@ -1,56 +1,45 @@
-"""Training in two CPU processes takes the same steps as in one."""
+"""The command line in two CPU processes takes the same steps as in one, and leaves the same folders."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+import numpy as np
+from safetensors.numpy import load_file
 
-SCRIPT = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from accelerate import PartialState
-from conftest import TUNING, generated, toy_backbone
-from e2urec.data.prompts import TEMPLATES
-from e2urec.data.splits import split
-from e2urec.models.recommender import Recommender
-from e2urec.tuning import tune
+from conftest import toy_backbone
 
-state = PartialState(cpu=True)
-assert state.num_processes == int(sys.argv[2]), state.num_processes
-base = toy_backbone("causal")
-rows = Recommender(base, TEMPLATES["compact"]).encode(split(generated(), history=3, seed=1).train)
-rows = rows.take(range(40))
-model, trace = tune(base, TEMPLATES["compact"], TUNING, rows, None, seed=1)
-if state.is_main_process:
-    print("FOUND" + json.dumps({"scores": model.score(rows).tolist(), "steps": trace.steps}), flush=True)
-"""
+SETTINGS = {
+    "data.rows": 200, "data.held_rows": 60, "data.test_rows": 60, "data.history": 3, "data.per_user": 20,
+    "tuning.schedule.epochs": 1, "tuning.schedule.learning_rate": 0.003, "tuning.schedule.precision": "fp32",
+}  # fmt: skip
+LAUNCH = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29531"]
 
 
-def found(processes: int, tmp_path: Path) -> dict[str, list[float]]:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        str(processes),
-        "--master_port",
-        "29531",
-    ]
-    start = launch if processes > 1 else [sys.executable]
-    words = [*start, str(script), str(Path(__file__).parents[1]), str(processes)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=240, env=environment)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND")]
-    assert lines, done.stderr
-    return json.loads(lines[0].removeprefix("FOUND"))
+def call(processes: int, *words: object) -> None:
+    launcher = LAUNCH if processes == 2 else []
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "E2UREC_KEY_FILE": str(Path(str(words[-1])) / "key")}
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "e2urec.cli", *map(str, words[:-1])],
+        capture_output=True, text=True, timeout=240, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("seed 0") == 1, "one process speaks"
 
 
-def test_two_processes_take_the_same_steps_as_one(tmp_path):
-    one, two = found(1, tmp_path), found(2, tmp_path)
-    assert two["steps"] == one["steps"]
-    assert two["scores"] == pytest.approx(one["scores"], abs=1e-4)
+def test_two_processes_train_and_unlearn_as_one_does(tmp_path):
+    model = tmp_path / "toy"
+    toy_backbone("causal").lm.save_pretrained(model)
+    toy_backbone("causal").tokenizer.save_pretrained(model)
+    (tmp_path / "key").write_bytes(b"controller")
+    settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    runs = tmp_path / "runs"
+    for processes in (1, 2):
+        original = runs / f"original_{processes}"
+        call(processes, "train", "--model", model, "--out", original, *settings, tmp_path)
+        call(processes, "unlearn", original, "--out", runs / f"unlearned_{processes}", tmp_path)
+    for kind in ("original", "unlearned"):
+        one, two = (load_file(runs / f"{kind}_{n}" / "model" / "model.safetensors") for n in (1, 2))
+        assert max(np.abs(one[name] - two[name]).max() for name in one) < 1e-3
+    assert sorted(path.name for path in runs.iterdir()) == ["original_1", "original_2", "unlearned_1", "unlearned_2"]

@@ -15,7 +15,7 @@ from .retrain import Retrain
 BUILT_IN: tuple[type[Method], ...] = (E2URec, Finetune, Retrain)
 
 
-def methods() -> dict[str, type[Method]]:
+def all_methods() -> dict[str, type[Method]]:
     """All methods by name: ours, then those registered by other packages."""
     found = {method.name: method for method in BUILT_IN}
     for entry in entry_points(group="e2urec.methods"):
@@ -30,7 +30,7 @@ def build(name: str, settings: Mapping[str, Any] | None = None, preset: str = "d
     Raises:
         ConfigError: unknown method, preset or setting, or a value out of range.
     """
-    known = methods()
+    known = all_methods()
     if name not in known:
         raise ConfigError(f"unknown method '{name}'{did_you_mean(name, list(known))}")
     cls = known[name]

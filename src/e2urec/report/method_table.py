@@ -1,6 +1,6 @@
 """The page of all methods and their settings, made from the methods: `python -m e2urec.report.method_table`."""
 
-from ..methods import methods
+from ..methods import all_methods
 from ..task import Method
 
 INTRODUCTION = """\
@@ -13,7 +13,7 @@ Made by `python -m e2urec.report.method_table > docs/methods.md`; a test holds i
 
 def method_table() -> str:
     """Markdown: a section a method, a row a setting."""
-    return "\n".join([INTRODUCTION, *(_section(method) for method in methods().values())])
+    return "\n".join([INTRODUCTION, *(_section(method) for method in all_methods().values())])
 
 
 def _section(method: type[Method]) -> str:

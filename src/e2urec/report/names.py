@@ -5,8 +5,8 @@ NAMES = {
     "original": "original",
     "unlearned": "unlearned",
     "retrained": "retrained",
-    "retrained_2": "retrained, other seed",
-    "retrained_again": "a second retraining",
-    "placebo_temperature": "placebo: softened original",
+    "retrained_2": "retrained, 2nd seed",
+    "retrained_again": "retrained again",
+    "placebo_temperature": "placebo: softened",
     "placebo_retain": "placebo: tuned on D_r",
 }

@@ -3,10 +3,11 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -14,14 +15,18 @@ from rich.table import Table
 from ..actions import DryRun
 from ..metrics import Interval
 from ..results import Demonstration, Results
-from ..runs import Run, finite
+from ..runs import Run, finite, first_process
 from ..training import Progress as Told
+from ..training import silent
 from .names import NAMES
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Told]:
     """Yield a listener that draws one bar a phase on a terminal, or prints a line every 30 seconds."""
+    if not first_process():
+        yield silent
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _plain_lines(console)
@@ -62,6 +67,9 @@ def show_run(run: Run, *, as_json: bool) -> None:
         return
     record, console = run.record, Console()
     console.print(f"[bold]{run.path}[/]: {record['kind']}, seed {record['seed']}", highlight=False)
+    dropped = record.get("rows", {}).get("duplicates_dropped", 0)
+    if dropped:
+        console.print(f"{dropped} exact duplicates of earlier rows were dropped", highlight=False)
     if "method" in record:
         console.print(f"method {record['method']['name']}, from {record['parent']['path']}", highlight=False)
         console.print("Still holding the forgotten data: that original, its backups, and earlier runs.")
@@ -122,34 +130,30 @@ def show_demo(found: Demonstration, out: Path) -> None:
 
 def _models(figures: Mapping[str, Mapping[str, float]], order: list[str]) -> Table:
     columns = {
-        "auc": "AUC", "user_auc": "AUC in users", "accuracy": "accuracy", "log_loss": "log loss", "ece": "ECE",
-        "forget_auc": "AUC on D_f", "forget_log_loss": "loss on D_f",
+        "auc": "AUC", "user_auc": "AUC in\nusers", "accuracy": "accu-\nracy", "log_loss": "log\nloss", "ece": "ECE",
+        "forget_auc": "AUC\non D_f", "forget_log_loss": "loss\non D_f",
     }  # fmt: skip
-    table = Table(title="Utility on test rows, and what is left on D_f", title_justify="left")
-    table.add_column("model", no_wrap=True)
-    for heading in columns.values():
-        table.add_column(heading, justify="right")
+    table = _table("Utility on test rows, and what is left on D_f", columns.values())
     for name in order:
         table.add_row(NAMES.get(name, name), *(_number(figures[name].get(key)) for key in columns))
     return table
 
 
 def _memory(results: Results) -> Table:
-    table = Table(title="Memory of D_f: 0 = retrained, 1 = nothing done", title_justify="left")
-    for heading in ("model", "M_auc [95%]", "M_loss [95%]", "test AUC less the original's [95%]"):
-        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
+    title = "Memory of D_f, 0 = retrained, 1 = nothing done [95% over users]"
+    table = _table(title, ("M_auc", "M_loss", "test AUC − original's"))
     for name, memory in results.memory.items():
+        if name == "untuned":
+            continue  # it never knew D_f, nor anything else
         cells = [interval(memory["auc"]), interval(memory["loss"]), interval(results.auc_difference[name], 3)]
         table.add_row(NAMES.get(name, name), *cells)
     return table
 
 
 def _distance(results: Results) -> Table:
-    floor = "unknown: one retraining" if results.floor is None else f"{results.floor:.4f}"
-    table = Table(title=f"Distance to a retrained model on D_f (noise floor of JS: {floor})", title_justify="left")
-    table.add_column("model", no_wrap=True)
-    for heading in ("JS", "Jeffreys/2", "L2", "JS of answers"):
-        table.add_column(heading, justify="right")
+    floor = "unknown" if results.floor is None else f"{results.floor:.4f}"
+    title = f"Distance to a retrained model on D_f (noise floor of JS {floor})"
+    table = _table(title, ("JS", "Jeffreys/2", "L2", "JS of answers"))
     for name, row in results.distance.items():
         cells = (_number(row.get(key), 4) for key in ("js", "jeffreys", "l2", "js_answers"))
         table.add_row(NAMES.get(name, name), *cells)
@@ -157,15 +161,26 @@ def _distance(results: Results) -> Table:
 
 
 def _seconds(seconds: Mapping[str, float]) -> Table:
-    table = Table(title="Seconds", title_justify="left", show_header=False)
+    table = _table("Seconds", ("",), show_header=False)
     for phase, value in seconds.items():
         table.add_row(phase, f"{value:.1f}")
     return table
 
 
+def _table(title: str, columns: Iterable[str], **options: Any) -> Table:
+    """A table of figures by model that fits into 80 columns."""
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, **options
+    )
+    table.add_column("model", no_wrap=True)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
 def interval(found: Interval, digits: int = 2) -> str:
-    """`0.31 [0.10, 0.52]`."""
-    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    """The value, and its limits on the line below."""
+    return f"{found.value:.{digits}f}\n[{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -1,0 +1,33 @@
+from .actions import Asked, DryRun, dry_run, evaluate_run, score, train, unlearn
+from .errors import ConfigError, DataError, E2URecError, ModelError, RunError
+from .methods import all_methods, build
+from .recipe import Recipe
+from .results import Demonstration, Results
+from .runs import Run, open_run
+from .task import Method, Task
+
+__version__: str
+
+__all__ = [
+    "Asked",
+    "ConfigError",
+    "DataError",
+    "Demonstration",
+    "DryRun",
+    "E2URecError",
+    "Method",
+    "ModelError",
+    "Recipe",
+    "Results",
+    "Run",
+    "RunError",
+    "Task",
+    "all_methods",
+    "build",
+    "dry_run",
+    "evaluate_run",
+    "open_run",
+    "score",
+    "train",
+    "unlearn",
+]
