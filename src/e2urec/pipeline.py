@@ -164,13 +164,10 @@ def method_of(recipe: Recipe) -> Method:
 
 def placebo(method: Method, task: Task) -> Recommender:
     """Placebo (ii): the original tuned on D_r for as many steps as `method`, with no forget term."""
-    plan = method.plan(len(task.forget), len(task.retain), task.tuning.schedule.epochs)
-    rows = sum(plan.get(phase, 0) for phase in ("warmup", "joint", "final", "retrain", "finetune"))
-    settings = {
-        name: getattr(method, name) for name in ("batch_size", "learning_rate", "lora") if hasattr(method, name)
-    }
-    size = settings.get("batch_size", Finetune().batch_size)
-    return Finetune(steps=max(1, rows // size), **settings).unlearn(replace(task, costs=Costs(), sightings=[]))
+    steps = method.updates(len(task.forget), len(task.retain), task.tuning.schedule.epochs)
+    shared = ("batch_size", "learning_rate", "lora")
+    settings = {name: getattr(method, name) for name in shared if hasattr(method, name)}
+    return Finetune(steps=steps, **settings).unlearn(replace(task, costs=Costs(), sightings=[]))
 
 
 def unlearning_seconds(costs: Costs) -> float:

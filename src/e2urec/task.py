@@ -122,3 +122,7 @@ class Method(BaseModel):
     def plan(self, forget: int, retain: int, epochs: int) -> dict[str, int]:
         """Rows read in each phase, for so many forget and retain rows and epochs of tuning; `--dry-run` tells."""
         raise NotImplementedError
+
+    def updates(self, forget: int, retain: int, epochs: int) -> int:
+        """Optimizer steps that move the recommender itself: a placebo takes as many."""
+        raise NotImplementedError

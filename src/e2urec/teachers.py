@@ -12,7 +12,9 @@ Head = tuple[torch.Tensor, torch.Tensor | None]
 
 
 def _logits(states: torch.Tensor, head: Head) -> torch.Tensor:
-    return torch.nn.functional.linear(states, *head)
+    """Logits in float32, as the models' own: autocast would round them, and copy the whole head at each step."""
+    with torch.autocast(states.device.type, enabled=False), torch.no_grad():
+        return torch.nn.functional.linear(states, *head)
 
 
 @dataclass(frozen=True)

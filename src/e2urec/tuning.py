@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from .data.prompts import PromptTemplate
@@ -26,6 +26,7 @@ class Tuning(BaseModel):
 
     schedule: Schedule = Schedule()
     lora: LoRA | None = None
+    embeddings: bool = Field(True, description="whether full tuning moves token embeddings and output head as well")
 
 
 def supervised(model: Recommender, rows: Examples, name: str = "train") -> Callable[[nn.Module, Step], Losses]:
@@ -79,6 +80,10 @@ def tune(
             trace = fit(model, parameters, plan, supervised(model, train), schedule, **common)
     else:
         model.lm.train().requires_grad_(True)
-        trace = fit(model, list(model.lm.parameters()), plan, supervised(model, train), schedule, **common)
+        if not tuning.embeddings:
+            model.lm.get_input_embeddings().requires_grad_(False)
+            model.lm.get_output_embeddings().requires_grad_(False)
+        parameters = [parameter for parameter in model.lm.parameters() if parameter.requires_grad]
+        trace = fit(model, parameters, plan, supervised(model, train), schedule, **common)
         model.lm.eval().requires_grad_(False)
     return model, trace

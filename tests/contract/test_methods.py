@@ -73,6 +73,16 @@ def test_plan_counts_the_rows_that_are_read(name):
             assert abs(task.costs.rows.get(phase, 0) - rows) <= 2 * 16, phase
 
 
+@pytest.mark.parametrize("name", all_methods())
+def test_updates_counts_the_steps_that_move_the_recommender(name):
+    task, taken = toy_task("causal"), []
+    task.progress = lambda phase, done, total, loss=None: taken.append(phase)
+    method = quick(name)
+    method.unlearn(task)
+    epochs = task.tuning.schedule.epochs
+    assert method.updates(len(task.forget), len(task.retain), epochs) == sum(phase != "augmented" for phase in taken)
+
+
 @pytest.mark.parametrize("preset", ["default", "paper"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_e2urec_logs_every_phase_beside_the_unseen_users(kind, preset):

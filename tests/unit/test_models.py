@@ -12,7 +12,7 @@ from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.answers import find_verbaliser
 from e2urec.models.backbone import load_backbone
-from e2urec.models.batches import by_length, endless, shuffled
+from e2urec.models.batches import by_length, endless, join, shuffled
 from e2urec.models.recommender import Recommender
 from e2urec.seeding import derive, stream
 
@@ -173,6 +173,23 @@ def test_endless_batches_read_no_row_twice_before_every_row_was_read(rows, size)
     batches = endless(np.ones(rows, dtype=int), size, seed=2)
     first = [next(batches) for _ in range(-(-rows // size))]
     assert sorted(np.concatenate(first)) == list(range(rows))
+
+
+def test_joined_batches_give_each_row_its_own_logits(recommender, samples):
+    rows = recommender.encode(samples)
+    first, second = (recommender.collate(rows, np.arange(*part)) for part in ((0, 3), (20, 27)))
+    with torch.no_grad(), recommender.using():
+        together = recommender.logits(join(first, second, recommender.pad))
+        apart = torch.cat([recommender.logits(first), recommender.logits(second)])
+    assert torch.allclose(together, apart, atol=1e-5)
+
+
+def test_asking_for_states_leaves_the_output_head_as_it_was(recommender, samples):
+    head = recommender.lm.get_output_embeddings()
+    with recommender.using():
+        recommender.hidden(recommender.collate(recommender.encode(samples), np.arange(3)))
+    assert "forward" not in vars(head)
+    assert head(torch.zeros(2, head.in_features)).shape == (2, head.out_features)
 
 
 def test_long_prompt_loses_its_beginning_and_is_counted(backbone, samples):

@@ -6,9 +6,10 @@ from torch import nn
 from conftest import TUNING, generated, toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import split
+from e2urec.metrics import auc
 from e2urec.models.recommender import Recommender
 from e2urec.predictions import predict, states
-from e2urec.teachers import ForgettingTeacher
+from e2urec.teachers import ForgettingTeacher, RememberingTeacher
 from e2urec.training import Schedule, fit
 from e2urec.tuning import supervised, tune
 
@@ -77,6 +78,19 @@ def test_tuning_lowers_the_loss_and_leaves_the_base_alone(kind):
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_frozen_embeddings_stay_where_they_were_and_the_blocks_move(kind):
+    base = toy_backbone(kind)
+    probe = Recommender(base, TEMPLATES["compact"])
+    rows = probe.encode(split(generated(), history=3, seed=1).train)
+    tuning = TUNING.model_copy(update={"embeddings": False})
+    model, _ = tune(base, TEMPLATES["compact"], tuning, rows, None, seed=1)
+    ends = {id(base.lm.get_input_embeddings().weight), id(base.lm.get_output_embeddings().weight)}
+    moved = dict(model.lm.named_parameters())
+    for name, value in base.lm.named_parameters():
+        assert torch.equal(value, moved[name]) == (id(value) in ends), name
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
 def test_cached_states_give_the_logits_of_a_live_model(kind):
     task = toy_task(kind)
     model, rows = task.original, task.forget
@@ -86,6 +100,13 @@ def test_cached_states_give_the_logits_of_a_live_model(kind):
     assert torch.allclose(cached, live, atol=1e-5)
     odds = predict(model, rows, precision="fp32").odds
     assert np.allclose(odds, model.answers.log_odds(live).numpy(), atol=1e-5)
+
+
+def test_teachers_keep_float32_under_autocast():
+    states_, weight = torch.randn(6, 16), torch.randn(40, 16)
+    teacher, rows = RememberingTeacher(states_, (weight, None)), torch.arange(6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(teacher(rows), states_ @ weight.T)
 
 
 def test_matching_teacher_reaches_the_auc_it_was_asked_for():
@@ -98,8 +119,6 @@ def test_matching_teacher_reaches_the_auc_it_was_asked_for():
     sign = torch.from_numpy(2.0 * task.forget.labels - 1)[:, None]
     gained = plain + sign * direction + 0.01 * torch.randn(plain.shape, generator=random)
     teacher = ForgettingTeacher(plain, gained.float(), (weight, bias), (weight, bias), 1.0, "odds", original.answers)
-    from e2urec.metrics import auc
-
     before = auc(task.forget.labels, teacher.matching(task.forget.labels, 1.0).odds().numpy())
     after = auc(task.forget.labels, teacher.matching(task.forget.labels, 0.4).odds().numpy())
     assert after <= 0.4 < before

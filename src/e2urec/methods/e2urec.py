@@ -10,6 +10,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import nn
 from ..losses import TeacherSpace, cross_entropy, kl_divergence
 from ..metrics import auc
 from ..models.adapters import LoRA
-from ..models.batches import Examples, endless, shuffled
+from ..models.batches import Examples, endless, join, shuffled
 from ..models.recommender import Recommender
 from ..predictions import predict, states
 from ..seeding import derive
@@ -78,18 +79,20 @@ class E2URec(Method):
                 forgetting = forgetting.matching(forget.labels, auc(held.labels, held.odds))
                 task.costs.read("teachers", len(task.calibration))
         self._log_teacher(task, forgetting)
+        rows = {"forget": forget, "retain": retain}
 
         def objective(wrapped: nn.Module, step: Step) -> Losses:
+            batches = {name: original.collate(rows[name], index) for name, index in step.items()}
+            whole = reduce(lambda a, b: join(a, b, original.pad), batches.values())
+            z = dict(zip(batches, wrapped(whole).split([len(batch.index) for batch in batches.values()]), strict=True))
             losses = {}
             if "forget" in step:
-                batch = original.collate(forget, step["forget"])
-                losses["forget"] = kl_divergence(forgetting(batch.index), wrapped(batch))
+                losses["forget"] = kl_divergence(forgetting(batches["forget"].index), z["forget"])
             if "retain" in step:
-                batch = original.collate(retain, step["retain"])
-                z = wrapped(batch)
-                losses["remember"] = kl_divergence(remembering(batch.index), z)
+                losses["remember"] = kl_divergence(remembering(batches["retain"].index), z["retain"])
                 if self.remember == "kl+ce":
-                    losses["remember"] += cross_entropy(z, original.answers.tokens(batch.labels))
+                    answers = original.answers.tokens(batches["retain"].labels)
+                    losses["remember"] += cross_entropy(z["retain"], answers)
             return losses
 
         weights = {"joint": {"forget": self.beta, "remember": 1 - self.beta}}
@@ -107,15 +110,21 @@ class E2URec(Method):
         rows["teachers"] = 2 * forget + min(retain, math.ceil(self.joint * forget))
         return rows | {phase: math.ceil(count * forget) for phase, count in passes.items()}
 
+    def updates(self, forget: int, retain: int, epochs: int) -> int:
+        """Steps of the student in all its phases."""
+        return sum(self._steps(passes, forget) for passes in (self.warmup, self.joint, self.final))
+
+    def _steps(self, passes: float, rows: int) -> int:
+        return math.ceil(passes * math.ceil(rows / self.batch_size))
+
     def _phases(self, task: Task) -> dict[str, list[Step]]:
         """Steps of each phase. Retain rows go round all of D_r before any is read twice: none is cut off."""
         seed = derive(task.seed, "phases")
         batches = endless(task.forget.lengths, self.batch_size, seed=seed)
         retained = endless(task.retain.lengths, self.batch_size, seed=derive(seed, "retain"))
-        per_pass = math.ceil(len(task.forget) / self.batch_size)
         phases: dict[str, list[Step]] = {}
         for phase, passes in (("warmup", self.warmup), ("joint", self.joint), ("final", self.final)):
-            steps: list[Step] = [{"forget": next(batches)} for _ in range(math.ceil(passes * per_pass))]
+            steps: list[Step] = [{"forget": next(batches)} for _ in range(self._steps(passes, len(task.forget)))]
             if phase == "joint":
                 steps = [{**step, "retain": next(retained)} for step in steps]
             phases[phase] = steps

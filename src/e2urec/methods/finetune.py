@@ -1,5 +1,6 @@
 """A placebo: tune an adapter on the retained rows for as many steps as a method took, with no forget term."""
 
+import math
 from typing import ClassVar
 
 from pydantic import Field
@@ -26,7 +27,7 @@ class Finetune(Method):
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the original with an adapter tuned on D_r merged or concatenated into it."""
-        steps = self.steps or -(-len(task.forget) // self.batch_size)
+        steps = self.updates(len(task.forget), len(task.retain), epochs=1)
         seed = derive(task.seed, "finetune")
         batches = endless(task.retain.lengths, self.batch_size, seed=seed)
         schedule = Schedule(
@@ -44,3 +45,7 @@ class Finetune(Method):
     def plan(self, forget: int, retain: int, epochs: int) -> dict[str, int]:
         """Rows read by the one phase."""
         return {"finetune": self.steps * self.batch_size if self.steps else forget}
+
+    def updates(self, forget: int, retain: int, epochs: int) -> int:
+        """The steps as set, or one pass over as many rows as D_f has."""
+        return self.steps or math.ceil(forget / self.batch_size)

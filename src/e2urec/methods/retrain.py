@@ -1,5 +1,6 @@
 """The ideal: tune the base again, on the retained rows alone."""
 
+import math
 from typing import ClassVar
 
 from pydantic import Field
@@ -7,6 +8,7 @@ from pydantic import Field
 from ..errors import ConfigError
 from ..models.recommender import Recommender
 from ..task import Method, Task
+from ..training import Schedule
 from ..tuning import tune
 
 
@@ -38,3 +40,7 @@ class Retrain(Method):
     def plan(self, forget: int, retain: int, epochs: int) -> dict[str, int]:
         """All retain rows, for the original's epochs."""
         return {"retrain": epochs * retain}
+
+    def updates(self, forget: int, retain: int, epochs: int) -> int:
+        """As many batches of the usual size as there are retain rows in the original's epochs."""
+        return epochs * math.ceil(retain / Schedule().batch_size)

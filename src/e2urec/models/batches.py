@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from ..data.interactions import Samples
 from ..data.prompts import PromptTemplate
@@ -112,6 +113,19 @@ def collate(examples: Examples, index: Ints, pad: int) -> Batch:
         torch.from_numpy(examples.labels[index].astype(np.int64)),
         torch.from_numpy(np.asarray(index, dtype=np.int64)),
     )
+
+
+def join(first: Batch, second: Batch, pad: int) -> Batch:
+    """Put the rows of `second` below those of `first`: one pass through a model then serves both."""
+    width = max(first.ids.shape[1], second.ids.shape[1])
+    fill = {"ids": pad, "mask": 0}
+    parts = {}
+    for name in Batch.__dataclass_fields__:
+        pair = [getattr(batch, name) for batch in (first, second)]
+        if name in fill:
+            pair = [F.pad(rows, (0, width - rows.shape[1]), value=fill[name]) for rows in pair]
+        parts[name] = torch.cat(pair)
+    return Batch(**parts)
 
 
 def by_length(lengths: Ints, size: int) -> list[Ints]:

@@ -82,22 +82,26 @@ class Recommender(nn.Module):
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Final state at each row's answer position, (b, d): what the output head is applied to.
 
-        The head itself gets an empty slice: it would otherwise compute (b, t, V) logits of which one position
-        a row is needed.
+        The head stands aside: it would compute (b, t, V) logits of which one position a row is needed, and
+        under autocast copy all its weights to do so.
         """
         caught: list[torch.Tensor] = []
+        head = self.lm.get_output_embeddings()
+        usual = vars(head).get("forward")
 
-        def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            states = args[0]
+        def gather(states: torch.Tensor) -> torch.Tensor:
             position = torch.zeros_like(batch.position) if self.seq2seq else batch.position
             caught.append(states[torch.arange(len(states), device=states.device), position])
-            return (states[:, :0], *args[1:])
+            return states[:, :0]
 
-        handle = self.lm.get_output_embeddings().register_forward_pre_hook(gather)
+        head.forward = gather
         try:
             self.lm(**self._inputs(batch))
         finally:
-            handle.remove()
+            if usual is None:
+                del head.forward
+            else:
+                head.forward = usual
         return caught[0]
 
     def logits(self, batch: Batch) -> torch.Tensor:
