@@ -108,7 +108,7 @@ def unlearn(
 def dry_run(parent: Run, method: Method, asked: Asked | None = None) -> DryRun:
     """Say what `unlearn` would do, and about how long it would take on the machine that trained the original."""
     space, _, _, rows = _open(parent, asked or Asked(), silent)
-    phases = method.plan(len(rows.forget), len(rows.retain), space.recipe.tuning.schedule.epochs)
+    phases = method.plan(len(rows.forget), len(rows.retain), space.recipe.tuning.schedule)
     speed = parent.record["seconds"]["original"] / parent.record["rows"]["train"] if "rows" in parent.record else None
     minutes = None if speed is None else speed * sum(phases.values()) / 60
     return DryRun(rows.counts(), phases, minutes)

@@ -17,9 +17,9 @@ from .training import Progress, silent
 UNLEARNING = ("augmented", "teachers", "warmup", "joint", "final")
 
 RECIPE: dict[str, Any] = {
-    "data": {"history": 5, "rows": 3000, "per_user": 40, "test_rows": 1500, "held_rows": 800},
+    "data": {"history": 5, "rows": 6000, "per_user": 40, "test_rows": 1500, "held_rows": 1000},
     "model": {"layers": 4},
-    "tuning": {"schedule": {"epochs": 3, "learning_rate": 3e-4, "batch_size": 16}},
+    "tuning": {"embeddings": False, "schedule": {"epochs": 3, "learning_rate": 3e-4, "batch_size": 16}},
 }
 
 

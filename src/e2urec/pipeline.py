@@ -164,7 +164,7 @@ def method_of(recipe: Recipe) -> Method:
 
 def placebo(method: Method, task: Task) -> Recommender:
     """Placebo (ii): the original tuned on D_r for as many steps as `method`, with no forget term."""
-    steps = method.updates(len(task.forget), len(task.retain), task.tuning.schedule.epochs)
+    steps = method.updates(len(task.forget), len(task.retain), task.tuning.schedule)
     shared = ("batch_size", "learning_rate", "lora")
     settings = {name: getattr(method, name) for name in shared if hasattr(method, name)}
     return Finetune(steps=steps, **settings).unlearn(replace(task, costs=Costs(), sightings=[]))

@@ -15,7 +15,7 @@ from .models.backbone import Backbone
 from .models.batches import Examples
 from .models.recommender import Recommender
 from .predictions import predict
-from .training import Precision, Progress, silent
+from .training import Precision, Progress, Schedule, silent
 from .tuning import Tuning
 
 
@@ -119,10 +119,10 @@ class Method(BaseModel):
         """Return the model that has forgotten `task.forget`."""
         raise NotImplementedError
 
-    def plan(self, forget: int, retain: int, epochs: int) -> dict[str, int]:
-        """Rows read in each phase, for so many forget and retain rows and epochs of tuning; `--dry-run` tells."""
+    def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
+        """Rows read in each phase, given how many D_f and D_r have and the original's schedule."""
         raise NotImplementedError
 
-    def updates(self, forget: int, retain: int, epochs: int) -> int:
+    def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """Optimizer steps that move the recommender itself: a placebo takes as many."""
         raise NotImplementedError

@@ -66,7 +66,7 @@ class ForgettingTeacher:
             self.answers,
         )
 
-    def matching(self, labels: Ints, target: float, *, most: float = 16.0) -> "ForgettingTeacher":
+    def matching(self, labels: Ints, target: float, *, most: float = 4.0) -> "ForgettingTeacher":
         """The same teacher with the least α ≤ `most` at which its own AUC on D_f is down to `target`.
 
         A teacher that overshoots ruins the student: one whose AUC is that of rows which nobody was tuned on asks

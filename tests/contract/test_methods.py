@@ -11,7 +11,7 @@ from e2urec.models.adapters import names
 from e2urec.models.recommender import Recommender
 
 KINDS = ["causal", "seq2seq"]
-QUICK = {"e2urec": {"joint": 1, "final": 1, "lora": {"rank": 2}}}
+QUICK = {"e2urec": {"warmup": 1, "joint": 1, "final": 1, "lora": {"rank": 2, "targets": "all"}}}
 
 
 def quick(name: str, preset: str = "default") -> object:
@@ -67,7 +67,7 @@ def test_plan_counts_the_rows_that_are_read(name):
     task = toy_task("causal")
     method = quick(name)
     method.unlearn(task)
-    planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule.epochs)
+    planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
     for phase, rows in planned.items():
         if phase != "teachers":  # the calibration users are read there too
             assert abs(task.costs.rows.get(phase, 0) - rows) <= 2 * 16, phase
@@ -79,8 +79,8 @@ def test_updates_counts_the_steps_that_move_the_recommender(name):
     task.progress = lambda phase, done, total, loss=None: taken.append(phase)
     method = quick(name)
     method.unlearn(task)
-    epochs = task.tuning.schedule.epochs
-    assert method.updates(len(task.forget), len(task.retain), epochs) == sum(phase != "augmented" for phase in taken)
+    steps = method.updates(len(task.forget), len(task.retain), task.tuning.schedule)
+    assert steps == sum(phase != "augmented" for phase in taken)
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])

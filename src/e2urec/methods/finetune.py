@@ -27,7 +27,7 @@ class Finetune(Method):
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the original with an adapter tuned on D_r merged or concatenated into it."""
-        steps = self.updates(len(task.forget), len(task.retain), epochs=1)
+        steps = self.updates(len(task.forget), len(task.retain), task.tuning.schedule)
         seed = derive(task.seed, "finetune")
         batches = endless(task.retain.lengths, self.batch_size, seed=seed)
         schedule = Schedule(
@@ -42,10 +42,10 @@ class Finetune(Method):
             student.fit("finetune", plan, supervised(task.original, task.retain), schedule)
             return student.finish()
 
-    def plan(self, forget: int, retain: int, epochs: int) -> dict[str, int]:
+    def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read by the one phase."""
         return {"finetune": self.steps * self.batch_size if self.steps else forget}
 
-    def updates(self, forget: int, retain: int, epochs: int) -> int:
+    def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """The steps as set, or one pass over as many rows as D_f has."""
         return self.steps or math.ceil(forget / self.batch_size)

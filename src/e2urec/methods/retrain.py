@@ -37,10 +37,10 @@ class Retrain(Method):
         task.costs.read("retrain", trace.rows)
         return model
 
-    def plan(self, forget: int, retain: int, epochs: int) -> dict[str, int]:
+    def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """All retain rows, for the original's epochs."""
-        return {"retrain": epochs * retain}
+        return {"retrain": schedule.epochs * retain}
 
-    def updates(self, forget: int, retain: int, epochs: int) -> int:
-        """As many batches of the usual size as there are retain rows in the original's epochs."""
-        return epochs * math.ceil(retain / Schedule().batch_size)
+    def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
+        """The steps of the original's epochs over D_r."""
+        return schedule.epochs * math.ceil(retain / schedule.batch_size)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+import torch
+
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.recommender import Recommender
@@ -32,6 +34,14 @@ class Student:
     ) -> None:
         if not self.finished:
             self.discard()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy of the adapter's A and B matrices."""
+        return adapters.weights(self.model.lm, self.name)
+
+    def start_at(self, weights: dict[str, torch.Tensor], scale: float) -> None:
+        """Start where `scale` times the update of another adapter of the same shape leads."""
+        adapters.put(self.model.lm, self.name, weights, scale)
 
     def fit(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import nn
@@ -116,6 +116,17 @@ def _trainable(lm: Any, train: str | None) -> list[nn.Parameter]:
             parameter.requires_grad_(True)
             chosen.append(parameter)
     return chosen
+
+
+def weights(lm: Any, name: str) -> dict[str, torch.Tensor]:
+    """A copy of adapter `name`'s A and B matrices."""
+    return {key: value.detach().clone() for key, value in get_peft_model_state_dict(lm, adapter_name=name).items()}
+
+
+def put(lm: Any, name: str, weights: dict[str, torch.Tensor], scale: float = 1.0) -> None:
+    """Give adapter `name` these A and scale·B: its update of each target becomes scale·B·A."""
+    scaled = {key: value * scale if "lora_B" in key else value for key, value in weights.items()}
+    set_peft_model_state_dict(lm, scaled, adapter_name=name)
 
 
 def drop(lm: Any, name: str) -> Any:
