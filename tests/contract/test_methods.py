@@ -7,8 +7,12 @@ import torch
 from conftest import toy_task
 from e2urec.errors import ConfigError
 from e2urec.methods import all_methods, build
-from e2urec.models.adapters import names
+from e2urec.methods.student import Student
+from e2urec.models.adapters import LoRA, names
 from e2urec.models.recommender import Recommender
+from e2urec.predictions import predict
+from e2urec.training import Schedule
+from e2urec.tuning import supervised
 
 KINDS = ["causal", "seq2seq"]
 QUICK = {"e2urec": {"warmup": 1, "joint": 1, "final": 1, "lora": {"rank": 2, "targets": "all"}}}
@@ -88,7 +92,8 @@ def test_updates_counts_the_steps_that_move_the_recommender(name):
 def test_e2urec_logs_every_phase_beside_the_unseen_users(kind, preset):
     task = toy_task(kind)
     build("e2urec", {"joint": 1.0}, preset).unlearn(task)
-    assert [seen.phase for seen in task.sightings] == ["original", "teacher", "warmup", "joint"]
+    begun = {"default": "start", "paper": "warmup"}[preset]
+    assert [seen.phase for seen in task.sightings] == ["original", "teacher", begun, "joint"]
     assert all(
         np.isfinite([s.forget_auc, s.forget_log_loss, s.unseen_auc, s.unseen_log_loss]).all() for s in task.sightings
     )
@@ -100,6 +105,40 @@ def test_e2urec_forgets_what_the_original_learned_by_heart():
     first, last = task.sightings[0], task.sightings[-1]
     assert last.forget_log_loss > first.forget_log_loss
     assert last.forget_auc < first.forget_auc
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_e2urec_starts_the_student_at_the_negated_augmented_adapter(kind):
+    task = toy_task(kind)
+    original, rows = task.original, task.forget
+    lora = LoRA(rank=2, targets="all")
+    with Student(task, lora, seed=1, name="augmented") as student:
+        steps = [{"train": np.arange(8)}] * 4
+        student.fit("augmented", steps, supervised(original, rows), Schedule(epochs=1, learning_rate=1e-3))
+        update, gain = student.weights(), predict(original, rows, active=student.active, precision="fp32").odds
+    before = predict(original, rows, precision="fp32").odds
+    moved = []
+    with Student(task, lora, seed=2) as student:
+        for scale in (1.0, -1e-2):
+            student.start_at(update, scale)
+            moved.append(predict(original, rows, active=student.active, precision="fp32").odds - before)
+    assert np.allclose(moved[0], gain - before, atol=1e-5)
+    assert np.corrcoef(moved[0], moved[1])[0, 1] < -0.9
+
+
+def test_e2urec_start_is_halved_until_it_moves_the_retain_set_little():
+    moved = []
+    for reach in (1e9, 1e-3):
+        task = toy_task("causal")
+        retain, before = task.retain, task.original.score(task.retain)
+        method = build("e2urec", {"alpha": 2.0, "augment_rate": 1e-2, "joint": 0, "reach": reach})
+        moved.append(np.abs(method.unlearn(task).score(retain) - before).mean())
+    assert 0 < moved[1] < moved[0] / 4
+
+
+def test_e2urec_refuses_a_start_without_an_augmented_adapter():
+    with pytest.raises(ConfigError, match="set start to 0"):
+        build("e2urec", {"augment": "full"})
 
 
 def test_interrupted_method_leaves_no_adapter_on_the_original():

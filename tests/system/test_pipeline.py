@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from conftest import toy_backbone
 from e2urec import cli
+from e2urec.methods import build
 from e2urec.models.adapters import load_adapter
 
 SMALL = [
@@ -104,7 +105,10 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     assert 0 < float(out) < 1
     if tuning:
         base = AutoModelForCausalLM.from_pretrained(toy)
-        assert load_adapter(base, tmp_path / "unlearned" / "adapter", "x").peft_config["x"].r == 4 + 16
+        assert (
+            load_adapter(base, tmp_path / "unlearned" / "adapter", "x").peft_config["x"].r
+            == 4 + build("e2urec").lora.rank
+        )
     else:
         AutoModelForCausalLM.from_pretrained(tmp_path / "unlearned" / "model")
     leftovers = [

@@ -105,8 +105,9 @@ def test_cached_states_give_the_logits_of_a_live_model(kind):
 def test_teachers_keep_float32_under_autocast():
     states_, weight = torch.randn(6, 16), torch.randn(40, 16)
     teacher, rows = RememberingTeacher(states_, (weight, None)), torch.arange(6)
+    expected = states_ @ weight.T
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(teacher(rows), states_ @ weight.T)
+        assert torch.equal(teacher(rows), expected)
 
 
 def test_matching_teacher_reaches_the_auc_it_was_asked_for():

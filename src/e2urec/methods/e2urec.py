@@ -26,7 +26,7 @@ from ..errors import ConfigError
 from ..losses import TeacherSpace, cross_entropy, kl_divergence
 from ..metrics import auc
 from ..models.adapters import LoRA
-from ..models.batches import endless, join
+from ..models.batches import endless, join, rows_read
 from ..models.recommender import Recommender
 from ..predictions import predict, states
 from ..seeding import derive, stream
@@ -149,15 +149,17 @@ class E2URec(Method):
             return student.finish()
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
-        """Rows read in each phase; a joint step reads as many retain rows as forget rows."""
-        size = min(forget, self.batch_size)
-        rows = {phase: size * steps for phase, steps in self._steps(forget).items()}
-        rows["teachers"] = 2 * forget + min(retain, rows["joint"])
+        """Rows read in each phase; a joint step reads a batch of D_f and one of D_r."""
+        steps = self._steps(forget)
+        rows = {phase: rows_read(count, forget, self.batch_size) for phase, count in steps.items()}
+        retained = rows_read(steps["joint"], retain, self.batch_size)
+        rows["joint"] += retained
+        rows["teachers"] = 2 * forget + min(retain, retained)
         if self.alpha == "auto":
             rows["teachers"] += min(retain, self._sampled(forget)) + self._sampled(forget)
         if self.start:
             rows["teachers"] += 2 * min(retain, CHECKED)
-        return rows | {"joint": 2 * rows["joint"]}
+        return rows
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """Steps of the student in all its phases."""
@@ -256,15 +258,16 @@ class E2URec(Method):
         What a weak augmented model has learned is mostly how often D_f says Yes: many times that ruins all users.
         """
         some = task.retain.take(np.sort(stream(task.seed, "start").permutation(len(task.retain))[:CHECKED]))
-        before = task.original.to_logits(states(task.original, some, precision=task.precision))
-        moved = math.inf
-        while moved > self.reach:
+
+        def logits(active: tuple[str, ...] | None = None) -> torch.Tensor:
+            task.costs.read("teachers", len(some))
+            return task.original.to_logits(states(task.original, some, active=active, precision=task.precision))
+
+        before = logits()
+        student.start_at(adapter, scale)
+        while kl_divergence(before, logits(student.active)).item() > self.reach:
+            scale /= 2
             student.start_at(adapter, scale)
-            after = task.original.to_logits(
-                states(task.original, some, active=student.active, precision=task.precision)
-            )
-            moved, scale = kl_divergence(before, after).item(), scale / 2
-        task.costs.read("teachers", 2 * len(some))
 
     def _sampled(self, forget: int) -> int:
         return max(SAMPLED, math.ceil(self.sample * forget))

@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from ..models.adapters import LoRA
-from ..models.batches import endless
+from ..models.batches import endless, rows_read
 from ..models.recommender import Recommender
 from ..seeding import derive
 from ..task import Method, Task
@@ -44,7 +44,7 @@ class Finetune(Method):
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read by the one phase."""
-        return {"finetune": self.steps * self.batch_size if self.steps else forget}
+        return {"finetune": rows_read(self.updates(forget, retain, schedule), retain, self.batch_size)}
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """The steps as set, or one pass over as many rows as D_f has."""

@@ -1,5 +1,6 @@
 """Samples → token rows → batches. Text exists only while it is being tokenised."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -156,3 +157,8 @@ def endless(lengths: Ints, size: int, *, seed: int) -> Iterator[Ints]:
     while True:
         yield from shuffled(lengths, size, seed=seed, epoch=epoch)
         epoch += 1
+
+
+def rows_read(steps: int, rows: int, size: int) -> int:
+    """Rows in `steps` batches of `endless`, to less than a batch: the last batch of an epoch may be short."""
+    return round(steps * rows / math.ceil(rows / size)) if rows else 0
