@@ -65,6 +65,7 @@ class Recipe(_Part):
     request: RequestRecipe = RequestRecipe()
     method: MethodRecipe = MethodRecipe()
     retrained: int = Field(2, ge=0, description="retrained models to compare with")
+    minutes: float | None = Field(None, gt=0, description="no retraining but the first that would end the demo later")
     seed: int = Field(0, description="of everything random but the request")
 
     @classmethod

@@ -36,7 +36,12 @@ class Results:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What the demo found; `answers` are those of every model, by name and set."""
+    """What the demo found.
+
+    Attributes:
+        answers: of every model, by name and set.
+        skipped: retrainings of the recipe for which there was no time.
+    """
 
     results: Results
     answers: dict[str, Mapping[str, Predictions]]
@@ -46,6 +51,7 @@ class Demonstration:
     trainable_parameters: int
     total_parameters: int
     seed: int
+    skipped: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """One flat object, as `e2urec demo --json` prints it."""
@@ -62,6 +68,7 @@ class Demonstration:
             "total_parameters": self.total_parameters,
             "rows": self.rows,
             "seed": self.seed,
+            "retrainings_skipped": self.skipped,
         }
 
 

@@ -125,6 +125,8 @@ def show_demo(found: Demonstration, out: Path) -> None:
         else f"{found.trainable_parameters:,} parameters moved",
         highlight=False,
     )
+    if found.skipped:
+        console.print(f"No time for {found.skipped} more retraining: the noise floor is unknown (see recipe.minutes).")
     console.print(f"A page with plots: [bold]{out / 'report.html'}[/]", highlight=False)
 
 
