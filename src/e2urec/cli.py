@@ -38,7 +38,7 @@ Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must no
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
-UsageError = typer.BadParameter.__mro__[1]
+UsageError: Any = typer.BadParameter.__mro__[1]
 """Click's own, or that of the copy inside newer Typers."""
 
 
@@ -231,9 +231,7 @@ def main() -> None:
         raise SystemExit(130) from None
     except typer.Exit as done:
         raise SystemExit(done.exit_code) from None
-    except Exception as error:
-        if not isinstance(error, UsageError):
-            raise
+    except UsageError as error:
         print(f"e2urec: {' '.join(error.format_message().split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
