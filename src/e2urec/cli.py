@@ -222,18 +222,16 @@ def main() -> None:
     if not first_process():
         sys.stdout = io.StringIO()  # of several processes one speaks
     try:
-        app(standalone_mode=False)
-    except E2URecError as error:
-        print(f"e2urec: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+        status = app(standalone_mode=False)  # a number where Typer was told to exit, or was interrupted
+    except (E2URecError, UsageError) as error:
+        text = str(error) if isinstance(error, E2URecError) else error.format_message()
+        print(f"e2urec: {' '.join(text.split())}", file=sys.stderr)
+        status = 2
     except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    if status == 130:
         print("e2urec: interrupted; nothing was left behind", file=sys.stderr)
-        raise SystemExit(130) from None
-    except typer.Exit as done:
-        raise SystemExit(done.exit_code) from None
-    except UsageError as error:
-        print(f"e2urec: {' '.join(error.format_message().split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+    raise SystemExit(status or 0)
 
 
 if __name__ == "__main__":

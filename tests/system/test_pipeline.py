@@ -117,6 +117,18 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     assert leftovers == []
 
 
+def test_interrupt_is_told_with_its_own_status_and_leaves_nothing(call, toy, tmp_path, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        assert (tmp_path / "original.partial").is_dir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("e2urec.pipeline.tune", interrupted)
+    status, out, error = call("train", "--model", toy, "--out", tmp_path / "original", *SMALL)
+    assert (status, out) == (130, "")
+    assert error.splitlines()[-1] == "e2urec: interrupted; nothing was left behind"
+    assert not list(tmp_path.glob("original*"))
+
+
 def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
     words = ("demo", "--out", tmp_path / "demo", "--set", f"model.name={toy}", "--set", "model.layers=none")
     status, out, error = call(*words, *SMALL, "--json")
