@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "e2urec"
 LAYERS = [
-    "errors", "seeding", "metrics",
+    "errors", "seeding", "metrics", "intervals",
     "data.interactions", "data.sources.movielens", "data.sources",
     "data.splits", "data.requests", "data.prompts", "data",
     "models.backbone", "models.answers", "losses", "models.batches", "models.adapters", "models.recommender", "models",

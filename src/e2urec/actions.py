@@ -63,7 +63,9 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
         answers = {name: space.encode(getattr(space.split, name)) for name in ("test", "valid", "unseen")}
         sets = EvaluationSets(forget=answers["unseen"], **answers)  # nobody is forgotten yet
         results = evaluate(sets.ask(model, precision=recipe.tuning.schedule.precision), [], {}, seed=recipe.seed)
-        runs.write_json(partial / "results.json", {"test": results.models["original"], "trace": vars(trace)})
+        runs.write_json(
+            partial / "results.json", {"test": results.as_dict()["models"]["original"], "trace": vars(trace)}
+        )
         data = space.split.train.interactions
         record = _record("original", recipe, space.costs.seconds)
         record["rows"] = {"train": trace.rows, "duplicates_dropped": data.duplicates}

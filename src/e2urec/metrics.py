@@ -1,38 +1,18 @@
-"""Measures of utility, memory and distance: NumPy in, numbers out.
+"""Measures of utility and distance: NumPy in, numbers out; `intervals` says how sure they are.
 
 `y` are labels (n,) of 0 and 1, `d` log-odds (n,) of Yes against No, `users` (n,) integer codes; D_f is the forget
-set. A figure that no rows define is NaN. Every figure over rows can carry a user-clustered bootstrap interval; two
-figures of one `Bootstrap` are paired.
+set. A figure that no rows define is NaN.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special, stats
 
-from .errors import DataError
-
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 Head = tuple[Floats, Floats | None]
-Draws = tuple[float, Floats]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its confidence interval, over `n` rows; −inf to inf where the rows bound nothing."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def as_dict(self) -> dict[str, float | int]:
-        """The same as plain numbers; NaN and infinity are left in, and JSON has neither."""
-        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
 
 # --- utility ------------------------------------------------------------------------------------------------
@@ -71,29 +51,34 @@ def _mean(values: npt.NDArray[Any]) -> float:
 
 def expected_calibration_error(y: Ints, d: Floats, bins: int = 15) -> float:
     """Σ_bins (n_bin / n)·|mean P − mean y| over equal-width bins of P, here of Yes (Guo et al. 2017, eq. 3)."""
-    if not len(y):
-        return float("nan")
+    bin_, gap = calibration_gaps(y, d, bins)
+    return float(np.abs(np.bincount(bin_, weights=gap, minlength=bins)).sum() / len(y)) if len(y) else float("nan")
+
+
+def calibration_gaps(y: Ints, d: Floats, bins: int = 15) -> tuple[Ints, Floats]:
+    """Each row's bin of P (n,) and its P − y (n,): the terms of the expected calibration error."""
     p = special.expit(d.astype(np.float64))
-    index = np.minimum((p * bins).astype(int), bins - 1)
-    gaps = np.bincount(index, weights=p - y, minlength=bins)
-    return float(np.abs(gaps).sum() / len(y))
+    return np.minimum((p * bins).astype(int), bins - 1), p - y
 
 
 def user_auc(y: Ints, d: Floats, users: Ints) -> float:
     """Mean AUC within users who have both classes, each user counted once; NaN if there is none."""
-    ids, user = np.unique(users, return_inverse=True)
+    each = auc_by_user(y, d, np.unique(users, return_inverse=True)[1])
+    return _mean(each[np.isfinite(each)])
+
+
+def auc_by_user(y: Ints, d: Floats, user: Ints) -> Floats:
+    """AUC within each user, (users,); NaN for one without both classes. `user` (n,) counts from 0 without gaps."""
     order = np.lexsort((d, user))
     user, y, d = user[order], y[order].astype(np.float64), d[order]
-    start = np.searchsorted(user, np.arange(len(ids)))
+    sizes, positives = np.bincount(user), np.bincount(user, weights=y)
     new = (np.diff(d, prepend=np.nan) != 0) | (np.diff(user, prepend=-1) != 0)
     group = np.cumsum(new) - 1
-    mean_rank = np.bincount(group, weights=np.arange(len(d)) - start[user]) / np.bincount(group) + 1
-    positives = np.bincount(user, weights=y)
-    negatives = np.bincount(user) - positives
-    ranks = np.bincount(user, weights=mean_rank[group] * y)
-    both = (positives > 0) & (negatives > 0)
-    pairs = (ranks - positives * (positives + 1) / 2)[both]
-    return _mean(pairs / (positives * negatives)[both])
+    rank = np.arange(len(d)) - (np.cumsum(sizes) - sizes)[user]
+    mean_rank = np.bincount(group, weights=rank) / np.bincount(group) + 1
+    ranks = np.bincount(user, weights=mean_rank[group] * y, minlength=len(sizes))
+    with np.errstate(invalid="ignore"):
+        return (ranks - positives * (positives + 1) / 2) / (positives * (sizes - positives))
 
 
 def utility(y: Ints, d: Floats, users: Ints) -> dict[str, float]:
@@ -105,147 +90,6 @@ def utility(y: Ints, d: Floats, users: Ints) -> dict[str, float]:
         "log_loss": log_loss(y, d),
         "ece": expected_calibration_error(y, d),
     }
-
-
-# --- bootstrap ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """Resamples of whole users, with replacement; shared draws pair all figures computed with it.
-
-    A user's rows share a taste and a history, so rows are not independent and users are what is drawn
-    (cluster bootstrap: Field and Welsh 2007). Each figure returns (value on the rows themselves, draws (resamples,)).
-
-    Attributes:
-        counts: (resamples, users) how often each user is drawn.
-        user: (n,) position of each row's user in `counts`.
-    """
-
-    counts: Ints
-    user: Ints
-
-    def weights(self, rows: Ints | slice = slice(None), part: slice = slice(None)) -> Ints:
-        """How often each of `rows` (all) is drawn in the resamples of `part` (all): (resamples, rows)."""
-        return np.take(self.counts[part], self.user[rows], axis=1)
-
-    def mean(self, values: Floats) -> Draws:
-        """Mean of `values` (n,): Σ_u c_u·(sum over u's rows) / Σ_u c_u·(number of u's rows), c_u the user's count."""
-        users = self.counts.shape[1]
-        totals = np.bincount(self.user, weights=values, minlength=users)
-        sizes = np.bincount(self.user, minlength=users)
-        return float(np.mean(values, dtype=np.float64)), (self.counts @ totals) / (self.counts @ sizes)
-
-    def log_loss(self, y: Ints, d: Floats) -> Draws:
-        """Log loss of the rows, in nats."""
-        return self.mean(row_losses(y, d))
-
-    def auc(self, y: Ints, d: Floats, chunk: int = 32) -> Draws:
-        """AUC of the rows, weighted by their counts w: `Σ_t w⁺_t·(Σ_{s<t} w⁻_s + ½·w⁻_t) / (Σ w⁺ · Σ w⁻)`.
-
-        s, t run over distinct values of d, in order: one sort serves all draws. A draw with one class is NaN.
-        `chunk` is resamples at a time, few enough for their weights to stay in the processor's cache.
-        """
-        assert len(y) == len(d) == len(self.user), "scores of other rows than the bootstrap's"
-        order = np.argsort(d, kind="stable")
-        values, labels = d[order], y[order] == 1
-        edges = np.flatnonzero(np.diff(values, prepend=np.nan))
-        draws = np.empty(len(self.counts))
-        for start in range(0, len(draws), chunk):
-            part = slice(start, start + chunk)
-            weight = self.weights(order, part).astype(np.float64)
-            ups = np.add.reduceat(weight * labels, edges, axis=1)
-            downs = np.add.reduceat(weight * ~labels, edges, axis=1)
-            below = np.cumsum(downs, axis=1) - downs / 2
-            with np.errstate(invalid="ignore"):
-                draws[part] = (ups * below).sum(1) / (ups.sum(1) * downs.sum(1))
-        return auc(y, d), draws
-
-    def interval(self, value: float, draws: Floats, level: float = 0.95) -> Interval:
-        """Percentile interval of `draws` (Efron and Tibshirani 1993, chapter 13) over the finite ones.
-
-        One user alone says nothing about how users differ: the interval is then −inf to inf, never of width 0.
-        """
-        known = draws[np.isfinite(draws)]
-        if self.counts.shape[1] < 2 or not len(known):
-            return Interval(float(value), -np.inf, np.inf, len(self.user))
-        low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(float(value), float(low), float(high), len(self.user))
-
-
-def user_bootstrap(users: Ints, *, resamples: int = 2000, seed: int) -> Bootstrap:
-    """Draw as many users as there are, with replacement, `resamples` times; a function of `seed` alone.
-
-    Raises:
-        DataError: there are no rows.
-    """
-    if not len(users):
-        raise DataError("0 rows to draw users from: a bootstrap needs at least one row; evaluate a larger set")
-    ids, user = np.unique(users, return_inverse=True)
-    random = np.random.default_rng(seed)
-    counts = random.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=resamples)
-    return Bootstrap(counts.astype(np.int32), user)
-
-
-# --- memory -------------------------------------------------------------------------------------------------
-
-
-def memory(
-    y: Ints,
-    unlearned: Floats,
-    original: Floats,
-    retrained: Sequence[Floats],
-    boot: Bootstrap,
-    *,
-    level: float = 0.95,
-) -> dict[str, Interval]:
-    """How much of D_f is left: `M = (m(p) − m(R)) / (m(o) − m(R))`, m the AUC (`auc`) or log loss (`loss`) on D_f.
-
-    All scores are log-odds (n,) on the rows of D_f; m(R) is the mean of m over the retrained models. 0 = retrained,
-    1 = nothing done, < 0 = over-forgotten. The interval is that of the ratio, from paired draws; where the headroom's
-    interval at the same level reaches 0, the ratio's draws pass through infinity and it is −inf to inf (compare
-    Fieller 1954). A headroom of exactly 0 makes the value NaN. This project's own measure.
-
-    Raises:
-        DataError: there is no retrained model.
-    """
-    p, o, r = (_figures(y, models, boot) for models in ([unlearned], [original], retrained))
-    found = {}
-    for name, room in ((name, o[name] - r[name]) for name in o):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = np.where(room == 0, np.nan, (p[name] - r[name]) / room)
-        measurable = boot.interval(room[0], room[1:], level).low > 0
-        found[name] = boot.interval(ratio[0], ratio[1:] if measurable else ratio[:0], level)
-    return found
-
-
-def headroom(
-    y: Ints, original: Floats, retrained: Sequence[Floats], boot: Bootstrap, *, level: float = 0.95
-) -> dict[str, Interval]:
-    """What D_f has to forget: `auc` = AUC(o) − AUC(R), `loss` = loss(R) − loss(o); > 0 = the original remembers.
-
-    Scores are log-odds (n,); R is the mean over the retrained models. An interval that reaches 0 means that the
-    request is too small to measure.
-
-    Raises:
-        DataError: there is no retrained model.
-    """
-    o, r = _figures(y, [original], boot), _figures(y, retrained, boot)
-    return {name: boot.interval(o[name][0] - r[name][0], o[name][1:] - r[name][1:], level) for name in o}
-
-
-def _figures(y: Ints, models: Sequence[Floats], boot: Bootstrap) -> dict[str, Floats]:
-    """Mean figure over models, then its draws: (1 + resamples,); signed so that a model that remembers has more."""
-    if not len(models):
-        raise DataError("0 retrained models: memory is measured against at least one; retrain on the retain set")
-    aucs, losses = ([np.append(*measure(y, d)) for d in models] for measure in (boot.auc, boot.log_loss))
-    return {"auc": np.mean(aucs, axis=0), "loss": -np.mean(losses, axis=0)}
-
-
-def paired_difference(y: Ints, d: Floats, reference: Floats, boot: Bootstrap, *, level: float = 0.95) -> Interval:
-    """AUC(d) − AUC(reference) on the same rows and the same draws; scores (n,)."""
-    (a, first), (b, second) = boot.auc(y, d), boot.auc(y, reference)
-    return boot.interval(a - b, first - second, level)
 
 
 # --- distances ----------------------------------------------------------------------------------------------
@@ -296,7 +140,7 @@ def _distances(log_p: Floats, log_q: Floats) -> dict[str, Floats]:
 def answer_distances(d_p: Floats, d_q: Floats) -> dict[str, Floats]:
     """Row-wise `js`, `jeffreys`, `l2` over {Yes, No} of two models' log-odds (n,), (n,): name → (n,).
 
-    `summary` takes their means. Logarithms come from the log-odds, so that a certain answer costs no digits.
+    Logarithms come from the log-odds, so that a certain answer costs no digits.
     """
     log_p, log_q = (-np.logaddexp(0.0, np.stack([-d, d], axis=-1).astype(np.float64)) for d in (d_p, d_q))
     return _distances(log_p, log_q)
@@ -329,20 +173,6 @@ def _log_softmax(states: Floats, head: Head) -> Floats:
     logits -= logits.max(axis=-1, keepdims=True)
     logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     return logits
-
-
-def summary(rows: Mapping[str, Floats]) -> dict[str, float]:
-    """Mean over rows of each row-wise distance: name → (n,) becomes name → number."""
-    return {name: _mean(values) for name, values in rows.items()}
-
-
-def excess_distance(d_pr: float, d_or: float, floor: float) -> float:
-    """`(D(p, R) − floor) / (D(o, R) − floor)`, floor the same distance between two retrainings: 1 = nothing done.
-
-    NaN when D(o, R) is no larger than the floor. Whoever holds intervals leaves it out when that of D(o, R) − floor
-    reaches 0.
-    """
-    return (d_pr - floor) / (d_or - floor) if d_or > floor else float("nan")
 
 
 # --- placebo, projection ------------------------------------------------------------------------------------

@@ -4,30 +4,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .metrics import Interval
+from .intervals import Interval
 from .predictions import Predictions
 from .task import Sighting
 
 
 @dataclass
 class Results:
-    """Figures by model.
+    """Figures by model, each with its 95% interval.
 
     Attributes:
-        models: model → measure → value.
-        memory: candidate → `auc`, `loss` → M with its interval; 0 = retrained, 1 = nothing done.
+        models: model → measure → figure: utility on test rows; AUC and log loss on D_f and on the unseen users.
+        memory: candidate → `auc`, `loss` → M; 0 = retrained, 1 = nothing done.
         auc_difference: model → test AUC less the original's, on the same rows.
         headroom: `auc`, `loss` → what there is to forget.
-        distance: model → measure → mean distance to the first retrained model on D_f.
-        floor: mean Jensen–Shannon distance between two retrained models; None with fewer than two.
+        distance: model → measure → mean distance on D_f to the retrained models other than itself.
+        floor: measure → mean distance between two retrained models; empty with fewer than two.
+        excess: candidate → measure → distance beyond the floor as a share of the original's; only where the
+            original is beyond it.
     """
 
-    models: dict[str, dict[str, float]]
+    models: dict[str, dict[str, Interval]]
     memory: dict[str, dict[str, Interval]] = field(default_factory=dict)
     auc_difference: dict[str, Interval] = field(default_factory=dict)
     headroom: dict[str, Interval] = field(default_factory=dict)
-    distance: dict[str, dict[str, float]] = field(default_factory=dict)
-    floor: float | None = None
+    distance: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    floor: dict[str, Interval] = field(default_factory=dict)
+    excess: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
@@ -54,14 +57,17 @@ class Demonstration:
     skipped: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """One flat object, as `e2urec demo --json` prints it."""
-        plain = self.results.as_dict()
-        figures, distance = plain.pop("models"), plain.pop("distance")
-        kept = ("original", "unlearned", "retrained_again")
+        """One flat object, as `e2urec demo --json` prints it: figures and distances as plain values."""
+        plain, results = self.results.as_dict(), self.results
+        del plain["models"]
+        kept = {"original": "original", "unlearned": "unlearned", "retrained_again": "retrained_2"}
         return {
-            **figures,
+            **{name: values(row) for name, row in results.models.items()},
             **plain,
-            "distance": {name: distance.get(name) for name in kept},
+            "distance": {
+                name: values(results.distance[model]) if model in results.distance else None
+                for name, model in kept.items()
+            },
             "phases": [vars(sighting) for sighting in self.sightings],
             "seconds": self.seconds,
             "trainable_parameters": self.trainable_parameters,
@@ -70,6 +76,11 @@ class Demonstration:
             "seed": self.seed,
             "retrainings_skipped": self.skipped,
         }
+
+
+def values(row: Mapping[str, Interval]) -> dict[str, float]:
+    """The values of a row of figures, without their intervals."""
+    return {name: found.value for name, found in row.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -94,6 +94,8 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     found = json.loads(out)
     assert set(found["memory"]) == {"unlearned", "placebo_temperature", "placebo_retain"}
     assert found["memory"]["placebo_temperature"]["auc"]["value"] == pytest.approx(1)
+    for row in [*found["models"].values(), *found["memory"].values(), *found["distance"].values(), found["headroom"]]:
+        assert all(set(each) == {"value", "low", "high", "n"} for each in row.values())
     status, _, error = call("evaluate", tmp_path / "unlearned", "--against", tmp_path / "retrained")
     assert status == 2
     assert "another request" in error

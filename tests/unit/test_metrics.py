@@ -1,7 +1,5 @@
 """Metrics against SciPy, scikit-learn and numbers worked by hand."""
 
-import time
-
 import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
@@ -10,7 +8,6 @@ from scipy.stats import ks_2samp
 from sklearn import metrics as sk
 
 from e2urec import metrics as m
-from e2urec.errors import DataError
 
 
 def rows(n=600, users=30, *, seed=0, ties=True):
@@ -19,15 +16,6 @@ def rows(n=600, users=30, *, seed=0, ties=True):
     y = random.integers(0, 2, n).astype(np.int8)
     d = random.normal(size=n) + y
     return y, (np.round(d, 1) if ties else d).astype(np.float32), random.integers(0, users, n)
-
-
-@pytest.fixture
-def request_models():
-    """Labels of D_f, an original that knows them, two retrained models that know less, and a bootstrap."""
-    random = np.random.default_rng(1)
-    y = random.integers(0, 2, 4000)
-    original, r1, r2 = (strength * (2 * y - 1) + random.normal(size=4000) for strength in (1.2, 0.4, 0.4))
-    return y, original, [r1, r2], m.user_bootstrap(random.integers(0, 200, 4000), resamples=400, seed=3)
 
 
 # --- utility
@@ -84,195 +72,6 @@ def test_utility_of_no_rows_is_nan_not_an_error():
     assert all(np.isnan(value) for value in nothing.values())
 
 
-# --- bootstrap
-
-
-@pytest.mark.parametrize("ties", [True, False])
-def test_bootstrap_figures_equal_those_of_the_repeated_rows(ties):
-    y, d, users = rows(n=150, users=12, ties=ties)
-    boot = m.user_bootstrap(users, resamples=70, seed=5)  # not a multiple of the chunk
-    auc, aucs = boot.auc(y, d)
-    loss, losses = boot.log_loss(y, d)
-    assert (auc, loss) == pytest.approx((m.auc(y, d), m.log_loss(y, d)))
-    for k, weight in enumerate(boot.weights()):
-        again = np.repeat(np.arange(150), weight)
-        assert aucs[k] == pytest.approx(m.auc(y[again], d[again]), abs=1e-12)
-        assert losses[k] == pytest.approx(m.log_loss(y[again], d[again]), abs=1e-12)
-
-
-def test_bootstrap_draws_whole_users_and_as_many_as_there_are():
-    _, _, users = rows()
-    boot = m.user_bootstrap(users, resamples=50, seed=0)
-    assert (boot.counts.sum(1) == len(np.unique(users))).all()
-    weights = boot.weights()
-    for user in np.unique(users):
-        assert (weights[:, users == user] == weights[:, users == user][:, :1]).all()
-
-
-def test_bootstrap_depends_on_its_seed_alone():
-    _, _, users = rows()
-    draw = [m.user_bootstrap(users, resamples=9, seed=seed).counts for seed in (4, 4, 5)]
-    assert (draw[0] == draw[1]).all()
-    assert (draw[0] != draw[2]).any()
-
-
-def test_interval_has_the_width_of_the_mean_over_users():
-    values = np.random.default_rng(2).normal(size=400)  # one row a user: the textbook standard error holds
-    boot = m.user_bootstrap(np.arange(400), seed=0)
-    found = boot.interval(*boot.mean(values))
-    assert found.low < found.value < found.high
-    assert found.n == 400
-    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)
-
-
-def test_users_with_equal_rows_give_a_wider_interval_than_independent_rows():
-    values = np.repeat(np.random.default_rng(2).normal(size=40), 25)
-    widths = []
-    for users in (np.repeat(np.arange(40), 25), np.arange(1000)):
-        boot = m.user_bootstrap(users, seed=0)
-        found = boot.interval(*boot.mean(values))
-        widths.append(found.high - found.low)
-    assert widths[0] == pytest.approx(5 * widths[1], rel=0.15)
-
-
-def test_draws_with_one_class_do_not_spoil_the_interval():
-    y, users = np.array([0, 1, 1, 0]), np.array([0, 1, 2, 3])
-    boot = m.user_bootstrap(users, resamples=300, seed=0)
-    value, draws = boot.auc(y, np.array([0.0, 1.0, 2.0, 3.0]))
-    found = boot.interval(value, draws)
-    assert np.isnan(draws).any()
-    assert 0 <= found.low <= found.value <= found.high <= 1
-
-
-def test_one_user_alone_bounds_nothing():
-    y, d, _ = rows(n=50)
-    boot = m.user_bootstrap(np.zeros(50, int), seed=0)
-    found = boot.interval(*boot.auc(y, d))
-    assert (found.low, found.high) == (-np.inf, np.inf)
-
-
-def test_bootstrap_of_no_rows_is_refused():
-    with pytest.raises(DataError, match="0 rows"):
-        m.user_bootstrap(np.array([], int), seed=0)
-
-
-def test_bootstrap_refuses_scores_of_other_rows():
-    y, d, users = rows()
-    with pytest.raises(AssertionError, match="other rows"):
-        m.user_bootstrap(users, resamples=2, seed=0).auc(y[1:], d[1:])
-
-
-def test_two_thousand_resamples_of_twenty_thousand_rows_take_under_five_seconds():
-    y, d, users = rows(n=20_000, users=900, ties=False)
-    boot = m.user_bootstrap(users, seed=0)
-    start = time.process_time()
-    boot.auc(y, d)
-    assert time.process_time() - start < 5
-
-
-# --- memory
-
-
-def test_memory_is_one_for_the_original_and_near_zero_for_another_retrained_model(request_models):
-    y, original, retrained, boot = request_models
-    untouched = m.memory(y, original, original, retrained, boot)
-    assert set(untouched) == {"auc", "loss"}
-    for found in untouched.values():
-        assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
-    third = 0.4 * (2 * y - 1) + np.random.default_rng(9).normal(size=len(y))
-    for found in m.memory(y, third, original, retrained, boot).values():
-        assert found.low < 0 < found.high
-        assert abs(found.value) < 0.2
-
-
-def test_memory_value_is_the_published_ratio_with_the_mean_over_retrained_models(request_models):
-    y, original, retrained, boot = request_models
-    p = 0.5 * original + 0.5 * retrained[0]
-    for name, figure in (("auc", m.auc), ("loss", m.log_loss)):
-        r = np.mean([figure(y, d) for d in retrained])
-        expected = (figure(y, p) - r) / (figure(y, original) - r)
-        assert m.memory(y, p, original, retrained, boot)[name].value == pytest.approx(expected)
-
-
-def test_memory_interval_pairs_its_draws(request_models):
-    y, original, retrained, boot = request_models
-    found = m.memory(y, 0.7 * original + 0.3 * retrained[0], original, retrained, boot)["auc"]
-    p, o = boot.auc(y, 0.7 * original + 0.3 * retrained[0])[1], boot.auc(y, original)[1]
-    r = (boot.auc(y, retrained[0])[1] + boot.auc(y, retrained[1])[1]) / 2
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile((p - r) / (o - r), [0.025, 0.975])))
-
-
-def test_memory_by_auc_is_blind_to_softening_where_memory_by_loss_is_not(request_models):
-    y, original, retrained, boot = request_models
-    found = m.memory(y, original / 5, original, retrained, boot)
-    assert found["auc"].value == pytest.approx(1)
-    assert found["loss"].value < 0.9
-
-
-def test_memory_without_headroom_has_no_value_and_bounds_nothing(request_models):
-    y, original, retrained, boot = request_models
-    for found in m.memory(y, retrained[0], original, [original], boot).values():
-        assert np.isnan(found.value)
-        assert (found.low, found.high) == (-np.inf, np.inf)
-
-
-@pytest.mark.parametrize("strength", [0.42, 0.2])
-def test_memory_bounds_nothing_where_the_headroom_reaches_zero(request_models, strength):
-    y, _, retrained, boot = request_models
-    original = strength * (2 * y - 1) + np.random.default_rng(8).normal(size=len(y))
-    assert m.headroom(y, original, retrained, boot)["auc"].low <= 0
-    found = m.memory(y, retrained[0], original, retrained, boot)["auc"]
-    assert np.isfinite(found.value)
-    assert (found.low, found.high) == (-np.inf, np.inf)
-
-
-def test_headroom_is_positive_in_both_figures_when_the_original_remembers(request_models):
-    y, original, retrained, boot = request_models
-    found = m.headroom(y, original, retrained, boot)
-    assert found["auc"].value == pytest.approx(m.auc(y, original) - np.mean([m.auc(y, d) for d in retrained]))
-    losses = [m.log_loss(y, d) for d in retrained]
-    assert found["loss"].value == pytest.approx(np.mean(losses) - m.log_loss(y, original))
-    assert found["auc"].low > 0
-    assert found["loss"].low > 0
-
-
-def test_memory_and_headroom_need_a_retrained_model(request_models):
-    y, original, _, boot = request_models
-    with pytest.raises(DataError, match="0 retrained"):
-        m.memory(y, original, original, [], boot)
-    with pytest.raises(DataError, match="0 retrained"):
-        m.headroom(y, original, [], boot)
-
-
-def test_paired_difference_is_far_narrower_than_an_unpaired_one(request_models):
-    y, original, _, boot = request_models
-    nearly = original + 0.05 * np.random.default_rng(0).normal(size=len(y))
-    found = m.paired_difference(y, nearly, original, boot)
-    alone = boot.interval(*boot.auc(y, original))
-    assert found.value == pytest.approx(m.auc(y, nearly) - m.auc(y, original))
-    assert found.high - found.low < 0.2 * (alone.high - alone.low)
-    same = m.paired_difference(y, original, original, boot)
-    assert (same.value, same.low, same.high) == (0, 0, 0)
-
-
-def test_a_higher_level_widens_the_interval(request_models):
-    y, original, retrained, boot = request_models
-    ninety = m.memory(y, retrained[0], original, retrained, boot, level=0.9)["loss"]
-    wide = m.memory(y, retrained[0], original, retrained, boot, level=0.99)["loss"]
-    assert wide.low < ninety.low < ninety.high < wide.high
-
-
-def test_interval_as_dict_holds_plain_numbers():
-    boot = m.user_bootstrap(np.arange(9), resamples=20, seed=0)
-    found = boot.interval(*boot.mean(np.arange(9, dtype=np.float32))).as_dict()
-    assert {name: type(value) for name, value in found.items()} == {
-        "value": float,
-        "low": float,
-        "high": float,
-        "n": int,
-    }
-
-
 # --- distances
 
 
@@ -319,7 +118,6 @@ def test_answer_distances_are_those_of_yes_and_no():
     assert found["js"] == pytest.approx(m.jensen_shannon(p, q))
     assert found["jeffreys"] == pytest.approx(m.jeffreys(p, q))
     assert found["l2"] == pytest.approx(m.l2(p, q))
-    assert m.summary(found)["js"] == pytest.approx(found["js"].mean())
 
 
 def test_answer_distances_of_certain_answers_keep_their_digits():
@@ -368,13 +166,6 @@ def test_vocabulary_distances_of_no_rows_are_empty():
     head = (np.ones((3, 2), np.float32), None)
     found = m.vocabulary_distances(np.empty((0, 2), np.float32), head, np.empty((0, 2), np.float32), head)
     assert {name: len(values) for name, values in found.items()} == {"js": 0, "jeffreys": 0, "l2": 0}
-
-
-def test_excess_distance_is_zero_at_the_floor_one_at_the_original_and_nan_below_the_floor():
-    assert m.excess_distance(0.026, 0.033, 0.026) == 0
-    assert m.excess_distance(0.033, 0.033, 0.026) == 1
-    assert m.excess_distance(0.019, 0.033, 0.026) == pytest.approx(-1)
-    assert np.isnan(m.excess_distance(0.02, 0.026, 0.026))
 
 
 # --- placebo, projection, other papers

@@ -1,4 +1,6 @@
-"""How people call the models of an evaluation."""
+"""How people call the models of an evaluation, and in which order they read of them."""
+
+from collections.abc import Iterable
 
 NAMES = {
     "untuned": "before tuning",
@@ -6,7 +8,12 @@ NAMES = {
     "unlearned": "unlearned",
     "retrained": "retrained",
     "retrained_2": "retrained, 2nd seed",
-    "retrained_again": "retrained again",
     "placebo_temperature": "placebo: softened",
     "placebo_retain": "placebo: tuned on D_r",
 }
+
+
+def in_order(found: Iterable[str]) -> list[str]:
+    """The models of `found` as a table lists them; further retrained ones last."""
+    names = list(found)
+    return [name for name in NAMES if name in names] + [name for name in names if name not in NAMES]

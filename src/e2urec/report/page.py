@@ -15,10 +15,10 @@ def write_page(found: Demonstration, path: Path) -> None:
     results, forget = found.results, found.answers["original"]["forget"]
     shown = {"original": "original", "unlearned": "unlearned", "retrained_1": "retrained"}
     odds = {label: found.answers[name]["forget"].odds for name, label in shown.items() if name in found.answers}
-    retrained = results.models.get("retrained", {}).get("forget_log_loss")
+    losses = {name: row["forget_log_loss"].value for name, row in results.models.items()}
     drawn = {
         "scores": plots.score_distributions(odds, forget.labels),
-        "phases": plots.phases(found.sightings, retrained),
+        "phases": plots.phases(found.sightings, losses.get("retrained")),
     }
     candidates = {name: memory["auc"] for name, memory in results.memory.items() if name != "untuned"}
     if candidates:

@@ -7,7 +7,8 @@ import matplotlib
 import numpy as np
 from scipy import special
 
-from ..metrics import Floats, Interval, Ints
+from ..intervals import Interval
+from ..metrics import Floats, Ints
 from ..task import Sighting
 
 matplotlib.use("Agg")

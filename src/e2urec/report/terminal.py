@@ -13,12 +13,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from ..actions import DryRun
-from ..metrics import Interval
-from ..results import Demonstration, Results
+from ..intervals import Interval
+from ..results import Demonstration, Results, values
 from ..runs import Run, finite, first_process
 from ..training import Progress as Told
 from ..training import silent
-from .names import NAMES
+from .names import NAMES, in_order
 
 
 @contextlib.contextmanager
@@ -73,7 +73,8 @@ def show_run(run: Run, *, as_json: bool) -> None:
     if "method" in record:
         console.print(f"method {record['method']['name']}, from {record['parent']['path']}", highlight=False)
         console.print("Still holding the forgotten data: that original, its backups, and earlier runs.")
-    figures = results["models"] if "models" in results else {"original": results.get("test", {})}
+    found = results["models"] if "models" in results else {"original": results["test"]}
+    figures = {name: {key: each["value"] for key, each in row.items()} for name, row in found.items()}
     if "original" in figures:
         console.print(_models(figures, list(figures)))
     if record.get("seconds"):
@@ -105,7 +106,8 @@ def show_results(results: Results, *, as_json: bool) -> None:
         print(json.dumps(finite(results.as_dict())))
         return
     console = Console()
-    console.print(_models(results.models, [name for name in NAMES if name in results.models]))
+    figures = {name: values(row) for name, row in results.models.items()}
+    console.print(_models(figures, in_order(figures)))
     if results.memory:
         console.print(_memory(results))
     if results.distance:
@@ -153,12 +155,14 @@ def _memory(results: Results) -> Table:
 
 
 def _distance(results: Results) -> Table:
-    floor = "unknown" if results.floor is None else f"{results.floor:.4f}"
-    title = f"Distance to a retrained model on D_f (noise floor of JS {floor})"
-    table = _table(title, ("JS", "Jeffreys/2", "L2", "JS of answers"))
-    for name, row in results.distance.items():
-        cells = (_number(row.get(key), 4) for key in ("js", "jeffreys", "l2", "js_answers"))
-        table.add_row(NAMES.get(name, name), *cells)
+    floor = "unknown" if not results.floor else f"{results.floor['js'].value:.4f}"
+    title = f"Distance to the retrained models on D_f (noise floor of JS {floor})"
+    table = _table(title, ("JS", "Jeffreys/2", "L2", "JS of answers", "JS beyond\nthe floor"))
+    for name in in_order(results.distance):
+        plain = values(results.distance[name])
+        cells = [_number(plain.get(key), 4) for key in ("js", "jeffreys", "l2", "js_answers")]
+        excess = results.excess.get(name, {}).get("js")
+        table.add_row(NAMES.get(name, name), *cells, interval(excess) if excess else "–")
     return table
 
 
