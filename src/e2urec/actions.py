@@ -1,7 +1,7 @@
 """What a user does, from run folder to run folder: train, unlearn, evaluate, score."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from .errors import RunError
 from .evaluation.evaluate import Answers, EvaluationSets, evaluate, softened
 from .methods import build
 from .models.recommender import Recommender
-from .pipeline import RequestRows, Workspace, placebo, unlearning_seconds
+from .pipeline import RequestRows, Workspace, outsiders_of, placebo, unlearning_seconds
 from .recipe import Recipe
 from .results import Results
 from .runs import Run
@@ -111,26 +111,47 @@ def dry_run(parent: Run, method: Method, asked: Asked | None = None) -> DryRun:
     """Say what `unlearn` would do, and about how long it would take on the machine that trained the original."""
     space, _, _, rows = _open(parent, asked or Asked(), silent)
     phases = method.plan(len(rows.forget), len(rows.retain), space.recipe.tuning.schedule)
-    speed = parent.record["seconds"]["original"] / parent.record["rows"]["train"] if "rows" in parent.record else None
-    minutes = None if speed is None else speed * sum(phases.values()) / 60
-    return DryRun(rows.counts(), phases, minutes)
+    return DryRun(rows.counts(), phases, _minutes(parent, sum(phases.values())))
 
 
 def evaluate_run(
-    run: Run, against: Sequence[Run] = (), asked: Asked | None = None, *, progress: Progress = silent
+    run: Run,
+    against: Sequence[Run] = (),
+    asked: Asked | None = None,
+    *,
+    shadows: int = 0,
+    progress: Progress = silent,
+    say: Callable[[str], object] = lambda text: None,
 ) -> Results:
     """Measure an unlearned run against its original, retrained runs and both placebos.
+
+    Args:
+        run: made by `unlearn`.
+        against: retrained runs of the same request, each with its own seed.
+        asked: the request that `run` honoured.
+        shadows: models to train for membership inference by likelihood ratio; their adapters, which never saw D_f,
+            stay in the run folder for the next time. Without retrained runs the verdict rests on them.
+        progress: told of each step.
+        say: told what the shadows will cost, before they are trained.
 
     Raises:
         RunError: the run was not made by `unlearn`, its original has moved or changed, or the request is not the
             one that was honoured.
+        ConfigError: an odd number of shadows.
     """
-    asked = asked or Asked()
-    space, original, erasure, rows = _open(_parent(run), asked, progress)
+    asked, parent = asked or Asked(), _parent(run)
+    space, original, erasure, rows = _open(parent, asked, progress)
     if runs.request_digest(erasure.users, runs.controller_key(asked.key)) != run.record["request_hmac"]:
         raise RunError(f"'{run.path}': was made for another request, or under another key; name the one it honoured")
     precision = space.recipe.tuning.schedule.precision
-    sets = rows.evaluation
+    sets, outside = rows.evaluation, None
+    if shadows:
+        space.recipe = space.recipe.updated([f"shadows.count={shadows}"])
+        count = space.recipe.shadows.rows(len(rows.retain), len(rows.unseen), space.recipe.tuning)
+        minutes = _minutes(parent, count)
+        told = "" if minutes is None else f", about {minutes:.1f} minutes at the speed the original was trained"
+        say(f"{shadows} shadow models read {count} rows{told}; those already in '{run.path}' are taken from there")
+        outside = outsiders_of(space, rows, run.path / "shadows")
     before = sets.ask(original, precision=precision, valid=True)
     method = build(run.record["method"]["name"], run.record["method"]["settings"])
     candidates: dict[str, Answers] = {
@@ -139,7 +160,15 @@ def evaluate_run(
         "placebo_retain": sets.ask(placebo(method, space.task(original, rows, method)), precision=precision),
     }
     retrained = [sets.ask(_load(other, space), precision=precision) for other in against]
-    return evaluate(before, retrained, candidates, seed=space.recipe.seed)
+    recipe = space.recipe
+    return evaluate(before, retrained, candidates, seed=recipe.seed, outside=outside, margins=recipe.margins)
+
+
+def _minutes(parent: Run, rows: int) -> float | None:
+    """How long `rows` take at the speed at which `parent` was trained; None if it does not say."""
+    if "rows" not in parent.record:
+        return None
+    return float(parent.record["seconds"]["original"] / parent.record["rows"]["train"] * rows / 60)
 
 
 def score(run: Run, examples: Path) -> list[float]:

@@ -131,6 +131,11 @@ def evaluate(
     forget_ratio: Annotated[float | None, typer.Option(help="Without a request: share of the training users.")] = None,
     request_seed: Annotated[int | None, typer.Option("--seed", help="Seed that chose those users.")] = None,
     against: Annotated[list[Path] | None, typer.Option(help="A retrained run; repeat it for a noise floor.")] = None,
+    shadows: Annotated[
+        int | None,
+        typer.Option(help="Shadow models for membership inference; 0 by default, 8 for --gate without --against."),
+    ] = None,
+    gate: Annotated[bool, typer.Option("--gate", help="Exit with status 3 unless the verdict is PASS.")] = False,
     skip_unknown: SkipUnknown = False,
     key: Key = None,
     as_json: AsJson = False,
@@ -142,9 +147,17 @@ def evaluate(
 
     asked = actions.Asked(request, forget_ratio, request_seed, skip_unknown, key)
     retrained = [open_run(path) for path in against or []]
+    wanted = shadows if shadows is not None else 8 if gate and not retrained else 0
+    if gate and not retrained and not wanted:
+        raise ConfigError("--gate: has nothing to judge by; give retrained runs with --against, or --shadows 8")
     with progress() as told:
-        results = actions.evaluate_run(open_run(run), retrained, asked, progress=told)
+        results = actions.evaluate_run(
+            open_run(run), retrained, asked, shadows=wanted, progress=told,
+            say=lambda text: print(text, file=sys.stderr),
+        )  # fmt: skip
     show_results(results, as_json=as_json)
+    if gate and results.verdict["unlearned"].outcome != "PASS":
+        raise typer.Exit(3)
 
 
 @app.command()

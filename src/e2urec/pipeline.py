@@ -13,6 +13,7 @@ from .data.sources import SOURCES, detect
 from .data.splits import Split, limit, split
 from .errors import ConfigError, DataError, did_you_mean
 from .evaluation.evaluate import EvaluationSets
+from .evaluation.membership import Outsiders, outsiders
 from .fetch import PACKAGED, fetch
 from .methods import build
 from .methods.finetune import Finetune
@@ -168,6 +169,16 @@ def placebo(method: Method, task: Task) -> Recommender:
     shared = ("batch_size", "learning_rate", "lora")
     settings = {name: getattr(method, name) for name in shared if hasattr(method, name)}
     return Finetune(steps=steps, **settings).unlearn(replace(task, costs=Costs(), sightings=[]))
+
+
+def outsiders_of(space: Workspace, rows: RequestRows, cache: Path | None = None) -> Outsiders:
+    """What shadow models, tuned on neither, answer about D_f and the unseen users; their adapters stay in `cache`."""
+    recipe = space.recipe
+    return outsiders(
+        space.base, space.template, recipe.tuning,
+        {"retain": rows.retain, "unseen": rows.unseen, "forget": rows.forget}, recipe.shadows,
+        window=recipe.model.window, seed=recipe.seed, cache=cache, progress=space.progress,
+    )  # fmt: skip
 
 
 def unlearning_seconds(costs: Costs) -> float:

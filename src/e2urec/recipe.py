@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError, did_you_mean
+from .evaluation.membership import Shadows
+from .evaluation.verdict import Margins
 from .tuning import Tuning
 
 
@@ -64,6 +66,8 @@ class Recipe(_Part):
     tuning: Tuning = Tuning()
     request: RequestRecipe = RequestRecipe()
     method: MethodRecipe = MethodRecipe()
+    margins: Margins = Margins()
+    shadows: Shadows = Shadows()
     retrained: int = Field(2, ge=0, description="retrained models to compare with")
     minutes: float | None = Field(None, gt=0, description="no retraining but the first that would end the demo later")
     seed: int = Field(0, description="of everything random but the request")

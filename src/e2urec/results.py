@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .evaluation.verdict import Verdict
 from .intervals import Interval
 from .predictions import Predictions
 from .task import Sighting
@@ -22,6 +23,9 @@ class Results:
         floor: measure → mean distance between two retrained models; empty with fewer than two.
         excess: candidate → measure → distance beyond the floor as a share of the original's; only where the
             original is beyond it.
+        membership: model → attack → measure → how well D_f is told from unseen users; 0.5 of AUC is chance.
+        published: candidate → figures of other papers, for comparison only and without limits.
+        verdict: model → PASS, FAIL, RETRAIN or UNMEASURABLE, and why.
     """
 
     models: dict[str, dict[str, Interval]]
@@ -31,6 +35,9 @@ class Results:
     distance: dict[str, dict[str, Interval]] = field(default_factory=dict)
     floor: dict[str, Interval] = field(default_factory=dict)
     excess: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    membership: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
+    published: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    verdict: dict[str, Verdict] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
@@ -84,7 +91,7 @@ def values(row: Mapping[str, Interval]) -> dict[str, float]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Interval):
+    if isinstance(value, Interval | Verdict):
         return value.as_dict()
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}

@@ -96,6 +96,18 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     assert found["memory"]["placebo_temperature"]["auc"]["value"] == pytest.approx(1)
     for row in [*found["models"].values(), *found["memory"].values(), *found["distance"].values(), found["headroom"]]:
         assert all(set(each) == {"value", "low", "high", "n"} for each in row.values())
+    assert found["verdict"]["original"]["outcome"] != "PASS"
+    status, out, error = call("evaluate", tmp_path / "unlearned", *request, "--shadows", 2, "--gate", "--json")
+    found = json.loads(out)
+    assert status == (0 if found["verdict"]["unlearned"]["outcome"] == "PASS" else 3)
+    assert found["verdict"]["unlearned"]["basis"] == "shadows"
+    assert set(found["membership"]["unlearned"]) == {"loss", "loss_user", "ratio", "ratio_user"}
+    assert "2 shadow models read" in error
+    assert len(list((tmp_path / "unlearned" / "shadows").glob("*/*/adapter_model.safetensors"))) == 2
+    assert call("show", tmp_path / "unlearned")[0] == 0
+    status, _, error = call("evaluate", tmp_path / "unlearned", *request, "--shadows", 0, "--gate")
+    assert status == 2
+    assert "--against" in error
     status, _, error = call("evaluate", tmp_path / "unlearned", "--against", tmp_path / "retrained")
     assert status == 2
     assert "another request" in error

@@ -9,15 +9,18 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+from scipy import special
 
 from .. import metrics
-from ..intervals import Bootstrap, Figure, over_seeds, remaining, user_bootstrap
+from ..intervals import Bootstrap, Figure, Interval, interval, over_seeds, remaining, user_bootstrap
 from ..models.batches import Examples
 from ..models.recommender import Recommender
 from ..predictions import Predictions, predict
 from ..results import Results
 from ..seeding import derive
 from ..training import Precision
+from .membership import Outsiders, attacks
+from .verdict import LEVEL, Margins, judge
 
 Answers = Mapping[str, Predictions]
 UTILITY = ("auc", "user_auc", "accuracy", "log_loss", "ece")
@@ -53,6 +56,8 @@ def evaluate(
     candidates: Mapping[str, Answers],
     *,
     seed: int,
+    outside: Outsiders | None = None,
+    margins: Margins | None = None,
     resamples: int = 2000,
 ) -> Results:
     """Measure `candidates` between the original (nothing forgotten) and the retrained models (all forgotten).
@@ -63,6 +68,9 @@ def evaluate(
             Without any, memory and distances are left out; with one, the noise floor is.
         candidates: answers of unlearned models and placebos by name.
         seed: of the user-clustered bootstrap.
+        outside: answers of models that never saw D_f, for membership inference; without retrained models the
+            verdict rests on them.
+        margins: of the verdict.
         resamples: of the bootstrap, shared by all figures on the same rows.
 
     Returns:
@@ -82,20 +90,96 @@ def evaluate(
         for name, row in figures.items()
         if name != "original"
     }
-    if not retrained:
-        return results
-
-    boot = boots["forget"]
-    kept = {name: {"auc": row["forget_auc"], "loss": -row["forget_log_loss"]} for name, row in figures.items()}
-    for measure in ("auc", "loss"):  # each signed so that a model that remembers has more of it
-        noise = derive(seed, "seeds", measure)
-        o, r = kept["original"][measure], over_seeds([kept[name][measure] for name in references], seed=noise)
-        results.headroom[measure] = boot.interval(o - r)
-        for name in candidates:
-            left = boot.interval(remaining(kept[name][measure], o, r))
-            results.memory.setdefault(name, {})[measure] = left
-    _add_distances(results, models, list(references), boot)
+    if candidates:
+        for name, answers in models.items():
+            results.membership[name] = attacks(
+                answers["forget"], answers["unseen"], outside, seed=derive(seed, "attacks"), resamples=resamples
+            )
+    if retrained:
+        _add_memory(results, figures, list(candidates), list(references), boots["forget"], seed)
+        _add_distances(results, models, list(references), boots["forget"])
+        _add_published(results, models, list(candidates), boots["forget"])
+    if candidates and (retrained or outside):
+        _add_verdicts(results, models, figures, list(references), boots, outside, margins or Margins(), seed)
     return results
+
+
+def _add_memory(
+    results: Results,
+    figures: Mapping[str, Mapping[str, Figure]],
+    candidates: Sequence[str],
+    references: Sequence[str],
+    boot: Bootstrap,
+    seed: int,
+) -> None:
+    """Headroom and M by AUC and by log loss, each signed so that a model that remembers has more of it."""
+    for measure, column, sign in (("auc", "forget_auc", 1), ("loss", "forget_log_loss", -1)):
+        kept = {name: sign * row[column] for name, row in figures.items()}
+        before, after = kept["original"], over_seeds([kept[name] for name in references], seed=derive(seed, "seeds"))
+        results.headroom[measure] = boot.interval(before - after)
+        for name in candidates:
+            left = boot.interval(remaining(kept[name], before, after))
+            results.memory.setdefault(name, {})[measure] = left
+
+
+def _add_verdicts(
+    results: Results,
+    models: Mapping[str, Answers],
+    figures: Mapping[str, Mapping[str, Figure]],
+    references: Sequence[str],
+    boots: Mapping[str, Bootstrap],
+    outside: Outsiders | None,
+    margins: Margins,
+    seed: int,
+) -> None:
+    """Judge the original and every candidate.
+
+    With retrained models M_auc is that of the table. Without, the AUC on D_f is taken beyond that on the unseen
+    users, e = AUC_F − AUC_U, and e of the outsiders, who know neither, stands for the retrained model's: it holds
+    what makes the forgotten users' rows easier or harder than others' by nature.
+    """
+    n, original = len(boots["forget"].user), models["original"]
+    if references:
+        kept = {name: row["forget_auc"] for name, row in figures.items()}
+        after = over_seeds([kept[name] for name in references], seed=derive(seed, "seeds"))
+    else:
+        assert outside is not None, "a verdict needs retrained models or outsiders"
+        n += len(boots["unseen"].user)
+        kept = {name: row["forget_auc"] - row["unseen_auc"] for name, row in figures.items()}
+        forget, unseen = (
+            boots[part].auc(original[part].labels, getattr(outside, part)) for part in ("forget", "unseen")
+        )
+        after = forget - unseen
+    control = results.membership["original"]["loss" if outside is None else "ratio"]["auc"]
+    for name in models:
+        if name in references:
+            continue
+        results.verdict[name] = judge(
+            interval(remaining(kept[name], kept["original"], after), n, LEVEL),
+            boots["test"].interval(figures["original"]["auc"] - figures[name]["auc"], LEVEL),
+            interval(kept["original"] - after, n),
+            margins,
+            basis="retrained" if references else "shadows",
+            control=control,
+        )
+
+
+def _add_published(results: Results, models: Mapping[str, Answers], candidates: Sequence[str], boot: Bootstrap) -> None:
+    """Figures that other papers report, against the first retrained model; nothing is gated on them."""
+    original, retrained = models["original"]["forget"], models["retrained"]["forget"]
+    attacked = results.membership["retrained"]["loss"]["auc"].value
+    for name in candidates:
+        rows = models[name]["forget"]
+        leak = metrics.priv_leak(results.membership[name]["loss"]["auc"].value, attacked)
+        losses = [metrics.row_losses(each.labels, each.odds) for each in (rows, retrained)]
+        scores = [special.expit(each.odds.astype(np.float64)) for each in (rows, retrained, original)]
+        found = {
+            "residual_bota": metrics.residual_bota(*scores),
+            "ks_tofu": metrics.ks_tofu(*losses),
+            "priv_leak": leak,
+        }
+        nan = float("nan")
+        results.published[name] = {key: Interval(value, nan, nan, len(boot.user)) for key, value in found.items()}
 
 
 def _figures(answers: Answers, boots: Mapping[str, Bootstrap]) -> dict[str, Figure]:

@@ -56,6 +56,13 @@ class Examples:
         )
 
 
+def concatenate(parts: Sequence[Examples]) -> Examples:
+    """All rows of `parts`, one part after another."""
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("tokens", "labels", "users")}
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Examples(**columns, offsets=np.cumsum([0, *lengths]), truncated=sum(part.truncated for part in parts))
+
+
 @dataclass(frozen=True)
 class Batch:
     """Right-padded rows: `ids` and `mask` (b, t), `position` (b,) of the answer, `labels` (b,), `index` (b,)."""

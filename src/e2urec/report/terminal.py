@@ -112,6 +112,13 @@ def show_results(results: Results, *, as_json: bool) -> None:
         console.print(_memory(results))
     if results.distance:
         console.print(_distance(results))
+    if results.membership:
+        console.print(_membership(results))
+    for name in in_order(results.verdict):
+        found = results.verdict[name]
+        console.print(f"[bold]{found.outcome}[/] {NAMES.get(name, name)}: {found.reason}", highlight=False)
+    if any(found.basis == "shadows" for found in results.verdict.values()):
+        console.print("M_auc of this verdict is measured against unseen users and shadow models: none was retrained.")
 
 
 def show_demo(found: Demonstration, out: Path) -> None:
@@ -163,6 +170,17 @@ def _distance(results: Results) -> Table:
         cells = [_number(plain.get(key), 4) for key in ("js", "jeffreys", "l2", "js_answers")]
         excess = results.excess.get(name, {}).get("js")
         table.add_row(NAMES.get(name, name), *cells, interval(excess) if excess else "–")
+    return table
+
+
+def _membership(results: Results) -> Table:
+    titles = {"loss": "loss,\nby row", "loss_user": "loss,\nby user", "ratio": "ratio,\nby row",
+              "ratio_user": "ratio,\nby user"}  # fmt: skip
+    attacks = [name for name in titles if name in results.membership["original"]]
+    table = _table("Membership attacks on D_f: AUC, 0.5 = chance", [titles[name] for name in attacks])
+    for name in in_order(results.membership):
+        cells = (interval(results.membership[name][attack]["auc"]) for attack in attacks)
+        table.add_row(NAMES.get(name, name), *cells)
     return table
 
 

@@ -1,0 +1,211 @@
+"""Membership inference: do a model's answers give away whose rows it was tuned on?
+
+D_f are the members, the rows of the unseen users the non-members. Two attacks give each row a score that should be
+higher for members: the log-likelihood of its label (loss attack: Yeom et al. 2018), and that less what models answer
+that never saw the row (offline likelihood ratio: Carlini et al. 2022, with one pooled variance). The latter come from
+*shadows*: adapters on the base, each tuned on half of the users of D_r and of the unseen users. No shadow sees D_f, so
+their adapters may be kept; what they answer about D_f is not.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from .. import metrics
+from ..data.prompts import PromptTemplate
+from ..errors import RunError
+from ..intervals import Interval, advantage, hit_rate, user_bootstrap
+from ..metrics import Floats, Ints
+from ..models import adapters
+from ..models.adapters import LoRA
+from ..models.backbone import Backbone
+from ..models.batches import Examples, concatenate
+from ..models.recommender import Recommender
+from ..predictions import Predictions, predict
+from ..seeding import derive, stream
+from ..training import Progress, silent
+from ..tuning import Tuning, tune
+
+NEGATIVES = 1000
+"""Non-members that a true positive rate at 1% false positives needs."""
+
+
+class Shadows(BaseModel):
+    """How shadow models are made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int = Field(
+        8, ge=2, multiple_of=2, description="shadow models, in pairs with complementary halves of the users"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of a shadow's adapter")
+    lora: LoRA = Field(LoRA(targets="all"), description="adapter of a shadow")
+
+    def tuning(self, original: Tuning) -> Tuning:
+        """The original's schedule, with an adapter and its learning rate."""
+        changes = {"learning_rate": self.learning_rate, "patience": None}
+        return Tuning(schedule=original.schedule.model_copy(update=changes), lora=self.lora)
+
+    def rows(self, retain: int, unseen: int, tuning: Tuning) -> int:
+        """Rows read to train them all: what they cost."""
+        return self.count * tuning.schedule.epochs * (retain + unseen) // 2
+
+
+@dataclass(frozen=True)
+class Outsiders:
+    """What models answer that never saw a row: mean log-odds over half of the shadows, (n,) each.
+
+    Attributes:
+        forget: of D_f's rows. All shadows are outsiders there, but as many speak as for the unseen users' rows:
+            a mean over more would be less noisy, and the attack would detect that.
+        unseen: of the unseen users' rows.
+        spread: pooled standard deviation of one shadow's log-odds.
+    """
+
+    forget: Floats
+    unseen: Floats
+    spread: float
+
+
+def halves(users: Ints, count: int, *, seed: int) -> npt.NDArray[np.bool_]:
+    """Whose rows each shadow is tuned on: (count, n) for the users (n,) of rows; lines 2j and 2j + 1 complement."""
+    ids, user = np.unique(users, return_inverse=True)
+    random = stream(seed, "halves")
+    lines = []
+    for _ in range(count // 2):
+        inside = np.zeros(len(ids), dtype=bool)
+        inside[random.permutation(len(ids))[: len(ids) // 2]] = True
+        lines += [inside, ~inside]
+    return np.stack(lines)[:, user]
+
+
+def outsiders(
+    base: Backbone,
+    template: PromptTemplate,
+    tuning: Tuning,
+    rows: Mapping[str, Examples],
+    shadows: Shadows,
+    *,
+    window: int,
+    seed: int,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> Outsiders:
+    """Train the shadows, or take those in `cache`, and ask them about the rows they were not tuned on.
+
+    Args:
+        base: the model before any user's data.
+        template: of the prompts.
+        tuning: the original's.
+        rows: `retain`, `unseen` and `forget`; the last are only asked about.
+        shadows: how many and how.
+        window: longest prompt in tokens.
+        seed: of the halves and of each shadow.
+        cache: folder in which their adapters are kept, under a hash of all that they depend on.
+        progress: told of each step.
+    """
+    parts = [rows[name] for name in ("retain", "unseen", "forget")]
+    inside = halves(np.concatenate([part.users for part in parts]), shadows.count, seed=seed)
+    edges = np.cumsum([len(part) for part in parts])
+    in_retain, in_unseen, in_forget = np.split(inside, edges[:-1], axis=1)
+    how = shadows.tuning(tuning)
+    folder = None if cache is None else cache / _fingerprint(base, template, how, parts[:2], window, seed)
+    answers: dict[str, list[Floats]] = {"forget": [], "unseen": []}
+    for k in range(shadows.count):
+        train = concatenate(
+            [part.take(np.flatnonzero(half[k])) for part, half in zip(parts, (in_retain, in_unseen), strict=False)]
+        )
+        model = _shadow(
+            base, template, how, train, folder and folder / f"{k:02}", window, derive(seed, "shadow", k), progress
+        )
+        for name in answers:
+            answers[name].append(predict(model, rows[name], precision=how.schedule.precision).odds)
+    return gather(np.stack(answers["forget"]), ~in_forget, np.stack(answers["unseen"]), ~in_unseen)
+
+
+def gather(forget: Floats, forget_out: Any, unseen: Floats, unseen_out: Any) -> Outsiders:
+    """Mean and pooled spread of the answers (shadows, n) of those that are out (shadows, n); half of them a row."""
+    means, squares, freedom = [], 0.0, 0
+    for odds, out in ((forget, forget_out), (unseen, unseen_out)):
+        mean = np.where(out, odds, 0.0).sum(0) / out.sum(0)
+        squares += float((np.where(out, odds - mean, 0.0) ** 2).sum())
+        freedom += int(out.sum()) - odds.shape[1]
+        means.append(mean)
+    return Outsiders(means[0], means[1], float(np.sqrt(squares / freedom)) if freedom else 1.0)
+
+
+def attacks(
+    forget: Predictions, unseen: Predictions, outside: Outsiders | None, *, seed: int, resamples: int = 2000
+) -> dict[str, dict[str, Interval]]:
+    """How well each attack tells D_f from the unseen users: attack → `auc`, `advantage`, `hit_rate` (TPR at 1% FPR).
+
+    Attacks are `loss` and, with outsiders, `ratio`, by row and (`loss_user`, `ratio_user`) by mean over a user's rows.
+    0.5 of AUC is chance. `hit_rate` needs a thousand non-members and is left out otherwise.
+    """
+    rows = {"loss": [-metrics.row_losses(each.labels, each.odds) for each in (forget, unseen)]}
+    if outside is not None:
+        pairs = ((forget, outside.forget), (unseen, outside.unseen))
+        rows["ratio"] = [(2.0 * each.labels - 1) * (each.odds - mean) / outside.spread for each, mean in pairs]
+    found = {}
+    for name, (members, others) in rows.items():
+        scores = np.concatenate([members, others])
+        member = np.repeat([1, 0], [len(members), len(others)])
+        users = np.concatenate([forget.users, unseen.users])
+        found[name] = _detected(member, scores, users, seed, resamples)
+        ids, user = np.unique(users, return_inverse=True)
+        mean = np.bincount(user, weights=scores) / np.bincount(user)
+        found[f"{name}_user"] = _detected(np.isin(ids, forget.users).astype(int), mean, ids, seed, resamples)
+    return found
+
+
+def _detected(member: Ints, scores: Floats, users: Ints, seed: int, resamples: int) -> dict[str, Interval]:
+    boot = user_bootstrap(users, member, resamples=resamples, seed=seed)
+    figures = {"auc": boot.auc(member, scores), "advantage": boot.ranked(member, scores, advantage)}
+    if np.sum(member == 0) >= NEGATIVES:
+        figures["hit_rate"] = boot.ranked(member, scores, hit_rate(0.01))
+    return {name: boot.interval(figure) for name, figure in figures.items()}
+
+
+def _shadow(
+    base: Backbone,
+    template: PromptTemplate,
+    tuning: Tuning,
+    train: Examples,
+    folder: Path | None,
+    window: int,
+    seed: int,
+    progress: Progress,
+) -> Recommender:
+    if folder is not None and folder.is_dir():
+        fresh = base.fresh()
+        lm = adapters.load_adapter(fresh.lm, folder, "original")
+        return Recommender(Backbone(lm, base.tokenizer, base.name), template, active=("original",), window=window)
+    name = "shadow" if folder is None else f"shadow {folder.name}"
+    model, _ = tune(base, template, tuning, train, None, window=window, seed=seed, progress=progress, phase=name)
+    if folder is not None:
+        half = folder.with_name(f"{folder.name}.partial")
+        try:
+            adapters.save_adapter(model.lm, "original", half)
+            half.rename(folder)
+        except OSError as error:
+            raise RunError(f"'{folder}': the shadow model cannot be kept there ({error.strerror})") from error
+    return model
+
+
+def _fingerprint(
+    base: Backbone, template: PromptTemplate, tuning: Tuning, parts: Sequence[Examples], window: int, seed: int
+) -> str:
+    """Hash of all that the shadows depend on: the base's weights, the rows, the settings, the seed."""
+    digest = hashlib.sha256(repr([base.name, template.name, tuning.model_dump_json(), window, seed]).encode())
+    for tensor in base.lm.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().flatten()[:4096].float().numpy().tobytes())
+    for part in parts:
+        for column in (part.tokens, part.offsets, part.labels, part.users):
+            digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()[:32]

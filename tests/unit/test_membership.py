@@ -1,0 +1,141 @@
+"""Membership attacks and the verdict, on numbers worked by hand and on models that do and do not remember."""
+
+import numpy as np
+import pytest
+
+from conftest import toy_task
+from e2urec.evaluation.membership import Outsiders, Shadows, attacks, gather, halves, outsiders
+from e2urec.evaluation.verdict import Margins, judge
+from e2urec.intervals import Interval
+from e2urec.models.adapters import LoRA
+from e2urec.predictions import Predictions
+
+
+def answers(odds, labels, users):
+    return Predictions(hidden=None, head=(np.zeros((1, 1)), None), odds=odds, labels=labels, users=users)
+
+
+def two_groups(strength, seed=0, n=1500):
+    """Members that a model remembers with `strength`, non-members it does not, and what outsiders think of both."""
+    random = np.random.default_rng(seed)
+    groups, thoughts = [], []
+    for first, memory in ((0, strength), (1000, 0.0)):
+        y = random.integers(0, 2, n)
+        difficulty = 3 * random.normal(size=n)
+        thoughts.append(difficulty)
+        noise = random.normal(size=n)
+        groups.append(answers(difficulty + memory * (2 * y - 1) + noise, y, first + random.integers(0, 60, n)))
+    return groups, Outsiders(*thoughts, spread=1.0)
+
+
+def test_each_pair_of_halves_takes_every_user_whole_and_once():
+    users = np.random.default_rng(0).integers(0, 21, 300)
+    inside = halves(users, 6, seed=1)
+    assert inside.shape == (6, 300)
+    assert (inside[0::2] ^ inside[1::2]).all()
+    for user in np.unique(users):
+        mine = inside[:, users == user]
+        assert (mine == mine[:, :1]).all()
+    assert not np.array_equal(inside[0], inside[2])
+
+
+def test_outsiders_are_the_mean_of_those_that_are_out_with_a_pooled_spread():
+    forget = np.array([[1.0, 9.0], [9.0, 2.0], [3.0, 9.0], [9.0, 6.0]])
+    out = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], bool)
+    found = gather(forget, out, forget[:, :1], out[:, :1])
+    assert found.forget.tolist() == [2.0, 4.0]
+    assert found.unseen.tolist() == [2.0]
+    assert found.spread == pytest.approx(np.sqrt((1 + 1 + 4 + 4 + 1 + 1) / 3))
+
+
+def test_ratio_finds_members_that_difficulty_hides_from_the_loss():
+    (forget, unseen), outside = two_groups(1.0)
+    found = attacks(forget, unseen, outside, seed=0, resamples=200)
+    assert found["ratio"]["auc"].low > 0.5
+    assert found["ratio"]["auc"].value > found["loss"]["auc"].value + 0.1
+    assert found["ratio_user"]["auc"].value > found["ratio"]["auc"].value
+    assert found["ratio_user"]["auc"].n == 120
+    assert 0.01 < found["ratio"]["hit_rate"].value < found["ratio"]["advantage"].value
+
+
+def test_a_model_that_knows_neither_group_is_at_chance_in_every_attack():
+    (forget, unseen), outside = two_groups(0.0)
+    for attack in attacks(forget, unseen, outside, seed=0, resamples=400).values():
+        assert attack["auc"].low < 0.5 < attack["auc"].high
+
+
+def test_hit_rate_is_left_out_below_a_thousand_non_members():
+    (forget, unseen), _ = two_groups(1.0, n=900)
+    assert "hit_rate" not in attacks(forget, unseen, None, seed=0, resamples=20)["loss"]
+
+
+def test_shadows_never_read_forgotten_rows_and_are_taken_from_the_cache_the_second_time(tmp_path, monkeypatch):
+    task = toy_task("causal")
+    rows = {"retain": task.retain, "unseen": task.unseen, "forget": task.forget}
+    read, tuned = [], []
+    from e2urec.evaluation import membership
+
+    real = membership.tune
+
+    def watched(base, template, tuning, train, *rest, **options):
+        read.append(set(train.users.tolist()))
+        tuned.append(1)
+        return real(base, template, tuning, train, *rest, **options)
+
+    monkeypatch.setattr(membership, "tune", watched)
+
+    def ask(count=4, **change):
+        how = Shadows(count=count, lora=LoRA(rank=2))
+        return outsiders(
+            task.base, task.original.template, task.tuning, rows | change, how, window=512, seed=3, cache=tmp_path
+        )
+
+    first = ask()
+    assert len(tuned) == 4
+    assert not set(task.forget.users.tolist()) & set.union(*read)
+    again = ask()
+    assert len(tuned) == 4
+    assert np.allclose(first.forget, again.forget, atol=1e-5)
+    assert np.allclose(first.unseen, again.unseen, atol=1e-5)
+    assert first.forget.shape == (len(task.forget),)
+    ask(retain=task.retain.take(np.arange(len(task.retain) - 5)))
+    assert len(tuned) == 8, "other rows are other shadows"
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+# --- verdict
+
+
+def about(value, half, n=100):
+    return Interval(value, value - half, value + half, n)
+
+
+ROOM = about(0.1, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("memory", "drop", "room", "control", "outcome"),
+    [
+        (about(0.0, 0.2), about(0.0, 0.01), ROOM, None, "PASS"),
+        (about(0.0, 0.3), about(0.0, 0.01), ROOM, None, "RETRAIN"),
+        (about(0.1, 0.2), about(0.0, 0.01), ROOM, None, "RETRAIN"),
+        (about(0.5, 0.2), about(0.0, 0.01), ROOM, None, "FAIL"),
+        (about(-0.6, 0.3), about(0.0, 0.01), ROOM, None, "FAIL"),
+        (about(0.0, 0.2), about(0.015, 0.01), ROOM, None, "RETRAIN"),
+        (about(0.0, 0.2), about(0.04, 0.01), ROOM, None, "FAIL"),
+        (about(0.0, 0.2), about(-0.09, 0.01), ROOM, about(0.6, 0.05), "PASS"),
+        (about(0.5, 0.2), about(0.0, 0.01), about(0.01, 0.01), None, "UNMEASURABLE"),
+        (about(0.0, 0.2), about(0.0, 0.01), ROOM, about(0.52, 0.03), "UNMEASURABLE"),
+        (Interval(0.0, -np.inf, np.inf, 9), about(0.0, 0.01), ROOM, None, "RETRAIN"),
+    ],
+)
+def test_verdict_follows_the_intervals(memory, drop, room, control, outcome):
+    found = judge(memory, drop, room, Margins(), basis="retrained", control=control)
+    assert found.outcome == outcome
+    assert "\n" not in found.reason
+    assert found.as_dict()["memory"]["n"] == memory.n
+
+
+def test_verdict_uses_the_margins_it_is_given():
+    wide = judge(about(0.3, 0.1), about(0.0, 0.01), ROOM, Margins(memory=0.5), basis="retrained")
+    assert wide.outcome == "PASS"
