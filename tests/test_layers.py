@@ -15,7 +15,7 @@ LAYERS = [
     "models.backbone", "models.answers", "losses", "models.batches", "models.adapters", "models.recommender", "models",
     "training", "predictions", "teachers", "tuning", "task",
     "methods.student", "methods.e2urec", "methods.finetune", "methods.retrain", "methods",
-    "evaluation.verdict", "evaluation.membership", "results", "evaluation.evaluate", "evaluation",
+    "evaluation.verdict", "evaluation.membership", "evaluation.slices", "results", "evaluation.evaluate", "evaluation",
     "runs", "fetch", "recipe", "pipeline", "actions",
     "report.names", "report.method_table", "report.plots", "report.page",
     "demo", "report.terminal", "report", "cli", "",

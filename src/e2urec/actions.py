@@ -161,7 +161,10 @@ def evaluate_run(
     }
     retrained = [sets.ask(_load(other, space), precision=precision) for other in against]
     recipe = space.recipe
-    return evaluate(before, retrained, candidates, seed=recipe.seed, outside=outside, margins=recipe.margins)
+    return evaluate(
+        before, retrained, candidates,
+        seed=recipe.seed, outside=outside, margins=recipe.margins, slices=rows.slices,
+    )  # fmt: skip
 
 
 def _minutes(parent: Run, rows: int) -> float | None:

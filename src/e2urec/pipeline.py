@@ -14,6 +14,7 @@ from .data.splits import Split, limit, split
 from .errors import ConfigError, DataError, did_you_mean
 from .evaluation.evaluate import EvaluationSets
 from .evaluation.membership import Outsiders, outsiders
+from .evaluation.slices import Mask, slices
 from .fetch import PACKAGED, fetch
 from .methods import build
 from .methods.finetune import Finetune
@@ -114,7 +115,7 @@ class Workspace:
         """Tokenise the rows of a request."""
         encoded = {name: self.encode(getattr(parts, name)) for name in ForgetRetain.__dataclass_fields__}
         held = {name: self.encode(getattr(self.split, name)) for name in ("calibration", "unseen")}
-        return RequestRows(**encoded, **held)
+        return RequestRows(**encoded, **held, slices=slices(parts))
 
     def train(self) -> tuple[Recommender, Trace]:
         """Tune the original on all training rows."""
@@ -137,7 +138,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class RequestRows:
-    """Tokenised rows of one request; see `ForgetRetain` and `Split`."""
+    """Tokenised rows of one request; see `ForgetRetain`, `Split` and, for masks over `test`, `slices`."""
 
     forget: Examples
     retain: Examples
@@ -146,15 +147,16 @@ class RequestRows:
     later: Examples
     calibration: Examples
     unseen: Examples
+    slices: dict[str, Mask]
 
     @property
     def evaluation(self) -> EvaluationSets:
         """The rows that models are asked about."""
-        return EvaluationSets(test=self.test, forget=self.forget, unseen=self.unseen, valid=self.valid)
+        return EvaluationSets(self.test, self.forget, self.unseen, self.valid)
 
     def counts(self) -> dict[str, int]:
         """Rows in each part, and users in D_f."""
-        sizes = {name: len(getattr(self, name)) for name in self.__dataclass_fields__}
+        sizes = {name: len(rows) for name, rows in vars(self).items() if isinstance(rows, Examples)}
         return sizes | {"forgotten_users": len(np.unique(self.forget.users))}
 
 

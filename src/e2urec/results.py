@@ -23,6 +23,7 @@ class Results:
         floor: measure → mean distance between two retrained models; empty with fewer than two.
         excess: candidate → measure → distance beyond the floor as a share of the original's; only where the
             original is beyond it.
+        collateral: model → slice of the test rows → `auc`, `log_loss` less the original's on it.
         membership: model → attack → measure → how well D_f is told from unseen users; 0.5 of AUC is chance.
         published: candidate → figures of other papers, for comparison only and without limits.
         verdict: model → PASS, FAIL, RETRAIN or UNMEASURABLE, and why.
@@ -35,6 +36,7 @@ class Results:
     distance: dict[str, dict[str, Interval]] = field(default_factory=dict)
     floor: dict[str, Interval] = field(default_factory=dict)
     excess: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    collateral: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
     membership: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
     published: dict[str, dict[str, Interval]] = field(default_factory=dict)
     verdict: dict[str, Verdict] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from ..results import Results
 from ..seeding import derive
 from ..training import Precision
 from .membership import Outsiders, attacks
+from .slices import Mask
 from .verdict import LEVEL, Margins, judge
 
 Answers = Mapping[str, Predictions]
@@ -58,6 +59,7 @@ def evaluate(
     seed: int,
     outside: Outsiders | None = None,
     margins: Margins | None = None,
+    slices: Mapping[str, Mask] | None = None,
     resamples: int = 2000,
 ) -> Results:
     """Measure `candidates` between the original (nothing forgotten) and the retrained models (all forgotten).
@@ -71,6 +73,7 @@ def evaluate(
         outside: answers of models that never saw D_f, for membership inference; without retrained models the
             verdict rests on them.
         margins: of the verdict.
+        slices: masks over the test rows by name, for the collateral damage.
         resamples: of the bootstrap, shared by all figures on the same rows.
 
     Returns:
@@ -90,6 +93,7 @@ def evaluate(
         for name, row in figures.items()
         if name != "original"
     }
+    results.collateral = _collateral(models, slices or {}, seed, resamples)
     if candidates:
         for name, answers in models.items():
             results.membership[name] = attacks(
@@ -162,6 +166,23 @@ def _add_verdicts(
             basis="retrained" if references else "shadows",
             control=control,
         )
+
+
+def _collateral(
+    models: Mapping[str, Answers], slices: Mapping[str, Mask], seed: int, resamples: int
+) -> dict[str, dict[str, dict[str, Interval]]]:
+    """Model → slice of the test rows → `auc`, `log_loss` less the original's there."""
+    test = models["original"]["test"]
+    found: dict[str, dict[str, dict[str, Interval]]] = {name: {} for name in models if name != "original"}
+    for part, mask in slices.items():
+        boot = user_bootstrap(test.users[mask], resamples=resamples, seed=derive(seed, "bootstrap", part))
+        figures = {}
+        for name, answers in models.items():
+            y, d = test.labels[mask], answers["test"].odds[mask]
+            figures[name] = {"auc": boot.auc(y, d), "log_loss": boot.log_loss(y, d)}
+        for name, rows in found.items():
+            rows[part] = {k: boot.interval(v - figures["original"][k]) for k, v in figures[name].items()}
+    return found
 
 
 def _add_published(results: Results, models: Mapping[str, Answers], candidates: Sequence[str], boot: Bootstrap) -> None:

@@ -112,6 +112,8 @@ def show_results(results: Results, *, as_json: bool) -> None:
         console.print(_memory(results))
     if results.distance:
         console.print(_distance(results))
+    if results.collateral.get("unlearned"):
+        console.print(_collateral(results))
     if results.membership:
         console.print(_membership(results))
     for name in in_order(results.verdict):
@@ -170,6 +172,16 @@ def _distance(results: Results) -> Table:
         cells = [_number(plain.get(key), 4) for key in ("js", "jeffreys", "l2", "js_answers")]
         excess = results.excess.get(name, {}).get("js")
         table.add_row(NAMES.get(name, name), *cells, interval(excess) if excess else "–")
+    return table
+
+
+def _collateral(results: Results) -> Table:
+    rows = results.collateral["unlearned"]
+    table = _table("Test rows by slice: unlearned − original [95% over users]", ("rows", "AUC", "log loss"))
+    worst = sorted(rows, key=lambda part: rows[part]["auc"].value)
+    for part in [name for name in rows if "=" not in name] + [name for name in worst if "=" in name][:5]:
+        found = rows[part]
+        table.add_row(part, str(found["auc"].n), interval(found["auc"], 3), interval(found["log_loss"], 3))
     return table
 
 
