@@ -11,6 +11,8 @@ from .data.prompts import read_prompts
 from .data.requests import ErasureRequest
 from .errors import RunError
 from .evaluation.evaluate import Answers, EvaluationSets, evaluate, softened
+from .evaluation.membership import Outsiders
+from .evaluation.relearning import Relearner, require_int8, reshaped
 from .methods import build
 from .models.recommender import Recommender
 from .pipeline import RequestRows, Workspace, outsiders_of, placebo, unlearning_seconds
@@ -120,6 +122,7 @@ def evaluate_run(
     asked: Asked | None = None,
     *,
     shadows: int = 0,
+    robustness: bool = False,
     progress: Progress = silent,
     say: Callable[[str], object] = lambda text: None,
 ) -> Results:
@@ -131,40 +134,60 @@ def evaluate_run(
         asked: the request that `run` honoured.
         shadows: models to train for membership inference by likelihood ratio; their adapters, which never saw D_f,
             stay in the run folder for the next time. Without retrained runs the verdict rests on them.
+        robustness: also ask whether D_f comes back by relearning, by merging the adapter, by rounding to int8.
         progress: told of each step.
         say: told what the shadows will cost, before they are trained.
 
     Raises:
         RunError: the run was not made by `unlearn`, its original has moved or changed, or the request is not the
             one that was honoured.
-        ConfigError: an odd number of shadows.
+        ConfigError: an odd number of shadows; `robustness` without torchao.
     """
+    if robustness:
+        require_int8()
     asked, parent = asked or Asked(), _parent(run)
     space, original, erasure, rows = _open(parent, asked, progress)
     if runs.request_digest(erasure.users, runs.controller_key(asked.key)) != run.record["request_hmac"]:
         raise RunError(f"'{run.path}': was made for another request, or under another key; name the one it honoured")
-    precision = space.recipe.tuning.schedule.precision
-    sets, outside = rows.evaluation, None
-    if shadows:
-        space.recipe = space.recipe.updated([f"shadows.count={shadows}"])
-        count = space.recipe.shadows.rows(len(rows.retain), len(rows.unseen), space.recipe.tuning)
-        minutes = _minutes(parent, count)
-        told = "" if minutes is None else f", about {minutes:.1f} minutes at the speed the original was trained"
-        say(f"{shadows} shadow models read {count} rows{told}; those already in '{run.path}' are taken from there")
-        outside = outsiders_of(space, rows, run.path / "shadows")
+    outside = _outsiders(run, parent, space, rows, shadows, say) if shadows else None
+    recipe, sets = space.recipe, rows.evaluation
+    precision = recipe.tuning.schedule.precision
     before = sets.ask(original, precision=precision, valid=True)
+    relearner = Relearner(rows.forget, before["forget"], recipe.relearning, recipe.seed, precision, progress)
+
+    answers: dict[str, Answers] = {}
+    for name, each in {"unlearned": run, **{f"retrained_{k}": other for k, other in enumerate(against, 1)}}.items():
+        model = _load(each, space)
+        answers[name] = sets.ask(model, precision=precision)
+        if robustness:
+            relearner.try_on(name, model)
+        if robustness and each is run:
+            answers |= {f"{name}_{shape}": sets.ask(shaped, precision=precision) for shape, shaped in reshaped(model)}
+    retrained = [answers.pop(f"retrained_{k}") for k in range(1, len(against) + 1)]
+
     method = build(run.record["method"]["name"], run.record["method"]["settings"])
-    candidates: dict[str, Answers] = {
-        "unlearned": sets.ask(_load(run, space), precision=precision),
+    control = placebo(method, space.task(original, rows, method))  # from here on, `original` is the placebo
+    answers |= {
         "placebo_temperature": softened(before),
-        "placebo_retain": sets.ask(placebo(method, space.task(original, rows, method)), precision=precision),
+        "placebo_retain": sets.ask(control, precision=precision),
     }
-    retrained = [sets.ask(_load(other, space), precision=precision) for other in against]
-    recipe = space.recipe
-    return evaluate(
-        before, retrained, candidates,
+    results = evaluate(
+        before, retrained, answers,
         seed=recipe.seed, outside=outside, margins=recipe.margins, slices=rows.slices,
     )  # fmt: skip
+    results.relearning = relearner.found()
+    return results
+
+
+def _outsiders(
+    run: Run, parent: Run, space: Workspace, rows: RequestRows, count: int, say: Callable[[str], object]
+) -> Outsiders:
+    space.recipe = recipe = space.recipe.updated([f"shadows.count={count}"])
+    read = recipe.shadows.rows(len(rows.retain), len(rows.unseen), recipe.tuning)
+    minutes = _minutes(parent, read)
+    told = "" if minutes is None else f", about {minutes:.1f} minutes at the speed the original was trained"
+    say(f"{count} shadow models read {read} rows{told}; those already in '{run.path}' are taken from there")
+    return outsiders_of(space, rows, run.path / "shadows")
 
 
 def _minutes(parent: Run, rows: int) -> float | None:

@@ -135,6 +135,9 @@ def evaluate(
         int | None,
         typer.Option(help="Shadow models for membership inference; 0 by default, 8 for --gate without --against."),
     ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Ask whether it comes back by relearning, merging, rounding to int8.")
+    ] = False,
     gate: Annotated[bool, typer.Option("--gate", help="Exit with status 3 unless the verdict is PASS.")] = False,
     skip_unknown: SkipUnknown = False,
     key: Key = None,
@@ -152,7 +155,7 @@ def evaluate(
         raise ConfigError("--gate: has nothing to judge by; give retrained runs with --against, or --shadows 8")
     with progress() as told:
         results = actions.evaluate_run(
-            open_run(run), retrained, asked, shadows=wanted, progress=told,
+            open_run(run), retrained, asked, shadows=wanted, robustness=robustness, progress=told,
             say=lambda text: print(text, file=sys.stderr),
         )  # fmt: skip
     show_results(results, as_json=as_json)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError, did_you_mean
 from .evaluation.membership import Shadows
+from .evaluation.relearning import Relearning
 from .evaluation.verdict import Margins
 from .tuning import Tuning
 
@@ -68,6 +69,7 @@ class Recipe(_Part):
     method: MethodRecipe = MethodRecipe()
     margins: Margins = Margins()
     shadows: Shadows = Shadows()
+    relearning: Relearning = Relearning()
     retrained: int = Field(2, ge=0, description="retrained models to compare with")
     minutes: float | None = Field(None, gt=0, description="no retraining but the first that would end the demo later")
     seed: int = Field(0, description="of everything random but the request")

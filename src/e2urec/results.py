@@ -25,6 +25,7 @@ class Results:
             original is beyond it.
         collateral: model → slice of the test rows → `auc`, `log_loss` less the original's on it.
         membership: model → attack → measure → how well D_f is told from unseen users; 0.5 of AUC is chance.
+        relearning: model → `steps` on D_f until its loss is the original's, `ratio` of them to the retrained models'.
         published: candidate → figures of other papers, for comparison only and without limits.
         verdict: model → PASS, FAIL, RETRAIN or UNMEASURABLE, and why.
     """
@@ -38,6 +39,7 @@ class Results:
     excess: dict[str, dict[str, Interval]] = field(default_factory=dict)
     collateral: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
     membership: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
+    relearning: dict[str, dict[str, Interval]] = field(default_factory=dict)
     published: dict[str, dict[str, Interval]] = field(default_factory=dict)
     verdict: dict[str, Verdict] = field(default_factory=dict)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,16 @@ SMALL = [
     "--set",
     "data.per_user=30",
 ]
-QUICK = ["--set", "tuning.schedule.epochs=2", "--set", "tuning.schedule.learning_rate=0.003"]
+QUICK = [
+    "--set",
+    "relearning.steps=6",
+    "--set",
+    "relearning.every=3",
+    "--set",
+    "tuning.schedule.epochs=2",
+    "--set",
+    "tuning.schedule.learning_rate=0.003",
+]
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +99,13 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     assert (tmp_path / "original" / "run.json").read_bytes() == before
 
     words = ("evaluate", tmp_path / "unlearned", *request, "--against", tmp_path / "retrained", "--json")
+    words += ("--robustness",) if find_spec("torchao") else ()
     status, out, error = call(*words)
     assert status == 0, error
     found = json.loads(out)
-    assert set(found["memory"]) == {"unlearned", "placebo_temperature", "placebo_retain"}
+    shapes = {"unlearned_int8", *(["unlearned_merged"] if tuning else [])} if find_spec("torchao") else set()
+    assert set(found["memory"]) == {"unlearned", "placebo_temperature", "placebo_retain", *shapes}
+    assert set(found["relearning"]) == ({"unlearned", "retrained_1"} if shapes else set())
     assert found["memory"]["placebo_temperature"]["auc"]["value"] == pytest.approx(1)
     for row in [*found["models"].values(), *found["memory"].values(), *found["distance"].values(), found["headroom"]]:
         assert all(set(each) == {"value", "low", "high", "n"} for each in row.values())

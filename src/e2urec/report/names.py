@@ -6,6 +6,8 @@ NAMES = {
     "untuned": "before tuning",
     "original": "original",
     "unlearned": "unlearned",
+    "unlearned_merged": "unlearned, merged",
+    "unlearned_int8": "unlearned, in int8",
     "retrained": "retrained",
     "retrained_2": "retrained, 2nd seed",
     "placebo_temperature": "placebo: softened",

@@ -116,6 +116,11 @@ def show_results(results: Results, *, as_json: bool) -> None:
         console.print(_collateral(results))
     if results.membership:
         console.print(_membership(results))
+    for name, row in results.relearning.items():
+        ratio = f", {row['ratio'].value:.2f} of a retrained model's" if "ratio" in row else ""
+        console.print(
+            f"Relearning D_f: {NAMES.get(name, name)} in {row['steps'].value:.0f} steps{ratio}", highlight=False
+        )
     for name in in_order(results.verdict):
         found = results.verdict[name]
         console.print(f"[bold]{found.outcome}[/] {NAMES.get(name, name)}: {found.reason}", highlight=False)
