@@ -238,7 +238,7 @@ def _add_distances(results: Results, models: Mapping[str, Answers], references: 
         return
     floor = mean([between(*pair) for pair in combinations(references, 2)])
     results.floor = {measure: boot.interval(figure) for measure, figure in floor.items()}
-    for name in set(models) - {"original", *references}:
+    for name in [name for name in models if name not in ("original", *references)]:
         excess = {
             measure: boot.interval(remaining(figure, figures["original"][measure], floor[measure]))
             for measure, figure in figures[name].items()
