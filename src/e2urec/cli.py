@@ -246,7 +246,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     if status == 130:
-        print("e2urec: interrupted; nothing was left behind", file=sys.stderr)
+        print("e2urec: interrupted; no half-made run was left behind", file=sys.stderr)
     raise SystemExit(status or 0)
 
 

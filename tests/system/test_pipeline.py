@@ -152,7 +152,7 @@ def test_interrupt_is_told_with_its_own_status_and_leaves_nothing(call, toy, tmp
     monkeypatch.setattr("e2urec.pipeline.tune", interrupted)
     status, out, error = call("train", "--model", toy, "--out", tmp_path / "original", *SMALL)
     assert (status, out) == (130, "")
-    assert error.splitlines()[-1] == "e2urec: interrupted; nothing was left behind"
+    assert error.splitlines()[-1] == "e2urec: interrupted; no half-made run was left behind"
     assert not list(tmp_path.glob("original*"))
 
 
@@ -176,6 +176,7 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
     assert found["seed"] == 0
     assert found["rows"]["forget"] > 0
 
+    assert call("show", tmp_path / "demo")[0] == 0
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("<svg") == 3
     assert not re.findall(r"""(?:src|href)=["']http|url\(http|@import""", page)

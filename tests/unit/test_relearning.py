@@ -18,6 +18,7 @@ def test_steps_lie_between_two_looks_and_are_censored():
     goal = np.array([0.5, 0.5, 0.4])  # a quarter of the way from 0.6 to 0.2; at once; never
     how = Relearning(steps=55, every=20)
     assert steps_until(looks, goal, how) == pytest.approx([25, 0, 55])
+    assert np.isnan(steps_until(looks, np.full(3, np.nan), how)).all()
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])

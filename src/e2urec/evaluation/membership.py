@@ -204,7 +204,7 @@ def _fingerprint(
     """Hash of all that the shadows depend on: the base's weights, the rows, the settings, the seed."""
     digest = hashlib.sha256(repr([base.name, template.name, tuning.model_dump_json(), window, seed]).encode())
     for tensor in base.lm.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().flatten()[:4096].float().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
     for part in parts:
         for column in (part.tokens, part.offsets, part.labels, part.users):
             digest.update(np.ascontiguousarray(column).tobytes())

@@ -77,7 +77,10 @@ def relearn(
 
 
 def steps_until(losses: list[Figure], goal: Figure, how: Relearning) -> Figure:
-    """Steps until the loss is down at `goal`, between two looks by straight line; at most `how.steps` (censored)."""
+    """Steps until the loss is down at `goal`, between two looks by straight line; at most `how.steps` (censored).
+
+    A draw without a goal has no steps.
+    """
     curve = np.stack(losses)
     reached = curve <= goal
     first = np.where(reached.any(axis=0), reached.argmax(axis=0), 0)
@@ -86,7 +89,7 @@ def steps_until(losses: list[Figure], goal: Figure, how: Relearning) -> Figure:
     with np.errstate(invalid="ignore", divide="ignore"):
         part = np.where(above > below, (above - goal) / (above - below), 0.0)
     steps = np.where(first > 0, (first - 1 + part) * how.every, np.where(reached[0], 0.0, how.steps))
-    return np.asarray(np.minimum(steps, how.steps))
+    return np.where(np.isnan(goal), np.nan, np.minimum(steps, how.steps))
 
 
 @dataclass

@@ -73,7 +73,7 @@ def show_run(run: Run, *, as_json: bool) -> None:
     if "method" in record:
         console.print(f"method {record['method']['name']}, from {record['parent']['path']}", highlight=False)
         console.print("Still holding the forgotten data: that original, its backups, and earlier runs.")
-    found = results["models"] if "models" in results else {"original": results["test"]}
+    found = results["models"] if "models" in results else {"original": results.get("test", {})}
     figures = {name: {key: each["value"] for key, each in row.items()} for name, row in found.items()}
     if "original" in figures:
         console.print(_models(figures, list(figures)))
