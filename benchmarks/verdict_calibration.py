@@ -4,8 +4,8 @@ Further retrained models have forgotten: none may FAIL, most should PASS. Furthe
 Both are judged by retrained models and, as in production, by shadows and unseen users alone. Prints a JSON object after
 each model judged; the last one counts.
 
-The base can recommend before it sees a user of the experiment: it was tuned on everybody else's rows. So test AUC differs
-little from seed to seed, as it does for a large language model, and what the verdict is asked about is memory.
+The base can recommend before it sees a user of the experiment: it was tuned on everybody else's rows. So test AUC
+differs little from seed to seed, as it does for a large language model, and what the verdict is asked about is memory.
 """
 
 import argparse

@@ -8,7 +8,7 @@ from . import runs
 from .evaluation.evaluate import Answers, evaluate, softened
 from .methods.retrain import Retrain
 from .models.recommender import Recommender
-from .pipeline import Workspace, method_of, placebo, unlearning_seconds
+from .pipeline import RequestRows, Workspace, method_of, placebo, unlearning_seconds
 from .recipe import Recipe
 from .report.page import write_page
 from .results import Demonstration, Results
@@ -70,7 +70,7 @@ def demo(recipe: Recipe, out: Path, *, request: Path | None = None, progress: Pr
             del retrained
 
         with space.costs.phase("evaluation"):
-            results = _evaluate(answers, recipe.seed)
+            results = _evaluate(answers, recipe, rows)
         found = Demonstration(
             results, answers, task.sightings, _seconds(space.costs, task, retraining), rows.counts(),
             task.costs.trainable, original.parameter_count(), recipe.seed, recipe.retrained - len(retraining),
@@ -81,10 +81,12 @@ def demo(recipe: Recipe, out: Path, *, request: Path | None = None, progress: Pr
     return found
 
 
-def _evaluate(answers: dict[str, Answers], seed: int) -> Results:
+def _evaluate(answers: dict[str, Answers], recipe: Recipe, rows: RequestRows) -> Results:
     candidates = {name: answers[name] for name in ("unlearned", "placebo_temperature", "placebo_retain", "untuned")}
     retrained = [rows for name, rows in answers.items() if name.startswith("retrained_")]
-    return evaluate(answers["original"], retrained, candidates, seed=seed)
+    return evaluate(
+        answers["original"], retrained, candidates, seed=recipe.seed, margins=recipe.margins, slices=rows.slices
+    )
 
 
 def _time_for_another(recipe: Recipe, started: float, retraining: list[Costs]) -> bool:

@@ -19,12 +19,16 @@ class Results:
         memory: candidate → `auc`, `loss` → M; 0 = retrained, 1 = nothing done.
         auc_difference: model → test AUC less the original's, on the same rows.
         headroom: `auc`, `loss` → what there is to forget.
+        projection: candidate → M along the direction in which D_f moves originals, free of seed noise; only where an
+            original of another seed was at hand.
         distance: model → measure → mean distance on D_f to the retrained models other than itself.
+        apart: model → each retrained model → measure → distance on D_f between the two.
         floor: measure → mean distance between two retrained models; empty with fewer than two.
         excess: candidate → measure → distance beyond the floor as a share of the original's; only where the
             original is beyond it.
         collateral: model → slice of the test rows → `auc`, `log_loss` less the original's on it.
-        membership: model → attack → measure → how well D_f is told from unseen users; 0.5 of AUC is chance.
+        membership: model → attack → measure → how well D_f is told from unseen users; 0.5 of AUC is chance, and
+            `auc_beyond` is the AUC less a retrained model's.
         relearning: model → `steps` on D_f until its loss is the original's, `ratio` of them to the retrained models'.
         published: candidate → figures of other papers, for comparison only and without limits.
         verdict: model → PASS, FAIL, RETRAIN or UNMEASURABLE, and why.
@@ -34,7 +38,9 @@ class Results:
     memory: dict[str, dict[str, Interval]] = field(default_factory=dict)
     auc_difference: dict[str, Interval] = field(default_factory=dict)
     headroom: dict[str, Interval] = field(default_factory=dict)
+    projection: dict[str, Interval] = field(default_factory=dict)
     distance: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    apart: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
     floor: dict[str, Interval] = field(default_factory=dict)
     excess: dict[str, dict[str, Interval]] = field(default_factory=dict)
     collateral: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
@@ -42,6 +48,11 @@ class Results:
     relearning: dict[str, dict[str, Interval]] = field(default_factory=dict)
     published: dict[str, dict[str, Interval]] = field(default_factory=dict)
     verdict: dict[str, Verdict] = field(default_factory=dict)
+
+    def at_chance(self, attack: str) -> bool:
+        """Negative control: whether a retrained model shows `attack` nothing, or none is there to tell."""
+        found = self.membership.get("retrained", {}).get(attack, {}).get("auc")
+        return found is None or found.low <= 0.5 <= found.high
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""

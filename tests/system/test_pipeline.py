@@ -178,7 +178,7 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
 
     assert call("show", tmp_path / "demo")[0] == 0
     page = (tmp_path / "demo" / "report.html").read_text()
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     assert not re.findall(r"""(?:src|href)=["']http|url\(http|@import""", page)
     weights = sorted(path.relative_to(tmp_path / "demo").as_posix() for path in tmp_path.rglob("*.safetensors"))
     assert weights == ["original/model/model.safetensors", "unlearned/model/model.safetensors"]

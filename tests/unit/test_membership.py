@@ -50,7 +50,7 @@ def test_outsiders_are_the_mean_of_those_that_are_out_with_a_pooled_spread():
 
 def test_ratio_finds_members_that_difficulty_hides_from_the_loss():
     (forget, unseen), outside = two_groups(1.0)
-    found = attacks(forget, unseen, outside, seed=0, resamples=200)
+    found = attacks({"forget": forget, "unseen": unseen}, outside, seed=0, resamples=200)
     assert found["ratio"]["auc"].low > 0.5
     assert found["ratio"]["auc"].value > found["loss"]["auc"].value + 0.1
     assert found["ratio_user"]["auc"].value > found["ratio"]["auc"].value
@@ -60,13 +60,26 @@ def test_ratio_finds_members_that_difficulty_hides_from_the_loss():
 
 def test_a_model_that_knows_neither_group_is_at_chance_in_every_attack():
     (forget, unseen), outside = two_groups(0.0)
-    for attack in attacks(forget, unseen, outside, seed=0, resamples=400).values():
+    for attack in attacks({"forget": forget, "unseen": unseen}, outside, seed=0, resamples=400).values():
         assert attack["auc"].low < 0.5 < attack["auc"].high
+
+
+def test_groups_that_differ_by_nature_show_no_memory_beyond_a_retrained_model():
+    (forget, unseen), _ = two_groups(0.0)
+    easy = answers(forget.odds + 2 * (2 * forget.labels - 1), forget.labels, forget.users)
+    control = {"forget": easy, "unseen": unseen}
+    found = attacks(control, None, control, seed=0, resamples=200)["loss"]
+    assert found["auc"].low > 0.5
+    assert (found["auc_beyond"].low, found["auc_beyond"].high) == (0, 0)
+    known = answers(easy.odds + 1.0 * (2 * easy.labels - 1), easy.labels, easy.users)
+    assert (
+        attacks({"forget": known, "unseen": unseen}, None, control, seed=0, resamples=200)["loss"]["auc_beyond"].low > 0
+    )
 
 
 def test_hit_rate_is_left_out_below_a_thousand_non_members():
     (forget, unseen), _ = two_groups(1.0, n=900)
-    assert "hit_rate" not in attacks(forget, unseen, None, seed=0, resamples=20)["loss"]
+    assert "hit_rate" not in attacks({"forget": forget, "unseen": unseen}, None, seed=0, resamples=20)["loss"]
 
 
 def test_shadows_never_read_forgotten_rows_and_are_taken_from_the_cache_the_second_time(tmp_path, monkeypatch):

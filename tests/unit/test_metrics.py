@@ -1,5 +1,7 @@
 """Metrics against SciPy, scikit-learn and numbers worked by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
@@ -160,6 +162,18 @@ def test_vocabulary_distances_survive_probabilities_below_the_smallest_float32()
     found = m.vocabulary_distances(hidden[:1], (weight, None), hidden[1:], (weight, None))
     assert found["js"] == pytest.approx([np.log(2)])
     assert found["jeffreys"] == pytest.approx([500.0])
+
+
+def test_vocabulary_distances_of_a_large_vocabulary_need_less_than_a_gigabyte():
+    random = np.random.default_rng(0)
+    states, head = random.normal(size=(600, 8)).astype(np.float32), random.normal(size=(49_152, 8)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        m.vocabulary_distances(states, (head, None), states + 1, (head, None))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1e9, "all rows at once would be 118 MB an array, and 10,000 rows 2 GB"
 
 
 def test_vocabulary_distances_of_no_rows_are_empty():

@@ -6,6 +6,7 @@ need to be in memory at once, and a model may be evaluated before it is changed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -19,11 +20,11 @@ from ..predictions import Predictions, predict
 from ..results import Results
 from ..seeding import derive
 from ..training import Precision
-from .membership import Outsiders, attacks
+from .membership import Answers, Outsiders, attacks
 from .slices import Mask
-from .verdict import LEVEL, Margins, judge
+from .verdict import LEVEL, Margins, Verdict, judge
 
-Answers = Mapping[str, Predictions]
+Row = dict[str, Interval]
 UTILITY = ("auc", "user_auc", "accuracy", "log_loss", "ece")
 
 
@@ -57,6 +58,7 @@ def evaluate(
     candidates: Mapping[str, Answers],
     *,
     seed: int,
+    twin: Answers | None = None,
     outside: Outsiders | None = None,
     margins: Margins | None = None,
     slices: Mapping[str, Mask] | None = None,
@@ -70,6 +72,7 @@ def evaluate(
             Without any, memory and distances are left out; with one, the noise floor is.
         candidates: answers of unlearned models and placebos by name.
         seed: of the user-clustered bootstrap.
+        twin: answers of an original of another seed; with two retrained models the projection is then known.
         outside: answers of models that never saw D_f, for membership inference; without retrained models the
             verdict rests on them.
         margins: of the verdict.
@@ -80,170 +83,239 @@ def evaluate(
         Every figure with its 95% interval; see `Results`.
     """
     references = {"retrained" if k == 0 else f"retrained_{k + 1}": answers for k, answers in enumerate(retrained)}
-    models = {"original": original, **candidates, **references}
-    boots = {
-        part: user_bootstrap(original[part].users, resamples=resamples, seed=derive(seed, "bootstrap", part))
-        for part in ("test", "forget", "unseen")
-    }
-    figures = {name: _figures(answers, boots) for name, answers in models.items()}
-    where = {name: "test" if name in UTILITY else name.split("_")[0] for name in figures["original"]}
-    results = Results({m: {k: boots[where[k]].interval(v) for k, v in row.items()} for m, row in figures.items()})
-    results.auc_difference = {
-        name: boots["test"].interval(row["auc"] - figures["original"]["auc"])
-        for name, row in figures.items()
-        if name != "original"
-    }
-    results.collateral = _collateral(models, slices or {}, seed, resamples)
+    case = _Case(
+        {"original": original, **candidates, **references}, list(candidates), list(references), seed, resamples
+    )
+    results = Results(case.measured(), auc_difference=case.auc_difference(), collateral=case.collateral(slices or {}))
     if candidates:
-        for name, answers in models.items():
-            results.membership[name] = attacks(
-                answers["forget"], answers["unseen"], outside, seed=derive(seed, "attacks"), resamples=resamples
-            )
+        results.membership = case.membership(outside)
     if retrained:
-        _add_memory(results, figures, list(candidates), list(references), boots["forget"], seed)
-        _add_distances(results, models, list(references), boots["forget"])
-        _add_published(results, models, list(candidates), boots["forget"])
+        results.headroom, results.memory = case.headroom(), case.memory()
+        results.distance, results.apart = case.distance(), case.apart()
+        results.published = case.published(results.membership)
+    if len(retrained) > 1:
+        results.floor, results.excess = case.floor(), case.excess()
+        results.projection = {} if twin is None else case.projection(twin["forget"])
     if candidates and (retrained or outside):
-        _add_verdicts(results, models, figures, list(references), boots, outside, margins or Margins(), seed)
+        control = results.membership["original"]["loss" if outside is None else "ratio"]["auc"]
+        results.verdict = case.verdicts(outside, margins or Margins(), control)
     return results
 
 
-def _add_memory(
-    results: Results,
-    figures: Mapping[str, Mapping[str, Figure]],
-    candidates: Sequence[str],
-    references: Sequence[str],
-    boot: Bootstrap,
-    seed: int,
-) -> None:
-    """Headroom and M by AUC and by log loss, each signed so that a model that remembers has more of it."""
-    for measure, column, sign in (("auc", "forget_auc", 1), ("loss", "forget_log_loss", -1)):
-        kept = {name: sign * row[column] for name, row in figures.items()}
-        before, after = kept["original"], over_seeds([kept[name] for name in references], seed=derive(seed, "seeds"))
-        results.headroom[measure] = boot.interval(before - after)
-        for name in candidates:
-            left = boot.interval(remaining(kept[name], before, after))
-            results.memory.setdefault(name, {})[measure] = left
+@dataclass(frozen=True)
+class _Case:
+    """What all measures of one evaluation share; each method here is one measure.
 
-
-def _add_verdicts(
-    results: Results,
-    models: Mapping[str, Answers],
-    figures: Mapping[str, Mapping[str, Figure]],
-    references: Sequence[str],
-    boots: Mapping[str, Bootstrap],
-    outside: Outsiders | None,
-    margins: Margins,
-    seed: int,
-) -> None:
-    """Judge the original and every candidate.
-
-    With retrained models M_auc is that of the table. Without, the AUC on D_f is taken beyond that on the unseen
-    users, e = AUC_F − AUC_U, and e of the outsiders, who know neither, stands for the retrained model's: it holds
-    what makes the forgotten users' rows easier or harder than others' by nature.
+    Attributes:
+        models: answers by name: the original, the candidates, the retrained models.
+        candidates, references: names of the candidates and of the retrained models.
     """
-    n, original = len(boots["forget"].user), models["original"]
-    if references:
-        kept = {name: row["forget_auc"] for name, row in figures.items()}
-        after = over_seeds([kept[name] for name in references], seed=derive(seed, "seeds"))
-    else:
-        assert outside is not None, "a verdict needs retrained models or outsiders"
-        n += len(boots["unseen"].user)
-        kept = {name: row["forget_auc"] - row["unseen_auc"] for name, row in figures.items()}
-        forget, unseen = (
-            boots[part].auc(original[part].labels, getattr(outside, part)) for part in ("forget", "unseen")
-        )
-        after = forget - unseen
-    control = results.membership["original"]["loss" if outside is None else "ratio"]["auc"]
-    for name in models:
-        if name in references:
-            continue
-        results.verdict[name] = judge(
-            interval(remaining(kept[name], kept["original"], after), n, LEVEL),
-            boots["test"].interval(figures["original"]["auc"] - figures[name]["auc"], LEVEL),
-            interval(kept["original"] - after, n),
-            margins,
-            basis="retrained" if references else "shadows",
-            control=control,
-        )
 
+    models: Mapping[str, Answers]
+    candidates: list[str]
+    references: list[str]
+    seed: int
+    resamples: int
 
-def _collateral(
-    models: Mapping[str, Answers], slices: Mapping[str, Mask], seed: int, resamples: int
-) -> dict[str, dict[str, dict[str, Interval]]]:
-    """Model → slice of the test rows → `auc`, `log_loss` less the original's there."""
-    test = models["original"]["test"]
-    found: dict[str, dict[str, dict[str, Interval]]] = {name: {} for name in models if name != "original"}
-    for part, mask in slices.items():
-        boot = user_bootstrap(test.users[mask], resamples=resamples, seed=derive(seed, "bootstrap", part))
-        figures = {}
-        for name, answers in models.items():
-            y, d = test.labels[mask], answers["test"].odds[mask]
-            figures[name] = {"auc": boot.auc(y, d), "log_loss": boot.log_loss(y, d)}
-        for name, rows in found.items():
-            rows[part] = {k: boot.interval(v - figures["original"][k]) for k, v in figures[name].items()}
-    return found
+    @cached_property
+    def boots(self) -> dict[str, Bootstrap]:
+        """Resamples of users for each set of rows."""
+        rows = self.models["original"]
+        return {part: self._boot(part, rows[part].users) for part in ("test", "forget", "unseen")}
 
+    def _boot(self, part: str, users: metrics.Ints) -> Bootstrap:
+        return user_bootstrap(users, resamples=self.resamples, seed=derive(self.seed, "bootstrap", part))
 
-def _add_published(results: Results, models: Mapping[str, Answers], candidates: Sequence[str], boot: Bootstrap) -> None:
-    """Figures that other papers report, against the first retrained model; nothing is gated on them."""
-    original, retrained = models["original"]["forget"], models["retrained"]["forget"]
-    attacked = results.membership["retrained"]["loss"]["auc"].value
-    for name in candidates:
-        rows = models[name]["forget"]
-        leak = metrics.priv_leak(results.membership[name]["loss"]["auc"].value, attacked)
-        losses = [metrics.row_losses(each.labels, each.odds) for each in (rows, retrained)]
-        scores = [special.expit(each.odds.astype(np.float64)) for each in (rows, retrained, original)]
+    # --- utility ---
+
+    @cached_property
+    def figures(self) -> dict[str, dict[str, Figure]]:
+        """Model → utility on test, and AUC and log loss on D_f and on the unseen users."""
+        return {name: self._figures(answers) for name, answers in self.models.items()}
+
+    def _figures(self, answers: Answers) -> dict[str, Figure]:
+        found = self.boots["test"].utility(answers["test"].labels, answers["test"].odds)
+        for part in ("forget", "unseen"):
+            rows, boot = answers[part], self.boots[part]
+            found[f"{part}_auc"] = boot.auc(rows.labels, rows.odds)
+            found[f"{part}_log_loss"] = boot.log_loss(rows.labels, rows.odds)
+        return found
+
+    def measured(self) -> dict[str, Row]:
+        """All figures of all models."""
+        where = {name: "test" if name in UTILITY else name.split("_")[0] for name in self.figures["original"]}
+        return {m: {k: self.boots[where[k]].interval(v) for k, v in row.items()} for m, row in self.figures.items()}
+
+    def auc_difference(self) -> Row:
+        """Test AUC less the original's."""
+        before, boot = self.figures["original"]["auc"], self.boots["test"]
+        return {name: boot.interval(row["auc"] - before) for name, row in self.figures.items() if name != "original"}
+
+    def collateral(self, slices: Mapping[str, Mask]) -> dict[str, dict[str, Row]]:
+        """Model → slice of the test rows → `auc`, `log_loss` less the original's there."""
+        test = self.models["original"]["test"]
+        found: dict[str, dict[str, Row]] = {name: {} for name in self.models if name != "original"}
+        for part, mask in slices.items():
+            boot, figures = self._boot(part, test.users[mask]), {}
+            for name, answers in self.models.items():
+                y, d = test.labels[mask], answers["test"].odds[mask]
+                figures[name] = {"auc": boot.auc(y, d), "log_loss": boot.log_loss(y, d)}
+            for name, rows in found.items():
+                rows[part] = {k: boot.interval(v - figures["original"][k]) for k, v in figures[name].items()}
+        return found
+
+    # --- memory ---
+
+    def _kept(self, measure: str) -> tuple[dict[str, Figure], Figure]:
+        """What every model knows of D_f, by `auc` or by `loss` (sign turned: more is more), and the mean over R."""
+        column, sign = {"auc": ("forget_auc", 1), "loss": ("forget_log_loss", -1)}[measure]
+        kept = {name: sign * row[column] for name, row in self.figures.items()}
+        return kept, over_seeds([kept[name] for name in self.references], seed=derive(self.seed, "seeds"))
+
+    def headroom(self) -> Row:
+        """What there is to forget."""
+        found = {measure: self._kept(measure) for measure in ("auc", "loss")}
+        return {measure: self.boots["forget"].interval(kept["original"] - r) for measure, (kept, r) in found.items()}
+
+    def memory(self) -> dict[str, Row]:
+        """M of every candidate."""
+        memory: dict[str, Row] = {name: {} for name in self.candidates}
+        for measure in ("auc", "loss"):
+            kept, after = self._kept(measure)
+            for name, row in memory.items():
+                row[measure] = self.boots["forget"].interval(remaining(kept[name], kept["original"], after))
+        return memory
+
+    def projection(self, twin: Predictions) -> Row:
+        """`⟨p − r1, o' − r2⟩ / ⟨o − r1, o' − r2⟩` of every candidate; see `metrics.projection`."""
+        boot, rows = self.boots["forget"], {name: answers["forget"].odds for name, answers in self.models.items()}
+        first, second = (rows[name].astype(np.float64) for name in self.references[:2])
+        direction = twin.odds - second
+        before, zero = boot.total((rows["original"] - first) * direction), np.zeros(1 + self.resamples)
+        totals = {name: boot.total((rows[name] - first) * direction) for name in self.candidates}
+        return {name: boot.interval(remaining(total, before, zero)) for name, total in totals.items()}
+
+    # --- distances ---
+
+    @cached_property
+    def _pairs(self) -> dict[frozenset[str], dict[str, Figure]]:
+        """Distances on D_f between every model and every retrained model but itself, each pair once."""
+        names = [(name, other) for other in self.references for name in self.models if name != other]
+        return {
+            key: {
+                measure: self.boots["forget"].mean(values)
+                for measure, values in self.models[one]["forget"].distances(self.models[other]["forget"]).items()
+            }
+            for key, (one, other) in {frozenset(pair): pair for pair in names}.items()
+        }
+
+    def apart(self) -> dict[str, dict[str, Row]]:
+        """Model → retrained model → distances."""
+        boot = self.boots["forget"]
+        return {
+            name: {
+                other: {k: boot.interval(v) for k, v in self._pairs[frozenset((name, other))].items()}
+                for other in self.references
+                if other != name
+            }
+            for name in self.models
+        }
+
+    @cached_property
+    def _distances(self) -> dict[str, dict[str, Figure]]:
         found = {
-            "residual_bota": metrics.residual_bota(*scores),
-            "ks_tofu": metrics.ks_tofu(*losses),
-            "priv_leak": leak,
+            name: [self._pairs[frozenset((name, other))] for other in self.references if other != name]
+            for name in self.models
         }
-        nan = float("nan")
-        results.published[name] = {key: Interval(value, nan, nan, len(boot.user)) for key, value in found.items()}
+        return {name: _mean(rows) for name, rows in found.items() if rows}
 
+    @cached_property
+    def _floor(self) -> dict[str, Figure]:
+        return _mean([self._pairs[frozenset(pair)] for pair in combinations(self.references, 2)])
 
-def _figures(answers: Answers, boots: Mapping[str, Bootstrap]) -> dict[str, Figure]:
-    """Utility on test, and AUC and log loss on D_f and on the unseen users."""
-    test = answers["test"]
-    figures = boots["test"].utility(test.labels, test.odds)
-    for name in ("forget", "unseen"):
-        rows, boot = answers[name], boots[name]
-        figures[f"{name}_auc"] = boot.auc(rows.labels, rows.odds)
-        figures[f"{name}_log_loss"] = boot.log_loss(rows.labels, rows.odds)
-    return figures
+    def distance(self) -> dict[str, Row]:
+        """D(m, R): mean over the retrained models but m itself."""
+        boot = self.boots["forget"]
+        return {name: {k: boot.interval(v) for k, v in row.items()} for name, row in self._distances.items()}
 
+    def floor(self) -> Row:
+        """Mean distance between two retrained models."""
+        return {measure: self.boots["forget"].interval(figure) for measure, figure in self._floor.items()}
 
-def _add_distances(results: Results, models: Mapping[str, Answers], references: Sequence[str], boot: Bootstrap) -> None:
-    """D(m, R): mean over the retrained models but m itself; their own mean is the noise floor."""
-    pairs: dict[frozenset[str], dict[str, Figure]] = {}
+    def excess(self) -> dict[str, Row]:
+        """Distance beyond the floor as a share of the original's, where the original is beyond it."""
+        before, found = self._distances["original"], {}
+        for name in self.candidates:
+            row = {
+                measure: self.boots["forget"].interval(remaining(figure, before[measure], self._floor[measure]))
+                for measure, figure in self._distances[name].items()
+            }
+            found[name] = {measure: each for measure, each in row.items() if np.isfinite(each.low)}
+        return found
 
-    def between(one: str, other: str) -> dict[str, Figure]:
-        key = frozenset((one, other))
-        if key not in pairs:
-            rows = models[one]["forget"].distances(models[other]["forget"])
-            pairs[key] = {measure: boot.mean(values) for measure, values in rows.items()}
-        return pairs[key]
+    # --- attacks, and figures of other papers ---
 
-    def mean(found: Sequence[dict[str, Figure]]) -> dict[str, Figure]:
-        return {measure: np.mean([each[measure] for each in found], axis=0) for measure in found[0]}
+    def membership(self, outside: Outsiders | None) -> dict[str, dict[str, Row]]:
+        """Model → attack → figures."""
+        shared = {"seed": derive(self.seed, "attacks"), "resamples": self.resamples}
+        control = self.models[self.references[0]] if self.references else None
+        return {name: attacks(answers, outside, control, **shared) for name, answers in self.models.items()}
 
-    figures = {
-        name: mean([between(name, other) for other in references if other != name])
-        for name in models
-        if set(references) - {name}
-    }
-    results.distance = {name: {k: boot.interval(v) for k, v in row.items()} for name, row in figures.items()}
-    if len(references) < 2:
-        return
-    floor = mean([between(*pair) for pair in combinations(references, 2)])
-    results.floor = {measure: boot.interval(figure) for measure, figure in floor.items()}
-    for name in [name for name in models if name not in ("original", *references)]:
-        excess = {
-            measure: boot.interval(remaining(figure, figures["original"][measure], floor[measure]))
-            for measure, figure in figures[name].items()
+    def published(self, membership: Mapping[str, Mapping[str, Row]]) -> dict[str, Row]:
+        """Figures that other papers report, against the first retrained model; nothing is gated on them."""
+        original, retrained = (self.models[name]["forget"] for name in ("original", self.references[0]))
+        found: dict[str, Row] = {}
+        for name in self.candidates:
+            rows, nan = self.models[name]["forget"], float("nan")
+            losses = [metrics.row_losses(each.labels, each.odds) for each in (rows, retrained)]
+            scores = [special.expit(each.odds.astype(np.float64)) for each in (rows, retrained, original)]
+            attacked = [membership[model]["loss"]["auc"].value for model in (name, self.references[0])]
+            values = {
+                "residual_bota": metrics.residual_bota(*scores),
+                "ks_tofu": metrics.ks_tofu(*losses),
+                "priv_leak": metrics.priv_leak(*attacked),
+            }
+            found[name] = {key: Interval(value, nan, nan, len(rows.users)) for key, value in values.items()}
+        return found
+
+    # --- verdict ---
+
+    def verdicts(self, outside: Outsiders | None, margins: Margins, control: Interval) -> dict[str, Verdict]:
+        """Judge the original and every candidate.
+
+        With retrained models M_auc is that of the table. Without, the AUC on D_f is taken beyond that on the unseen
+        users, e = AUC_F − AUC_U, and e of the outsiders, who know neither, stands for the retrained model's: it holds
+        what makes the forgotten users' rows easier or harder than others' by nature.
+        """
+        rows, n = self.models["original"], len(self.boots["forget"].user)
+        if self.references:
+            kept, after = self._kept("auc")
+        else:
+            assert outside is not None, "a verdict needs retrained models or outsiders"
+            n += len(self.boots["unseen"].user)
+            kept = {name: row["forget_auc"] - row["unseen_auc"] for name, row in self.figures.items()}
+            told = {
+                part: self.boots[part].auc(rows[part].labels, getattr(outside, part)) for part in ("forget", "unseen")
+            }
+            after = told["forget"] - told["unseen"]
+        before, auc = kept["original"], {name: row["auc"] for name, row in self.figures.items()}
+        return {
+            name: judge(
+                interval(remaining(kept[name], before, after), n, LEVEL),
+                self.boots["test"].interval(auc["original"] - auc[name], LEVEL),
+                interval(before - after, n),
+                margins,
+                basis="retrained" if self.references else "shadows",
+                control=control,
+            )
+            for name in ("original", *self.candidates)
         }
-        results.excess[name] = {k: found for k, found in excess.items() if np.isfinite(found.low)}
+
+
+def _mean(found: Sequence[dict[str, Figure]]) -> dict[str, Figure]:
+    """Mean of the measures that all have."""
+    shared = [measure for measure in found[0] if all(measure in each for each in found)]
+    return {measure: np.mean([each[measure] for each in found], axis=0) for measure in shared}
 
 
 __all__ = ["Answers", "EvaluationSets", "evaluate", "softened"]

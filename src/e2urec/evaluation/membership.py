@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .. import metrics
 from ..data.prompts import PromptTemplate
 from ..errors import RunError
-from ..intervals import Interval, advantage, hit_rate, user_bootstrap
+from ..intervals import Bootstrap, Interval, advantage, hit_rate, user_bootstrap
 from ..metrics import Floats, Ints
 from ..models import adapters
 from ..models.adapters import LoRA
@@ -32,6 +32,8 @@ from ..seeding import derive, stream
 from ..training import Progress, silent
 from ..tuning import Tuning, tune
 
+Answers = Mapping[str, Predictions]
+PARTS = ("forget", "unseen")
 NEGATIVES = 1000
 """Non-members that a true positive rate at 1% false positives needs."""
 
@@ -141,34 +143,55 @@ def gather(forget: Floats, forget_out: Any, unseen: Floats, unseen_out: Any) -> 
 
 
 def attacks(
-    forget: Predictions, unseen: Predictions, outside: Outsiders | None, *, seed: int, resamples: int = 2000
+    model: Answers, outside: Outsiders | None, control: Answers | None = None, *, seed: int, resamples: int = 2000
 ) -> dict[str, dict[str, Interval]]:
     """How well each attack tells D_f from the unseen users: attack → `auc`, `advantage`, `hit_rate` (TPR at 1% FPR).
 
     Attacks are `loss` and, with outsiders, `ratio`, by row and (`loss_user`, `ratio_user`) by mean over a user's rows.
     0.5 of AUC is chance. `hit_rate` needs a thousand non-members and is left out otherwise.
+
+    Args:
+        model: the answers attacked, to `forget` and `unseen`.
+        outside: answers of models that never saw either.
+        control: a retrained model's answers, which give nothing away. Where they seem to (an AUC off chance: the two
+            groups of users differ by nature) only `auc_beyond`, the model's AUC less theirs, means anything.
+        seed: of the bootstrap.
+        resamples: of it.
     """
-    rows = {"loss": [-metrics.row_losses(each.labels, each.odds) for each in (forget, unseen)]}
-    if outside is not None:
-        pairs = ((forget, outside.forget), (unseen, outside.unseen))
-        rows["ratio"] = [(2.0 * each.labels - 1) * (each.odds - mean) / outside.spread for each, mean in pairs]
+    users = np.concatenate([model[part].users for part in PARTS])
+    member = np.repeat([1, 0], [len(model[part].users) for part in PARTS])
+    ids, user = np.unique(users, return_inverse=True)
+    of_user = np.isin(ids, model["forget"].users).astype(int)
+    boots = [
+        user_bootstrap(who, group, resamples=resamples, seed=seed) for who, group in ((users, member), (ids, of_user))
+    ]
+    scores = _scores(model, outside)
+    others = scores if control is None else _scores(control, outside)
     found = {}
-    for name, (members, others) in rows.items():
-        scores = np.concatenate([members, others])
-        member = np.repeat([1, 0], [len(members), len(others)])
-        users = np.concatenate([forget.users, unseen.users])
-        found[name] = _detected(member, scores, users, seed, resamples)
-        ids, user = np.unique(users, return_inverse=True)
-        mean = np.bincount(user, weights=scores) / np.bincount(user)
-        found[f"{name}_user"] = _detected(np.isin(ids, forget.users).astype(int), mean, ids, seed, resamples)
+    for name, rows in scores.items():
+        means = [np.bincount(user, weights=each) / np.bincount(user) for each in (rows, others[name])]
+        found[name] = _detected(boots[0], member, rows, None if control is None else others[name])
+        found[f"{name}_user"] = _detected(boots[1], of_user, means[0], None if control is None else means[1])
     return found
 
 
-def _detected(member: Ints, scores: Floats, users: Ints, seed: int, resamples: int) -> dict[str, Interval]:
-    boot = user_bootstrap(users, member, resamples=resamples, seed=seed)
+def _scores(model: Answers, outside: Outsiders | None) -> dict[str, Floats]:
+    """Attack → a score a row of D_f and then of the unseen users, higher for members."""
+    found = {"loss": [-metrics.row_losses(model[part].labels, model[part].odds) for part in PARTS]}
+    if outside is not None:
+        found["ratio"] = [
+            (2.0 * model[part].labels - 1) * (model[part].odds - getattr(outside, part)) / outside.spread
+            for part in PARTS
+        ]
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _detected(boot: Bootstrap, member: Ints, scores: Floats, control: Floats | None) -> dict[str, Interval]:
     figures = {"auc": boot.auc(member, scores), "advantage": boot.ranked(member, scores, advantage)}
     if np.sum(member == 0) >= NEGATIVES:
         figures["hit_rate"] = boot.ranked(member, scores, hit_rate(0.01))
+    if control is not None:
+        figures["auc_beyond"] = figures["auc"] - boot.auc(member, control)
     return {name: boot.interval(figure) for name, figure in figures.items()}
 
 

@@ -1,6 +1,8 @@
-"""How people call the models of an evaluation, and in which order they read of them."""
+"""How people call the models of an evaluation, in which order they read of them, and how a figure is written."""
 
 from collections.abc import Iterable
+
+from ..intervals import Interval
 
 NAMES = {
     "untuned": "before tuning",
@@ -19,3 +21,8 @@ def in_order(found: Iterable[str]) -> list[str]:
     """The models of `found` as a table lists them; further retrained ones last."""
     names = list(found)
     return [name for name in NAMES if name in names] + [name for name in names if name not in NAMES]
+
+
+def limits(found: Interval, digits: int = 3, between: str = " ") -> str:
+    """The value and its interval: `0.123 [0.100, 0.150]`."""
+    return f"{found.value:.{digits}f}{between}[{found.low:.{digits}f}, {found.high:.{digits}f}]"

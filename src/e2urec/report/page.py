@@ -7,7 +7,7 @@ from jinja2 import Environment, StrictUndefined
 
 from ..results import Demonstration
 from . import plots
-from .names import NAMES
+from .names import NAMES, limits
 
 
 def write_page(found: Demonstration, path: Path) -> None:
@@ -23,9 +23,11 @@ def write_page(found: Demonstration, path: Path) -> None:
     candidates = {name: memory["auc"] for name, memory in results.memory.items() if name != "untuned"}
     if candidates:
         drawn["memory"] = plots.memory(candidates, NAMES)
+    if "retrained_2" in results.apart:
+        drawn["apart"] = plots.apart(results.apart, NAMES)
     template = resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(template).render(
-        found=found, results=results, names=NAMES, plots=drawn, candidates=candidates
+        found=found, results=results, names=NAMES, plots=drawn, candidates=candidates, limits=limits
     )
     path.write_text(page, encoding="utf-8")

@@ -78,3 +78,25 @@ def memory(found: Mapping[str, Interval], names: Mapping[str, str]) -> str:
     axes.set_yticks(range(len(found)), [names.get(name, name) for name in reversed(list(found))])
     axes.set(xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original", ylim=(-0.6, len(found) - 0.4))
     return _svg(figure)
+
+
+def apart(found: Mapping[str, Mapping[str, Mapping[str, Interval]]], names: Mapping[str, str]) -> str:
+    """JS over {Yes, No} on D_f to the first retrained model (circles) and to the second (squares), a row a model.
+
+    They are unsigned: a second retrained model lies as far from the first as models that have forgotten nothing.
+    """
+    shown = ("original", "retrained_2", "placebo_temperature", "placebo_retain", "unlearned")
+    rows = [name for name in shown if name in found]
+    figure, axes = _axes(0.8 + 0.5 * len(rows))
+    for row, name in enumerate(reversed(rows)):
+        for other, marker, lift in (("retrained", "o", 0.12), ("retrained_2", "s", -0.12)):
+            if other in found[name]:
+                js, colour = found[name][other]["js_answers"], COLOURS.get(name, COLOURS["retrained"])
+                axes.plot([js.low, js.high], [row + lift] * 2, color=colour, lw=2)
+                axes.plot(js.value, row + lift, marker, color=colour)
+    for marker, told in (("o", "first"), ("s", "second")):
+        axes.plot([], [], marker, color="#666", label=f"to the {told} retrained model")
+    axes.set_yticks(range(len(rows)), [names.get(name, name) for name in reversed(rows)])
+    axes.set(xlabel="Jensen–Shannon divergence of the answers on D_f", ylim=(-0.6, len(rows) - 0.4), xlim=(0, None))
+    axes.legend(frameon=False)
+    return _svg(figure)

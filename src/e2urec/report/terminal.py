@@ -18,7 +18,7 @@ from ..results import Demonstration, Results, values
 from ..runs import Run, finite, first_process
 from ..training import Progress as Told
 from ..training import silent
-from .names import NAMES, in_order
+from .names import NAMES, in_order, limits
 
 
 @contextlib.contextmanager
@@ -159,11 +159,14 @@ def _models(figures: Mapping[str, Mapping[str, float]], order: list[str]) -> Tab
 
 def _memory(results: Results) -> Table:
     title = "Memory of D_f, 0 = retrained, 1 = nothing done [95% over users]"
-    table = _table(title, ("M_auc", "M_loss", "test AUC − original's"))
+    columns = ["M_auc", "M_loss", "test AUC − original's"] + ["projection"] * bool(results.projection)
+    table = _table(title, columns)
     for name, memory in results.memory.items():
         if name == "untuned":
             continue  # it never knew D_f, nor anything else
         cells = [interval(memory["auc"]), interval(memory["loss"]), interval(results.auc_difference[name], 3)]
+        if name in results.projection:
+            cells.append(interval(results.projection[name]))
         table.add_row(NAMES.get(name, name), *cells)
     return table
 
@@ -194,9 +197,13 @@ def _membership(results: Results) -> Table:
     titles = {"loss": "loss,\nby row", "loss_user": "loss,\nby user", "ratio": "ratio,\nby row",
               "ratio_user": "ratio,\nby user"}  # fmt: skip
     attacks = [name for name in titles if name in results.membership["original"]]
-    table = _table("Membership attacks on D_f: AUC, 0.5 = chance", [titles[name] for name in attacks])
+    off = [name for name in attacks if not results.at_chance(name)]
+    title = "Membership attacks on D_f: AUC, 0.5 = chance"
+    title += "; *: less a retrained model's, which is off chance itself" if off else ""
+    table = _table(title, [titles[name] + "*" * (name in off) for name in attacks])
     for name in in_order(results.membership):
-        cells = (interval(results.membership[name][attack]["auc"]) for attack in attacks)
+        row = results.membership[name]
+        cells = (interval(row[attack]["auc_beyond" if attack in off else "auc"]) for attack in attacks)
         table.add_row(NAMES.get(name, name), *cells)
     return table
 
@@ -221,7 +228,7 @@ def _table(title: str, columns: Iterable[str], **options: Any) -> Table:
 
 def interval(found: Interval, digits: int = 2) -> str:
     """The value, and its limits on the line below."""
-    return f"{found.value:.{digits}f}\n[{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return limits(found, digits, "\n")
 
 
 def _number(value: float | None, digits: int = 3) -> str:
