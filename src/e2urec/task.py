@@ -11,6 +11,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from . import metrics
+from .data.prompts import PromptTemplate
 from .models.backbone import Backbone
 from .models.batches import Examples
 from .models.recommender import Recommender
@@ -106,6 +107,33 @@ class Task:
         self.sightings.append(Sighting(phase, *scores))
 
 
+@dataclass
+class Foundation:
+    """What a recommender is trained from before anybody asks to be forgotten.
+
+    Attributes:
+        base: the backbone before any user's data; it is only read.
+        template, window: of the prompts.
+        tuning: how an original is tuned.
+        train: all training rows, D.
+        valid: validation rows.
+        seed: of everything random.
+        costs: filled by the method.
+        progress: told of each step.
+    """
+
+    base: Backbone
+    template: PromptTemplate
+    window: int
+    tuning: Tuning
+    train: Examples
+    valid: Examples
+    seed: int
+    precision: Precision = "auto"
+    costs: Costs = field(default_factory=Costs)
+    progress: Progress = silent
+
+
 class Method(BaseModel):
     """A way to forget. Its fields are its settings: command line, recipes, checks and docs derive from them."""
 
@@ -114,6 +142,16 @@ class Method(BaseModel):
     name: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     needs_base: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
+    """Whether nothing of D_f is left by construction: what never saw it is all that the result is made from."""
+    prepares: ClassVar[bool] = False
+    """Whether the method has an original of its own, made by `prepare` before any request."""
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Values of settings among which a comparison chooses on its development request."""
+
+    def prepare(self, ground: Foundation) -> Recommender:
+        """Train the recommender that a later request will be put to, for methods that need one of their own."""
+        raise NotImplementedError
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the model that has forgotten `task.forget`."""

@@ -17,6 +17,7 @@ class Retrain(Method):
 
     name: ClassVar[str] = "retrain"
     needs_base: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
 
     number: int = Field(1, ge=1, description="which retrained model: the seed is 1000·number + the original's")
 
