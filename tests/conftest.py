@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads cost toy models more than they bring
 
 import numpy as np
 import polars as pl

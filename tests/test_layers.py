@@ -9,17 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "e2urec"
 LAYERS = [
-    "errors", "seeding", "metrics", "intervals",
-    "data.interactions", "data.sources.movielens", "data.sources",
-    "data.splits", "data.requests", "data.prompts", "data",
-    "models.backbone", "models.answers", "losses", "models.batches", "models.adapters", "models.recommender", "models",
-    "training", "predictions", "teachers", "tuning", "task",
-    "methods.student", "methods.e2urec", "methods.finetune", "methods.retrain", "methods",
-    "evaluation.verdict", "evaluation.membership", "evaluation.relearning", "evaluation.slices",
-    "results", "evaluation.evaluate", "evaluation",
-    "runs", "fetch", "recipe", "pipeline", "actions",
-    "report.names", "report.method_table", "report.plots", "report.page",
-    "demo", "report.terminal", "report", "cli", "",
+    "errors", "seeding", "metrics", "intervals", "data.interactions", "data.sources.movielens", "data.sources",
+    "data.splits", "data.requests", "data.prompts", "data", "models.backbone", "models.answers", "losses",
+    "models.batches", "models.adapters", "models.recommender", "models.ensemble", "models", "training",
+    "predictions", "teachers", "tuning", "task", "methods.student", "methods.paired", "methods.e2urec",
+    "methods.neggrad", "methods.graddiff", "methods.relabel", "methods.badt", "methods.npo", "methods.simnpo",
+    "methods.pcgrad", "methods.ifru", "methods.sharded", "methods.sisa", "methods.receraser", "methods.apa",
+    "methods.finetune", "methods.retrain", "methods", "evaluation.verdict", "evaluation.membership",
+    "evaluation.relearning", "evaluation.slices", "results", "evaluation.evaluate", "evaluation.kept",
+    "evaluation", "runs", "fetch", "recipe", "pipeline", "actions", "report.names", "report.method_table",
+    "report.plots", "report.page", "report.comparison", "demo", "grid", "comparison", "report.terminal", "report",
+    "cli", "",
 ]  # fmt: skip
 
 

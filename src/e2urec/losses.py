@@ -55,9 +55,32 @@ def forgetting_teacher(
     if space == "logprob":
         return original - alpha * F.relu(augmented - original)
     odds = answers.log_odds(original)
-    odds = odds - alpha * (answers.log_odds(augmented) - odds)
-    mass = torch.logaddexp(original[:, answers.yes], original[:, answers.no])
-    teacher = original.clone()
-    teacher[:, answers.yes] = mass + F.logsigmoid(odds)
-    teacher[:, answers.no] = mass + F.logsigmoid(-odds)
-    return teacher
+    return with_odds(original, odds - alpha * (answers.log_odds(augmented) - odds), answers)
+
+
+def with_odds(z: torch.Tensor, odds: torch.Tensor, answers: Verbaliser) -> torch.Tensor:
+    """Log-probabilities with log-odds (b,) of Yes against No; all other tokens keep theirs: (b, V) → (b, V)."""
+    changed = z.log_softmax(-1)
+    mass = torch.logaddexp(changed[:, answers.yes], changed[:, answers.no])
+    changed[:, answers.yes] = mass + F.logsigmoid(odds)
+    changed[:, answers.no] = mass + F.logsigmoid(-odds)
+    return changed
+
+
+def npo(z: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor, beta: float) -> torch.Tensor:
+    """`−(2/β)·mean log σ(−β·log(p_θ(y) / p_o(y)))`, NPO (Zhang et al. 2024, arXiv 2404.05868, eq. 3).
+
+    z and the original's `reference` (b, V), answer tokens y (b,) → scalar ≥ 0. As β → 0 its gradient is that of
+    ascent on the cross-entropy; a larger β stops pushing once the answer is unlikely.
+    """
+    gained = (z.log_softmax(-1) - reference.log_softmax(-1)).gather(1, tokens[:, None])
+    return -2 / beta * F.logsigmoid(-beta * gained).mean()
+
+
+def simnpo(z: torch.Tensor, tokens: torch.Tensor, beta: float, delta: float) -> torch.Tensor:
+    """`−(2/β)·mean log σ(β·(NLL − δ))`, SimNPO (Fan et al. 2024, arXiv 2410.07163), for answers of one token.
+
+    NPO without a reference: z (b, V), answer tokens y (b,) → scalar ≥ 0, NLL = −log p_θ(y) in nats.
+    """
+    losses = F.cross_entropy(z, tokens, reduction="none")
+    return -2 / beta * F.logsigmoid(beta * (losses - delta)).mean()

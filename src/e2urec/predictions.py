@@ -1,6 +1,6 @@
 """What a model says about rows: answer-position states, from which scores and distances follow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 
 from . import metrics
-from .models.batches import Examples, by_length
+from .models.batches import Batch, Examples, by_length
+from .models.ensemble import Ensemble
 from .models.recommender import Recommender
 from .training import Precision, autocast_type
 
@@ -56,16 +57,7 @@ def states(
 
     `active` names the adapters that answer; by default the recommender's own.
     """
-    low = autocast_type(precision, model.device)
-    parts, order = [], []
-    with model.using(active), torch.autocast(model.device.type, dtype=low, enabled=low is not None):
-        for index in by_length(examples.lengths, batch_size):
-            parts.append(model.hidden(model.collate(examples, index)).float())
-            order.append(index)
-    gathered = torch.cat(parts)
-    rows = torch.empty_like(gathered)
-    rows[torch.from_numpy(np.concatenate(order)).to(rows.device)] = gathered
-    return rows
+    return _ask(model, lambda batch: model.hidden(batch).float(), examples, active, batch_size, precision)
 
 
 @torch.no_grad()
@@ -76,15 +68,41 @@ def predict(
     active: Sequence[str] | None = None,
     precision: Precision = "auto",
 ) -> Predictions:
-    """Answers of `model` to `examples`."""
-    hidden = states(model, examples, active=active, precision=precision)
+    """Answers of `model` to `examples`; a mean of probabilities has odds and no state."""
     weight, bias = model.head
-    pair = [model.answers.yes, model.answers.no]
-    answers = hidden @ weight[pair].T + (0 if bias is None else bias[pair])
+    if isinstance(model, Ensemble) and not model.has_state:
+        hidden = None
+        odds = _ask(model, lambda batch: model.answers.log_odds(model.logits(batch)), examples, active, 64, precision)
+    else:
+        hidden = states(model, examples, active=active, precision=precision)
+        pair = [model.answers.yes, model.answers.no]
+        answers = hidden @ weight[pair].T + (0 if bias is None else bias[pair])
+        odds = answers[:, 0] - answers[:, 1]
     return Predictions(
-        hidden=hidden.cpu().numpy(),
+        hidden=None if hidden is None else hidden.cpu().numpy(),
         head=(weight.detach().cpu().numpy(), None if bias is None else bias.detach().cpu().numpy()),
-        odds=(answers[:, 0] - answers[:, 1]).cpu().numpy(),
+        odds=odds.cpu().numpy(),
         labels=examples.labels,
         users=examples.users,
     )
+
+
+def _ask(
+    model: Recommender,
+    question: Callable[[Batch], torch.Tensor],
+    examples: Examples,
+    active: Sequence[str] | None,
+    batch_size: int,
+    precision: Precision,
+) -> torch.Tensor:
+    """What `question` answers about each row, (n, …), in the order of `examples`; `active` adapters take part."""
+    low = autocast_type(precision, model.device)
+    parts, order = [], []
+    with model.using(active), torch.autocast(model.device.type, dtype=low, enabled=low is not None):
+        for index in by_length(examples.lengths, batch_size):
+            parts.append(question(model.collate(examples, index)))
+            order.append(index)
+    gathered = torch.cat(parts)
+    rows = torch.empty_like(gathered)
+    rows[torch.from_numpy(np.concatenate(order)).to(rows.device)] = gathered
+    return rows

@@ -97,6 +97,13 @@ class Task:
             ]
             self.sight(phase, *seen)
 
+    def schedule(self, batch_size: int, learning_rate: float, floor: float = 0.0) -> Schedule:
+        """The schedule of a method's own steps, laid out as one epoch."""
+        return Schedule(
+            epochs=1, batch_size=batch_size, learning_rate=learning_rate, floor=floor, weight_decay=0.0,
+            precision=self.precision,
+        )  # fmt: skip
+
     def sight(self, phase: str, forget: np.ndarray[Any, Any], unseen: np.ndarray[Any, Any]) -> None:
         """Log the log-odds `forget` on D_f (n,) and `unseen` on the unseen users."""
         scores = (

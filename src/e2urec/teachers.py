@@ -1,4 +1,4 @@
-"""The two teachers of E2URec as targets: computed once, kept as answer-position states, never written to disk."""
+"""Teachers as targets: computed once, kept as answer-position states, never written to disk."""
 
 from dataclasses import dataclass, replace
 
@@ -18,12 +18,12 @@ def _logits(states: torch.Tensor, head: Head) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class RememberingTeacher:
-    """The original on rows it shall go on treating as before.
+class FrozenTeacher:
+    """A model's answers as they are. The original's on D_r are E2URec's remembering teacher.
 
     Attributes:
-        states: (n, d) answer-position states of the original; rows that no step reads may hold anything.
-        head: the original's output head, weight (V, d) and bias (V,) or None.
+        states: (n, d) answer-position states of the model; rows that no step reads may hold anything.
+        head: its output head, weight (V, d) and bias (V,) or None.
     """
 
     states: torch.Tensor

@@ -72,14 +72,16 @@ def silent(phase: str, done: int, total: int, loss: float | None = None) -> None
     """Report nothing."""
 
 
-def weighted_sum(losses: Losses, weights: Mapping[str, float], accelerator: Accelerator) -> torch.Tensor:
+Combine = Callable[[Losses, Mapping[str, float], Sequence[nn.Parameter], Accelerator], torch.Tensor]
+
+
+def weighted_sum(
+    losses: Losses, weights: Mapping[str, float], parameters: Sequence[nn.Parameter], accelerator: Accelerator
+) -> torch.Tensor:
     """Leave the gradient of Σ weight·loss in `.grad`; a term without a weight counts once. Returns the sum."""
     total = sum((weights.get(name, 1.0) * loss for name, loss in losses.items()), torch.zeros(()))
     accelerator.backward(total)
     return total.detach()
-
-
-Combine = Callable[[Losses, Mapping[str, float], Accelerator], torch.Tensor]
 
 
 def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | None:
@@ -124,7 +126,8 @@ def fit(
         schedule: epochs, learning rate, precision.
         seed: of dropout; batch order is the plan's.
         weights: of the named losses.
-        combine: leaves gradients in `.grad`.
+        combine: leaves gradients in `.grad`, and returns the loss. One that is not `weighted_sum` gets the model as
+            it is, and makes its gradients those of all processes itself.
         monitor: called after each epoch with the model in place; lower is better. With `schedule.patience`
             training stops early; with a monitor the best epoch's parameters are what remains.
         progress: told of each step.
@@ -136,7 +139,7 @@ def fit(
     accelerator = Accelerator(cpu=parameters[0].device.type == "cpu")
     rank, world = accelerator.process_index, accelerator.num_processes
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
-    wrapped = accelerator.prepare_model(model) if world > 1 else model
+    wrapped = accelerator.prepare_model(model) if world > 1 and combine is weighted_sum else model
     low = autocast_type(schedule.precision, parameters[0].device)
     trace, best = Trace(), (math.inf, [p.detach().clone() for p in parameters] if monitor else [])
     started, epochs = time.perf_counter(), [plan(epoch) for epoch in range(schedule.epochs)]
@@ -150,7 +153,7 @@ def fit(
             mine = {name: _share(rows, rank, world) for name, rows in step.items()}
             with torch.autocast(parameters[0].device.type, dtype=low, enabled=low is not None):
                 losses = objective(wrapped, mine)
-            loss = combine(losses, weights or {}, accelerator)
+            loss = combine(losses, weights or {}, parameters, accelerator)
             torch.nn.utils.clip_grad_norm_(parameters, schedule.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

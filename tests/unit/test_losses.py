@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from e2urec.losses import cross_entropy, forgetting_teacher, kl_divergence
+from e2urec.losses import cross_entropy, forgetting_teacher, kl_divergence, npo, simnpo, with_odds
+from e2urec.methods.pcgrad import surgery
 from e2urec.models.answers import Verbaliser
 
 ANSWERS = Verbaliser(yes=0, no=1)
@@ -52,3 +53,43 @@ def test_teacher_without_gain_is_the_original():
     for space in ("raw", "logprob", "odds"):
         found = forgetting_teacher(original, original, 3.0, space, ANSWERS)
         assert torch.allclose(found.softmax(-1), original.softmax(-1), atol=1e-6)
+
+
+# Two rows over three tokens; the answers' probabilities are ½ and ¼.
+Z, Y = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]])), torch.tensor([0, 1])
+
+
+def test_npo_by_hand():
+    reference = torch.log(torch.tensor([[0.25, 0.5, 0.25], [0.25, 0.5, 0.25]]))
+    # p/p_o is 2 and ½: −(2/β)·log σ(−β·log 2) and −(2/β)·log σ(β·log 2), with β = 1 log 3 and log 1.5, doubled.
+    expected = (2 * math.log(3) + 2 * math.log(1.5)) / 2
+    assert npo(Z, reference, Y, beta=1.0).item() == pytest.approx(expected, rel=1e-6)
+    assert npo(Z, Z, Y, beta=0.1).item() == pytest.approx(20 * math.log(2), rel=1e-6)
+
+
+def test_npo_nears_ascent_on_the_cross_entropy_as_beta_falls():
+    z = Z.clone().requires_grad_()
+    (ascent,) = torch.autograd.grad(-cross_entropy(z, Y), z)
+    (npo_gradient,) = torch.autograd.grad(npo(z, Z, Y, beta=1e-4), z)
+    assert torch.allclose(npo_gradient, ascent, atol=1e-4)
+
+
+def test_simnpo_by_hand():
+    # NLL is log 2 and log 4; −2·log σ(log 2) = 2·log 1.5, −2·log σ(log 4) = 2·log 1.25.
+    assert simnpo(Z, Y, beta=1.0, delta=0.0).item() == pytest.approx(math.log(1.5) + math.log(1.25), rel=1e-6)
+    # δ = log 2 leaves 0 and log 2.
+    assert simnpo(Z, Y, beta=1.0, delta=math.log(2)).item() == pytest.approx(math.log(2) + math.log(1.5), rel=1e-6)
+
+
+def test_with_odds_sets_the_odds_and_keeps_the_mass_of_both_answers():
+    even = with_odds(torch.randn(4, 6), torch.zeros(4), ANSWERS)
+    assert torch.allclose(ANSWERS.log_odds(even), torch.zeros(4), atol=1e-6)
+    assert torch.allclose(even.exp().sum(-1), torch.ones(4), atol=1e-5)
+
+
+def test_surgery_by_hand():
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])
+    # ⟨a, b⟩ = −1: a + b/2 = (½, ½), b + a = (0, 1); their mean is (¼, ¾).
+    assert torch.allclose(surgery(a, b), torch.tensor([0.25, 0.75]))
+    assert torch.allclose(surgery(a, torch.tensor([1.0, 1.0])), torch.tensor([1.0, 0.5])), "no conflict, no change"
+    assert torch.equal(surgery(a, torch.zeros(2)), a / 2)

@@ -9,7 +9,7 @@ from e2urec.data.splits import split
 from e2urec.metrics import auc
 from e2urec.models.recommender import Recommender
 from e2urec.predictions import predict, states
-from e2urec.teachers import ForgettingTeacher, RememberingTeacher
+from e2urec.teachers import ForgettingTeacher, FrozenTeacher
 from e2urec.training import Schedule, fit
 from e2urec.tuning import supervised, tune
 
@@ -104,7 +104,7 @@ def test_cached_states_give_the_logits_of_a_live_model(kind):
 
 def test_teachers_keep_float32_under_autocast():
     states_, weight = torch.randn(6, 16), torch.randn(40, 16)
-    teacher, rows = RememberingTeacher(states_, (weight, None)), torch.arange(6)
+    teacher, rows = FrozenTeacher(states_, (weight, None)), torch.arange(6)
     expected = states_ @ weight.T
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(teacher(rows), expected)

@@ -8,11 +8,37 @@ from pydantic import ValidationError
 
 from ..errors import ConfigError, did_you_mean
 from ..task import Method
+from .apa import APA
+from .badt import BadTeacher
 from .e2urec import E2URec
 from .finetune import Finetune
+from .graddiff import GradDiff
+from .ifru import IFRU
+from .neggrad import NegGrad
+from .npo import NPO
+from .pcgrad import PCGrad
+from .receraser import RecEraser
+from .relabel import Relabel
 from .retrain import Retrain
+from .simnpo import SimNPO
+from .sisa import SISA
 
-BUILT_IN: tuple[type[Method], ...] = (E2URec, Finetune, Retrain)
+BUILT_IN: tuple[type[Method], ...] = (
+    E2URec,
+    NegGrad,
+    GradDiff,
+    Relabel,
+    BadTeacher,
+    NPO,
+    SimNPO,
+    PCGrad,
+    IFRU,
+    SISA,
+    RecEraser,
+    APA,
+    Finetune,
+    Retrain,
+)
 
 
 def all_methods() -> dict[str, type[Method]]:

@@ -14,27 +14,26 @@ task vectors: Ilharco et al. 2023, arXiv 2212.04089): what is left to train is t
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from torch import nn
 
 from ..errors import ConfigError
 from ..losses import TeacherSpace, cross_entropy, kl_divergence
 from ..metrics import auc
 from ..models.adapters import LoRA
-from ..models.batches import endless, join, rows_read
+from ..models.batches import Batch, endless, rows_read
 from ..models.recommender import Recommender
 from ..predictions import predict, states
 from ..seeding import derive, stream
 from ..task import Method, Task
-from ..teachers import ForgettingTeacher, Head, RememberingTeacher
-from ..training import Losses, Schedule, Step, fit
+from ..teachers import ForgettingTeacher, Head
+from ..training import Schedule, Step, fit
 from ..tuning import supervised
-from .student import Student
+from .paired import side_by_side
+from .student import Student, frozen
 
 CHECKED = 128
 """Rows of D_r on which the start is checked."""
@@ -68,6 +67,11 @@ class E2URec(Method):
             "floor": 1.0, "fewest": 1, "augment_fewest": 1,
             "lora": {"rank": 16, "alpha": 32, "dropout": 0.05, "targets": "attention"},
         }
+    }  # fmt: skip
+
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "start": (1.0, 2.0, 3.0, 4.0), "joint": (0.25, 0.5, 1.0), "beta": (0.6, 0.8, 0.9),
+        "augment_passes": (1.0, 2.0, 3.0),
     }  # fmt: skip
 
     alpha: float | Literal["auto"] = Field(
@@ -111,39 +115,41 @@ class E2URec(Method):
 
     def unlearn(self, task: Task) -> Recommender:
         """Forget `task.forget`; returns the merged model, or the original with one replacement adapter."""
-        forget, retain, original = task.forget, task.retain, task.original
+        original = task.original
         task.watch("original", original)
         phases = self._phases(task)
         with task.costs.phase("teachers"):
-            remembering = self._remembering(task, phases)
+            read = [step["retain"] for step in phases["joint"]]
+            remembering = frozen(original, task, task.retain, read)
         augmented = self._augmented(task)
         with task.costs.phase("teachers"):
             forgetting = self._forgetting(task, augmented)
         self._log_teacher(task, forgetting)
-        rows = {"forget": forget, "retain": retain}
 
-        def objective(wrapped: nn.Module, step: Step) -> Losses:
-            batches = {name: original.collate(rows[name], index) for name, index in step.items()}
-            whole = reduce(lambda a, b: join(a, b, original.pad), batches.values())
-            z = dict(zip(batches, wrapped(whole).split([len(batch.index) for batch in batches.values()]), strict=True))
-            losses = {}
-            if "forget" in step:
-                losses["forget"] = kl_divergence(forgetting(batches["forget"].index), z["forget"])
-            if "retain" in step:
-                losses["remember"] = kl_divergence(remembering(batches["retain"].index), z["retain"])
-                if self.remember == "kl+ce":
-                    answers = original.answers.tokens(batches["retain"].labels)
-                    losses["remember"] += cross_entropy(z["retain"], answers)
-            return losses
+        def on_forget(z: torch.Tensor, batch: Batch) -> torch.Tensor:
+            return kl_divergence(forgetting(batch.index), z)
 
-        weights = {"joint": {"forget": self.beta, "remember": 1 - self.beta}}
+        def on_retain(z: torch.Tensor, batch: Batch) -> torch.Tensor:
+            remember = kl_divergence(remembering(batch.index), z)
+            if self.remember == "kl+ce":
+                remember = remember + cross_entropy(z, original.answers.tokens(batch.labels))
+            return remember
+
+        objective = side_by_side(task, {"forget": on_forget, "retain": on_retain})
+        weights = {"joint": {"forget": self.beta, "retain": 1 - self.beta}}
         with Student(task, self.lora, seed=derive(task.seed, "student")) as student:
             if augmented.adapter and self.start:
                 with task.costs.phase("teachers"):
                     self._start(task, student, augmented.adapter, -self.start * forgetting.alpha)
                 task.watch("start", original, active=student.active)
             for phase, steps in phases.items():
-                student.fit(phase, steps, objective, self._schedule(task, self.learning_rate), weights.get(phase))
+                student.fit(
+                    phase,
+                    steps,
+                    objective,
+                    task.schedule(self.batch_size, self.learning_rate, self.floor),
+                    weights.get(phase),
+                )
                 if steps:
                     task.watch(phase, original, active=student.active)
             return student.finish()
@@ -186,25 +192,11 @@ class E2URec(Method):
                 phases[phase] = [{"forget": next(batches)} for _ in range(count)]
         return phases
 
-    def _remembering(self, task: Task, phases: Mapping[str, list[Step]]) -> RememberingTeacher:
-        """The original's states on the retain rows that some step reads, each computed once."""
-        read = [step["retain"] for steps in phases.values() for step in steps if "retain" in step]
-        weight, bias = task.original.head
-        device = task.original.device
-        kept = torch.zeros((len(task.retain), weight.shape[1]), device=device)
-        if read:
-            rows = np.unique(np.concatenate(read))
-            kept[torch.from_numpy(rows).to(device)] = states(
-                task.original, task.retain.take(rows), precision=task.precision
-            )
-            task.costs.read("teachers", len(rows))
-        return RememberingTeacher(kept, (weight, bias))
-
     def _augmented(self, task: Task) -> Augmented:
         """Tune the original further on D_f, keep what the teacher needs, let go of it: it never touches the disk."""
         seed = derive(task.seed, "augmented")
         original, forget = task.original, task.forget
-        schedule = self._schedule(task, self.augment_rate)
+        schedule = task.schedule(self.batch_size, self.augment_rate, self.floor)
         batches = endless(forget.lengths, self.batch_size, seed=seed)
         steps: list[Step] = [{"train": next(batches)} for _ in range(self._steps(len(forget))["augmented"])]
         if self.augment == "full":
@@ -277,9 +269,3 @@ class E2URec(Method):
         with task.costs.phase("watching"):
             unseen = predict(task.original, task.unseen, precision=task.precision)
             task.sight("teacher", forgetting.odds().cpu().numpy(), unseen.odds)
-
-    def _schedule(self, task: Task, rate: float) -> Schedule:
-        return Schedule(
-            epochs=1, batch_size=self.batch_size, learning_rate=rate, floor=self.floor, weight_decay=0.0,
-            precision=task.precision,
-        )  # fmt: skip

@@ -30,13 +30,7 @@ class Finetune(Method):
         steps = self.updates(len(task.forget), len(task.retain), task.tuning.schedule)
         seed = derive(task.seed, "finetune")
         batches = endless(task.retain.lengths, self.batch_size, seed=seed)
-        schedule = Schedule(
-            epochs=1,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=0.0,
-            precision=task.precision,
-        )
+        schedule = task.schedule(self.batch_size, self.learning_rate)
         with Student(task, self.lora, seed=seed) as student:
             plan = [{"train": next(batches)} for _ in range(steps)]
             student.fit("finetune", plan, supervised(task.original, task.retain), schedule)

@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import torch
 
 from ..models import adapters
 from ..models.adapters import LoRA
+from ..models.batches import Examples
 from ..models.recommender import Recommender
+from ..predictions import states
 from ..task import Task
-from ..training import Objective, Schedule, Step, fit
+from ..teachers import FrozenTeacher
+from ..training import Combine, Objective, Rows, Schedule, Step, fit, weighted_sum
 
 
 class Student:
@@ -50,6 +54,7 @@ class Student:
         objective: Objective,
         schedule: Schedule,
         weights: Mapping[str, float] | None = None,
+        combine: Combine = weighted_sum,
     ) -> None:
         """Take `steps` with the student alone trainable; seconds and rows count for `phase`."""
         if not steps:
@@ -58,7 +63,7 @@ class Student:
         with task.costs.phase(phase), self.model.using(self.active, train=self.name) as parameters:
             trace = fit(
                 self.model, parameters, lambda epoch: steps, objective, schedule,
-                seed=self.seed, weights=weights, progress=task.progress, phase=phase,
+                seed=self.seed, weights=weights, combine=combine, progress=task.progress, phase=phase,
             )  # fmt: skip
         task.costs.read(phase, trace.rows)
 
@@ -85,3 +90,14 @@ class Student:
             self.model.lm = adapters.merge(self.model.lm, self.active)
         self.finished = True
         return self.model
+
+
+def frozen(model: Recommender, task: Task, rows: Examples, read: Sequence[Rows]) -> FrozenTeacher:
+    """`model`'s answers to those of `rows` that some batch of `read` holds, each computed once."""
+    weight, bias = model.head
+    kept = torch.zeros((len(rows), weight.shape[1]), device=model.device)
+    if read:
+        needed = np.unique(np.concatenate(read))
+        kept[torch.from_numpy(needed).to(model.device)] = states(model, rows.take(needed), precision=task.precision)
+        task.costs.read("teachers", len(needed))
+    return FrozenTeacher(kept, (weight.detach(), None if bias is None else bias.detach()))

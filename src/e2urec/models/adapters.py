@@ -6,12 +6,13 @@ original, `("original",)` for base + LoRA, and one more for a student or an augm
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import nn
@@ -118,6 +119,53 @@ def _trainable(lm: Any, train: str | None) -> list[nn.Parameter]:
     return chosen
 
 
+def current(lm: Any) -> list[str]:
+    """Names of the adapters that take part now."""
+    return list(lm.active_adapters) if isinstance(lm, PeftModel) and not _disabled(lm) else []
+
+
+@contextlib.contextmanager
+def narrowed(lm: Any, adapters: Active) -> Iterator[None]:
+    """Inside `active`, let only `adapters` take part for a while; modes and what is trainable stay as they are."""
+    before = current(lm)
+    wants = [(parameter, parameter.requires_grad) for parameter in lm.parameters()]
+
+    def switch(to: Active) -> None:
+        _switch(lm, to)
+        for parameter, wanted in wants:
+            parameter.requires_grad_(wanted)
+
+    try:
+        switch(adapters)
+        yield
+    finally:
+        switch(before)
+
+
+@contextlib.contextmanager
+def scaled(lm: Any, rows: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Inside, the update of each adapter named is multiplied by a weight a row, (b,): w(x)·(alpha / rank)·B·A·x.
+
+    Layers must see their input as (b, t, d), as those of Llama and T5 do.
+    """
+    layers = [module for module in lm.modules() if isinstance(module, LoraLayer)]
+    usual = [dict(layer.scaling) for layer in layers]
+    try:
+        for layer, scaling in zip(layers, usual, strict=True):
+            layer.scaling.update(
+                {name: scaling[name] * weight[:, None, None] for name, weight in rows.items() if name in scaling}
+            )
+        yield
+    finally:
+        for layer, scaling in zip(layers, usual, strict=True):
+            layer.scaling.update(scaling)
+
+
+def up_projections(lm: Any, name: str) -> list[nn.Parameter]:
+    """The B matrices of adapter `name`: what alone has a gradient while they are zero."""
+    return [value for key, value in lm.named_parameters() if f"lora_B.{name}." in key]
+
+
 def weights(lm: Any, name: str) -> dict[str, torch.Tensor]:
     """A copy of adapter `name`'s A and B matrices."""
     return {key: value.detach().clone() for key, value in get_peft_model_state_dict(lm, adapter_name=name).items()}
@@ -127,6 +175,11 @@ def put(lm: Any, name: str, weights: dict[str, torch.Tensor], scale: float = 1.0
     """Give adapter `name` these A and scale·B: its update of each target becomes scale·B·A."""
     scaled = {key: value * scale if "lora_B" in key else value for key, value in weights.items()}
     set_peft_model_state_dict(lm, scaled, adapter_name=name)
+
+
+def clear(lm: Any, name: str) -> None:
+    """Make adapter `name` all zeros, A as well as B: nothing of what it was tuned on is left."""
+    put(lm, name, {key: torch.zeros_like(value) for key, value in weights(lm, name).items()})
 
 
 def drop(lm: Any, name: str) -> Any:

@@ -42,6 +42,13 @@ class Backbone:
         """Return a copy with weights of its own, so that tuning it leaves this one as it was."""
         return Backbone(copy.deepcopy(self.lm), self.tokenizer, self.name)
 
+    def untrained(self, *, seed: int) -> "Backbone":
+        """Return the same architecture with random weights: a model that knows nothing."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            lm = type(self.lm)(copy.deepcopy(self.lm.config))
+        return Backbone(lm.eval().to(self.lm.device), self.tokenizer, self.name)
+
 
 def load_backbone(source: str | Path, *, layers: int | None = None) -> Backbone:
     """Load the language model in `source`: a hub name, a local folder, or a folder that holds one GGUF file.
