@@ -1,8 +1,9 @@
 from .actions import Asked, DryRun, dry_run, evaluate_run, score, train, unlearn
+from .comparison import compare
 from .errors import ConfigError, DataError, E2URecError, ModelError, RunError
 from .methods import all_methods, build
 from .recipe import Recipe
-from .results import Demonstration, Results
+from .results import Comparison, Demonstration, Results
 from .runs import Run, open_run
 from .task import Method, Task
 
@@ -10,6 +11,7 @@ __version__: str
 
 __all__ = [
     "Asked",
+    "Comparison",
     "ConfigError",
     "DataError",
     "Demonstration",
@@ -24,6 +26,7 @@ __all__ = [
     "Task",
     "all_methods",
     "build",
+    "compare",
     "dry_run",
     "evaluate_run",
     "open_run",

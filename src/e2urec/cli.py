@@ -38,6 +38,9 @@ Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must no
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
+_LEFT = ["no half-made run was left behind"]
+"""What an interrupt leaves, for the message."""
+
 UsageError: Any = typer.BadParameter.__mro__[1]
 """Click's own, or that of the copy inside newer Typers."""
 
@@ -164,6 +167,34 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="TOML file with a part [compare].")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to make; needed unless --estimate.")] = None,
+    settings: Settings = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say how long it would take, and start nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare methods on the same footing: methods × seeds × requests, one table, one page."""
+    from . import comparison
+    from .report.terminal import progress, show_comparison, show_estimate
+
+    full = _recipe(recipe, settings, {})
+    if estimate:
+        show_estimate(comparison.estimate(full), as_json=as_json)
+        return
+    if out is None:
+        raise ConfigError("compare: no --out; name the folder to make, or use --estimate")
+    _LEFT[:] = [f"finished cells are kept in '{out}.partial'; run the same command to go on"]
+    with progress() as told:
+        found = comparison.compare(full, out, progress=told, say=lambda text: print(text, file=sys.stderr, flush=True))
+    show_comparison(found, out, as_json=as_json)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def score(
     run: RunFolder,
     examples: Annotated[Path, typer.Option(help='JSON lines, each {"prompt": "…"}.')],
@@ -246,7 +277,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     if status == 130:
-        print("e2urec: interrupted; no half-made run was left behind", file=sys.stderr)
+        print(f"e2urec: interrupted; {_LEFT[0]}", file=sys.stderr)
     raise SystemExit(status or 0)
 
 

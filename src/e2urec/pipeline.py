@@ -22,7 +22,7 @@ from .models.backbone import Backbone, load_backbone
 from .models.batches import Examples, tokenise
 from .models.recommender import Recommender
 from .recipe import Recipe
-from .task import Costs, Method, Task
+from .task import Costs, Foundation, Method, Task
 from .training import Progress, Trace, silent
 from .tuning import tune
 
@@ -73,7 +73,8 @@ class Workspace:
     @cached_property
     def split(self) -> Split:
         """Train, valid, test, calibration and unseen users, cut down as the recipe says."""
-        data, seed = self.recipe.data, self.recipe.seed
+        data = self.recipe.data
+        seed = self.recipe.seed if data.seed is None else data.seed
         whole = split(
             read_source(data.source, strict=data.strict), history=data.history, min_history=data.min_history,
             fractions=data.fractions, last=data.last, unseen=data.unseen, calibration=data.calibration, seed=seed,
@@ -125,6 +126,15 @@ class Workspace:
                 base, self.template, self.recipe.tuning, train, valid,
                 window=self.recipe.model.window, seed=self.recipe.seed, progress=self.progress,
             )  # fmt: skip
+
+    def foundation(self) -> Foundation:
+        """What methods with an original of their own train it from."""
+        recipe = self.recipe
+        return Foundation(
+            base=self.base, template=self.template, window=recipe.model.window, tuning=recipe.tuning,
+            train=self.encode(self.split.train), valid=self.encode(self.split.valid),
+            seed=recipe.seed, precision=recipe.tuning.schedule.precision, progress=self.progress,
+        )  # fmt: skip
 
     def task(self, original: Recommender, rows: "RequestRows", method: Method) -> Task:
         """A task for `method`, which may change `original`."""

@@ -34,6 +34,7 @@ class DataRecipe(_Part):
     test_rows: int | None = Field(None, ge=1, description="about how many test rows, users whole")
     held_rows: int | None = Field(None, ge=1, description="the same for valid and for each group of held-out users")
     strict: bool = Field(False, description="refuse exact duplicates instead of dropping them")
+    seed: int | None = Field(None, description="of the split and of the users kept; default: the recipe's seed")
 
 
 class ModelRecipe(_Part):
@@ -59,6 +60,22 @@ class MethodRecipe(_Part):
     settings: dict[str, Any] = Field(default_factory=dict, description="settings on top of the preset")
 
 
+class CompareRecipe(_Part):
+    """Methods × seeds × requests, on the same footing."""
+
+    methods: tuple[str, ...] = Field((), description="methods to compare; all of them by default")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="seeds of the originals and of all made from them")
+    requests: tuple[RequestRecipe, ...] = Field((RequestRecipe(),), min_length=1, description="whom to forget, in turn")
+    development: RequestRecipe = Field(
+        RequestRecipe(seed=7), description="request on which settings are chosen, among users no other request names"
+    )
+    trials: int = Field(1, ge=1, description="settings tried for each method, its own first; 1: nothing is chosen")
+    tolerance: float = Field(0.01, ge=0, description="validation AUC that a chosen setting may cost")
+    shadows: bool = Field(False, description="attack by likelihood ratio as well, with the recipe's shadow models")
+    resamples: int = Field(2000, ge=100, description="resamples of users behind each interval")
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings by method")
+
+
 class Recipe(_Part):
     """All settings of a run."""
 
@@ -70,6 +87,7 @@ class Recipe(_Part):
     margins: Margins = Margins()
     shadows: Shadows = Shadows()
     relearning: Relearning = Relearning()
+    compare: CompareRecipe = CompareRecipe()
     retrained: int = Field(2, ge=0, description="retrained models to compare with")
     minutes: float | None = Field(None, gt=0, description="no retraining but the first that would end the demo later")
     seed: int = Field(0, description="of everything random but the request")
@@ -143,6 +161,8 @@ def _explain(error: ValidationError, place: str) -> str:
 def _fields(path: list[str]) -> list[str]:
     model: Any = Recipe
     for part in path:
+        if part.isdigit():  # a place in a list
+            continue
         annotation = model.model_fields[part].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
         model = next(kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel))

@@ -6,6 +6,7 @@ from typing import Any
 
 from .evaluation.verdict import Verdict
 from .intervals import Interval
+from .metrics import Floats, Ints
 from .predictions import Predictions
 from .task import Sighting
 
@@ -54,6 +55,19 @@ class Results:
         found = self.membership.get("retrained", {}).get(attack, {}).get("auc")
         return found is None or found.low <= 0.5 <= found.high
 
+    def row(self, name: str) -> dict[str, Interval]:
+        """All figures of one model under one name each: what a table of many models has as columns."""
+        found = dict(self.models[name])
+        for prefix, table in (("memory", self.memory), ("distance", self.distance), ("excess", self.excess),
+                              ("published", self.published)):  # fmt: skip
+            found |= {f"{prefix}_{key}": figure for key, figure in table.get(name, {}).items()}
+        for label, one in (("auc_difference", self.auc_difference), ("projection", self.projection)):
+            if name in one:
+                found[label] = one[name]
+        for attack, figures in self.membership.get(name, {}).items():
+            found |= {f"attack_{attack}_{key}": figure for key, figure in figures.items()}
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
@@ -98,6 +112,60 @@ class Demonstration:
             "seed": self.seed,
             "retrainings_skipped": self.skipped,
         }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods × seeds × requests, measured on the same rows. A key is (seed, number of the request).
+
+    Attributes:
+        results: key → figures of all models.
+        records: key → model → settings, seconds (`prepare`, `request`, `total`) and rows read.
+        odds: key → model → log-odds on D_f, for a look at the scores.
+        labels: number of the request → labels of D_f.
+        settings: method → settings that were chosen, on top of its defaults.
+        trials: every setting that was tried on the development request, and what it scored.
+        failed: cell → why it could not be made.
+        rows: number of the request → rows in each part.
+        exact: methods that leave nothing of D_f by construction. The sharded ones among them are other
+            architectures: their distance to the retrained models is that, and no memory.
+    """
+
+    results: dict[tuple[int, int], Results]
+    records: dict[tuple[int, int], dict[str, dict[str, Any]]]
+    odds: dict[tuple[int, int], dict[str, Floats]]
+    labels: dict[int, Ints]
+    settings: dict[str, dict[str, Any]]
+    trials: list[dict[str, Any]]
+    failed: dict[str, str]
+    rows: dict[int, dict[str, int]]
+    exact: list[str]
+
+    def cells(self) -> list[dict[str, Any]]:
+        """One entry a model × seed × request: its figures, its verdict, what it cost."""
+        return [
+            {
+                "method": name, "seed": seed, "request": number, "metrics": figures,
+                "verdict": found.verdict[name].outcome if name in found.verdict else None,
+                "cost": self._cost((seed, number), name),
+            }
+            for (seed, number), found in self.results.items()
+            for name in found.models
+            if (figures := found.row(name))
+        ]  # fmt: skip
+
+    def _cost(self, key: tuple[int, int], name: str) -> dict[str, Any]:
+        """What the making of a model took; `evaluate` calls the first retrained model `retrained`."""
+        record = self.records[key].get("retrained_1" if name == "retrained" else name, {})
+        return {told: value for told, value in record.items() if told != "sightings"}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        cells = [cell | {"metrics": _plain(cell["metrics"])} for cell in self.cells()]
+        return {
+            "cells": cells, "settings": self.settings, "trials": self.trials, "failed": self.failed,
+            "rows": {str(number): counts for number, counts in self.rows.items()}, "exact": self.exact,
+        }  # fmt: skip
 
 
 def values(row: Mapping[str, Interval]) -> dict[str, float]:

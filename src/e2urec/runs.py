@@ -46,16 +46,17 @@ def partial_of(out: Path) -> Path:
 
 
 @contextlib.contextmanager
-def create(out: Path) -> Iterator[Path]:
+def create(out: Path, *, keep: bool = False) -> Iterator[Path]:
     """Yield the folder to work in; it becomes `out` when the block ends well and is deleted otherwise.
 
+    With `keep` it stays when the block does not end well, and the next call goes on in it.
     Of several processes the first makes the folder; what the others write is thrown away.
 
     Raises:
         RunError: `out` exists, is being made by another process or was abandoned half-way, or the disk is full.
     """
     if first_process():
-        with _made(out) as partial:
+        with _made(out, keep) as partial:
             yield partial
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -65,16 +66,16 @@ def create(out: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _made(out: Path) -> Iterator[Path]:
+def _made(out: Path, keep: bool) -> Iterator[Path]:
     partial = partial_of(out)
     if out.exists():
         raise RunError(f"'{out}': exists already; choose another folder or remove it")
-    if partial.exists():
+    if partial.exists() and (not keep or _locked(partial)):
         remedy = "wait for it" if _locked(partial) else f"remove it with: e2urec discard {out}"
         state = "is being made by another process" if _locked(partial) else "was left half-made"
         raise RunError(f"'{partial}': {state}; {remedy}")
     try:
-        partial.mkdir(parents=True, mode=0o700)
+        partial.mkdir(parents=True, mode=0o700, exist_ok=keep)
         with _terminable(), (partial / _LOCK).open("w") as lock:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,7 +83,8 @@ def _made(out: Path) -> Iterator[Path]:
         (partial / _LOCK).unlink()
         partial.rename(out)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(partial, ignore_errors=True)
         if _disk_full(error):
             raise RunError(f"'{out}': no space left on the disk; free some and run again") from error
         if isinstance(error, OSError):

@@ -1,6 +1,10 @@
 """How people call the models of an evaluation, in which order they read of them, and how a figure is written."""
 
 from collections.abc import Iterable
+from typing import Any
+
+from rich import box
+from rich.table import Table
 
 from ..intervals import Interval
 
@@ -26,3 +30,14 @@ def in_order(found: Iterable[str]) -> list[str]:
 def limits(found: Interval, digits: int = 3, between: str = " ") -> str:
     """The value and its interval: `0.123 [0.100, 0.150]`."""
     return f"{found.value:.{digits}f}{between}[{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def table(title: str, columns: Iterable[str], **options: Any) -> Table:
+    """A table of figures by model that fits into 80 columns."""
+    shown = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, **options
+    )
+    shown.add_column("model", no_wrap=True)
+    for heading in columns:
+        shown.add_column(heading, justify="right", no_wrap=True)
+    return shown

@@ -2,6 +2,7 @@
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
@@ -25,9 +26,15 @@ def write_page(found: Demonstration, path: Path) -> None:
         drawn["memory"] = plots.memory(candidates, NAMES)
     if "retrained_2" in results.apart:
         drawn["apart"] = plots.apart(results.apart, NAMES)
-    template = resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(template).render(
-        found=found, results=results, names=NAMES, plots=drawn, candidates=candidates, limits=limits
+    page = render(
+        "page.html.j2", found=found, results=results, names=NAMES, plots=drawn, candidates=candidates, limits=limits
     )
     path.write_text(page, encoding="utf-8")
+
+
+def render(name: str, **shown: Any) -> str:
+    """Fill in the template `name` of this folder; all pages share one style."""
+    files = resources.files(__package__)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files.joinpath(name).read_text(encoding="utf-8"))
+    return template.render(style=files.joinpath("style.css").read_text(encoding="utf-8"), **shown)

@@ -1,6 +1,7 @@
 """Plots of a page, as SVG text."""
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -99,4 +100,36 @@ def apart(found: Mapping[str, Mapping[str, Mapping[str, Interval]]], names: Mapp
     axes.set_yticks(range(len(rows)), [names.get(name, name) for name in reversed(rows)])
     axes.set(xlabel="Jensen–Shannon divergence of the answers on D_f", ylim=(-0.6, len(rows) - 0.4), xlim=(0, None))
     axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def trade_off(found: Mapping[str, tuple[Sequence[float], Sequence[float]]], told: str, *, log: bool = False) -> str:
+    """A point a seed: M_auc across, `told` upwards; the model's name beside its last point."""
+    figure, axes = _axes(4.2)
+    marks = itertools.cycle("osD^vP*X<>")
+    for k, (name, (memory, other)) in enumerate(found.items()):
+        axes.plot(memory, other, next(marks), color=plt.get_cmap("tab20")(k % 20), label=name, ms=7, alpha=0.9)
+    for place, key in ((0, "retrained"), (1, "original")):
+        axes.axvline(place, color=COLOURS[key], lw=1, ls=":")
+    if log:
+        axes.set_yscale("log")
+    axes.set_xscale("symlog", linthresh=1.5)  # over-forgetting can be many times the headroom
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set(xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original", ylabel=told)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _svg(figure)
+
+
+def score_spread(odds: Mapping[str, Floats], labels: Ints) -> str:
+    """P(Yes) on D_f, a pair of boxes a model: liked rows above (dark), disliked rows below (light)."""
+    figure, axes = _axes(0.8 + 0.42 * len(odds))
+    for row, values in enumerate(reversed(list(odds.values()))):
+        p = special.expit(values.astype(np.float64))
+        for label, lift, colour in ((1, 0.17, "#1f6fb2"), (0, -0.17, "#a9c9e4")):
+            low, first, middle, third, high = np.quantile(p[labels == label], [0.05, 0.25, 0.5, 0.75, 0.95])
+            axes.plot([low, high], [row + lift] * 2, color=colour, lw=1)
+            axes.plot([first, third], [row + lift] * 2, color=colour, lw=6, solid_capstyle="butt")
+            axes.plot(middle, row + lift, "|", color="#1c2330", ms=8)
+    axes.set_yticks(range(len(odds)), list(reversed(list(odds))))
+    axes.set(xlabel="P(Yes) on the forgotten rows", xlim=(0, 1), ylim=(-0.6, len(odds) - 0.4))
     return _svg(figure)

@@ -3,22 +3,23 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..actions import DryRun
+from ..comparison import Estimate
 from ..intervals import Interval
-from ..results import Demonstration, Results, values
+from ..results import Comparison, Demonstration, Results, values
 from ..runs import Run, finite, first_process
 from ..training import Progress as Told
 from ..training import silent
-from .names import NAMES, in_order, limits
+from .comparison import CAPTION, rich_table
+from .names import NAMES, in_order, limits, table
 
 
 @contextlib.contextmanager
@@ -128,6 +129,31 @@ def show_results(results: Results, *, as_json: bool) -> None:
         console.print("M_auc of this verdict is measured against unseen users and shadow models: none was retrained.")
 
 
+def show_comparison(found: Comparison, out: Path, *, as_json: bool) -> None:
+    """The table of a comparison, and where its page is."""
+    if as_json:
+        print(json.dumps(finite(found.as_dict())))
+        return
+    console = Console()
+    console.print(rich_table(found))
+    console.print(CAPTION, highlight=False)
+    for key, reason in found.failed.items():
+        console.print(f"[bold]not made[/] {key}: {reason}", highlight=False)
+    console.print(f"A page with plots: [bold]{out / 'report.html'}[/]; tables beside it", highlight=False)
+
+
+def show_estimate(found: Estimate, *, as_json: bool) -> None:
+    """Rows by part, and hours."""
+    if as_json:
+        print(json.dumps(vars(found)))
+        return
+    console, shown = Console(), table(f"{found.cells} cells", ("rows",))
+    for part, rows in found.rows.items():
+        shown.add_row(part, f"{rows:,}")
+    console.print(shown)
+    console.print(f"about {found.hours:.2f} hours on this machine; nothing was started", highlight=False)
+
+
 def show_demo(found: Demonstration, out: Path) -> None:
     """Tables of the demo, and where its page is."""
     show_results(found.results, as_json=False)
@@ -151,46 +177,46 @@ def _models(figures: Mapping[str, Mapping[str, float]], order: list[str]) -> Tab
         "auc": "AUC", "user_auc": "AUC in\nusers", "accuracy": "accu-\nracy", "log_loss": "log\nloss", "ece": "ECE",
         "forget_auc": "AUC\non D_f", "forget_log_loss": "loss\non D_f",
     }  # fmt: skip
-    table = _table("Utility on test rows, and what is left on D_f", columns.values())
+    shown = table("Utility on test rows, and what is left on D_f", columns.values())
     for name in order:
-        table.add_row(NAMES.get(name, name), *(_number(figures[name].get(key)) for key in columns))
-    return table
+        shown.add_row(NAMES.get(name, name), *(_number(figures[name].get(key)) for key in columns))
+    return shown
 
 
 def _memory(results: Results) -> Table:
     title = "Memory of D_f, 0 = retrained, 1 = nothing done [95% over users]"
     columns = ["M_auc", "M_loss", "test AUC − original's"] + ["projection"] * bool(results.projection)
-    table = _table(title, columns)
+    shown = table(title, columns)
     for name, memory in results.memory.items():
         if name == "untuned":
             continue  # it never knew D_f, nor anything else
         cells = [interval(memory["auc"]), interval(memory["loss"]), interval(results.auc_difference[name], 3)]
         if name in results.projection:
             cells.append(interval(results.projection[name]))
-        table.add_row(NAMES.get(name, name), *cells)
-    return table
+        shown.add_row(NAMES.get(name, name), *cells)
+    return shown
 
 
 def _distance(results: Results) -> Table:
     floor = "unknown" if not results.floor else f"{results.floor['js'].value:.4f}"
     title = f"Distance to the retrained models on D_f (noise floor of JS {floor})"
-    table = _table(title, ("JS", "Jeffreys/2", "L2", "JS of answers", "JS beyond\nthe floor"))
+    shown = table(title, ("JS", "Jeffreys/2", "L2", "JS of answers", "JS beyond\nthe floor"))
     for name in in_order(results.distance):
         plain = values(results.distance[name])
         cells = [_number(plain.get(key), 4) for key in ("js", "jeffreys", "l2", "js_answers")]
         excess = results.excess.get(name, {}).get("js")
-        table.add_row(NAMES.get(name, name), *cells, interval(excess) if excess else "–")
-    return table
+        shown.add_row(NAMES.get(name, name), *cells, interval(excess) if excess else "–")
+    return shown
 
 
 def _collateral(results: Results) -> Table:
     rows = results.collateral["unlearned"]
-    table = _table("Test rows by slice: unlearned − original [95% over users]", ("rows", "AUC", "log loss"))
+    shown = table("Test rows by slice: unlearned − original [95% over users]", ("rows", "AUC", "log loss"))
     worst = sorted(rows, key=lambda part: rows[part]["auc"].value)
     for part in [name for name in rows if "=" not in name] + [name for name in worst if "=" in name][:5]:
         found = rows[part]
-        table.add_row(part, str(found["auc"].n), interval(found["auc"], 3), interval(found["log_loss"], 3))
-    return table
+        shown.add_row(part, str(found["auc"].n), interval(found["auc"], 3), interval(found["log_loss"], 3))
+    return shown
 
 
 def _membership(results: Results) -> Table:
@@ -200,30 +226,19 @@ def _membership(results: Results) -> Table:
     off = [name for name in attacks if not results.at_chance(name)]
     title = "Membership attacks on D_f: AUC, 0.5 = chance"
     title += "; *: less a retrained model's, which is off chance itself" if off else ""
-    table = _table(title, [titles[name] + "*" * (name in off) for name in attacks])
+    shown = table(title, [titles[name] + "*" * (name in off) for name in attacks])
     for name in in_order(results.membership):
         row = results.membership[name]
         cells = (interval(row[attack]["auc_beyond" if attack in off else "auc"]) for attack in attacks)
-        table.add_row(NAMES.get(name, name), *cells)
-    return table
+        shown.add_row(NAMES.get(name, name), *cells)
+    return shown
 
 
 def _seconds(seconds: Mapping[str, float]) -> Table:
-    table = _table("Seconds", ("",), show_header=False)
+    shown = table("Seconds", ("",), show_header=False)
     for phase, value in seconds.items():
-        table.add_row(phase, f"{value:.1f}")
-    return table
-
-
-def _table(title: str, columns: Iterable[str], **options: Any) -> Table:
-    """A table of figures by model that fits into 80 columns."""
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, **options
-    )
-    table.add_column("model", no_wrap=True)
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+        shown.add_row(phase, f"{value:.1f}")
+    return shown
 
 
 def interval(found: Interval, digits: int = 2) -> str:
