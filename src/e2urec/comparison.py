@@ -90,8 +90,8 @@ def methods_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
     if "retrain" in fixed:  # one more than those it is measured against
         fixed["retrain"].setdefault("number", recipe.retrained + 1)
     for name in wanted.settings:
-        if name not in fixed:
-            raise ConfigError(f"compare.settings: method '{name}' is not compared{did_you_mean(name, list(fixed))}")
+        if name not in known:
+            raise ConfigError(f"compare.settings: unknown method '{name}'{did_you_mean(name, list(known))}")
     for name, settings in fixed.items():
         for each in _trials(build(name, settings), settings, wanted.trials, recipe.seed):
             build(name, each)

@@ -213,17 +213,17 @@ def _page(comparison: Comparison) -> str:
 
 
 def _points(lines: Sequence[Line], other: str) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
-    """Model → each seed's M_auc and `other`, over all requests."""
+    """Model → each seed's M_auc and `other`, over all requests; the original and R stand where M has them."""
     found: dict[str, tuple[list[float], list[float]]] = {}
+    anchors = {"original": 1.0, "retrained": 0.0}
     for line in lines:
-        if other not in line.entries or (
-            "memory_auc" not in line.entries and line.method not in ("original", "retrained")
-        ):
-            continue
-        y = line.entries[other].each
-        anchor = {"original": 1.0, "retrained": 0.0}
-        x = line.entries["memory_auc"].each if "memory_auc" in line.entries else [anchor[line.method]] * len(y)
-        mine = found.setdefault(line.method, ([], []))
-        mine[0].extend(x)
-        mine[1].extend(y)
-    return {NAMES.get(name, name): points for name, points in found.items()}
+        y = line.entries[other].each if other in line.entries else ()
+        if line.method == "original" and other == "auc_difference":
+            y = (0.0,)
+        memory = line.entries.get("memory_auc")
+        x = memory.each if memory else [anchors[line.method]] * len(y) if line.method in anchors else ()
+        if len(x) and len(x) == len(y):
+            mine = found.setdefault(NAMES.get(line.method, line.method), ([], []))
+            mine[0].extend(x)
+            mine[1].extend(y)
+    return dict(found)

@@ -1,0 +1,191 @@
+"""Comparisons on a toy model with the real MovieLens-100K files: whole, interrupted, with methods from outside."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from conftest import toy_backbone
+from e2urec.comparison import compare, estimate, methods_of
+from e2urec.errors import ConfigError, RunError
+from e2urec.methods import all_methods
+from e2urec.models.recommender import Recommender
+from e2urec.recipe import Recipe
+from e2urec.task import Method, Task
+
+SMOKE = Path(__file__).parents[2] / "recipes" / "compare-smoke.toml"
+SMALL = ["model.layers=none", "data.rows=150", "data.per_user=15", "data.test_rows=60", "data.held_rows=60",
+         "compare.resamples=100", "tuning.schedule.epochs=2", "tuning.schedule.learning_rate=1e-2"]  # fmt: skip
+FEW = ["compare.methods=['neggrad', 'sisa']", "retrained=2", "compare.settings={}"]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    toy_backbone("causal").lm.save_pretrained(folder)
+    toy_backbone("causal").tokenizer.save_pretrained(folder)
+    return f"model.name={folder}"
+
+
+def recipe(toy: str, *more: str) -> Recipe:
+    return Recipe.load(SMOKE).updated([toy, *SMALL, *more])
+
+
+def figures(folder: Path) -> list[dict[str, object]]:
+    """The cells of a finished comparison without what they cost."""
+    cells = json.loads((folder / "results.json").read_text())["cells"]
+    return [{key: value for key, value in cell.items() if key != "cost"} for cell in cells]
+
+
+def test_smoke_recipe_compares_every_method_with_finite_figures_and_the_same_again(toy, tmp_path):
+    told: list[str] = []
+    found = compare(recipe(toy), tmp_path / "first", say=told.append)
+    compare(recipe(toy), tmp_path / "second")
+    assert figures(tmp_path / "first") == figures(tmp_path / "second")
+    assert found.failed == {}
+    expected = set(all_methods()) - {"finetune"} | {"original", "retrained", "retrained_2"}
+    expected |= {"placebo_temperature", "placebo_retain"}
+    cells = json.loads((tmp_path / "first" / "results.json").read_text())["cells"]
+    assert {cell["method"] for cell in cells} == expected
+    for cell in cells:
+        assert all(math.isfinite(figure["value"]) for figure in cell["metrics"].values()), cell["method"]
+        if cell["method"] not in ("original", "placebo_temperature"):
+            assert cell["cost"]["seconds"]["total"] > 0
+    assert told[-1].startswith(f"[{len(told)} of {len(told)}]")
+
+    long = pl.read_parquet(tmp_path / "first" / "results.parquet")
+    assert long.columns == ["method", "seed", "request", "metric", "value", "low", "high", "n"]
+    one = long.filter(method="e2urec", metric="memory_auc")["value"].item()
+    assert one == next(c for c in cells if c["method"] == "e2urec")["metrics"]["memory_auc"]["value"]
+    page = (tmp_path / "first" / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert not re.findall(r"""(?:src|href)=["']http|url\(http|@import""", page)
+    assert (tmp_path / "first" / "table.tex").read_text().count("\\\\\n") == len(expected) + 1 - 1
+    left = {path.name for path in (tmp_path / "first").rglob("*")}
+    assert left == {"results.json", "results.parquet", "table.md", "table.tex", "report.html", "run.json"}
+
+
+def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_path):
+    wanted = recipe(toy, *FEW, "compare.seeds=[0, 1]")
+    compare(wanted, tmp_path / "whole")
+    settings = [word for each in (toy, *SMALL, *FEW, "compare.seeds=[0, 1]") for word in ("--set", each)]
+    words = [sys.executable, "-m", "e2urec.cli", "compare", str(SMOKE), "--out", str(tmp_path / "cut"), *settings]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("[4 of"):
+                os.kill(process.pid, signal.SIGKILL)
+                break
+    assert not (tmp_path / "cut").exists()
+    assert (tmp_path / "cut.partial" / "cells" / "seed-0" / "model").is_dir()
+    with pytest.raises(RunError, match="begun with another recipe"):
+        compare(recipe(toy, *FEW, "compare.seeds=[0, 2]"), tmp_path / "cut")
+    kept = (tmp_path / "cut.partial" / "cells" / "seed-0" / "model" / "cell.json").stat().st_mtime_ns
+    seen: list[int] = []
+
+    def watch(text: str) -> None:
+        path = tmp_path / "cut.partial" / "cells" / "seed-0" / "model" / "cell.json"
+        seen.append(path.stat().st_mtime_ns)
+
+    compare(wanted, tmp_path / "cut", say=watch)
+    assert set(seen) == {kept}, "a finished cell is not made again"
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
+    cells = figures(tmp_path / "cut")
+    assert {cell["seed"] for cell in cells} == {0, 1}
+    assert "projection" in next(cell for cell in cells if cell["method"] == "neggrad")["metrics"]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+class Outsider(Method):
+    """Do nothing at all."""
+
+    name = "outsider"
+
+    def unlearn(self, task: Task) -> Recommender:
+        """The original itself."""
+        return task.original
+
+    def plan(self, forget: int, retain: int, schedule: object) -> dict[str, int]:
+        """Nothing is read."""
+        return {}
+
+    def updates(self, forget: int, retain: int, schedule: object) -> int:
+        """One placebo step, the least there is."""
+        return 1
+
+
+class Broken(Outsider):
+    """Fail."""
+
+    name = "broken"
+
+    def unlearn(self, task: Task) -> Recommender:
+        """Always an error."""
+        raise ZeroDivisionError("of its own")
+
+
+def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(toy, tmp_path, monkeypatch):
+    real = metadata.entry_points
+    entries = [metadata.EntryPoint(n, f"{__name__}:{n}", "e2urec.methods") for n in ("Outsider", "Broken")]
+    monkeypatch.setattr(
+        "e2urec.methods.entry_points",
+        lambda group: entries if group == "e2urec.methods" else real(group=group),
+    )
+    found = compare(recipe(toy, "compare.methods=['outsider', 'broken']", "compare.settings={}"), tmp_path / "out")
+    assert found.failed == {"seed-0/request-1/broken": "ZeroDivisionError: of its own"}
+    cells = {cell["method"]: cell for cell in found.cells()}
+    assert cells["outsider"]["metrics"]["memory_auc"].value == pytest.approx(1)
+    assert "broken" not in cells
+    assert "ZeroDivisionError" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(toy, tmp_path):
+    wanted = recipe(toy, "compare.methods=['neggrad', 'simnpo', 'sisa']", "compare.settings={}", "compare.trials=3",
+                    "compare.tolerance=1")  # fmt: skip
+    found = compare(wanted, tmp_path / "out")
+    tried = {name: [trial for trial in found.trials if trial["method"] == name] for name in ("neggrad", "simnpo")}
+    assert {len(trials) for trials in tried.values()} == {3}
+    assert len(found.trials) == 6, "exact methods have nothing to choose"
+    for name, trials in tried.items():
+        assert trials[0]["settings"] == {}
+        best = min(trials, key=lambda trial: abs(trial["memory_auc"]))
+        assert found.settings[name] == best["settings"]
+    kept = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(kept["trials"]) == 6
+
+
+def test_estimate_counts_the_cells_and_writes_nothing(toy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wanted = recipe(toy, "compare.seeds=[0, 1]", "compare.trials=3")
+    found = estimate(wanted)
+    assert found.hours > 0
+    searched = [name for name, method in all_methods().items() if not method.exact and name != "finetune"]
+    assert set(found.rows) >= {"originals", "retrained", "answers", *searched}
+    assert found.cells == 2 + 3 + 3 * len(searched) + 2 * (3 + len(methods_of(wanted)) + 1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("compare.methods=['npoo']", "did you mean 'npo'"),
+        ("compare.settings={npo = {bta = 1}}", "did you mean 'beta'"),
+        ("compare.settings={nop = {beta = 1}}", "did you mean 'npo'"),
+        ("compare.trials=500", "ask for fewer"),
+        ("compare.requests=[{ratoi = 0.2}]", "did you mean 'ratio'"),
+        ("compare.seeds=[]", "compare.seeds"),
+    ],
+)
+def test_wrong_comparison_is_told_in_one_line_before_anything_is_made(toy, tmp_path, setting, told):
+    with pytest.raises(ConfigError, match=told) as error:
+        compare(recipe(toy, setting), tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
