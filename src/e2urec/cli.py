@@ -3,6 +3,7 @@
 import importlib.metadata
 import io
 import json
+import logging
 import os
 import sys
 import warnings
@@ -266,6 +267,8 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own progress says what matters
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
+    for library in ("torchao", "torch.utils._pytree"):  # they tell of kernels and enums that nobody asked for
+        logging.getLogger(library).setLevel(logging.ERROR)
     if not first_process():
         sys.stdout = io.StringIO()  # of several processes one speaks
     try:

@@ -32,12 +32,12 @@ def limits(found: Interval, digits: int = 3, between: str = " ") -> str:
     return f"{found.value:.{digits}f}{between}[{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
-def table(title: str, columns: Iterable[str], **options: Any) -> Table:
+def table(title: str, columns: Iterable[str], first: str = "model", **options: Any) -> Table:
     """A table of figures by model that fits into 80 columns."""
     shown = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, **options
     )
-    shown.add_column("model", no_wrap=True)
+    shown.add_column(first, no_wrap=True)
     for heading in columns:
         shown.add_column(heading, justify="right", no_wrap=True)
     return shown

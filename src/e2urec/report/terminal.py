@@ -147,7 +147,7 @@ def show_estimate(found: Estimate, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(vars(found)))
         return
-    console, shown = Console(), table(f"{found.cells} cells", ("rows",))
+    console, shown = Console(), table(f"{found.cells} cells", ("rows read",), first="part")
     for part, rows in found.rows.items():
         shown.add_row(part, f"{rows:,}")
     console.print(shown)
