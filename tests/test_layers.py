@@ -8,24 +8,28 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "e2urec"
+METHOD = "a method"
+"""The layer of all methods: each is a file of its own, and none imports another."""
 LAYERS = [
     "errors", "seeding", "metrics", "intervals", "data.interactions", "data.sources.movielens", "data.sources",
     "data.splits", "data.requests", "data.prompts", "data", "models.backbone", "models.answers", "losses",
     "models.batches", "models.adapters", "models.recommender", "models.ensemble", "models", "training",
-    "predictions", "teachers", "tuning", "task", "methods.student", "methods.paired", "methods.e2urec",
-    "methods.neggrad", "methods.graddiff", "methods.relabel", "methods.badt", "methods.npo", "methods.simnpo",
-    "methods.pcgrad", "methods.ifru", "methods.sharded", "methods.sisa", "methods.receraser", "methods.apa",
-    "methods.finetune", "methods.retrain", "methods", "evaluation.verdict", "evaluation.membership",
-    "evaluation.relearning", "evaluation.slices", "results", "evaluation.evaluate", "evaluation.kept",
-    "evaluation", "runs", "fetch", "recipe", "pipeline", "actions", "report.names", "report.method_table",
-    "report.plots", "report.page", "report.comparison", "demo", "grid", "comparison", "report.terminal", "report",
-    "cli", "",
+    "predictions", "teachers", "tuning", "task", "methods.student", "methods.paired", "methods.sharded", METHOD,
+    "methods", "evaluation.verdict", "evaluation.membership", "evaluation.relearning", "evaluation.slices",
+    "results", "evaluation.evaluate", "evaluation.kept", "evaluation", "runs", "fetch", "recipe", "pipeline",
+    "actions", "report.names", "report.method_table", "report.plots", "report.page", "report.comparison", "demo",
+    "grid", "comparison", "report.terminal", "report", "cli", "",
 ]  # fmt: skip
 
 
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
+
+
+def layer(name: str) -> str:
+    """Where a module stands: a file of `methods/` that is not listed is a method."""
+    return METHOD if name.startswith("methods.") and name not in LAYERS else name
 
 
 def imports(path: Path) -> set[str]:
@@ -48,8 +52,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: module_name(path) or "e2urec")
 def test_file_imports_only_from_layers_above(path: Path) -> None:
     name = module_name(path)
-    assert name in LAYERS, f"{name} has no place in the layers yet"
-    below = {other for other in imports(path) if LAYERS.index(other) >= LAYERS.index(name)}
+    assert layer(name) in LAYERS, f"{name} has no place in the layers yet"
+    below = {other for other in imports(path) if LAYERS.index(layer(other)) >= LAYERS.index(layer(name))}
     assert not below
 
 

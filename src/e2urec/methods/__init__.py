@@ -23,22 +23,10 @@ from .retrain import Retrain
 from .simnpo import SimNPO
 from .sisa import SISA
 
-BUILT_IN: tuple[type[Method], ...] = (
-    E2URec,
-    NegGrad,
-    GradDiff,
-    Relabel,
-    BadTeacher,
-    NPO,
-    SimNPO,
-    PCGrad,
-    IFRU,
-    SISA,
-    RecEraser,
-    APA,
-    Finetune,
-    Retrain,
+BUILT_IN: tuple[type[Method], ...] = tuple(
+    each for each in vars().values() if isinstance(each, type) and issubclass(each, Method) and each is not Method
 )
+"""The methods imported above."""
 
 
 def all_methods() -> dict[str, type[Method]]:
