@@ -15,54 +15,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from scipy.stats import binomtest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from e2urec.evaluation.evaluate import Answers, evaluate
-from e2urec.models.backbone import Backbone
-from e2urec.pipeline import Workspace, outsiders_of, read_source
+from e2urec.pipeline import Workspace, outsiders_of
 from e2urec.recipe import Recipe
 from e2urec.seeding import derive
-from e2urec.training import Schedule
-from e2urec.tuning import Tuning, tune
-
-RECIPE: dict[str, Any] = {
-    "data": {"history": 2, "rows": 6000, "per_user": 60, "test_rows": 10000, "held_rows": 1500},
-    "tuning": {"schedule": {"epochs": 4, "learning_rate": 1e-3, "batch_size": 32}},
-}
-PRETRAINING = Schedule(epochs=3, learning_rate=2e-3, batch_size=32)
-
-
-def tiny_model(folder: Path, titles: list[str]) -> None:
-    """Write a random two-block Llama of 64 dimensions, and a tokenizer of 3,000 pieces made from the titles."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=3000, special_tokens=["<pad>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    prompts = (f"Liked: {title}. Disliked: none. Will the user like {title}? Yes No" for title in titles)
-    tokenizer.train_from_iterator(prompts, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(fast), hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=4, tie_word_embeddings=True, pad_token_id=0, eos_token_id=1, bos_token_id=None,
-        max_position_embeddings=512,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-
-
-def pretrained(space: Workspace) -> Backbone:
-    """The base, tuned on the training rows of all users whom `space` leaves out."""
-    others = Workspace(space.recipe.updated(["data.rows=none", "data.per_user=none"])).split.train
-    rows = space.encode(others.take(~np.isin(others.users, space.split.train.users)))
-    model, _ = tune(space.base, space.template, Tuning(schedule=PRETRAINING), rows, None, seed=space.recipe.seed)
-    return Backbone(model.lm, space.base.tokenizer, space.base.name)
+from e2urec.tuning import tune
+from tiny_base import RECIPE, write_base
 
 
 def main() -> None:
@@ -73,8 +33,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        tiny_model(Path(folder), read_source("movielens-100k").titles)
-        recipe = Recipe.build(RECIPE, place="calibration").updated([f"model.name={folder}", *asked.set])
+        recipe = Recipe.load(RECIPE).updated([f"model.name={folder}", *asked.set])
+        write_base(recipe, Path(folder))
         calibrate(recipe, asked.models, asked.references)
 
 
@@ -83,7 +43,6 @@ def calibrate(recipe: Recipe, models: int, references: int) -> None:
     space = Workspace(recipe)
     rows = space.rows(space.resolve(space.request()))
     sets, train = rows.evaluation, space.encode(space.split.train)
-    space.base = pretrained(space)
 
     def answers(forgotten: bool, number: int) -> Answers:
         data = rows.retain if forgotten else train

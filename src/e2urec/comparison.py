@@ -89,6 +89,8 @@ def methods_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
     fixed = {name: dict(wanted.settings.get(name, {})) for name in names}
     if "retrain" in fixed:  # one more than those it is measured against
         fixed["retrain"].setdefault("number", recipe.retrained + 1)
+    if wanted.trials > 1 and not recipe.retrained:
+        raise ConfigError("compare.trials: settings are chosen against retrained models; set retrained to 1 or more")
     for name in wanted.settings:
         if name not in known:
             raise ConfigError(f"compare.settings: unknown method '{name}'{did_you_mean(name, list(known))}")
@@ -128,8 +130,6 @@ def choose(bench: Bench, fixed: Mapping[str, dict[str, Any]]) -> tuple[dict[str,
     rows = bench.rows(wanted.development, train.take(~np.isin(train.users, named)))
     before = bench.before(DEVELOPMENT, rows).answers
     after = [cell.answers for cell in bench.retrained(DEVELOPMENT, rows)]
-    if not after:
-        raise ConfigError("compare.trials: settings are chosen against retrained models; set retrained to 1 or more")
 
     def known(answers: Answers, part: str = "forget") -> float:
         return metrics.auc(answers[part].labels, answers[part].odds)
