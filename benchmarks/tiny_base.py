@@ -1,7 +1,7 @@
 """Make a base that is small enough to tune by the dozen and can recommend: a tiny Llama, tuned on other users.
 
-`python benchmarks/tiny_base.py --out FOLDER` writes it as a Hugging Face model. It is tuned on MovieLens-100K's training
-rows of all users whom `tiny.toml` leaves out, so it never saw a user of an experiment with that recipe.
+`python benchmarks/tiny_base.py --out FOLDER` writes it as a Hugging Face model. It is tuned on MovieLens-100K's
+training rows of all users whom `tiny.toml` leaves out, so it never saw a user of an experiment with that recipe.
 """
 
 import argparse
