@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -77,11 +78,15 @@ class Grid:
 
     def try_cell(self, key: str, make: Callable[[Path], Made]) -> Cell | None:
         """The same, or None where it could not be made: the others go on."""
+        started = time.perf_counter()
         try:
             return self.cell(key, make)
+        except OSError:  # the disk, not the method
+            raise
         except Exception as error:  # any bug of a method, ours or another package's, costs one cell
             self.failed[key] = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            self._tell(f"{key} FAILED ({self.failed[key]})", 0.0)
+            self.say(traceback.format_exc())
+            self._tell(f"{key} FAILED", time.perf_counter() - started)
             return None
 
     def _tell(self, key: str, seconds: float) -> None:
@@ -102,7 +107,7 @@ class Bench:
     recipe: Recipe
     grid: Grid
     progress: Progress
-    _prepared: dict[str, Any] = field(default_factory=dict)  # the shards of the method at work
+    _prepared: dict[str, tuple[Recommender, float]] = field(default_factory=dict)  # originals of sharded methods
 
     def leave(self) -> None:
         """Let go of data and models: the next seed needs the memory."""
@@ -179,11 +184,12 @@ class Bench:
         if not method.prepares:
             return self.original.copy(), 0.0
         name = method.model_dump_json()
-        if self._prepared.get("name") != name:
+        if name not in self._prepared:
             ground = self.space.foundation()
             model = method.prepare(ground)
-            self._prepared = {"name": name, "model": model, "seconds": unlearning_seconds(ground.costs)}
-        return self._prepared["model"].copy(), self._prepared["seconds"]
+            self._prepared[name] = model, unlearning_seconds(ground.costs)
+        model, seconds = self._prepared[name]
+        return model.copy(), seconds
 
     def control(self, methods: Mapping[str, Method], rows: RequestRows) -> Callable[[Path], Made]:
         """How to make placebo (ii): the original tuned on D_r for as many steps as the longest approximate method."""
