@@ -1,7 +1,7 @@
 """Draw what `e2urec evaluate RUN --against R1 --against R2 --json` found: why an unsigned distance proves nothing.
 
-A second retrained model, which has forgotten everything, lies as far from the first as models that have forgotten
-nothing; and softening all answers, which forgets nothing, moves as far as forgetting does.
+A second retrained model, which has forgotten everything, is not at 0 either; and softening all answers, which forgets
+nothing, moves a model as far as forgetting does.
 """
 
 import argparse

@@ -84,7 +84,8 @@ def memory(found: Mapping[str, Interval], names: Mapping[str, str]) -> str:
 def apart(found: Mapping[str, Mapping[str, Mapping[str, Interval]]], names: Mapping[str, str]) -> str:
     """JS over {Yes, No} on D_f to the first retrained model (circles) and to the second (squares), a row a model.
 
-    They are unsigned: a second retrained model lies as far from the first as models that have forgotten nothing.
+    They are unsigned: a second retrained model is not at 0 either, and softening all answers, which forgets nothing,
+    moves a model as far as forgetting does.
     """
     shown = ("original", "retrained_2", "placebo_temperature", "placebo_retain", "unlearned")
     rows = [name for name in shown if name in found]
