@@ -100,7 +100,8 @@ def apart(found: Mapping[str, Mapping[str, Mapping[str, Interval]]], names: Mapp
         axes.plot([], [], marker, color="#666", label=f"to the {told} retrained model")
     axes.set_yticks(range(len(rows)), [names.get(name, name) for name in reversed(rows)])
     axes.set(xlabel="Jensen–Shannon divergence of the answers on D_f", ylim=(-0.6, len(rows) - 0.4), xlim=(0, None))
-    axes.legend(frameon=False)
+    axes.locator_params(axis="x", nbins=6)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return _svg(figure)
 
 

@@ -122,7 +122,7 @@ def show_results(results: Results, *, as_json: bool) -> None:
         console.print(
             f"Relearning D_f: {NAMES.get(name, name)} in {row['steps'].value:.0f} steps{ratio}", highlight=False
         )
-    for name in in_order(results.verdict):
+    for name in in_order(set(results.verdict) - {"untuned"}):
         found = results.verdict[name]
         console.print(f"[bold]{found.outcome}[/] {NAMES.get(name, name)}: {found.reason}", highlight=False)
     if any(found.basis == "shadows" for found in results.verdict.values()):
