@@ -21,6 +21,8 @@ SMALL = [
     "--set",
     "data.held_rows=150",
     "--set",
+    "data.test_rows=400",
+    "--set",
     "data.history=3",
     "--set",
     "data.per_user=30",
