@@ -185,6 +185,13 @@ def test_more_shards_than_users_are_refused():
         SISA(shards=50).prepare(ground_of("causal"))
 
 
+@pytest.mark.parametrize("method", METHODS[2:], ids=IDS[2:])
+def test_weights_without_validation_rows_to_fit_them_on_are_refused(method):
+    ground = ground_of("causal")
+    with pytest.raises(ConfigError, match="no validation rows to fit"):
+        method.prepare(replace(ground, valid=ground.valid.take(np.arange(0))))
+
+
 def test_sharded_model_is_not_saved(tmp_path):
     with pytest.raises(ModelError, match="in memory only"):
         filled("causal")[0].save(tmp_path / "run")

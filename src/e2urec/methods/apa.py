@@ -34,7 +34,7 @@ class APA(Sharded):
 
     def combination(self, model: Ensemble, ground: Foundation | Task) -> Blend:
         """The base's states of the validation rows, and each shard's log loss on them; +∞ for one without users."""
-        valid = ground.valid
+        valid = self.validation(ground)
         errors = torch.full((len(valid), self.shards), torch.inf, device=model.device)
         speaking = np.unique(model.shard)
         for k in speaking:

@@ -56,12 +56,10 @@ class RecEraser(Sharded):
 
     def combination(self, model: Ensemble, ground: Foundation | Task) -> Mean:
         """Mean of logits with learned weights; a shard without users has weight 0."""
-        speaking = np.unique(model.shard)
-        odds = [
-            predict(model, ground.valid, active=(model.active[k],), precision=ground.precision).odds for k in speaking
-        ]
-        ground.costs.read("aggregation", len(odds) * len(ground.valid))
+        speaking, valid = np.unique(model.shard), self.validation(ground)
+        odds = [predict(model, valid, active=(model.active[k],), precision=ground.precision).odds for k in speaking]
+        ground.costs.read("aggregation", len(odds) * len(valid))
         weights = np.zeros(self.shards)
         if odds:
-            weights[speaking] = learned_weights(np.stack(odds, -1), ground.valid.labels)
+            weights[speaking] = learned_weights(np.stack(odds, -1), valid.labels)
         return Mean(tuple(weights.tolist()))

@@ -129,6 +129,14 @@ class Sharded(Method):
         model.remove(gone)
         return self._finish(model, task, trained)
 
+    def validation(self, ground: Foundation | Task) -> Examples:
+        """The rows that a combination is fitted on; raises ConfigError where there are none."""
+        if not len(ground.valid):
+            raise ConfigError(
+                f"method '{self.name}': no validation rows to fit weights on; give them a share in data.fractions"
+            )
+        return ground.valid
+
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """At most all of D_r, for the original's epochs: as many users as there are shards may touch them all."""
         return {"shards": schedule.epochs * retain}
