@@ -187,7 +187,7 @@ def compare(
         return
     if out is None:
         raise ConfigError("compare: no --out; name the folder to make, or use --estimate")
-    _LEFT[:] = [f"finished cells are kept in '{out}.partial'; run the same command to go on"]
+    _LEFT[:] = [f"what cells were finished are kept in '{out}.partial'; run the same command to go on"]
     with progress() as told:
         found = comparison.compare(full, out, progress=told, say=lambda text: print(text, file=sys.stderr, flush=True))
     show_comparison(found, out, as_json=as_json)

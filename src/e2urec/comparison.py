@@ -46,7 +46,7 @@ def compare(recipe: Recipe, out: Path, *, progress: Progress = silent, say: Say 
         raise ConfigError(
             "compare: runs in one process, whose cells can be taken up again; start it without a launcher"
         )
-    with runs.create(out, keep=True) as partial:
+    with runs.create(out, keep="cells") as partial:
         _same(partial / "recipe.json", recipe)
         grid = Grid(partial / "cells", len(list(cells_of(recipe, fixed))), say)
         benches = [Bench(_with_seed(recipe, seed), grid, progress) for seed in wanted.seeds]
@@ -125,7 +125,7 @@ def choose(bench: Bench, fixed: Mapping[str, dict[str, Any]]) -> tuple[dict[str,
     trials: list[dict[str, Any]] = []
     if wanted.trials == 1:
         return chosen, trials
-    named = np.concatenate([bench.rows(request).forget.users for request in wanted.requests])
+    named = np.concatenate([bench.parts(request).forget.users for request in wanted.requests])
     train = bench.space.split.train
     rows = bench.rows(wanted.development, train.take(~np.isin(train.users, named)))
     before = bench.before(DEVELOPMENT, rows).answers

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import runs
 from .data.interactions import Samples
-from .data.requests import ErasureRequest
+from .data.requests import ErasureRequest, ForgetRetain
 from .evaluation.kept import Kept
 from .evaluation.membership import Answers
 from .methods import build
@@ -138,10 +138,14 @@ class Bench:
         folder = self.grid.folder / self.place / "model"
         return Recommender.load(folder, self.space.base.fresh() if self.recipe.tuning.lora else None)
 
-    def rows(self, wanted: RequestRecipe, among: Samples | None = None) -> RequestRows:
-        """Rows of a request, of users among those of `among` (all training users)."""
+    def parts(self, wanted: RequestRecipe, among: Samples | None = None) -> ForgetRetain:
+        """Samples of a request, of users among those of `among` (all training users)."""
         users = self.space.split.train if among is None else among
-        return self.space.rows(self.space.resolve(ErasureRequest.sample(users, wanted.ratio, wanted.seed)))
+        return self.space.resolve(ErasureRequest.sample(users, wanted.ratio, wanted.seed))
+
+    def rows(self, wanted: RequestRecipe, among: Samples | None = None) -> RequestRows:
+        """The same, tokenised."""
+        return self.space.rows(self.parts(wanted, among))
 
     def _ask(self, model: Recommender, rows: RequestRows) -> Answers:
         return rows.evaluation.ask(model, precision=self.recipe.tuning.schedule.precision, valid=True)

@@ -145,16 +145,15 @@ class Comparison:
         """One entry a model × seed × request: its figures, its verdict, what it cost."""
         return [
             {
-                "method": name, "seed": seed, "request": number, "metrics": figures,
+                "method": name, "seed": seed, "request": number, "metrics": found.row(name),
                 "verdict": found.verdict[name].outcome if name in found.verdict else None,
-                "cost": self._cost((seed, number), name),
+                "cost": self.cost((seed, number), name),
             }
             for (seed, number), found in self.results.items()
             for name in found.models
-            if (figures := found.row(name))
         ]  # fmt: skip
 
-    def _cost(self, key: tuple[int, int], name: str) -> dict[str, Any]:
+    def cost(self, key: tuple[int, int], name: str) -> dict[str, Any]:
         """What the making of a model took; `evaluate` calls the first retrained model `retrained`."""
         record = self.records[key].get("retrained_1" if name == "retrained" else name, {})
         return {told: value for told, value in record.items() if told != "sightings"}

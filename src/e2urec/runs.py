@@ -46,10 +46,10 @@ def partial_of(out: Path) -> Path:
 
 
 @contextlib.contextmanager
-def create(out: Path, *, keep: bool = False) -> Iterator[Path]:
+def create(out: Path, *, keep: str | None = None) -> Iterator[Path]:
     """Yield the folder to work in; it becomes `out` when the block ends well and is deleted otherwise.
 
-    With `keep` it stays when the block does not end well, and the next call goes on in it.
+    Once it holds something called `keep` it stays even when the block does not end well; the next call goes on in it.
     Of several processes the first makes the folder; what the others write is thrown away.
 
     Raises:
@@ -66,7 +66,7 @@ def create(out: Path, *, keep: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _made(out: Path, keep: bool) -> Iterator[Path]:
+def _made(out: Path, keep: str | None) -> Iterator[Path]:
     partial = partial_of(out)
     if out.exists():
         raise RunError(f"'{out}': exists already; choose another folder or remove it")
@@ -75,7 +75,7 @@ def _made(out: Path, keep: bool) -> Iterator[Path]:
         state = "is being made by another process" if _locked(partial) else "was left half-made"
         raise RunError(f"'{partial}': {state}; {remedy}")
     try:
-        partial.mkdir(parents=True, mode=0o700, exist_ok=keep)
+        partial.mkdir(parents=True, mode=0o700, exist_ok=keep is not None)
         with _terminable(), (partial / _LOCK).open("w") as lock:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,7 +83,7 @@ def _made(out: Path, keep: bool) -> Iterator[Path]:
         (partial / _LOCK).unlink()
         partial.rename(out)
     except BaseException as error:
-        if not keep:
+        if keep is None or not (partial / keep).exists():
             shutil.rmtree(partial, ignore_errors=True)
         if _disk_full(error):
             raise RunError(f"'{out}': no space left on the disk; free some and run again") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ..metrics import Head
@@ -75,7 +76,5 @@ class Kept:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    from safetensors import safe_open
-
     with safe_open(path, framework="numpy") as file:
         return dict(file.metadata() or {})

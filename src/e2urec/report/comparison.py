@@ -87,7 +87,7 @@ def summary(comparison: Comparison) -> list[Line]:
         for name in in_order(found[0][1].models):
             rows = [each.row(name) for _, each in found if name in each.models]
             seconds = [
-                comparison.records[seed, number].get(name, {}).get("seconds", {}).get("total")
+                comparison.cost((seed, number), name).get("seconds", {}).get("total")
                 for seed, each in found
                 if name in each.models
             ]
