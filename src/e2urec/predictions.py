@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from . import metrics
+from .models import adapters
 from .models.batches import Batch, Examples, by_length
 from .models.ensemble import Ensemble
 from .models.recommender import Recommender
@@ -60,6 +61,28 @@ def states(
     return _ask(model, lambda batch: model.hidden(batch).float(), examples, active, batch_size, precision)
 
 
+@dataclass(frozen=True)
+class Live:
+    """The same states, but computed anew each time that rows are looked up, inside `using`."""
+
+    model: Recommender
+    examples: Examples
+    active: Sequence[str]
+    precision: Precision = "auto"
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @torch.no_grad()
+    def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
+        low = autocast_type(self.precision, self.model.device)
+        with (
+            adapters.narrowed(self.model.lm, self.active),
+            torch.autocast(self.model.device.type, dtype=low, enabled=low is not None),
+        ):
+            return self.model.hidden(self.model.collate(self.examples, rows.cpu().numpy())).float()
+
+
 @torch.no_grad()
 def predict(
     model: Recommender,
@@ -75,9 +98,7 @@ def predict(
         odds = _ask(model, lambda batch: model.answers.log_odds(model.logits(batch)), examples, active, 64, precision)
     else:
         hidden = states(model, examples, active=active, precision=precision)
-        pair = [model.answers.yes, model.answers.no]
-        answers = hidden @ weight[pair].T + (0 if bias is None else bias[pair])
-        odds = answers[:, 0] - answers[:, 1]
+        odds = model.answers.log_odds_of(hidden, (weight, bias))
     return Predictions(
         hidden=None if hidden is None else hidden.cpu().numpy(),
         head=(weight.detach().cpu().numpy(), None if bias is None else bias.detach().cpu().numpy()),

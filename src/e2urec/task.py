@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -71,6 +72,7 @@ class Task:
         seed: of everything random.
         costs: filled by the method.
         progress: told of each step.
+        scratch: folder for what does not fit into memory while the method runs; None: the system's own.
         sightings: what `watch` saw.
     """
 
@@ -86,6 +88,7 @@ class Task:
     precision: Precision = "auto"
     costs: Costs = field(default_factory=Costs)
     progress: Progress = silent
+    scratch: Path | None = None
     sightings: list[Sighting] = field(default_factory=list)
 
     def watch(self, phase: str, model: Recommender, *, active: tuple[str, ...] | None = None) -> None:

@@ -4,11 +4,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .losses import TeacherSpace, forgetting_teacher
+from .losses import TeacherSpace, forgetting_teacher, with_odds
 from .metrics import Ints, auc
-from .models.answers import Verbaliser
+from .models.answers import Head, Verbaliser
+from .predictions import Live
 
-Head = tuple[torch.Tensor, torch.Tensor | None]
+States = torch.Tensor | Live
+"""Answer-position states (n, d), looked up by row: computed before, or at each look-up."""
 
 
 def _logits(states: torch.Tensor, head: Head) -> torch.Tensor:
@@ -22,12 +24,14 @@ class FrozenTeacher:
     """A model's answers as they are. The original's on D_r are E2URec's remembering teacher.
 
     Attributes:
-        states: (n, d) answer-position states of the model; rows that no step reads may hold anything.
+        states: (n, d) answer-position states of the model.
         head: its output head, weight (V, d) and bias (V,) or None.
+        rows: (m,) rows that it was asked about; the states of all others may be anything.
     """
 
-    states: torch.Tensor
+    states: States
     head: Head
+    rows: torch.Tensor
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Target logits of `rows`: (b,) → (b, V)."""
@@ -48,8 +52,8 @@ class ForgettingTeacher:
         answers: the two answer tokens.
     """
 
-    original: torch.Tensor
-    augmented: torch.Tensor
+    original: States
+    augmented: States
     head: Head
     augmented_head: Head
     alpha: float
@@ -58,32 +62,43 @@ class ForgettingTeacher:
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Target logits of `rows`: (b,) → (b, V)."""
-        return forgetting_teacher(
-            _logits(self.original[rows], self.head),
-            _logits(self.augmented[rows], self.augmented_head),
-            self.alpha,
-            self.space,
-            self.answers,
-        )
+        original = _logits(self.original[rows], self.head)
+        if self.space == "odds":  # asks no more of the augmented model than its two answers
+            return with_odds(original, self._odds(rows), self.answers)
+        augmented = _logits(self.augmented[rows], self.augmented_head)
+        return forgetting_teacher(original, augmented, self.alpha, self.space, self.answers)
 
     def matching(self, labels: Ints, target: float, *, most: float = 4.0) -> "ForgettingTeacher":
         """The same teacher with the least α ≤ `most` at which its own AUC on D_f is down to `target`.
 
         A teacher that overshoots ruins the student: one whose AUC is that of rows which nobody was tuned on asks
-        for no more than forgetting. AUC falls as α grows, so the interval is halved until it is 1/256 wide.
+        for no more than forgetting. AUC falls as α grows, so the interval is halved until it is 1/256 wide. In
+        every space the log-odds are a straight line in α: two points give them all.
         """
+        start, end = (replace(self, alpha=alpha).odds().cpu().numpy() for alpha in (0.0, 1.0))
+
+        def above(alpha: float) -> bool:
+            return auc(labels, start + alpha * (end - start)) > target
+
         low, high = 0.0, 1.0
-        while high < most and self._auc(labels, high) > target:
+        while high < most and above(high):
             low, high = high, 2 * high
         while high - low > 1 / 256:
             middle = (low + high) / 2
-            low, high = (middle, high) if self._auc(labels, middle) > target else (low, middle)
+            low, high = (middle, high) if above(middle) else (low, middle)
         return replace(self, alpha=high)
-
-    def _auc(self, labels: Ints, alpha: float) -> float:
-        return auc(labels, replace(self, alpha=alpha).odds().cpu().numpy())
 
     def odds(self, chunk: int = 256) -> torch.Tensor:
         """The teacher's own log-odds on all of D_f, (n,): scored before any student step is made."""
-        rows = torch.arange(len(self.original), device=self.original.device)
-        return torch.cat([self.answers.log_odds(self(part)) for part in torch.split(rows, chunk)])
+        parts = torch.split(torch.arange(len(self.original), device=self.head[0].device), chunk)
+        if self.space == "odds":
+            return torch.cat([self._odds(part) for part in parts])
+        return torch.cat([self.answers.log_odds(self(part)) for part in parts])
+
+    def _odds(self, rows: torch.Tensor) -> torch.Tensor:
+        """`δ_o − α·(δ_aug − δ_o)`: (b,) → (b,)."""
+        own, gained = (
+            self.answers.log_odds_of(states[rows], head)
+            for states, head in ((self.original, self.head), (self.augmented, self.augmented_head))
+        )
+        return own - self.alpha * (gained - own)

@@ -11,6 +11,7 @@ on. And the student starts at −s·α·ΔW, since to first order in ΔW that is
 task vectors: Ilharco et al. 2023, arXiv 2212.04089): what is left to train is the repair of all other rows.
 """
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,19 +22,20 @@ import torch
 from pydantic import Field, model_validator
 
 from ..errors import ConfigError
-from ..losses import TeacherSpace, cross_entropy, kl_divergence
+from ..losses import TeacherSpace, kl_divergence
 from ..metrics import auc
 from ..models.adapters import LoRA
-from ..models.batches import Batch, endless, rows_read
+from ..models.answers import Head
+from ..models.batches import Batch, Examples, endless, rows_read
 from ..models.recommender import Recommender
-from ..predictions import predict, states
+from ..predictions import Floats, Live, predict, states
 from ..seeding import derive, stream
 from ..task import Method, Task
-from ..teachers import ForgettingTeacher, Head
-from ..training import Schedule, Step, fit
+from ..teachers import ForgettingTeacher, FrozenTeacher, States
+from ..training import Rows, Schedule, Step, fit
 from ..tuning import supervised
-from .paired import side_by_side
-from .student import Student, frozen
+from .paired import Term, answered, side_by_side
+from .student import Speed, Student, frozen, pairs, replaying
 
 CHECKED = 128
 """Rows of D_r on which the start is checked."""
@@ -51,7 +53,7 @@ class Augmented:
         adapter: A and B matrices of ΔW; None if it was fully tuned.
     """
 
-    states: torch.Tensor
+    states: States
     head: Head
     adapter: dict[str, torch.Tensor] | None
 
@@ -106,6 +108,7 @@ class E2URec(Method):
     sample: float = Field(
         2.0, gt=0, description="rows of D_r, and of the calibration users, that alpha=auto asks for each row of D_f"
     )
+    speed: Speed = Field(Speed(), description="ways to the same result with less work")
 
     @model_validator(mode="after")
     def _start_needs_an_adapter(self) -> Self:
@@ -115,44 +118,53 @@ class E2URec(Method):
 
     def unlearn(self, task: Task) -> Recommender:
         """Forget `task.forget`; returns the merged model, or the original with one replacement adapter."""
-        original = task.original
-        task.watch("original", original)
         phases = self._phases(task)
-        with task.costs.phase("teachers"):
-            read = [step["retain"] for step in phases["joint"]]
-            remembering = frozen(original, task, task.retain, read)
-        augmented = self._augmented(task)
-        with task.costs.phase("teachers"):
-            forgetting = self._forgetting(task, augmented)
-        self._log_teacher(task, forgetting)
+        read: dict[str, list[Rows]] = {
+            "forget": [np.arange(len(task.forget))],
+            "retain": [step["retain"] for step in phases["joint"]],
+        }
+        with replaying(task, self.lora, self.speed, read) as task:
+            return self._taught(task, phases, read)
 
-        def on_forget(z: torch.Tensor, batch: Batch) -> torch.Tensor:
-            return kl_divergence(forgetting(batch.index), z)
+    def _taught(self, task: Task, phases: dict[str, list[Step]], read: dict[str, list[Rows]]) -> Recommender:
+        """Make both teachers, then the student."""
+        original, once = task.original, self.speed.kept_teachers
+        with contextlib.ExitStack() as teachers:
+            with task.costs.phase("teachers"):
+                remembering = frozen(original, task, task.retain, read["retain"], once=once)
+                known = frozen(original, task, task.forget, read["forget"], once=once)
+            with task.costs.phase("watching"):
+                unseen = predict(original, task.unseen, precision=task.precision).odds
+                task.sight("original", odds_of(original, known), unseen)
+            augmented = self._augmented(task, teachers)
+            with task.costs.phase("teachers"):
+                forgetting = self._forgetting(task, known, augmented, remembering)
+            # its own loss and AUC on D_f: what the teacher overshoots, no student can mend
+            task.sight("teacher", forgetting.odds().cpu().numpy(), unseen)
 
-        def on_retain(z: torch.Tensor, batch: Batch) -> torch.Tensor:
-            remember = kl_divergence(remembering(batch.index), z)
+            def forget(z: torch.Tensor, batch: Batch) -> torch.Tensor:
+                return kl_divergence(forgetting(batch.index), z)
+
+            def remember(z: torch.Tensor, batch: Batch) -> torch.Tensor:
+                return kl_divergence(remembering(batch.index), z)
+
+            terms: dict[str, list[Term]] = {"forget": [forget], "retain": [remember]}
             if self.remember == "kl+ce":
-                remember = remember + cross_entropy(z, original.answers.tokens(batch.labels))
-            return remember
-
-        objective = side_by_side(task, {"forget": on_forget, "retain": on_retain})
-        weights = {"joint": {"forget": self.beta, "retain": 1 - self.beta}}
-        with Student(task, self.lora, seed=derive(task.seed, "student")) as student:
-            if augmented.adapter and self.start:
-                with task.costs.phase("teachers"):
-                    self._start(task, student, augmented.adapter, -self.start * forgetting.alpha)
-                task.watch("start", original, active=student.active)
-            for phase, steps in phases.items():
-                student.fit(
-                    phase,
-                    steps,
-                    objective,
-                    task.schedule(self.batch_size, self.learning_rate, self.floor),
-                    weights.get(phase),
-                )
-                if steps:
-                    task.watch(phase, original, active=student.active)
-            return student.finish()
+                terms["retain"].append(answered(task))
+            objective = side_by_side(task, terms, self.speed.together)
+            weights = {"joint": {"forget": self.beta, "retain": 1 - self.beta}}
+            with Student(task, self.lora, seed=derive(task.seed, "student")) as student:
+                if augmented.adapter and self.start:
+                    with task.costs.phase("teachers"):
+                        self._start(task, student, augmented.adapter, -self.start * forgetting.alpha, remembering)
+                    task.watch("start", original, active=student.active)
+                for phase, steps in phases.items():
+                    schedule = task.schedule(self.batch_size, self.learning_rate, self.floor)
+                    student.fit(phase, steps, objective, schedule, weights.get(phase))
+                    if steps:
+                        task.watch(phase, original, active=student.active)
+                teachers.close()
+                return student.finish()
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read in each phase; a joint step reads a batch of D_f and one of D_r."""
@@ -160,11 +172,15 @@ class E2URec(Method):
         rows = {phase: rows_read(count, forget, self.batch_size) for phase, count in steps.items()}
         retained = rows_read(steps["joint"], retain, self.batch_size)
         rows["joint"] += retained
-        rows["teachers"] = 2 * forget + min(retain, retained)
+        taught = min(retain, retained)
+        rows["teachers"] = 2 * forget + taught
+        if self.lora.upper < 1 and self.speed.replay:
+            rows["trunk"] = forget + taught
         if self.alpha == "auto":
-            rows["teachers"] += min(retain, self._sampled(forget)) + self._sampled(forget)
+            sampled = self._sampled(forget)
+            rows["teachers"] += max(0, min(retain, sampled) - taught) + sampled
         if self.start:
-            rows["teachers"] += 2 * min(retain, CHECKED)
+            rows["teachers"] += min(retain, CHECKED)
         return rows
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
@@ -181,24 +197,34 @@ class E2URec(Method):
 
     def _phases(self, task: Task) -> dict[str, list[Step]]:
         """Steps of each phase. Retain rows go round all of D_r before any is read twice: none is cut off."""
+        count = {phase: steps for phase, steps in self._steps(len(task.forget)).items() if phase != "augmented"}
         seed = derive(task.seed, "phases")
-        batches = endless(task.forget.lengths, self.batch_size, seed=seed)
-        retained = endless(task.retain.lengths, self.batch_size, seed=derive(seed, "retain"))
-        phases: dict[str, list[Step]] = {}
-        for phase, count in self._steps(len(task.forget)).items():
-            if phase == "joint":
-                phases[phase] = [{"forget": next(batches), "retain": next(retained)} for _ in range(count)]
-            elif phase != "augmented":
-                phases[phase] = [{"forget": next(batches)} for _ in range(count)]
-        return phases
+        batches = endless(task.forget.lengths, self.batch_size, seed=seed, window=self.speed.window)
+        return {
+            phase: pairs(task, steps, self.batch_size, seed=seed, speed=self.speed)
+            if phase == "joint"
+            else [{"forget": next(batches)} for _ in range(steps)]
+            for phase, steps in count.items()
+        }
 
-    def _augmented(self, task: Task) -> Augmented:
-        """Tune the original further on D_f, keep what the teacher needs, let go of it: it never touches the disk."""
+    def _augmented(self, task: Task, teachers: contextlib.ExitStack) -> Augmented:
+        """Tune the original further on D_f and keep what the teacher needs: it never touches the disk.
+
+        The model itself is let go of, unless `teachers` asks it anew at each step: then it lives as long as they do.
+        """
         seed = derive(task.seed, "augmented")
         original, forget = task.original, task.forget
         schedule = task.schedule(self.batch_size, self.augment_rate, self.floor)
-        batches = endless(forget.lengths, self.batch_size, seed=seed)
+        batches = endless(forget.lengths, self.batch_size, seed=seed, window=self.speed.window)
         steps: list[Step] = [{"train": next(batches)} for _ in range(self._steps(len(forget))["augmented"])]
+
+        def answers(model: Recommender, active: tuple[str, ...]) -> States:
+            if not self.speed.kept_teachers:
+                return Live(model, forget, active, task.precision)
+            with task.costs.phase("teachers"):
+                task.costs.read("teachers", len(forget))
+                return states(model, forget, active=active, precision=task.precision)
+
         if self.augment == "full":
             copy = original.copy()
             with task.costs.phase("augmented"):
@@ -208,64 +234,86 @@ class E2URec(Method):
                     schedule, seed=seed, progress=task.progress, phase="augmented",
                 )  # fmt: skip
                 task.costs.read("augmented", trace.rows)
-                weight, bias = copy.head
-                return Augmented(states(copy, forget, precision=task.precision), (weight.detach(), bias), None)
-        with Student(task, self.lora, seed=seed, name="augmented") as student:
+            weight, bias = copy.head
+            return Augmented(answers(copy, copy.active), (weight.detach(), bias), None)
+        with contextlib.ExitStack() as alive:
+            student = alive.enter_context(Student(task, self.lora, seed=seed, name="augmented"))
             student.fit("augmented", steps, supervised(original, forget), schedule)
-            with task.costs.phase("teachers"):
-                task.costs.read("teachers", len(forget))
-                gained = states(original, forget, active=student.active, precision=task.precision)
-            return Augmented(gained, original.head, student.weights())
+            found = Augmented(answers(original, student.active), original.head, student.weights())
+            if not self.speed.kept_teachers:
+                teachers.push(alive.pop_all())
+            return found
 
-    def _forgetting(self, task: Task, augmented: Augmented) -> ForgettingTeacher:
+    def _forgetting(
+        self, task: Task, known: FrozenTeacher, augmented: Augmented, remembering: FrozenTeacher
+    ) -> ForgettingTeacher:
         """The teacher on D_f, with α as set or found."""
-        original, forget = task.original, task.forget
-        on_forget = states(original, forget, precision=task.precision)
-        task.costs.read("teachers", len(forget))
+        answers, labels = task.original.answers, task.forget.labels
         alpha = 0.0 if self.alpha == "auto" else self.alpha
         teacher = ForgettingTeacher(
-            on_forget, augmented.states, original.head, augmented.head, alpha, self.teacher, original.answers
+            known.states, augmented.states, known.head, augmented.head, alpha, self.teacher, answers
         )
         if self.alpha != "auto":
             return teacher
-        return teacher.matching(forget.labels, auc(forget.labels, teacher.odds().cpu().numpy()) - self._lead(task))
+        lead = self._lead(task, remembering)
+        return teacher.matching(labels, auc(labels, teacher.odds().cpu().numpy()) - lead)
 
-    def _lead(self, task: Task) -> float:
+    def _lead(self, task: Task, remembering: FrozenTeacher) -> float:
         """By how much the original's AUC on rows it was tuned on exceeds that on rows of other users.
 
-        How hard a group of users is shifts its AUC; a difference of differences leaves that out.
+        How hard a group of users is shifts its AUC; a difference of differences leaves that out. What the
+        remembering teacher was asked of D_r is not asked again.
         """
-        chosen = stream(task.seed, "alpha")
-        found = []
-        for rows in (task.retain, task.calibration):
-            some = rows.take(np.sort(chosen.permutation(len(rows))[: self._sampled(len(task.forget))]))
-            answers = predict(task.original, some, precision=task.precision)
-            found.append(auc(answers.labels, answers.odds))
-            task.costs.read("teachers", len(some))
-        return found[0] - found[1]
+        original, count = task.original, self._sampled(len(task.forget))
+        asked = remembering.rows.cpu().numpy()
+        others = stream(task.seed, "alpha").permutation(np.setdiff1d(np.arange(len(task.retain)), asked))
+        outside = stream(task.seed, "outside").permutation(len(task.calibration))[:count]
+        tuned = [odds_of(original, remembering)]
 
-    def _start(self, task: Task, student: Student, adapter: dict[str, torch.Tensor], scale: float) -> None:
+        def ask(rows: Examples) -> Floats:
+            task.costs.read("teachers", len(rows))
+            return predict(original, rows, precision=task.precision).odds
+
+        if len(asked) < min(count, len(task.retain)):
+            others = others[: count - len(asked)]
+            tuned.append(ask(task.retain.take(others)))
+            asked = np.concatenate([asked, others])
+        calibration = task.calibration.take(outside)
+        return auc(task.retain.labels[asked], np.concatenate(tuned)) - auc(calibration.labels, ask(calibration))
+
+    def _start(
+        self,
+        task: Task,
+        student: Student,
+        adapter: dict[str, torch.Tensor],
+        scale: float,
+        remembering: FrozenTeacher,
+    ) -> None:
         """Put the student at `scale`·ΔW, or at half of it, a quarter…, until D_r moves by `reach` at most.
 
         What a weak augmented model has learned is mostly how often D_f says Yes: many times that ruins all users.
         """
-        some = task.retain.take(np.sort(stream(task.seed, "start").permutation(len(task.retain))[:CHECKED]))
+        original, retain = task.original, task.retain
+        random = stream(task.seed, "start")
+        if not len(remembering.rows):
+            remembering = frozen(original, task, retain, [random.permutation(len(retain))[:CHECKED]])
+        rows = remembering.rows[torch.from_numpy(random.permutation(len(remembering.rows))[:CHECKED])]
+        some, before = retain.take(rows.cpu().numpy()), remembering(rows)
 
-        def logits(active: tuple[str, ...] | None = None) -> torch.Tensor:
+        def moved() -> float:
             task.costs.read("teachers", len(some))
-            return task.original.to_logits(states(task.original, some, active=active, precision=task.precision))
+            after = states(original, some, active=student.active, precision=task.precision)
+            return kl_divergence(before, original.to_logits(after)).item()
 
-        before = logits()
         student.start_at(adapter, scale)
-        while kl_divergence(before, logits(student.active)).item() > self.reach:
+        while moved() > self.reach:
             scale /= 2
             student.start_at(adapter, scale)
 
     def _sampled(self, forget: int) -> int:
         return max(SAMPLED, math.ceil(self.sample * forget))
 
-    def _log_teacher(self, task: Task, forgetting: ForgettingTeacher) -> None:
-        """The teacher's own loss and AUC on D_f: what it overshoots, no student can mend."""
-        with task.costs.phase("watching"):
-            unseen = predict(task.original, task.unseen, precision=task.precision)
-            task.sight("teacher", forgetting.odds().cpu().numpy(), unseen.odds)
+
+def odds_of(model: Recommender, teacher: FrozenTeacher) -> Floats:
+    """Log-odds of `model`, whose answers `teacher` keeps, on the rows it was asked about, (m,)."""
+    return model.answers.log_odds_of(teacher.states[teacher.rows], teacher.head).cpu().numpy()

@@ -4,9 +4,9 @@ A rival is its two terms: a loss on the logits of the forget rows, and one on th
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -14,28 +14,47 @@ from torch import nn
 
 from ..losses import cross_entropy
 from ..models.adapters import LoRA
-from ..models.batches import Batch, endless, join, rows_read
+from ..models.batches import Batch, join, rows_read
 from ..models.recommender import Recommender
 from ..seeding import derive
 from ..task import Method, Task
 from ..training import Combine, Losses, Objective, Schedule, Step, weighted_sum
-from .student import Student
+from .student import Speed, Student, pairs, replaying
 
 Term = Callable[[torch.Tensor, Batch], torch.Tensor]
 """Answer-position logits (b, V) of a batch, and the batch → a loss."""
 
 
-def side_by_side(task: Task, terms: Mapping[str, Term]) -> Objective:
-    """Objective: the rows of a step (`forget`, `retain`) go through the model together, then each to its term."""
+def side_by_side(
+    task: Task, terms: Mapping[str, Sequence[Term]], together: Literal["step", "batch", "loss"] = "step"
+) -> Objective:
+    """Objective: a loss for each batch of a step (`forget`, `retain`), the sum of its `terms`.
+
+    The rows of a step go through the model `together`, or batch by batch, or once for each term.
+    """
     model, rows = task.original, {"forget": task.forget, "retain": task.retain}
 
     def objective(wrapped: nn.Module, step: Step) -> Losses:
         batches = {name: model.collate(rows[name], index) for name, index in step.items()}
-        whole = reduce(lambda a, b: join(a, b, model.pad), batches.values())
-        parts = wrapped(whole).split([len(batch.index) for batch in batches.values()])
-        return {name: terms[name](z, batches[name]) for name, z in zip(batches, parts, strict=True)}
+        if together == "loss":
+            return {
+                name: sum_of(term(wrapped(batch), batch) for term in terms[name]) for name, batch in batches.items()
+            }
+        if together == "step":
+            whole = reduce(lambda a, b: join(a, b, model.pad), batches.values())
+            parts = wrapped(whole).split([len(batch.index) for batch in batches.values()])
+        else:
+            parts = tuple(wrapped(batch) for batch in batches.values())
+        return {
+            name: sum_of(term(z, batches[name]) for term in terms[name]) for name, z in zip(batches, parts, strict=True)
+        }
 
     return objective
+
+
+def sum_of(losses: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Their sum, which of one loss is itself."""
+    return reduce(torch.add, losses)
 
 
 def answered(task: Task) -> Term:
@@ -53,6 +72,7 @@ class Paired(Method):
     learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of the student")
     batch_size: int = Field(16, ge=1, description="rows of D_f, and of D_r, a step")
     lora: LoRA = Field(LoRA(rank=8, alpha=16, targets="all"), description="adapter of the student")
+    speed: Speed = Field(Speed(), description="ways to the same result with less work")
 
     def terms(self, task: Task, steps: Sequence[Step]) -> Mapping[str, Term]:
         """The two losses, `forget` and `retain`, that a step adds up."""
@@ -66,16 +86,17 @@ class Paired(Method):
     def unlearn(self, task: Task) -> Recommender:
         """Return the original with the student merged or concatenated into it."""
         seed = derive(task.seed, self.name)
-        forget = endless(task.forget.lengths, self.batch_size, seed=seed)
-        retain = endless(task.retain.lengths, self.batch_size, seed=derive(seed, "retain"))
         count = self.updates(len(task.forget), len(task.retain), task.tuning.schedule)
-        steps: list[Step] = [{"forget": next(forget), "retain": next(retain)} for _ in range(count)]
-        with task.costs.phase("teachers"):
-            terms = self.terms(task, steps)
-        with Student(task, self.lora, seed=seed) as student:
-            schedule = task.schedule(self.batch_size, self.learning_rate)
-            student.fit(self.name, steps, side_by_side(task, terms), schedule, combine=self.combine)
-            return student.finish()
+        steps = pairs(task, count, self.batch_size, seed=seed, speed=self.speed)
+        read = {name: [step[name] for step in steps] for name in ("forget", "retain")}
+        with replaying(task, self.lora, self.speed, read) as task:
+            with task.costs.phase("teachers"):
+                terms = {name: [term] for name, term in self.terms(task, steps).items()}
+            with Student(task, self.lora, seed=seed) as student:
+                objective = side_by_side(task, terms, self.speed.together)
+                schedule = task.schedule(self.batch_size, self.learning_rate)
+                student.fit(self.name, steps, objective, schedule, combine=self.combine)
+                return student.finish()
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows of both sets."""

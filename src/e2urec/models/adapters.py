@@ -16,8 +16,10 @@ from peft.tuners.lora import LoraLayer
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from ..errors import ConfigError, ModelError
+from . import blocks
 
 Active = Sequence[str]
 
@@ -31,16 +33,44 @@ class LoRA(BaseModel):
     alpha: float = Field(32.0, gt=0, description="scale of the update; it is multiplied by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input while it is trained")
     targets: Literal["attention", "all"] = Field("attention", description="query and value, or all linear layers")
+    upper: float = Field(
+        1.0, gt=0, le=1, description="share of the blocks, from the top, that get adapters; of an encoder-decoder's "
+        "encoder, whose decoder gets them all"
+    )  # fmt: skip
+
+    def first(self, lm: Any) -> int:
+        """Lowest block with an adapter: the states below it are the same whatever the adapter learns."""
+        if self.upper == 1:
+            return 0
+        count = len(blocks.stack(lm))
+        return count - max(1, round(self.upper * count))
 
 
-def targets(lm: Any, which: str) -> list[str] | str:
-    """Names of the layers that get an adapter: query and value projections, or every linear layer but the head."""
-    if which == "all":
-        return "all-linear"
-    layers = {name.rsplit(".", 1)[-1] for name, _ in lm.named_modules()}
-    for pair in (["q_proj", "v_proj"], ["q", "v"], ["query", "value"], ["c_attn"], ["query_key_value"]):
-        if layers.issuperset(pair):
-            return pair
+ATTENTION = ({"q_proj", "v_proj"}, {"q", "v"}, {"query", "value"}, {"c_attn"}, {"query_key_value"})
+"""What the query and value projections are called."""
+
+
+def targets(lm: Any, lora: LoRA) -> list[str]:
+    """Names of the layers that get an adapter: query and value projections, or every linear layer but the head.
+
+    Raises:
+        ModelError: the model has no layers of such names.
+    """
+    modules = dict(lm.named_modules())
+    without = {lm.get_output_embeddings()}
+    if lora.first(lm):
+        without |= {module for block in blocks.stack(lm)[: lora.first(lm)] for module in block.modules()}
+    for module in modules.values():
+        if isinstance(module, LoraLayer):  # a layer with an adapter holds the bare layer and the adapter's own
+            without |= set(module.modules()) - {module}
+    kinds = (nn.Linear, Conv1D, LoraLayer)
+    layers = [name for name, module in modules.items() if isinstance(module, kinds) and module not in without]
+    if lora.targets == "all":
+        return layers
+    names = {name.rsplit(".", 1)[-1] for name in layers}
+    for pair in ATTENTION:
+        if names.issuperset(pair):
+            return [name for name in layers if name.rsplit(".", 1)[-1] in pair]
     raise ModelError(f"model of type '{lm.config.model_type}': no query and value projections found; set targets=all")
 
 
@@ -50,7 +80,7 @@ def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets(_bare(lm), lora.targets),
+        target_modules=targets(_bare(lm), lora),
     )
     with torch.random.fork_rng():  # add_adapter draws from the global stream
         torch.manual_seed(seed)
@@ -127,6 +157,9 @@ def current(lm: Any) -> list[str]:
 @contextlib.contextmanager
 def narrowed(lm: Any, adapters: Active) -> Iterator[None]:
     """Inside `active`, let only `adapters` take part for a while; modes and what is trainable stay as they are."""
+    if not isinstance(lm, PeftModel):
+        yield
+        return
     before = current(lm)
     wants = [(parameter, parameter.requires_grad) for parameter in lm.parameters()]
 

@@ -8,6 +8,9 @@ import torch
 
 from ..errors import ModelError
 
+Head = tuple[torch.Tensor, torch.Tensor | None]
+"""A model's output head: weight (V, d) and bias (V,) or None."""
+
 
 @dataclass(frozen=True)
 class Verbaliser:
@@ -19,6 +22,14 @@ class Verbaliser:
     def log_odds(self, logits: torch.Tensor) -> torch.Tensor:
         """`z_yes − z_no`, the log-odds of P(Yes) / (P(Yes) + P(No)): (b, V) → (b,)."""
         return logits[:, self.yes] - logits[:, self.no]
+
+    def log_odds_of(self, states: torch.Tensor, head: Head) -> torch.Tensor:
+        """The same from answer-position states, by the head's two rows alone: (b, d) → (b,), in float32."""
+        pair = [self.yes, self.no]
+        weight, bias = head[0][pair], None if head[1] is None else head[1][pair]
+        with torch.autocast(states.device.type, enabled=False), torch.no_grad():
+            answers = torch.nn.functional.linear(states.float(), weight, bias)
+            return answers[:, 0] - answers[:, 1]
 
     def tokens(self, labels: torch.Tensor) -> torch.Tensor:
         """Answer token of each label: (b,) of 0/1 → (b,) of token ids."""

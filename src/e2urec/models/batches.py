@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,27 @@ from .answers import prompt_ids
 
 Ints = npt.NDArray[np.integer[Any]]
 
+WINDOW = 16
+"""Batches among whose rows those of about the same length find each other."""
+
+
+class Below(Protocol):
+    """States of rows at the input of block `first` of `model`; see `trunk.Kept`."""
+
+    @property
+    def model(self) -> object:
+        """Whose they are: no other may use them."""
+
+    @property
+    def first(self) -> int:
+        """The block."""
+
+    def take(self, index: Ints) -> Self:
+        """The same of rows `index`."""
+
+    def rows(self, index: Ints) -> torch.Tensor | None:
+        """(b, t, d), padded on the right; None if a row is not kept."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -28,6 +49,7 @@ class Examples:
         labels: (n,) int8, 1 = liked.
         users: (n,) int32 user codes, for statistics clustered by user.
         truncated: rows whose prompt was longer than the window and lost its beginning.
+        below: what the model's lower blocks make of rows, where that was kept.
     """
 
     tokens: Ints
@@ -35,6 +57,7 @@ class Examples:
     labels: Ints
     users: Ints
     truncated: int = 0
+    below: Below | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,29 +76,40 @@ class Examples:
             offsets=np.cumsum([0, *map(len, rows)]),
             labels=self.labels[index],
             users=self.users[index],
+            below=self.below and self.below.take(index),
         )
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:
     """All rows of `parts`, one part after another."""
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("tokens", "labels", "users")}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("tokens", "labels", "users")
+    }
     lengths = np.concatenate([part.lengths for part in parts])
     return Examples(**columns, offsets=np.cumsum([0, *lengths]), truncated=sum(part.truncated for part in parts))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded rows: `ids` and `mask` (b, t), `position` (b,) of the answer, `labels` (b,), `index` (b,)."""
+    """Right-padded rows: `ids` and `mask` (b, t), `position` (b,) of the answer, `labels` (b,), `index` (b,).
+
+    With `below` (b, t, d), the input of block `first`, the blocks beneath need not be computed.
+    """
 
     ids: torch.Tensor
     mask: torch.Tensor
     position: torch.Tensor
     labels: torch.Tensor
     index: torch.Tensor
+    below: torch.Tensor | None = None
+    first: int = 0
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
-        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        tensors: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **tensors)
 
 
 def tokenise(
@@ -120,20 +154,26 @@ def collate(examples: Examples, index: Ints, pad: int) -> Batch:
         torch.from_numpy(lengths - 1),
         torch.from_numpy(examples.labels[index].astype(np.int64)),
         torch.from_numpy(np.asarray(index, dtype=np.int64)),
+        examples.below.rows(index) if examples.below else None,
+        examples.below.first if examples.below else 0,
     )
 
 
 def join(first: Batch, second: Batch, pad: int) -> Batch:
     """Put the rows of `second` below those of `first`: one pass through a model then serves both."""
     width = max(first.ids.shape[1], second.ids.shape[1])
-    fill = {"ids": pad, "mask": 0}
-    parts = {}
-    for name in Batch.__dataclass_fields__:
+
+    def rows(name: str, fill: int) -> torch.Tensor:
         pair = [getattr(batch, name) for batch in (first, second)]
-        if name in fill:
-            pair = [F.pad(rows, (0, width - rows.shape[1]), value=fill[name]) for rows in pair]
-        parts[name] = torch.cat(pair)
-    return Batch(**parts)
+        missing = [(0,) * (2 * part.dim() - 3) + (width - part.shape[1],) for part in pair]
+        return torch.cat([F.pad(part, fit, value=fill) for part, fit in zip(pair, missing, strict=True)])
+
+    flat = {name: torch.cat([getattr(first, name), getattr(second, name)]) for name in ("position", "labels", "index")}
+    both = first.below is not None and second.below is not None and first.first == second.first
+    return Batch(
+        ids=rows("ids", pad), mask=rows("mask", 0), **flat,
+        below=rows("below", 0) if both else None, first=first.first,
+    )  # fmt: skip
 
 
 def by_length(lengths: Ints, size: int) -> list[Ints]:
@@ -142,7 +182,7 @@ def by_length(lengths: Ints, size: int) -> list[Ints]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def shuffled(lengths: Ints, size: int, *, seed: int, epoch: int, window: int = 16) -> list[Ints]:
+def shuffled(lengths: Ints, size: int, *, seed: int, epoch: int, window: int = WINDOW) -> list[Ints]:
     """Every row once, in a random order that is a function of (seed, epoch).
 
     Rows are sorted by length inside windows of `window` batches, so that little of a batch is padding while
@@ -158,12 +198,22 @@ def shuffled(lengths: Ints, size: int, *, seed: int, epoch: int, window: int = 1
     return [batches[k] for k in random.permutation(len(batches))]
 
 
-def endless(lengths: Ints, size: int, *, seed: int) -> Iterator[Ints]:
+def endless(lengths: Ints, size: int, *, seed: int, window: int = WINDOW) -> Iterator[Ints]:
     """Batches without end, epoch after epoch: no row is seen again before every row was seen."""
     epoch = 0
     while True:
-        yield from shuffled(lengths, size, seed=seed, epoch=epoch)
+        yield from shuffled(lengths, size, seed=seed, epoch=epoch, window=window)
         epoch += 1
+
+
+def alike(batches: Sequence[Ints], lengths: Ints, beside: Ints) -> list[Ints]:
+    """Reorder `batches`, of rows with `lengths`, so that the n-th longest stands where `beside` is n-th greatest.
+
+    Batches of two sets that go through a model together are padded to the longer one: this makes them about as long.
+    """
+    order = np.argsort([lengths[batch].max() for batch in batches], kind="stable")
+    placed = dict(zip(np.argsort(beside, kind="stable").tolist(), order.tolist(), strict=True))
+    return [batches[placed[n]] for n in range(len(batches))]
 
 
 def rows_read(steps: int, rows: int, size: int) -> int:

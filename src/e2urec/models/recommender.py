@@ -1,9 +1,11 @@
 """A recommender: a language model that answers *Yes* or *No* to a prompt, read at the answer position."""
 
+import contextlib
 import copy
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch import nn
 from ..data.interactions import Samples
 from ..data.prompts import TEMPLATES, PromptTemplate
 from ..errors import ModelError, RunError
-from . import adapters
+from . import adapters, blocks
 from .answers import Verbaliser, find_verbaliser, prompt_ids
 from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, by_length, collate, pack, tokenise
@@ -32,6 +34,7 @@ class Recommender(nn.Module):
         active: the adapters that make it this recommender; none for a fully tuned model.
         answers: the tokens of the two answers.
         window: longest prompt in tokens.
+        answer_only: whether the last block computes the answer's position alone where no other is read.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Recommender(nn.Module):
         self.active = tuple(active)
         self.window = window
         self.answers: Verbaliser = find_verbaliser(self.tokenizer, [PROBE], seq2seq=self.seq2seq)
+        self.answer_only = not self.seq2seq
         self._check_head()
 
     @property
@@ -77,32 +81,35 @@ class Recommender(nn.Module):
 
     def collate(self, examples: Examples, index: npt.NDArray[np.integer[Any]]) -> Batch:
         """Pad rows `index` into a batch on the model's device."""
+        if examples.below and examples.below.model is not self:
+            examples = replace(examples, below=None)
         return collate(examples, index, self.pad).to(self.device)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Final state at each row's answer position, (b, d): what the output head is applied to.
 
         The head stands aside: it would compute (b, t, V) logits of which one position a row is needed, and
-        under autocast copy all its weights to do so.
+        under autocast copy all its weights to do so. So do the blocks that `batch.below` stands for.
         """
         caught: list[torch.Tensor] = []
-        head = self.lm.get_output_embeddings()
-        usual = vars(head).get("forward")
 
         def gather(states: torch.Tensor) -> torch.Tensor:
             position = torch.zeros_like(batch.position) if self.seq2seq else batch.position
             caught.append(states[torch.arange(len(states), device=states.device), position])
             return states[:, :0]
 
-        head.forward = gather
-        try:
+        with contextlib.ExitStack() as shortcuts:
+            shortcuts.enter_context(blocks.instead(self.lm.get_output_embeddings(), gather))
+            if self.answer_only:
+                shortcuts.enter_context(blocks.answer_only(self.lm, batch.position))
+            if batch.below is not None:
+                shortcuts.enter_context(blocks.replayed(self.lm, batch.first, batch.below))
             self.lm(**self._inputs(batch))
-        finally:
-            if usual is None:
-                del head.forward
-            else:
-                head.forward = usual
         return caught[0]
+
+    def below(self, batch: Batch, first: int) -> torch.Tensor:
+        """Input of block `first`, (b, t, d): what `batch.below` holds of these rows from then on."""
+        return blocks.below(self.lm, first, self._inputs(batch))
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Answer-position logits over the whole vocabulary, (b, V), in float32 even under autocast."""
@@ -177,14 +184,23 @@ class Recommender(nn.Module):
 
     @torch.no_grad()
     def _check_head(self) -> None:
-        """Some families scale or cap logits after the head; a cached state would then give other logits."""
+        """Some families scale or cap logits after the head; a cached state would then give other logits.
+
+        And in some the last block is built otherwise than `answer_only` needs it: they do without.
+        """
         ids = torch.tensor([self.tokenizer(PROBE).input_ids[:8]], device=self.device)
         last = torch.tensor([ids.shape[1] - 1], device=self.device)
         batch = Batch(ids, torch.ones_like(ids), last, last * 0, last * 0)
         with self.using():
             whole = self.lm(**self._inputs(batch)).logits[:, 0 if self.seq2seq else -1].float()
-            if not torch.allclose(whole, self.logits(batch), atol=1e-3, rtol=1e-3):
+            if self._equal(whole, batch):
+                return
+            self.answer_only = False
+            if not self._equal(whole, batch):
                 raise ModelError(
                     f"model '{self.name}': changes its logits after the output head (a cap or a scale), which is "
                     "not supported; use a model without"
                 )
+
+    def _equal(self, whole: torch.Tensor, batch: Batch) -> bool:
+        return torch.allclose(whole, self.logits(batch), atol=1e-3, rtol=1e-3)

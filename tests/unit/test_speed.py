@@ -1,0 +1,247 @@
+"""Less work, the same result: each way to save work is compared with doing without it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import PeftModel
+
+from conftest import generated, toy_backbone, toy_task
+from e2urec.data.prompts import TEMPLATES
+from e2urec.data.splits import split
+from e2urec.losses import cross_entropy, forgetting_teacher
+from e2urec.methods import build
+from e2urec.metrics import auc
+from e2urec.models import adapters, blocks
+from e2urec.models.adapters import LoRA
+from e2urec.models.batches import Batch, alike, endless, join
+from e2urec.models.recommender import Recommender
+from e2urec.models.trunk import Trunk
+from e2urec.predictions import states
+from e2urec.teachers import ForgettingTeacher
+from e2urec.training import Schedule, fit
+from e2urec.tuning import one_set, supervised
+
+KINDS = ["causal", "seq2seq"]
+UPPER = {"rank": 2, "targets": "all", "upper": 0.5}
+E2UREC = {"warmup": 1, "joint": 1, "lora": UPPER, "fewest": 4, "augment_fewest": 4}
+
+
+def adapted(kind: str) -> tuple[Recommender, int]:
+    """A toy with a random adapter `student` on its upper block."""
+    model = Recommender(toy_backbone(kind), TEMPLATES["compact"])
+    lora = LoRA(**UPPER)
+    model.lm = adapters.attach(model.lm, "student", lora, seed=0)
+    with model.using(["student"], train="student") as parameters, torch.no_grad():
+        for parameter in parameters:
+            parameter.normal_(std=0.2)
+    return model, lora.first(model.lm)
+
+
+@pytest.fixture
+def samples():
+    return split(generated(), history=3, seed=1).train
+
+
+def step(model: Recommender, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Logits of a batch, and the gradient of its loss in each of the adapter's matrices."""
+    with model.using(["student"], train="student") as parameters:
+        z = model(batch)
+        loss = cross_entropy(z, model.answers.tokens(batch.labels))
+        return z.detach(), list(torch.autograd.grad(loss, parameters))
+
+
+def equal(first: tuple[torch.Tensor, list[torch.Tensor]], second: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
+    torch.testing.assert_close(first, second, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_replayed_lower_blocks_give_the_logits_and_gradients_of_computed_ones(kind, samples):
+    model, first = adapted(kind)
+    examples, index = model.encode(samples), np.array([3, 1, 8, 5])
+    with Trunk(model, first, kind=torch.float32) as trunk:
+        kept = model.collate(trunk.keep(examples, np.arange(10)), index)
+        assert first == 1
+        assert kept.below is not None
+        equal(step(model, kept), step(model, model.collate(examples, index)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind, samples):
+    """What is kept was computed in a batch of another width, and is replayed beside a batch of D_r."""
+    model, first = adapted(kind)
+    examples = model.encode(samples)
+    longest, shortest = np.argsort(examples.lengths)[[-1, -2]], np.argsort(examples.lengths)[:2]
+    with Trunk(model, first, kind=torch.float32) as trunk:
+        kept = trunk.keep(examples, np.arange(len(examples)))
+        both = [
+            join(model.collate(rows, shortest), model.collate(rows, longest), model.pad) for rows in (kept, examples)
+        ]
+    assert both[0].below is not None
+    equal(step(model, both[0]), step(model, both[1]))
+
+
+def test_skipped_blocks_are_really_not_computed(samples):
+    model, first = adapted("causal")
+    examples = model.encode(samples)
+    with Trunk(model, first, kind=torch.float32) as trunk:
+        batch = model.collate(trunk.keep(examples, np.arange(4)), np.arange(4))
+    seen = []
+    for layer in blocks.stack(model.lm):
+        layer.mlp.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[1]))
+    with model.using():
+        model(batch)
+    assert seen == [1]  # the upper block alone, and its feed-forward network at one position
+
+
+def test_last_block_at_the_answer_alone_gives_the_logits_and_gradients_of_all_positions(samples):
+    model, _ = adapted("causal")
+    batch = model.collate(model.encode(samples), np.array([3, 1, 8, 5]))
+    assert model.answer_only
+    narrow = step(model, batch)
+    model.answer_only = False
+    equal(narrow, step(model, batch))
+
+
+def test_states_are_not_replayed_into_another_model(samples):
+    model, first = adapted("causal")
+    with Trunk(model, first, kind=torch.float32) as trunk:
+        kept = trunk.keep(model.encode(samples), np.arange(4))
+        assert model.copy().collate(kept, np.arange(4)).below is None
+        assert model.collate(kept.take(np.array([3, 0])), np.array([1])).below is not None
+        assert model.collate(kept, np.array([3, 4])).below is None  # one of them was never kept
+
+
+def test_kept_states_have_no_name_in_the_file_system_and_end_with_the_run(samples, tmp_path):
+    model, first = adapted("causal")
+    with pytest.raises(KeyboardInterrupt), Trunk(model, first, kind=torch.bfloat16, folder=tmp_path) as trunk:
+        kept = trunk.keep(model.encode(samples), np.arange(4))
+        assert not list(tmp_path.iterdir())
+        raise KeyboardInterrupt
+    with pytest.raises(ValueError, match="closed"):
+        kept.below.rows(np.arange(2))
+
+
+def test_rows_beyond_the_room_are_not_kept(samples):
+    model, first = adapted("causal")
+    examples = model.encode(samples)
+    need = int(examples.lengths[:4].sum()) * 32 * 4
+    with Trunk(model, first, kind=torch.float32, room=need) as trunk:
+        assert trunk.keep(examples, np.arange(4)).below is not None
+        assert trunk.keep(examples, np.arange(4, 6)).below is None
+
+
+def scores(kind: str, settings: dict, *, lora: bool = False) -> np.ndarray:
+    task = toy_task(kind, lora=lora)
+    return build("e2urec", E2UREC | settings).unlearn(task).score(task.forget)
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "speed",
+    [{"kept_teachers": False}, {"together": "batch"}, {"together": "loss"}, {"replay": False}, {"answer_only": False},
+     {"trunk_gb": 1e-6}],
+    ids=lambda speed: "-".join(map(str, next(iter(speed.items())))),
+)  # fmt: skip
+def test_unlearning_ends_at_the_same_scores_without_a_lever(kind, lora, speed):
+    settings = {"remember": "kl+ce"} if "together" in speed else {}
+    whole = scores(kind, settings, lora=lora)
+    np.testing.assert_allclose(scores(kind, settings | {"speed": speed}, lora=lora), whole, atol=2e-5)
+
+
+def test_live_teachers_leave_no_adapter_behind_with_a_full_copy_either():
+    task = toy_task("causal")
+    method = build("e2urec", {"speed": {"kept_teachers": False}}, "paper")
+    kept = build("e2urec", {}, "paper").unlearn(toy_task("causal")).score(task.forget)
+    model = method.unlearn(task)
+    assert adapters.names(model.lm) == []
+    np.testing.assert_allclose(model.score(task.forget), kept, atol=2e-5)
+
+
+def test_a_rival_replays_too_and_ends_at_the_same_scores():
+    found = []
+    for replay in (True, False):
+        task = toy_task("causal")
+        method = build("graddiff", {"retain": "kl", "lora": UPPER, "fewest": 4, "speed": {"replay": replay}})
+        found.append(method.unlearn(task).score(task.forget))
+        assert ("trunk" in task.costs.rows) is replay
+    np.testing.assert_allclose(*found, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bucketed_and_plain_batches_have_the_same_mean_loss_and_gradient(kind, samples):
+    """The mean over an epoch of equal batches is the mean over rows, whatever stands beside them."""
+    model, _ = adapted(kind)
+    examples = model.encode(samples.take(np.arange(56)))
+    found = []
+    for window in (1, 16):
+        batches = [next(plan) for plan in [endless(examples.lengths, 8, seed=0, window=window)] for _ in range(7)]
+        parts = [step(model, model.collate(examples, index))[1] for index in batches]
+        assert sorted(np.concatenate(batches)) == list(range(56))
+        found.append([torch.stack(each).mean(0) for each in zip(*parts, strict=True)])
+        found[-1].append(torch.tensor(float(sum(examples.lengths[index].max() for index in batches))))
+    torch.testing.assert_close(found[0][:-1], found[1][:-1], atol=1e-6, rtol=1e-4)
+    assert found[1][-1] < found[0][-1]  # fewer columns
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(0, 5))
+def test_batches_put_beside_others_are_a_reordering_in_which_length_follows_length(lengths, seed):
+    random = np.random.default_rng(seed)
+    beside, batches = random.integers(1, 50, len(lengths)), [np.array([n]) for n in range(len(lengths))]
+    placed = alike(batches, np.array(lengths), beside)
+    assert sorted(int(batch[0]) for batch in placed) == list(range(len(lengths)))
+    in_order = [lengths[int(placed[n][0])] for n in np.argsort(beside, kind="stable")]
+    assert in_order == sorted(lengths)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_adapters_on_upper_blocks_leave_the_lower_ones_bare(kind):
+    model, first = adapted(kind)
+    layers = blocks.stack(model.lm)
+    carries = [any("lora_" in name for name, _ in layer.named_parameters()) for layer in layers]
+    assert carries == [n >= first for n in range(len(layers))]
+    assert LoRA(upper=0.01).first(model.lm) == len(layers) - 1  # one block at least
+
+
+def test_upper_adapter_on_an_adapted_original_becomes_one_that_plain_peft_loads(samples, tmp_path):
+    task = toy_task("causal", lora=True)
+    model = build("e2urec", E2UREC).unlearn(task)
+    model.save(tmp_path)
+    loaded = PeftModel.from_pretrained(toy_backbone("causal").lm, str(tmp_path / "adapter"))
+    ids = torch.tensor([model.tokenizer("Liked: Movie 3").input_ids])
+    with model.using(), torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, model.lm(ids).logits)
+
+
+def test_teacher_in_odds_asks_two_rows_of_the_head_and_says_the_same(samples):
+    model, _ = adapted("causal")
+    examples = model.encode(samples.take(np.arange(40)))
+    pair = [states(model, examples, active=active, precision="fp32") for active in ((), ("student",))]
+    heads = [tuple(model.head)] * 2
+    for space in ("odds", "logprob", "raw"):
+        teacher = ForgettingTeacher(*pair, *heads, 1.5, space, model.answers)
+        z = [model.to_logits(part) for part in pair]
+        whole = forgetting_teacher(*z, 1.5, space, model.answers)
+        torch.testing.assert_close(teacher(torch.arange(40)).log_softmax(-1), whole.log_softmax(-1))
+        torch.testing.assert_close(teacher.odds(), model.answers.log_odds(whole), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("space", ["odds", "logprob", "raw"])
+def test_alpha_is_the_least_at_which_the_teacher_itself_is_down_to_the_target(space, samples):
+    model, _ = adapted("causal")
+    examples = model.encode(samples)
+    with model.using(["student"], train="student") as parameters:  # an augmented model that knows the rows
+        schedule = Schedule(epochs=4, learning_rate=1e-2, batch_size=16, precision="fp32")
+        fit(model, parameters, one_set(examples, 16, 0), supervised(model, examples), schedule, seed=0)
+    pair = [states(model, examples, active=active, precision="fp32") for active in ((), ("student",))]
+    heads = [tuple(model.head)] * 2
+
+    def at(alpha: float) -> float:
+        teacher = ForgettingTeacher(*pair, *heads, alpha, space, model.answers)
+        return auc(examples.labels, teacher.odds().numpy())
+
+    target = (at(0.0) + at(1.0)) / 2
+    found = ForgettingTeacher(*pair, *heads, 0.0, space, model.answers).matching(examples.labels, target)
+    assert at(found.alpha) <= target < at(found.alpha - 1 / 128)
