@@ -89,7 +89,7 @@ def unlearn(
     asked, out = asked or Asked(), Path(out)
     with runs.create(out) as partial:
         space, original, erasure, rows = _open(parent, asked, progress)
-        task = space.task(original, rows, method)
+        task = space.task(original, rows, method, scratch=partial)
         before = rows.evaluation.ask(original, precision=task.precision)
         model = method.unlearn(task)
         model.save(partial)

@@ -15,7 +15,7 @@ from .results import Demonstration, Results
 from .task import Costs, Task
 from .training import Progress, silent
 
-UNLEARNING = ("augmented", "teachers", "warmup", "joint", "final")
+UNLEARNING = ("trunk", "augmented", "teachers", "warmup", "joint", "final")
 
 RECIPE: dict[str, Any] = {
     "data": {"history": 5, "rows": 6000, "per_user": 40, "test_rows": 1500, "held_rows": 1000},
@@ -46,7 +46,7 @@ def demo(recipe: Recipe, out: Path, *, request: Path | None = None, progress: Pr
         with space.costs.phase("evaluation"):
             answers["original"] = sets.ask(original, precision=precision, valid=True)
 
-        task = space.task(original.copy(), rows, method)
+        task = space.task(original.copy(), rows, method, scratch=partial)
         unlearned = method.unlearn(task)
         unlearned.save(partial / "unlearned")
         with space.costs.phase("evaluation"):

@@ -166,9 +166,9 @@ class Bench:
     def make(self, method: Method, rows: RequestRows) -> Callable[[Path], Made]:
         """How to make a method's cell."""
 
-        def made(_: Path) -> Made:
+        def made(folder: Path) -> Made:
             start, prepared = self._start(method)
-            task = self.space.task(start, rows, method)
+            task = self.space.task(start, rows, method, scratch=folder)
             model = method.unlearn(task)
             seconds = unlearning_seconds(task.costs)
             record = {

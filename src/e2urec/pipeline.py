@@ -19,8 +19,9 @@ from .fetch import PACKAGED, fetch
 from .methods import build
 from .methods.finetune import Finetune
 from .models.backbone import Backbone, load_backbone
-from .models.batches import Examples, tokenise
+from .models.batches import Examples
 from .models.recommender import Recommender
+from .models.tokens import tokenise
 from .recipe import Recipe
 from .task import Costs, Foundation, Method, Task
 from .training import Progress, Trace, silent
@@ -99,7 +100,8 @@ class Workspace:
         """Tokenise `samples` with the recipe's template."""
         reader = self.reader or self.base
         window = self.recipe.model.window
-        return tokenise(samples, self.template, reader.tokenizer, seq2seq=reader.seq2seq, window=window)
+        joined = self.recipe.data.joined
+        return tokenise(samples, self.template, reader.tokenizer, seq2seq=reader.seq2seq, window=window, joined=joined)
 
     def request(self, path: Path | None = None) -> ErasureRequest:
         """The request in `path`, or the recipe's share of the training users."""
@@ -136,13 +138,14 @@ class Workspace:
             seed=recipe.seed, precision=recipe.tuning.schedule.precision, progress=self.progress,
         )  # fmt: skip
 
-    def task(self, original: Recommender, rows: "RequestRows", method: Method) -> Task:
-        """A task for `method`, which may change `original`."""
+    def task(self, original: Recommender, rows: "RequestRows", method: Method, *, scratch: Path | None = None) -> Task:
+        """A task for `method`, which may change `original` and may keep large things in `scratch` while it runs."""
         return Task(
             original=original, base=self.base if method.needs_base else None, tuning=self.recipe.tuning,
             forget=rows.forget, retain=rows.retain, valid=rows.valid,
             calibration=rows.calibration, unseen=rows.unseen,
             seed=self.recipe.seed, precision=self.recipe.tuning.schedule.precision, progress=self.progress,
+            scratch=scratch,
         )  # fmt: skip
 
 

@@ -34,6 +34,9 @@ class DataRecipe(_Part):
     test_rows: int | None = Field(None, ge=1, description="about how many test rows, users whole")
     held_rows: int | None = Field(None, ge=1, description="the same for valid and for each group of held-out users")
     strict: bool = Field(False, description="refuse exact duplicates instead of dropping them")
+    joined: bool = Field(
+        True, description="tokenise recurring pieces of prompts once, where that gives the same tokens"
+    )
     seed: int | None = Field(None, description="of the split and of the users kept; default: the recipe's seed")
 
 

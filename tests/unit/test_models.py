@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from conftest import generated, toy_backbone, toy_tokenizer
 from e2urec.data.interactions import Samples
-from e2urec.data.prompts import TEMPLATES
+from e2urec.data.prompts import TEMPLATES, PromptTemplate
 from e2urec.errors import ModelError, RunError
-from e2urec.models import adapters
+from e2urec.models import adapters, tokens
 from e2urec.models.adapters import LoRA
 from e2urec.models.answers import find_verbaliser
 from e2urec.models.backbone import load_backbone
@@ -200,3 +200,34 @@ def test_long_prompt_loses_its_beginning_and_is_counted(backbone, samples):
     whole = Recommender(backbone, TEMPLATES["compact"]).encode(samples)
     row = whole.tokens[whole.offsets[5] : whole.offsets[6]]
     assert np.array_equal(examples.tokens[examples.offsets[5] : examples.offsets[6]], row[-16:])
+
+
+# --- tokens -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
+def test_joined_tokens_are_those_of_the_whole_text(backbone, samples, template, monkeypatch):
+    monkeypatch.setattr(tokens, "CHECKED", 20)  # the rest is joined
+    made: list[int] = []
+    join = tokens.Pieces.join
+    monkeypatch.setattr(tokens.Pieces, "join", lambda self, cut: made.append(1) or join(self, cut))
+    given = {"tokenizer": backbone.tokenizer, "seq2seq": backbone.seq2seq, "window": 40}
+    whole = tokens.tokenise(samples, TEMPLATES[template], **given, joined=False)
+    assert not made
+    joined = tokens.tokenise(samples, TEMPLATES[template], **given)
+    assert len(made) == len(samples)  # 20 of them to be checked
+    np.testing.assert_array_equal(joined.tokens, whole.tokens)
+    np.testing.assert_array_equal(joined.offsets, whole.offsets)
+
+
+def test_pieces_that_a_tokenizer_would_merge_are_not_joined(backbone, samples, monkeypatch):
+    class Unlucky(PromptTemplate):
+        name = "unlucky"
+
+        def pieces(self, shown):
+            return ["Li", "ked:", f" {shown.target}", "?"]  # "Liked:" is one token
+
+    monkeypatch.setattr(tokens, "CHECKED", 20)
+    given = {"tokenizer": backbone.tokenizer, "seq2seq": backbone.seq2seq, "window": 40}
+    whole = tokens.tokenise(samples, Unlucky(), **given, joined=False)
+    np.testing.assert_array_equal(tokens.tokenise(samples, Unlucky(), **given).tokens, whole.tokens)

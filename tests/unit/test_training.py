@@ -104,7 +104,8 @@ def test_cached_states_give_the_logits_of_a_live_model(kind):
 
 def test_teachers_keep_float32_under_autocast():
     states_, weight = torch.randn(6, 16), torch.randn(40, 16)
-    teacher, rows = FrozenTeacher(states_, (weight, None)), torch.arange(6)
+    rows = torch.arange(6)
+    teacher = FrozenTeacher(states_, (weight, None), rows)
     expected = states_ @ weight.T
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(teacher(rows), expected)

@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,16 +27,23 @@ class PromptTemplate(ABC):
     name: str
 
     @abstractmethod
-    def write(self, shown: Shown) -> str:
-        """The prompt of one sample, without space at its end."""
+    def pieces(self, shown: Shown) -> list[str]:
+        """The prompt of one sample, without space at its end, in pieces that recur: titles, and what is between them.
+
+        A piece ends before a space or after a line's end, where tokenizers cut as well; then its tokens are the
+        same wherever it stands, and are looked up instead of made again.
+        """
 
     def render(self, samples: Samples) -> list[str]:
         """The prompts of `samples`, one each, in their order."""
+        return ["".join(pieces) for pieces in self.cut(samples)]
+
+    def cut(self, samples: Samples) -> Iterator[list[str]]:
+        """The same in pieces."""
         data = samples.interactions
         titles = [_one_line(title) for title in data.titles]
         people = data.profiles.to_dicts() if data.profiles is not None else []
         profiles = [{key: _one_line(value) for key, value in person.items() if value} for person in people]
-        prompts = []
         for n, row in enumerate(samples.rows):
             past = samples.past(n)
             shown = Shown(
@@ -45,8 +53,7 @@ class PromptTemplate(ABC):
                 liked=data.liked[past].astype(bool).tolist(),
                 target=titles[data.item[row]],
             )
-            prompts.append(self.write(shown))
-        return prompts
+            yield self.pieces(shown)
 
 
 class Compact(PromptTemplate):
@@ -54,12 +61,19 @@ class Compact(PromptTemplate):
 
     name = "compact"
 
-    def write(self, shown: Shown) -> str:
+    def pieces(self, shown: Shown) -> list[str]:
         """`Liked: A; B. Disliked: C. Will the user like D?`."""
         liked = [title for title, like in zip(shown.titles, shown.liked, strict=True) if like]
         others = [title for title, like in zip(shown.titles, shown.liked, strict=True) if not like]
-        lists = f"Liked: {'; '.join(liked) or 'none'}. Disliked: {'; '.join(others) or 'none'}."
-        return f"{lists} Will the user like {shown.target}?"
+        return [
+            "Liked:", *self._listed(liked), " Disliked:", *self._listed(others),
+            " Will the user like", f" {shown.target}?",
+        ]  # fmt: skip
+
+    @staticmethod
+    def _listed(titles: list[str]) -> list[str]:
+        *others, last = titles or ["none"]
+        return [*(f" {title};" for title in others), f" {last}."]
 
 
 class Paper(PromptTemplate):
@@ -67,19 +81,19 @@ class Paper(PromptTemplate):
 
     name = "paper"
 
-    def write(self, shown: Shown) -> str:
+    def pieces(self, shown: Shown) -> list[str]:
         """Profile, numbered history with stars, target, and the question to be answered Yes or No."""
         about = ", ".join(f"{key} {value}" for key, value in shown.profile.items())
-        seen = "\n".join(
-            f"{number}. {title} ({rating:g} stars)"
-            for number, (title, rating) in enumerate(zip(shown.titles, shown.ratings, strict=True), start=1)
-        )
-        return (
-            (f"About the user: {about}.\n" if about else "")
-            + f"The user has rated these items, oldest first; more stars mean a stronger liking:\n{seen or 'none'}\n"
-            + f"Judging from these ratings, decide whether the user will like the item {shown.target}.\n"
-            + "Answer with Yes or No only. Will the user like it?"
-        )
+        pieces = ["About the user:", f" {about}.\n"] if about else []
+        pieces.append("The user has rated these items, oldest first; more stars mean a stronger liking:\n")
+        for number, (title, rating) in enumerate(zip(shown.titles, shown.ratings, strict=True), start=1):
+            pieces += [f"{number}.", f" {title}", f" ({rating:g} stars)\n"]
+        return [
+            *(pieces if shown.titles else [*pieces, "none\n"]),
+            "Judging from these ratings, decide whether the user will like the item",
+            f" {shown.target}.\n",
+            "Answer with Yes or No only. Will the user like it?",
+        ]
 
 
 TEMPLATES: dict[str, PromptTemplate] = {template.name: template for template in (Compact(), Paper())}

@@ -84,10 +84,10 @@ class E2URec(Method):
     teacher: TeacherSpace = Field("odds", description="where the gain is measured: raw, logprob or odds")
     augment: Literal["adapter", "full"] = Field("adapter", description="augmented model: an adapter, or a full copy")
     augment_passes: float = Field(2.0, gt=0, description="passes over D_f that make the augmented model")
-    augment_rate: float = Field(1e-3, gt=0, description="learning rate of the augmented model")
+    augment_rate: float = Field(2e-3, gt=0, description="learning rate of the augmented model")
     augment_fewest: int = Field(32, ge=1, description="least steps that make it, however few rows D_f has")
     start: float = Field(
-        3.0,
+        2.0,
         ge=0,
         description="how many times α of the augmented adapter's update the student starts without; "
         "0: it starts as the original",
@@ -104,9 +104,11 @@ class E2URec(Method):
     floor: float = Field(0.1, ge=0, le=1, description="last learning rate of a phase as a share of the highest")
     batch_size: int = Field(16, ge=1, description="rows of D_f (and of D_r, in the joint phase) a step")
     fewest: int = Field(16, ge=1, description="least steps of each of the student's phases, however few rows D_f has")
-    lora: LoRA = Field(LoRA(rank=8, alpha=16, targets="all"), description="adapter of student and augmented model")
+    lora: LoRA = Field(
+        LoRA(rank=8, alpha=16, targets="all", upper=0.5), description="adapter of student and augmented model"
+    )
     sample: float = Field(
-        2.0, gt=0, description="rows of D_r, and of the calibration users, that alpha=auto asks for each row of D_f"
+        1.0, gt=0, description="rows of D_r, and of the calibration users, that alpha=auto asks for each row of D_f"
     )
     speed: Speed = Field(Speed(), description="ways to the same result with less work")
 

@@ -1,4 +1,4 @@
-"""Samples → token rows → batches. Text exists only while it is being tokenised."""
+"""Token rows, and batches of them."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from ..data.interactions import Samples
-from ..data.prompts import PromptTemplate
 from ..seeding import stream
-from .answers import prompt_ids
 
 Ints = npt.NDArray[np.integer[Any]]
 
@@ -110,23 +107,6 @@ class Batch:
             name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
         }
         return replace(self, **tensors)
-
-
-def tokenise(
-    samples: Samples,
-    template: PromptTemplate,
-    tokenizer: Any,
-    *,
-    seq2seq: bool,
-    window: int,
-    chunk: int = 4096,
-) -> Examples:
-    """Render and tokenise `samples` in chunks; a prompt beyond `window` tokens loses its beginning."""
-    rows: list[list[int]] = []
-    for start in range(0, len(samples), chunk):
-        part = samples.take(np.arange(start, min(start + chunk, len(samples))))
-        rows += prompt_ids(tokenizer, template.render(part), seq2seq=seq2seq)
-    return pack(rows, samples.labels, samples.users, window=window)
 
 
 def pack(rows: Sequence[Sequence[int]], labels: Ints, users: Ints, *, window: int) -> Examples:

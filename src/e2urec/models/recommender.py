@@ -21,7 +21,8 @@ from ..errors import ModelError, RunError
 from . import adapters, blocks
 from .answers import Verbaliser, find_verbaliser, prompt_ids
 from .backbone import Backbone, load_backbone
-from .batches import Batch, Examples, by_length, collate, pack, tokenise
+from .batches import Batch, Examples, by_length, collate, pack
+from .tokens import tokenise
 
 PROBE = "Liked: Toy Story (1995). Disliked: none. Will the user like Heat (1995)?"
 

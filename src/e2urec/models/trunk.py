@@ -85,7 +85,7 @@ class Trunk:
         self.folder, self.tokens, self.open = folder, 0, contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self.file = self.open.enter_context(tempfile.TemporaryFile(dir=self.folder, buffering=0))
+        self.file = self.open.enter_context(tempfile.TemporaryFile(dir=self.folder))
         return self
 
     def __exit__(
