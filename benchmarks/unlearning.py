@@ -38,7 +38,7 @@ from published import Published
 PASSES = {"augment": 1.48, "warmup": 1.0, "joint": 2.0}
 """Over D_f: the released settings' augmented model and warm-up, and two joint passes."""
 SAME = {"augment_passes": 1.48, "warmup": 1.0, "joint": 2.0}
-FEW = {"data.rows": 600, "data.per_user": 20, "data.history": 5, "data.test_rows": 100, "data.held_rows": 200}
+FEW = {"data.rows": 160, "data.per_user": 10, "data.history": 5, "data.test_rows": 100, "data.held_rows": 200}
 VARIANTS: dict[str, dict[str, Any]] = {
     "published": {},
     "same_precision": {"settings": SAME, "precision": "fp32"},
@@ -56,6 +56,8 @@ LEVERS: dict[str, dict[str, Any]] = {
     "teachers asked anew at each step": {"settings": {"speed": {"kept_teachers": False}}},
     "last block at all positions": {"settings": {"speed": {"answer_only": False}}},
     "forget and retain rows in a pass each": {"settings": {"speed": {"together": "batch"}}},
+    "a pass for each loss, with CE in L_REM": {"settings": {"remember": "kl+ce", "speed": {"together": "loss"}}},
+    "augmented model as a full copy, no start": {"settings": {"augment": "full", "start": 0.0, "augment_rate": 5e-5}},
     "random batches": {"settings": {"speed": {"buckets": False}}},
     "float32": {"precision": "fp32"},
 }
@@ -170,6 +172,8 @@ def main() -> None:
     parser.add_argument("--retrained", action="append", default=[], help="run folder of a retrained model; repeat")
     parser.add_argument("--backbone", choices=["smollm2", "t5"], help="instead of --original")
     parser.add_argument("--levers", action="store_true", help="our default with each lever off in turn, and no more")
+    parser.add_argument("--only", action="append", help="a variant to run, and no others; repeat")
+    parser.add_argument("--ratio", type=float, action="append", help="share of users to forget; repeat")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each variant, interleaved")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--ask", type=json.loads, help=argparse.SUPPRESS)
@@ -183,17 +187,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = "" if given.original else random_t5(Path(folder)) if given.backbone == "t5" else "smollm2-135m"
         common = {"original": given.original, "backbone": base}
-        quality = Quality(given.original, given.retrained, 0.2) if given.retrained else None
-        chosen, ratios = (LEVERS, [0.2]) if given.levers else (VARIANTS, [0.2, 0.03] if given.original else [0.2])
+        chosen = LEVERS if given.levers else VARIANTS
+        ratios = given.ratio or ([0.2] if given.levers or given.backbone else [0.2, 0.03])
+        quality = Quality(given.original, given.retrained, 0.2) if given.retrained and ratios[0] == 0.2 else None
         kept: dict[tuple[str, float], list[dict[str, Any]]] = {}
         for _ in range(given.rounds):
             for ratio in ratios:
                 for name, variant in chosen.items():
-                    if (ratio == 0.2 or name in SMALL) and (given.original or name != "retrain"):
+                    wanted = name in given.only if given.only else given.levers or ratio == 0.2 or name in SMALL
+                    if wanted and (given.original or name != "retrain"):
                         ask = common | variant | {"variant": name, "ratio": ratio}
                         kept.setdefault((name, ratio), []).append(run(ask))
     found = {key: summary(records) for key, records in kept.items()}
-    report = levers(found, quality) if given.levers else ratios_of(found, quality)
+    report = levers(found, quality) if given.levers or given.only else ratios_of(found, quality)
     if given.json:
         print(json.dumps(report))
     else:
@@ -236,15 +242,15 @@ def ratios_of(found: dict[tuple[str, float], dict[str, Any]], quality: Quality |
 
 def levers(found: dict[tuple[str, float], dict[str, Any]], quality: Quality | None) -> dict[str, Any]:
     """How much slower, and larger, our default is without each lever."""
-    records = {name: record for (name, _), record in found.items()}
-    whole = records["every lever"]
+    records = {f"{name}, {ratio:.0%}": record for (name, ratio), record in found.items()}
+    whole = next(iter(records.values()))
     return {
         "levers": {
             name: {"slower": record["total"] / whole["total"], "larger": record["bytes"] / whole["bytes"]}
             for name, record in records.items()
         },
         "variants": {name: plain(record) for name, record in records.items()},
-        "quality": quality(records) if quality else {},
+        "quality": quality({name: record for name, record in records.items() if "20%" in name}) if quality else {},
     }
 
 
@@ -257,7 +263,7 @@ def show(report: dict[str, Any]) -> None:
     """Print a report as indented JSON without what a table cannot hold: figures first."""
     for name, record in report["variants"].items():
         phases = ", ".join(f"{phase} {value:.1f}" for phase, value in record["seconds"].items())
-        scored = report["quality"].get(name.split(",")[0], {})
+        scored = report["quality"].get(name, report["quality"].get(name.removesuffix(", 20%"), {}))
         told = "; ".join(
             f"{key} {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for key, row in scored.items()
         )

@@ -66,7 +66,7 @@ def test_score_does_not_depend_on_batch_neighbours(recommender, samples):
 def test_score_is_the_share_of_yes_among_the_answers_of_the_whole_model(recommender, samples):
     examples = recommender.encode(samples)
     batch = recommender.collate(examples, np.array([3]))
-    inputs = {"input_ids": batch.ids}
+    inputs = {"input_ids": batch.ids[:, : examples.lengths[3]]}  # as a stranger would ask: no padding, no mask
     if recommender.seq2seq:
         inputs["decoder_input_ids"] = torch.zeros((1, 1), dtype=torch.long)
     with torch.no_grad():

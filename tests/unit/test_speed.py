@@ -120,7 +120,7 @@ def test_kept_states_have_no_name_in_the_file_system_and_end_with_the_run(sample
         assert not list(tmp_path.iterdir())
         raise KeyboardInterrupt
     with pytest.raises(ValueError, match="closed"):
-        kept.below.rows(np.arange(2))
+        kept.below.rows(np.arange(2), 64)
 
 
 def test_rows_beyond_the_room_are_not_kept(samples):
@@ -182,7 +182,7 @@ def test_bucketed_and_plain_batches_have_the_same_mean_loss_and_gradient(kind, s
         assert sorted(np.concatenate(batches)) == list(range(56))
         found.append([torch.stack(each).mean(0) for each in zip(*parts, strict=True)])
         found[-1].append(torch.tensor(float(sum(examples.lengths[index].max() for index in batches))))
-    torch.testing.assert_close(found[0][:-1], found[1][:-1], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(found[0][:-1], found[1][:-1], atol=1e-6, rtol=5e-4)  # sums in another order
     assert found[1][-1] < found[0][-1]  # fewer columns
 
 

@@ -300,12 +300,15 @@ class E2URec(Method):
         if not len(remembering.rows):
             remembering = frozen(original, task, retain, [random.permutation(len(retain))[:CHECKED]])
         rows = remembering.rows[torch.from_numpy(random.permutation(len(remembering.rows))[:CHECKED])]
-        some, before = retain.take(rows.cpu().numpy()), remembering(rows)
+        some = retain.take(rows.cpu().numpy())
 
         def moved() -> float:
             task.costs.read("teachers", len(some))
             after = states(original, some, active=student.active, precision=task.precision)
-            return kl_divergence(before, original.to_logits(after)).item()
+            parts = zip(torch.split(rows, 16), torch.split(after, 16), strict=True)  # logits of a few rows at a time
+            return sum(
+                len(one) * kl_divergence(remembering(one), original.to_logits(h)).item() for one, h in parts
+            ) / len(rows)
 
         student.start_at(adapter, scale)
         while moved() > self.reach:

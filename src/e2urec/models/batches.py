@@ -14,6 +14,8 @@ from ..seeding import stream
 
 Ints = npt.NDArray[np.integer[Any]]
 
+COLUMNS = 8
+"""A batch's columns are a multiple of it: kernels are made, and kept in memory, for each shape that is seen."""
 WINDOW = 16
 """Batches among whose rows those of about the same length find each other."""
 
@@ -32,8 +34,8 @@ class Below(Protocol):
     def take(self, index: Ints) -> Self:
         """The same of rows `index`."""
 
-    def rows(self, index: Ints) -> torch.Tensor | None:
-        """(b, t, d), padded on the right; None if a row is not kept."""
+    def rows(self, index: Ints, width: int) -> torch.Tensor | None:
+        """(b, width, d), padded on the right; None if a row is not kept."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,9 @@ def pack(rows: Sequence[Sequence[int]], labels: Ints, users: Ints, *, window: in
 
 
 def collate(examples: Examples, index: Ints, pad: int) -> Batch:
-    """Pad rows `index` on the right to the longest of them."""
+    """Pad rows `index` on the right to the longest of them, and on to a multiple of 8."""
     starts, lengths = examples.offsets[index], examples.lengths[index]
-    columns = np.arange(lengths.max())
+    columns = np.arange(-(-lengths.max() // COLUMNS) * COLUMNS)
     mask = columns < lengths[:, None]
     ids = np.full(mask.shape, pad, dtype=np.int64)
     ids[mask] = examples.tokens[(starts[:, None] + columns)[mask]]
@@ -134,7 +136,7 @@ def collate(examples: Examples, index: Ints, pad: int) -> Batch:
         torch.from_numpy(lengths - 1),
         torch.from_numpy(examples.labels[index].astype(np.int64)),
         torch.from_numpy(np.asarray(index, dtype=np.int64)),
-        examples.below.rows(index) if examples.below else None,
+        examples.below.rows(index, len(columns)) if examples.below else None,
         examples.below.first if examples.below else 0,
     )
 

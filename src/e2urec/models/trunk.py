@@ -46,16 +46,16 @@ class Kept:
         """The same of rows `index`."""
         return replace(self, starts=self.starts[index], lengths=self.lengths[index])
 
-    def rows(self, index: Ints) -> torch.Tensor | None:
-        """Read (b, t, d), padded with zeros to the longest row; None if one of them is not kept."""
+    def rows(self, index: Ints, width: int) -> torch.Tensor | None:
+        """Read (b, width, d), padded with zeros; None if one of the rows is not kept."""
         if (self.starts[index] < 0).any():
             return None
         lengths, size = self.lengths[index], self.width * self.kind.itemsize
-        states = np.zeros((len(index), int(lengths.max()), size), dtype=np.uint8)
+        states = np.zeros((len(index), width, size), dtype=np.uint8)
         for row, start, length in zip(states, self.starts[index], lengths, strict=True):
             self.file.seek(int(start) * size)
             self.file.readinto(row[:length])  # type: ignore[attr-defined]
-        return torch.from_numpy(states).view(self.kind)
+        return torch.from_numpy(states).view(self.kind).float()  # the residual stream is float32 under autocast too
 
     def put(self, index: Ints, states: torch.Tensor) -> None:
         """Write `states` (b, t, d) of rows `index`, without their padding."""
