@@ -37,8 +37,8 @@ from published import Published
 
 PASSES = {"augment": 1.48, "warmup": 1.0, "joint": 2.0}
 """Over D_f: the released settings' augmented model and warm-up, and two joint passes."""
-SAME = {"augment_passes": 1.48, "warmup": 1.0, "joint": 2.0}
-FEW = {"data.rows": 160, "data.per_user": 10, "data.history": 5, "data.test_rows": 100, "data.held_rows": 200}
+SAME = {"augment_passes": 1.48, "warmup": 1.0, "joint": 2.0, "fewest": 1, "augment_fewest": 1}
+FEW = {"data.rows": 360, "data.per_user": 12, "data.history": 5, "data.test_rows": 100, "data.held_rows": 200}
 VARIANTS: dict[str, dict[str, Any]] = {
     "published": {},
     "same_precision": {"settings": SAME, "precision": "fp32"},
@@ -51,7 +51,7 @@ SMALL = ("default", "retrain")
 SETTINGS = E2URec()
 LEVERS: dict[str, dict[str, Any]] = {
     "every lever": {},
-    "adapters on all blocks, so nothing to replay": {"settings": {"lora": {"rank": 8, "alpha": 16, "targets": "all"}}},
+    "adapters on all blocks, so nothing to replay": {"settings": {"lora": {"upper": 1.0}}},
     "lower blocks computed anew": {"settings": {"speed": {"replay": False}}},
     "teachers asked anew at each step": {"settings": {"speed": {"kept_teachers": False}}},
     "last block at all positions": {"settings": {"speed": {"answer_only": False}}},

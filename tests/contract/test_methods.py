@@ -52,6 +52,12 @@ def test_settings_round_trip_and_are_all_described(name):
     assert type(method).__doc__
 
 
+def test_a_part_of_a_setting_that_is_not_given_stays_as_it_is_by_default():
+    method = build("e2urec", {"lora": {"rank": 4}, "speed": {"replay": False}})
+    assert method.lora == build("e2urec").lora.model_copy(update={"rank": 4})
+    assert build("e2urec", {"lora": {"rank": 4}}, "paper").lora.dropout == 0.05
+
+
 @pytest.mark.parametrize("name", all_methods())
 def test_unknown_setting_is_refused_with_the_nearest_known_one(name):
     with pytest.raises(ConfigError, match="unknown setting"):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError, did_you_mean
 from ..task import Method
@@ -38,8 +38,15 @@ def all_methods() -> dict[str, type[Method]]:
     return found
 
 
+def _within(default: Any, value: Any) -> Any:
+    """`value`, in which a part that is not given (of `lora`, say) stays as it is by default."""
+    if isinstance(default, BaseModel):
+        default = default.model_dump()
+    return {**default, **value} if isinstance(default, Mapping) and isinstance(value, Mapping) else value
+
+
 def build(name: str, settings: Mapping[str, Any] | None = None, preset: str = "default") -> Method:
-    """Return method `name` with a preset's settings and then `settings` on top.
+    """Return method `name` with a preset's settings and then `settings` on top, part by part.
 
     Raises:
         ConfigError: unknown method, preset or setting, or a value out of range.
@@ -56,7 +63,7 @@ def build(name: str, settings: Mapping[str, Any] | None = None, preset: str = "d
         if key.split(".")[0] not in cls.model_fields:
             fields = list(cls.model_fields)
             raise ConfigError(f"method '{name}' has unknown setting '{key}'{did_you_mean(key, fields)}")
-        merged[key] = value
+        merged[key] = _within(merged.get(key, cls.model_fields[key].default), value)
     try:
         return cls(**merged)
     except ValidationError as error:

@@ -104,9 +104,7 @@ class E2URec(Method):
     floor: float = Field(0.1, ge=0, le=1, description="last learning rate of a phase as a share of the highest")
     batch_size: int = Field(16, ge=1, description="rows of D_f (and of D_r, in the joint phase) a step")
     fewest: int = Field(16, ge=1, description="least steps of each of the student's phases, however few rows D_f has")
-    lora: LoRA = Field(
-        LoRA(rank=8, alpha=16, targets="all", upper=0.5), description="adapter of student and augmented model"
-    )
+    lora: LoRA = Field(LoRA(upper=0.5), description="adapter of student and augmented model")
     sample: float = Field(
         1.0, gt=0, description="rows of D_r, and of the calibration users, that alpha=auto asks for each row of D_f"
     )
