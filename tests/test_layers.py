@@ -15,7 +15,7 @@ LAYERS = [
     "data.splits", "data.requests", "data.prompts", "data", "models.backbone", "models.answers", "losses",
     "models.batches", "models.tokens", "models.blocks", "models.adapters", "models.recommender", "models.trunk",
     "models.ensemble", "models", "training", "predictions", "teachers", "tuning", "task",
-    "methods.student", "methods.paired", "methods.sharded", METHOD,
+    "methods.speed", "methods.student", "methods.paired", "methods.sharded", METHOD,
     "methods", "evaluation.verdict", "evaluation.membership", "evaluation.relearning", "evaluation.slices",
     "results", "evaluation.evaluate", "evaluation.kept", "evaluation", "runs", "fetch", "recipe", "pipeline",
     "actions", "report.names", "report.method_table", "report.plots", "report.page", "report.comparison", "demo",

@@ -35,7 +35,8 @@ from ..teachers import ForgettingTeacher, FrozenTeacher, States
 from ..training import Rows, Schedule, Step, fit
 from ..tuning import supervised
 from .paired import Term, answered, side_by_side
-from .student import Speed, Student, frozen, pairs, replaying
+from .speed import Speed, replaying
+from .student import Student, frozen, pairs
 
 CHECKED = 128
 """Rows of D_r on which the start is checked."""

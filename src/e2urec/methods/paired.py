@@ -19,7 +19,8 @@ from ..models.recommender import Recommender
 from ..seeding import derive
 from ..task import Method, Task
 from ..training import Combine, Losses, Objective, Schedule, Step, weighted_sum
-from .student import Speed, Student, pairs, replaying
+from .speed import Speed, replaying
+from .student import Student, pairs
 
 Term = Callable[[torch.Tensor, Batch], torch.Tensor]
 """Answer-position logits (b, V) of a batch, and the batch → a loss."""
@@ -40,7 +41,7 @@ def side_by_side(
             return {
                 name: sum_of(term(wrapped(batch), batch) for term in terms[name]) for name, batch in batches.items()
             }
-        if together == "step":
+        if together == "step" and len({batch.below is None for batch in batches.values()}) == 1:
             whole = reduce(lambda a, b: join(a, b, model.pad), batches.values())
             parts = wrapped(whole).split([len(batch.index) for batch in batches.values()])
         else:
