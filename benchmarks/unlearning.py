@@ -38,7 +38,7 @@ from published import Published
 PASSES = {"augment": 1.48, "warmup": 1.0, "joint": 2.0}
 """Over D_f: the released settings' augmented model and warm-up, and two joint passes."""
 SAME = {"augment_passes": 1.48, "warmup": 1.0, "joint": 2.0, "fewest": 1, "augment_fewest": 1}
-FEW = {"data.rows": 360, "data.per_user": 12, "data.history": 5, "data.test_rows": 100, "data.held_rows": 200}
+FEW = {"data.rows": 240, "data.per_user": 8, "data.history": 5, "data.test_rows": 100, "data.held_rows": 200}
 VARIANTS: dict[str, dict[str, Any]] = {
     "published": {},
     "same_precision": {"settings": SAME, "precision": "fp32"},

@@ -51,7 +51,7 @@ def states(
     examples: Examples,
     *,
     active: Sequence[str] | None = None,
-    batch_size: int = 64,
+    batch_size: int = 32,
     precision: Precision = "auto",
 ) -> torch.Tensor:
     """Answer-position states of `examples` in their order, (n, d) float32 on the model's device.
@@ -95,7 +95,7 @@ def predict(
     weight, bias = model.head
     if isinstance(model, Ensemble) and not model.has_state:
         hidden = None
-        odds = _ask(model, lambda batch: model.answers.log_odds(model.logits(batch)), examples, active, 64, precision)
+        odds = _ask(model, lambda batch: model.answers.log_odds(model.logits(batch)), examples, active, 32, precision)
     else:
         hidden = states(model, examples, active=active, precision=precision)
         odds = model.answers.log_odds_of(hidden, (weight, bias))

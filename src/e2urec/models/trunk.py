@@ -94,7 +94,7 @@ class Trunk:
         self.open.close()
 
     @torch.no_grad()
-    def keep(self, examples: Examples, needed: npt.NDArray[Any], *, batch_size: int = 64) -> Examples:
+    def keep(self, examples: Examples, needed: npt.NDArray[Any], *, batch_size: int = 32) -> Examples:
         """Return `examples` with rows `needed` computed up to block `first`, if there is room for them."""
         width = self.model.head[0].shape[1]
         lengths = examples.lengths[needed]
