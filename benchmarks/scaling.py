@@ -3,8 +3,8 @@
     python benchmarks/scaling.py --original RUN [--plot docs/scaling.svg] [--json]
 
 `RUN` is a run folder of `e2urec train`; its model is asked every time (what it knows does not change how long it
-takes), its recipe says which data. First 1% to 40% of the users of 3,000 rows are forgotten. Then the same users, a tenth
-of those of 1,500 rows, while the training set doubles three times around them.
+takes), its recipe says which data. First 1% to 40% of the users of 3,000 rows are forgotten. Then the same users, a
+tenth of those of 1,500 rows, while the training set doubles three times around them.
 """
 
 import argparse

@@ -4,7 +4,7 @@
 
 `RUN`s are run folders of `e2urec train` and `e2urec unlearn --method retrain`; with retrained models of the recipe's
 own request M_auc is told as well. `--backbone smollm2` (all 30 blocks) and `t5` (T5-small's shape, random weights) need
-no run: they measure speed and memory alone, on fewer rows. Every variant runs in a process of its own, in turn,
+no run: they measure speed and memory alone, on fewer rows, at α = 2. Every variant runs in a process of its own, in turn,
 `--rounds` times; loading the model is timed apart. Memory is the peak of the resident set less its size after imports.
 """
 
@@ -197,6 +197,8 @@ def main() -> None:
                     wanted = name in given.only if given.only else given.levers or ratio == 0.2 or name in SMALL
                     if wanted and (given.original or name != "retrain"):
                         ask = common | variant | {"variant": name, "ratio": ratio}
+                        if given.backbone:  # a model that was never tuned: no α could be found on it
+                            ask["settings"] = variant.get("settings", {}) | {"alpha": 2.0}
                         kept.setdefault((name, ratio), []).append(run(ask))
     found = {key: summary(records) for key, records in kept.items()}
     report = levers(found, quality) if given.levers or given.only else ratios_of(found, quality)
