@@ -3,9 +3,10 @@
     python benchmarks/unlearning.py --original RUN --retrained RUN --retrained RUN [--json]
 
 `RUN`s are run folders of `e2urec train` and `e2urec unlearn --method retrain`; with retrained models of the recipe's
-own request M_auc is told as well. `--backbone smollm2` (all 30 blocks) and `t5` (T5-small's shape, random weights) need
-no run: they measure speed and memory alone, on fewer rows, at α = 2. Every variant runs in a process of its own, in turn,
-`--rounds` times; loading the model is timed apart. Memory is the peak of the resident set less its size after imports.
+own request M_auc is told as well. `--backbone smollm2` (all 30 blocks) and `t5` (T5-small's shape, random weights)
+need no run: they measure speed and memory alone, on fewer rows, at α = 2. Every variant runs in a process of its own,
+in turn, `--rounds` times; loading the model is timed apart. Memory is the peak of the resident set less its size after
+imports.
 """
 
 import argparse
