@@ -98,7 +98,7 @@ def measure(ask: dict[str, Any], out: Path) -> None:
         seconds |= {phase: value for phase, value in task.costs.seconds.items() if phase != "watching"}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     record = {"seconds": seconds, "bytes": peak - after_imports, "bytes_in_total": peak, "rows": rows.counts()}
-    answers = rows.evaluation.ask(result, precision=recipe.tuning.schedule.precision)
+    answers = rows.evaluation.ask(result, precision=recipe.tuning.schedule.precision) if ask["scored"] else {}
     np.savez(out, record=json.dumps(record), **{part: found.odds for part, found in answers.items()})
 
 
@@ -197,7 +197,7 @@ def main() -> None:
                 for name, variant in chosen.items():
                     wanted = name in given.only if given.only else given.levers or ratio == 0.2 or name in SMALL
                     if wanted and (given.original or name != "retrain"):
-                        ask = common | variant | {"variant": name, "ratio": ratio}
+                        ask = common | variant | {"variant": name, "ratio": ratio, "scored": bool(quality)}
                         if given.backbone:  # a model that was never tuned: no α could be found on it
                             ask["settings"] = variant.get("settings", {}) | {"alpha": 2.0}
                         kept.setdefault((name, ratio), []).append(run(ask))
