@@ -10,7 +10,6 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 
 from e2urec.losses import cross_entropy, forgetting_teacher, kl_divergence
@@ -39,8 +38,8 @@ class Published:
         student.lm = adapters.attach(student.lm, "student", LORA, seed=self.seed)
         with student.using(["student"], train="student") as parameters:
             optimizer = torch.optim.AdamW(parameters, lr=1e-3)
-            self.timed("warmup", self._train, student, optimizer, self._steps("warmup", warmup), False)
-            self.timed("joint", self._train, student, optimizer, self._steps("joint", joint), True)
+            self.timed("warmup", self._train, student, optimizer, self._steps(warmup), False)
+            self.timed("joint", self._train, student, optimizer, self._steps(joint), True)
         student.lm = adapters.merge(student.lm, ["student"])
         return student
 
@@ -51,7 +50,7 @@ class Published:
         self.seconds[phase] = time.perf_counter() - started
         return result
 
-    def _steps(self, name: str, passes: float) -> int:
+    def _steps(self, passes: float) -> int:
         return round(passes * len(self.forget) / BATCH)
 
     def _batches(self, model: Recommender, rows: Examples, name: str) -> Iterator[Batch]:
@@ -68,7 +67,7 @@ class Published:
         model.lm.train().requires_grad_(True)
         optimizer = torch.optim.AdamW(model.lm.parameters(), lr=5e-5)
         batches = self._batches(model, self.forget, "augmented")
-        for _ in range(self._steps("augmented", passes)):
+        for _ in range(self._steps(passes)):
             batch = next(batches)
             cross_entropy(model(batch), model.answers.tokens(batch.labels)).backward()
             optimizer.step()
@@ -95,8 +94,3 @@ class Published:
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-
-
-def row_passes(forget: int, *, augment: float, warmup: float, joint: float) -> float:
-    """Rows that go forward through a whole model, of any of the three: 1, 3 and 6 for each row of D_f and phase."""
-    return float(np.dot([augment, warmup, joint], [1, 3, 6]) * forget)
