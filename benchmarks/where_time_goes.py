@@ -2,7 +2,7 @@
 
     python benchmarks/where_time_goes.py --original RUN [--json]
 
-`RUN` is a run folder of `e2urec train`. Both get the same 160 rows of D_f and of D_r, the same passes over them and one
+`RUN` is a run folder of `e2urec train`. Both get the same 48 rows of D_f and of D_r, the same passes over them and one
 teacher's α, so that the shares are those of steps and teachers alone.
 """
 
@@ -22,25 +22,15 @@ from e2urec.task import Task
 from published import Published
 from unlearning import PASSES, SAME, settings_of
 
-ROWS = 160
+ROWS = 48
 KINDS = {
     "products of matrices": ("mm", "addmm", "bmm", "linear", "matmul", "mkldnn", "dot", "baddbmm"),
     "softmax and losses": ("softmax", "kl_div", "nll_loss", "xlogy", "log_sigmoid"),
     "casts and copies": (
-        "copy_",
-        "to",
-        "clone",
-        "cat",
-        "contiguous",
-        "fill_",
-        "zero_",
-        "empty",
-        "pad",
-        "index",
-        "embedding",
+        "copy_", "to", "clone", "cat", "contiguous", "fill_", "zero_", "empty", "pad", "index", "embedding",
     ),
     "optimizer": ("_fused_adamw", "_foreach", "lerp", "addcmul", "addcdiv", "sqrt", "linalg_vector_norm"),
-}
+}  # fmt: skip
 
 
 def kind_of(name: str) -> str:

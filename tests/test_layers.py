@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "src" / "e2urec"
 METHOD = "a method"
 """The layer of all methods: each is a file of its own, and none imports another."""
 LAYERS = [
-    "errors", "seeding", "metrics", "intervals", "data.interactions", "data.sources.movielens", "data.sources",
+    "errors", "seeding", "memory", "metrics", "intervals", "data.interactions", "data.sources.movielens", "data.sources",
     "data.splits", "data.requests", "data.prompts", "data", "models.backbone", "models.answers", "losses",
     "models.batches", "models.tokens", "models.blocks", "models.adapters", "models.recommender", "models.trunk",
     "models.ensemble", "models", "training", "predictions", "teachers", "tuning", "task",

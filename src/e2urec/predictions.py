@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from . import metrics
+from .memory import hand_back
 from .models import adapters
 from .models.batches import Batch, Examples, by_length
 from .models.ensemble import Ensemble
@@ -123,6 +124,7 @@ def _ask(
         for index in by_length(examples.lengths, batch_size):
             parts.append(question(model.collate(examples, index)))
             order.append(index)
+            hand_back(len(parts))
     gathered = torch.cat(parts)
     rows = torch.empty_like(gathered)
     rows[torch.from_numpy(np.concatenate(order)).to(rows.device)] = gathered

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from . import metrics
 from .data.prompts import PromptTemplate
+from .memory import hand_back
 from .models.backbone import Backbone
 from .models.batches import Examples
 from .models.recommender import Recommender
@@ -39,6 +40,7 @@ class Costs:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
             self.peak_bytes = max(self.peak_bytes, psutil.Process().memory_info().rss)
+            hand_back()
 
     def read(self, name: str, rows: int) -> None:
         """Count `rows` read in phase `name`."""

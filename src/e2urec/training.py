@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from .memory import hand_back
 from .seeding import derive
 
 Rows = npt.NDArray[np.integer[Any]]
@@ -161,6 +162,7 @@ def fit(
                 sums[name] = sums.get(name, 0.0) + float(value.detach())
             trace.steps += 1
             trace.rows += sum(map(len, step.values()))
+            hand_back(trace.steps)
             progress(phase, trace.steps, total, float(loss))
         trace.losses.append({name: value / len(steps) for name, value in sums.items()})
         if monitor:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..memory import hand_back
 from .batches import Examples, Ints, by_length
 from .recommender import Recommender
 
@@ -105,7 +106,8 @@ class Trunk:
         self.tokens += int(lengths.sum())
         kept = Kept(self.model, self.file, starts, examples.lengths, self.first, width, self.kind)
         with self.model.using():
-            for part in by_length(lengths, batch_size):
+            for done, part in enumerate(by_length(lengths, batch_size)):
                 index = needed[part]
                 kept.put(index, self.model.below(self.model.collate(examples, index), self.first))
+                hand_back(done)
         return replace(examples, below=kept)
