@@ -5,6 +5,8 @@ to several times what its tensors hold. Asked now and then, it lets go of whole 
 """
 
 import ctypes
+from collections.abc import Callable
+from typing import cast
 
 EVERY = 8
 """Steps, or batches of answers, between two requests."""
@@ -16,11 +18,11 @@ def hand_back(done: int = 0) -> None:
         _trim(0)
 
 
-def _nothing(pad: int) -> int:
-    return 0
+def _found() -> Callable[[int], int]:
+    try:
+        return cast(Callable[[int], int], ctypes.CDLL(None).malloc_trim)
+    except (AttributeError, OSError, TypeError):
+        return lambda pad: 0
 
 
-try:
-    _trim = ctypes.CDLL(None).malloc_trim
-except (AttributeError, OSError, TypeError):
-    _trim = _nothing
+_trim = _found()
