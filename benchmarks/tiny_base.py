@@ -46,7 +46,7 @@ def tiny_model(folder: Path, titles: list[str]) -> None:
 def write_base(recipe: Recipe, folder: Path) -> None:
     """Write the base of `recipe` into `folder`, tuned on everybody whom the recipe leaves out."""
     with tempfile.TemporaryDirectory() as scratch:
-        tiny_model(Path(scratch), read_source(recipe.data.source).titles)
+        tiny_model(Path(scratch), read_source(recipe.data).titles)
         space = Workspace(recipe.updated([f"model.name={scratch}"]))
         others = Workspace(space.recipe.updated(["data.rows=none", "data.per_user=none"])).split.train
         rows = space.encode(others.take(~np.isin(others.users, space.split.train.users)))

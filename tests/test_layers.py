@@ -11,8 +11,10 @@ ROOT = Path(__file__).parents[1] / "src" / "e2urec"
 METHOD = "a method"
 """The layer of all methods: each is a file of its own, and none imports another."""
 LAYERS = [
-    "errors", "seeding", "memory", "metrics", "intervals", "data.interactions", "data.sources.movielens", "data.sources",
-    "data.splits", "data.requests", "data.prompts", "data", "models.backbone", "models.answers", "losses",
+    "errors", "seeding", "memory", "metrics", "intervals", "data.interactions",
+    "data.sources.files", "data.sources.reading", "data.sources.movielens", "data.sources.goodreads",
+    "data.sources.tabular", "data.sources", "data.splits", "data.overview", "data.requests", "data.erased",
+    "data.prompts", "data.templating", "data", "models.backbone", "models.answers", "losses",
     "models.batches", "models.tokens", "models.blocks", "models.adapters", "models.recommender", "models.trunk",
     "models.ensemble", "models", "training", "predictions", "teachers", "tuning", "task",
     "methods.speed", "methods.student", "methods.paired", "methods.sharded", METHOD,

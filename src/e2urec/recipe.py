@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .data.requests import Unit
+from .data.sources.reading import Columns, Reading
 from .errors import ConfigError, did_you_mean
 from .evaluation.membership import Shadows
 from .evaluation.relearning import Relearning
@@ -18,11 +20,10 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DataRecipe(_Part):
+class DataRecipe(Reading):
     """Which interactions, how they are split, how they become prompts."""
 
-    source: str = Field("movielens-100k", description="packaged name or folder of raw files")
-    template: str = Field("compact", description="prompt template: compact or paper")
+    template: str = Field("compact", description="prompt template: compact, paper, or a Jinja2 file (.j2)")
     history: int = Field(10, ge=1, description="K: items that a prompt shows")
     min_history: int = Field(5, ge=1, description="earlier rows that a row needs to become a sample")
     fractions: tuple[float, float, float] = Field((0.6, 0.2, 0.2), description="train, valid, test by time")
@@ -33,7 +34,6 @@ class DataRecipe(_Part):
     per_user: int | None = Field(None, ge=1, description="at most so many samples of a user in each part")
     test_rows: int | None = Field(None, ge=1, description="about how many test rows, users whole")
     held_rows: int | None = Field(None, ge=1, description="the same for valid and for each group of held-out users")
-    strict: bool = Field(False, description="refuse exact duplicates instead of dropping them")
     joined: bool = Field(
         True, description="tokenise recurring pieces of prompts once, where that gives the same tokens"
     )
@@ -51,7 +51,8 @@ class ModelRecipe(_Part):
 class RequestRecipe(_Part):
     """Whom to forget, when no file says so."""
 
-    ratio: float = Field(0.2, gt=0, lt=1, description="share of the training users")
+    ratio: float = Field(0.2, gt=0, lt=1, description="share of the training users, or of what unit says")
+    unit: Unit = Field("users", description="what is drawn: users, interactions or items")
     seed: int = Field(42, description="seed of their choice")
 
 
@@ -83,6 +84,7 @@ class Recipe(_Part):
     """All settings of a run."""
 
     data: DataRecipe = DataRecipe()
+    columns: Columns = Columns()
     model: ModelRecipe = ModelRecipe()
     tuning: Tuning = Tuning()
     request: RequestRecipe = RequestRecipe()

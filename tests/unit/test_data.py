@@ -8,12 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import generated
+from e2urec.data import sources
 from e2urec.data.interactions import Interactions, Samples
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, ForgetRetain, resolve
-from e2urec.data.sources import detect
+from e2urec.data.sources.reading import Reading
 from e2urec.data.splits import limit, split
 from e2urec.errors import ConfigError, DataError
+
+
+def detect(folder: Path) -> Interactions:
+    return sources.read(Reading(source=str(folder)))
 
 
 def table(**columns: list[object]) -> pl.DataFrame:
@@ -201,7 +206,7 @@ def test_unknown_users_are_counted_but_never_listed_and_can_be_skipped():
 def test_request_for_nobody_known_or_for_everybody_is_refused():
     parts = split(generated(), history=3, seed=1)
     everybody = tuple(str(parts.train.interactions.user_ids[int(code)]) for code in np.unique(parts.train.users))
-    with pytest.raises(DataError, match="names every training user"):
+    with pytest.raises(DataError, match="names every training row"):
         resolve(ErasureRequest(everybody), parts)
     with pytest.raises(DataError, match="nothing to forget"):
         resolve(ErasureRequest(("nobody",)), parts, skip_unknown=True)
@@ -210,7 +215,7 @@ def test_request_for_nobody_known_or_for_everybody_is_refused():
 def test_row_in_both_forget_and_retain_cannot_exist():
     rows = split(generated(), history=3, seed=1).train
     with pytest.raises(DataError, match="is in both forget and retain"):
-        ForgetRetain(rows, rows, rows, rows, rows)
+        ForgetRetain(*[rows] * 7, gone=np.zeros(len(rows.interactions), dtype=bool))
 
 
 # --- MovieLens ----------------------------------------------------------------------------------------------

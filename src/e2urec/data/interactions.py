@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+import time as clock
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,8 @@ import polars as pl
 from ..errors import DataError
 
 Ints = npt.NDArray[np.integer[Any]]
+DAY = 86_400
+"""Seconds that clocks may differ by."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,13 @@ class Interactions:
         item: (n,) int32 item codes.
         rating: (n,) float32.
         time: (n,) int64, seconds.
-        user_ids: the data set's own id of each user code.
+        user_ids, item_ids: the data set's own id of each code.
         titles: title of each item code.
         profiles: one row a user code with text columns, or None.
         liked_above: a row is liked if its rating is greater.
         duplicates: exact duplicate rows that were dropped.
+        details: one row an item code with text columns beyond the title, or None.
+        unrated: rows that were dropped because they hold no rating.
     """
 
     user: Ints
@@ -36,10 +41,13 @@ class Interactions:
     rating: npt.NDArray[np.float32]
     time: Ints
     user_ids: pl.Series
+    item_ids: pl.Series
     titles: list[str]
     profiles: pl.DataFrame | None
     liked_above: float
     duplicates: int
+    details: pl.DataFrame | None = None
+    unrated: int = 0
 
     def __len__(self) -> int:
         return len(self.user)
@@ -60,10 +68,16 @@ class Interactions:
         digest = hashlib.sha256()
         for column in (self.user, self.item, self.rating, self.time):
             digest.update(np.ascontiguousarray(column).tobytes())
-        profiles = self.profiles.to_dict(as_series=False) if self.profiles is not None else None
-        text = [self.user_ids.cast(pl.String).to_list(), self.titles, profiles, self.liked_above]
+        text = [self.user_ids.cast(pl.String).to_list(), self.titles, _plain(self.profiles), self.liked_above]
+        if self.details is not None:
+            text.append(_plain(self.details))
         digest.update(json.dumps(text).encode())
         return digest.hexdigest()
+
+    def without(self, gone: npt.NDArray[np.bool_]) -> "Interactions":
+        """The rows that `gone` (n,) does not mark, in the same order; codes of users and items stay what they were."""
+        columns = {name: getattr(self, name)[~gone] for name in ("user", "item", "rating", "time")}
+        return replace(self, **columns)
 
     @classmethod
     def from_tables(
@@ -76,17 +90,20 @@ class Interactions:
         rating_range: tuple[float, float] = (1.0, 5.0),
         liked_above: float = 3.0,
         strict: bool = False,
+        unrated: int = 0,
     ) -> "Interactions":
         """Validate and order three tables.
 
         Args:
-            ratings: columns user, item, rating, time, in file order.
-            items: columns item, title.
+            ratings: columns user, item, rating, time, in file order; `position`, the 0-based row of the file, where
+                rows were left out.
+            items: columns item, title, and details: text that tells more of an item.
             users: column user, and profile columns; None if the data set has none.
             place: file name for messages.
             rating_range: lowest and highest rating.
             liked_above: liked means rating > this.
             strict: refuse exact duplicates instead of dropping them.
+            unrated: rows without a rating that were left out, for the record.
 
         Raises:
             DataError: a column is missing, the table is empty, or a row cannot be used; the message gives file,
@@ -96,7 +113,9 @@ class Interactions:
         _need(items, ("item", "title"), f"{place} (items)")
         if ratings.is_empty():
             raise DataError(f"{place}: holds no rows; give a table of ratings")
-        rows = ratings.select("user", "item", "rating", "time").with_row_index("position")
+        if "position" not in ratings.columns:
+            ratings = ratings.with_row_index("position")
+        rows = ratings.select("position", "user", "item", "rating", "time")
         for column in ("user", "item"):
             _refuse(rows, pl.col(column).is_null(), column, place, "is empty", "fill it in or remove the row")
         rows = _numbers(rows, "rating", pl.Float32, place)
@@ -106,6 +125,8 @@ class Interactions:
         fault, remedy = f"is outside {low:g}..{high:g}", "correct the row or pass rating_range"
         _refuse(rows, outside, "rating", place, fault, remedy)
         _refuse(rows, pl.col("time") < 0, "time", place, "is negative", "give seconds since 1970")
+        late = pl.col("time") > int(clock.time()) + DAY
+        _refuse(rows, late, "time", place, "is in the future", "give seconds since 1970, not milliseconds")
         unique = rows.unique(["user", "item", "rating", "time"], keep="first", maintain_order=True)
         duplicates = rows.height - unique.height
         if duplicates and strict:
@@ -115,12 +136,13 @@ class Interactions:
                 "remove it, or leave out --strict to drop them"
             )
         texts = items.select(
-            pl.col("item").cast(rows.schema["item"], strict=False), pl.col("title").cast(pl.String)
+            pl.col("item").cast(rows.schema["item"], strict=False), pl.all().exclude("item").cast(pl.String)
         ).unique("item", keep="first", maintain_order=True)
-        joined = unique.join(texts, on="item", how="left", maintain_order="left")
+        joined = unique.join(texts.select("item", "title"), on="item", how="left", maintain_order="left")
         blank = pl.col("title").is_null() | (pl.col("title").str.strip_chars() == "")
         _refuse(joined, blank, "item", place, "has no title", "add it to the items")
-        return cls._ordered(joined, texts, users, liked_above, duplicates, place)
+        found = cls._ordered(joined, texts, users, liked_above, duplicates, place)
+        return replace(found, unrated=unrated)
 
     @classmethod
     def _ordered(
@@ -151,10 +173,12 @@ class Interactions:
             rating=rows["rating"].to_numpy(),
             time=rows["time"].to_numpy(),
             user_ids=ids,
+            item_ids=shown["item"],
             titles=shown["title"].to_list(),
             profiles=profiles,
             liked_above=liked_above,
             duplicates=duplicates,
+            details=shown.drop("item", "title") if shown.width > 2 else None,
         )
 
 
@@ -189,10 +213,30 @@ class Samples:
         """(n,) int32 user codes."""
         return self.interactions.user[self.rows]
 
+    @cached_property
+    def starts(self) -> Ints:
+        """(n,) first row that each sample's prompt shows."""
+        return np.maximum(self.interactions.first[self.rows], self.rows - self.history)
+
+    def shows(self, marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """(n,) True where the history that a prompt shows holds a row that `marked` (of all interactions) marks."""
+        before = np.concatenate([[0], np.cumsum(marked)])
+        return before[self.rows] > before[self.starts]
+
+    def read(self) -> npt.NDArray[np.bool_]:
+        """True for each row of the interactions that a prompt shows, as its target or in its history."""
+        edges = np.zeros(len(self.interactions) + 1, dtype=np.int64)
+        np.add.at(edges, self.starts, 1)
+        np.add.at(edges, self.rows + 1, -1)
+        return np.cumsum(edges)[:-1] > 0
+
     def past(self, n: int) -> slice:
         """The up to K rows of sample n's user just before it."""
-        row = int(self.rows[n])
-        return slice(max(int(self.interactions.first[row]), row - self.history), row)
+        return slice(int(self.starts[n]), int(self.rows[n]))
+
+
+def _plain(table: pl.DataFrame | None) -> Any:
+    return None if table is None else table.to_dict(as_series=False)
 
 
 def _need(table: pl.DataFrame, columns: tuple[str, ...], place: str) -> None:

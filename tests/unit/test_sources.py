@@ -1,0 +1,364 @@
+"""Raw files of every kind read to the same interactions, and whatever is wrong with them is told in one line."""
+
+import contextlib
+import gzip
+import json
+import sqlite3
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from e2urec.data import sources
+from e2urec.data.interactions import Interactions, Samples
+from e2urec.data.prompts import TEMPLATES
+from e2urec.data.requests import ErasureRequest, resolve
+from e2urec.data.sources.reading import Columns, Reading
+from e2urec.data.splits import split
+from e2urec.errors import DataError
+
+
+def read(path: Path | str, columns: Columns | None = None, **given: object) -> Interactions:
+    return sources.read(Reading(source=str(path), **given), columns)
+
+
+def refused(path: Path | str, columns: Columns | None = None, **given: object) -> str:
+    with pytest.raises(DataError) as error:
+        read(path, columns, **given)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- MovieLens ----------------------------------------------------------------------------------------------
+
+
+def movielens_1m(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "ratings.dat").write_text("1::1193::5::978300760\n1::661::3::978302109\n2::1193::4::978298413\n")
+    movies = "661::James and the Giant Peach (1996)::Animation\n1193::Léon: The Professional (1994)::Crime|Drama\n"
+    (folder / "movies.dat").write_bytes(movies.encode("latin-1"))
+    (folder / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::70072\n")
+    return folder
+
+
+def test_movielens_1m_reads_with_latin_titles_and_profiles_in_words(tmp_path):
+    data = read(movielens_1m(tmp_path / "ml-1m"))
+    assert data.titles == ["James and the Giant Peach (1996)", "Léon: The Professional (1994)"]
+    assert data.profiles.row(0, named=True) == {"gender": "F", "age": "under 18", "occupation": "pupil"}
+    assert data.liked.tolist() == [1, 0, 1]
+
+
+def test_zip_and_folder_read_to_the_same(tmp_path):
+    folder = movielens_1m(tmp_path / "ml-1m")
+    with zipfile.ZipFile(tmp_path / "ml-1m.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"ml-1m/{path.name}")
+    assert read(tmp_path / "ml-1m.zip").fingerprint() == read(folder).fingerprint()
+    assert "unpacks to more than 2e-08 GB" in refused(tmp_path / "ml-1m.zip", unpacked_gb=2e-8)
+    whole = (tmp_path / "ml-1m.zip").read_bytes()
+    (tmp_path / "half.zip").write_bytes(whole[: len(whole) // 2])
+    assert "is no whole zip file; download it again" in refused(tmp_path / "half.zip")
+
+
+def test_movielens_10m_has_half_stars_and_no_profiles_and_its_prompts_say_nothing_of_users(tmp_path):
+    (tmp_path / "ratings.dat").write_text("1::122::0.5::838985046\n1::185::4.5::838983525\n")
+    (tmp_path / "movies.dat").write_text("122::Boomerang (1992)::Comedy\n185::Café: Net (1995)::Action\n")
+    data = read(tmp_path)
+    assert data.profiles is None
+    assert data.rating.tolist() == [4.5, 0.5]  # by time
+    (prompt,) = TEMPLATES["paper"].render(Samples(data, np.array([1]), 5))
+    assert prompt.startswith("The user has rated these items")
+    assert "Café: Net (1995) (4.5 stars)" in prompt
+
+
+def movielens_25m(folder: Path, ratings: str) -> Path:
+    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + ratings)
+    (folder / "movies.csv").write_text('movieId,title,genres\n1,"American President, The (1995)",Drama\n2,B,Drama\n')
+    return folder
+
+
+def test_movielens_25m_reads_quoted_titles(tmp_path):
+    data = read(movielens_25m(tmp_path, "1,1,0.5,1147880044\n1,2,5.0,1147868817\n"))
+    assert data.titles == ["American President, The (1995)", "B"]
+    assert data.rating.tolist() == [5.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("ratings", "message"),
+    [
+        ("1,1,five,10\n", "ratings.csv row 1: rating 'five' is no number"),
+        ("1,1,5,10\nx,1,5,10\n", "ratings.csv row 2: user 'x' is no number"),
+        ("1,1,5,10\n1,9,5,10\n", "ratings.csv row 2: item 9 has no title"),
+        ("1,1,5,99999999999\n", "ratings.csv row 1: time 99999999999 is in the future"),
+        ("1,1,0,10\n", "ratings.csv row 1: rating 0.0 is outside 0.5..5"),
+    ],
+)
+def test_row_of_movielens_25m_that_cannot_be_used_is_told(tmp_path, ratings, message):
+    assert refused(movielens_25m(tmp_path, ratings)).startswith(message)
+
+
+def test_row_numbers_are_those_of_the_file_even_when_other_times_are_left_out(tmp_path):
+    folder = movielens_25m(tmp_path, "1,1,5,10\n1,2,4,2000000\n1,2,9,2000001\n")
+    assert refused(folder, since="1970-01-02").startswith("ratings.csv row 3: rating 9.0")
+    assert len(read(movielens_25m(tmp_path, "1,1,5,10\n1,2,4,2000000\n"), until="1970-01-02")) == 1
+
+
+def test_published_rule_gives_the_published_sizes(tmp_path):
+    """The last 100,000 samples by time, 60/20/20: 60,000 rows to train on, 20% of whose users hold D_f."""
+    rows = 120_000
+    random = np.random.default_rng(0)
+    users = random.choice(1025, rows, p=random.dirichlet(np.ones(1025)))
+    ratings = pl.DataFrame(
+        {
+            "user": users,
+            "item": random.integers(0, 50, rows),
+            "rating": random.integers(1, 6, rows),
+            "time": range(rows),
+        }
+    )
+    items = pl.DataFrame({"item": range(50), "title": [f"M{k}" for k in range(50)]})
+    data = Interactions.from_tables(ratings, items, place="generated")
+    parts = split(data, history=10, min_history=5, last=100_000, unseen=0, calibration=0, seed=0)
+    assert [len(parts.train), len(parts.valid), len(parts.test)] == [60_000, 20_000, 20_000]
+    rows_of = resolve(ErasureRequest.sample(parts.train, 0.2, 42), parts)
+    assert len(rows_of.forget) + len(rows_of.retain) == 60_000
+    assert 9_000 < len(rows_of.forget) < 15_000
+    ends = [data.time[part.rows].max() for part in (parts.train, parts.valid)]
+    assert ends[0] <= data.time[parts.valid.rows].min()
+    assert ends[1] <= data.time[parts.test.rows].min()
+
+
+# --- GoodReads ----------------------------------------------------------------------------------------------
+
+
+def packed(path: Path, objects: list[dict[str, object]]) -> None:
+    path.write_bytes(gzip.compress("".join(json.dumps(each) + "\n" for each in objects).encode()))
+
+
+def shelved(user: str, book: str, rating: int, when: str) -> dict[str, object]:
+    return {"user_id": user, "book_id": book, "review_id": "x", "rating": rating, "date_updated": when, "read_at": ""}
+
+
+def goodreads(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    rows = [
+        shelved("a", "1", 5, "Wed Mar 01 10:00:00 -0800 2017"),
+        shelved("a", "2", 0, "Wed Mar 01 10:00:01 -0800 2017"),
+        shelved("a", "3", 3, "Wed Mar 01 18:00:02 +0000 2017"),
+        shelved("b", "1", 4, "Thu Mar 02 10:00:00 -0800 2017"),
+    ]
+    packed(folder / "goodreads_interactions_poetry.json.gz", rows)
+    shelves = [{"count": "9", "name": "to-read"}, {"count": "5", "name": "poetry"}]
+    writer = [{"author_id": "7", "role": ""}]
+    books = [
+        {"book_id": k, "title": f"Book {k}", "authors": writer, "popular_shelves": shelves, "isbn": ""} for k in "123"
+    ]
+    books[2]["popular_shelves"] = [{"count": "1", "name": "drama"}]
+    packed(folder / "goodreads_books_poetry.json.gz", books)
+    return folder
+
+
+def test_goodreads_drops_and_counts_what_was_not_rated_and_shows_genres(tmp_path):
+    data = read(goodreads(tmp_path / "g"))
+    assert (len(data), data.unrated) == (3, 1)
+    assert data.liked.tolist() == [1, 0, 1]
+    assert data.time[1] - data.time[0] == 2  # two time zones
+    (prompt,) = TEMPLATES["compact"].render(Samples(data, np.array([1]), 5))
+    assert prompt == "Liked: Book 1 (genre poetry). Disliked: none. Will the user like Book 3 (genre drama)?"
+
+
+def test_goodreads_takes_authors_and_genres_from_their_own_files_and_keeps_one_genre_or_time(tmp_path):
+    folder = goodreads(tmp_path / "g")
+    packed(folder / "goodreads_book_authors.json.gz", [{"author_id": "7", "name": "Ada L."}])
+    packed(
+        folder / "goodreads_book_genres_initial.json.gz",
+        [{"book_id": "1", "genres": {"poetry": 3, "fantasy, paranormal": 9}}, {"book_id": "3", "genres": {}}],
+    )
+    data = read(folder)
+    assert data.details.row(0, named=True) == {"author": "Ada L.", "genre": "fantasy, paranormal"}
+    assert data.details["genre"][1] is None
+    assert len(read(folder, genre="Fantasy, Paranormal")) == 2
+    assert len(read(folder, since="2017-03-02")) == 1
+    assert "no book has it" in refused(folder, genre="cooking")
+
+
+def test_gzip_that_breaks_off_or_grows_beyond_its_bound_is_told(tmp_path):
+    folder = goodreads(tmp_path / "g")
+    path = folder / "goodreads_interactions_poetry.json.gz"
+    whole = path.read_bytes()
+    assert "unpacks to more than" in refused(folder, unpacked_gb=1e-7)
+    path.write_bytes(whole[:-20])
+    assert "the gzip data break off or are damaged" in refused(folder)
+    path.write_bytes(b"no gzip at all")
+    assert "goodreads_interactions_poetry.json.gz row 1" in refused(folder)
+    path.write_bytes(gzip.compress(b'{"user_id": "a"\n'))
+    assert "are no JSON objects" in refused(folder)
+    packed(path, [shelved("a", "1", 5, "yesterday")])
+    assert "row 1: date_updated 'yesterday' is no date" in refused(folder)
+
+
+# --- the user's own tables ----------------------------------------------------------------------------------
+
+OWN = Columns(user="uid", item="iid", rating="stars", time="at", title="name", profile=("age",), details=("genre",))
+TABLE = pl.DataFrame(
+    {
+        "uid": [10, 10, 9, 10],
+        "iid": [1, 2, 1, 3],
+        "stars": [5.0, 2.0, 4.0, 3.5],
+        "at": [1_600_000_000, 1_600_000_060, 1_600_000_000, 1_600_000_120],
+        "name": ["Tea", "Cup, large", "Tea", "Kännchen"],
+        "age": [33, 33, 51, 33],
+        "genre": ["drink", "ware", "drink", "ware"],
+    }
+)
+
+
+def written(folder: Path, kind: str) -> tuple[str, dict[str, str]]:
+    path = folder / f"t.{kind}"
+    given: dict[str, str] = {}
+    if kind in ("csv", "tsv"):
+        TABLE.write_csv(path, separator="," if kind == "csv" else "\t")
+    elif kind == "jsonl":
+        TABLE.write_ndjson(path)
+    elif kind == "parquet":
+        TABLE.write_parquet(path)
+    elif kind == "arrow":
+        TABLE.write_ipc(path)
+    elif kind == "bom.csv":
+        path.write_bytes(b"\xef\xbb\xbf" + TABLE.write_csv().replace("\n", "\r\n", 2).encode())
+    elif kind == "dated.csv":
+        dated = TABLE.with_columns(pl.from_epoch("at").dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        dated.write_csv(path)
+    else:
+        with sqlite3.connect(path) as connection:
+            connection.execute("create table t (uid int, iid int, stars real, at int, name text, age int, genre text)")
+            connection.executemany("insert into t values (?, ?, ?, ?, ?, ?, ?)", TABLE.rows())
+        connection.close()
+        return f"sqlite:///{path}", {"query": "SELECT * FROM t"}
+    return str(path), given
+
+
+@pytest.mark.parametrize("kind", ["tsv", "jsonl", "parquet", "arrow", "bom.csv", "dated.csv", "db"])
+def test_every_container_of_a_table_reads_to_the_same_interactions(tmp_path, kind):
+    plain, _ = written(tmp_path, "csv")
+    path, given = written(tmp_path, kind)
+    expected, found = read(plain, OWN), read(path, OWN, **given)
+    assert found.fingerprint() == expected.fingerprint()
+    assert found.titles == ["Tea", "Cup, large", "Kännchen"]
+    assert found.profiles["age"].to_list() == ["33", "51"]
+    assert found.details["genre"].to_list() == ["drink", "ware", "ware"]
+
+
+def test_items_and_users_may_lie_in_tables_of_their_own(tmp_path):
+    whole, _ = written(tmp_path, "csv")
+    TABLE.select("uid", "iid", "stars", "at").write_csv(tmp_path / "r.csv")
+    TABLE.select("iid", "name", "genre").unique("iid").write_parquet(tmp_path / "i.parquet")
+    TABLE.select("uid", "age").unique("uid").write_ndjson(tmp_path / "u.jsonl")
+    apart = read(tmp_path / "r.csv", OWN, items=str(tmp_path / "i.parquet"), users=str(tmp_path / "u.jsonl"))
+    assert apart.fingerprint() == read(whole, OWN).fingerprint()
+
+
+HEADER = "user,item,rating,time,title\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"user;item;rating;time;title\na;1;5;10;T\n", "is one column; set columns.separator = ';'"),
+        (b"user\titem\trating\ttime\ttitle\na\t1\t5\t10\tT\n", "set columns.separator = '\\t'"),
+        (
+            b"uid,item,rating,time,title\na,1,5,10,T\n",
+            "has no column 'user'; known: item, rating, time, title, uid; set columns.user",
+        ),
+        (HEADER.encode() + b"a,1,five,10,T\n", "t.csv row 1: rating 'five' is no number"),
+        (HEADER.encode() + b"a,1,5,10,T\na,1,5,-10,T\n", "t.csv row 2: time -10 is negative"),
+        (HEADER.encode() + b"a,1,5,1600000000000,T\n", "t.csv row 1: time 1600000000000 is in the future"),
+        (HEADER.encode() + b"a,1,5,soon,T\n", "t.csv row 1: time 'soon' is no number"),
+        (HEADER.encode() + b"a,1,5,10,\n", "t.csv row 1: item '1' has no title"),
+        (HEADER.encode() + b" ,1,5,10,T\n", "t.csv row 1: user None is empty"),
+        (HEADER.encode() + b"a,1,5,10,T\na,1,5\x00,10,T\n", "t.csv line 3: holds NUL bytes"),
+        (HEADER.encode() + b"a,1,5,10,T\na,1,5,10,Caf\xe9\n", "t.csv line 3: is not UTF-8"),
+        (HEADER.encode() + b"a,1,5,10,T\ra,1,5,10,T\n", "t.csv line 2: has line ends of old Macs"),
+        (HEADER.encode() + b"a,1,5,10,T\na,1,5,10,T,more\n", "t.csv row 2: has 6 fields, the header 5"),
+        (HEADER.encode(), "t.csv: holds no rows"),
+        (b"", "t.csv: holds no rows"),
+    ],
+)
+def test_table_that_cannot_be_used_is_told_with_file_row_and_remedy(tmp_path, content, message):
+    (tmp_path / "t.csv").write_bytes(content)
+    assert message in refused(tmp_path / "t.csv")
+
+
+def test_latin_1_reads_where_it_was_said(tmp_path):
+    (tmp_path / "t.csv").write_bytes(HEADER.encode() + b"a,1,5,10,Caf\xe9\n")
+    assert read(tmp_path / "t.csv", Columns(encoding="latin-1")).titles == ["Café"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.parquet", b"PAR1 no"),
+        ("t.arrow", b"no arrow"),
+        ("t.jsonl", b'{"user": 1}\n{"user"\n'),
+        ("t.jsonl", b"[1]\n"),
+    ],
+)
+def test_damaged_file_of_other_kinds_is_told(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert name in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (None, "data.query: is not set"),
+        ("DELETE FROM t", "is no single SELECT"),
+        ("SELECT * FROM t; DROP TABLE t", "is no single SELECT"),
+        ("WITH x AS (SELECT 1) DELETE FROM t", "the database does not answer it"),
+        ("SELECT load_extension('x')", "the database does not answer it"),
+        ("SELECT * FROM nowhere", "no such table: nowhere"),
+    ],
+)
+def test_query_that_would_do_more_than_read_is_refused_and_the_database_stays(tmp_path, query, message):
+    uri, _ = written(tmp_path, "db")
+    before = (tmp_path / "t.db").read_bytes()
+    assert message in refused(uri, OWN, query=query)
+    assert (tmp_path / "t.db").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.db"]
+
+
+def test_what_does_not_exist_or_is_not_known_is_told_with_what_is(tmp_path):
+    assert "no such data set, folder or file; did you mean 'movielens-100k'?" in refused("movielens-10k")
+    assert "expected movielens" in refused(tmp_path)
+    assert "no such file" in refused(f"sqlite:///{tmp_path}/none.db", query="SELECT 1")
+
+
+cells = st.one_of(
+    st.sampled_from(["a", "1", "5", "10", "", '"', "NaN", "-1", "1e400", "2020-01-01", "ä", "\r", "\0", ",", "٣"]),
+    st.text(max_size=4),
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
+@given(
+    st.sampled_from(["csv", "tsv", "jsonl", "parquet", "arrow", "zip"]),
+    st.lists(st.lists(cells, min_size=3, max_size=6), max_size=5),
+    st.booleans(),
+    st.binary(max_size=40),
+)
+def test_no_file_whatever_makes_more_than_one_line_of_error(tmp_path, kind, rows, headed, tail):
+    folder = tmp_path / "in"
+    folder.mkdir(exist_ok=True)
+    mark = "\t" if kind == "tsv" else ","
+    lines = [*([HEADER.strip().replace(",", mark)] if headed else []), *(mark.join(row) for row in rows)]
+    (folder / f"t.{kind}").write_bytes("\n".join(lines).encode("utf-8", "surrogatepass") + tail)
+    before = sorted(tmp_path.rglob("*"))
+    with contextlib.suppress(DataError):
+        assert len(read(folder / f"t.{kind}"))
+    assert sorted(tmp_path.rglob("*")) == before
+    for path in folder.iterdir():
+        path.unlink()
