@@ -6,25 +6,69 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
 from ..errors import DataError
-from .interactions import Samples
+from .interactions import Interactions, Samples
 
 
 @dataclass(frozen=True)
 class Shown:
-    """All that a template may show of one sample: never the target's rating, never a later row."""
+    """All that a template may show of one sample: never the target's rating, never a later row.
+
+    Attributes:
+        profile: the user's attributes that are known.
+        titles: of the history, oldest first, each with its details in brackets.
+        ratings, liked: of the history.
+        target: title of the item in question, with its details.
+        codes: item codes of the history and, last, of the target.
+    """
 
     profile: dict[str, str]
     titles: list[str]
     ratings: list[float]
     liked: list[bool]
     target: str
+    codes: list[int]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Text of users and items, one line each, by their codes.
+
+    Attributes:
+        profiles: what is known of each user.
+        titles: of each item.
+        details: what is known of each item beyond its title.
+    """
+
+    profiles: list[dict[str, str]]
+    titles: list[str]
+    details: list[dict[str, str]]
+
+    @classmethod
+    def of(cls, data: Interactions) -> "Catalogue":
+        """The text of `data`."""
+        return cls(_facts(data.profiles), [_one_line(title) for title in data.titles], _facts(data.details))
+
+    def label(self, item: int) -> str:
+        """`Title`, or `Title (author A, genre G)`."""
+        told = ", ".join(f"{key} {value}" for key, value in self.details[item].items()) if self.details else ""
+        return f"{self.titles[item]} ({told})" if told else self.titles[item]
 
 
 class PromptTemplate(ABC):
     """Turns samples into text that ends where the answer *Yes* or *No* begins."""
 
     name: str
+    source: str | None = None
+    """Text of a template that is no class of its own: kept with a model, which is worth nothing without."""
+    recurs = True
+    """Whether pieces are the same in many prompts, so that it pays to keep their tokens."""
+
+    def reading(self, catalogue: Catalogue) -> "PromptTemplate":
+        """The template as it reads `catalogue`; raises DataError if it shows what the data do not hold."""
+        return self
 
     @abstractmethod
     def pieces(self, shown: Shown) -> list[str]:
@@ -40,20 +84,21 @@ class PromptTemplate(ABC):
 
     def cut(self, samples: Samples) -> Iterator[list[str]]:
         """The same in pieces."""
-        data = samples.interactions
-        titles = [_one_line(title) for title in data.titles]
-        people = data.profiles.to_dicts() if data.profiles is not None else []
-        profiles = [{key: _one_line(value) for key, value in person.items() if value} for person in people]
+        data, catalogue = samples.interactions, Catalogue.of(samples.interactions)
+        template = self.reading(catalogue)
+        titles = [catalogue.label(item) for item in range(len(catalogue.titles))]
         for n, row in enumerate(samples.rows):
             past = samples.past(n)
+            codes = [*data.item[past].tolist(), int(data.item[row])]
             shown = Shown(
-                profile=profiles[data.user[row]] if profiles else {},
-                titles=[titles[item] for item in data.item[past]],
+                profile=catalogue.profiles[data.user[row]] if catalogue.profiles else {},
+                titles=[titles[item] for item in codes[:-1]],
                 ratings=data.rating[past].tolist(),
                 liked=data.liked[past].astype(bool).tolist(),
-                target=titles[data.item[row]],
+                target=titles[codes[-1]],
+                codes=codes,
             )
-            yield self.pieces(shown)
+            yield template.pieces(shown)
 
 
 class Compact(PromptTemplate):
@@ -97,6 +142,13 @@ class Paper(PromptTemplate):
 
 
 TEMPLATES: dict[str, PromptTemplate] = {template.name: template for template in (Compact(), Paper())}
+
+
+def _facts(table: pl.DataFrame | None) -> list[dict[str, str]]:
+    """What is known, a row: column → text in one line."""
+    if table is None:
+        return []
+    return [{key: _one_line(value) for key, value in row.items() if value} for row in table.to_dicts()]
 
 
 def _one_line(text: str) -> str:

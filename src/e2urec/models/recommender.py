@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..data.interactions import Samples
-from ..data.prompts import TEMPLATES, PromptTemplate
-from ..errors import ModelError, RunError
+from ..data.prompts import PromptTemplate
+from ..data.templating import find_template
+from ..errors import DataError, ModelError, RunError
 from . import adapters, blocks
 from .answers import Verbaliser, find_verbaliser, prompt_ids
 from .backbone import Backbone, load_backbone
@@ -149,6 +150,8 @@ class Recommender(nn.Module):
         """
         folder.mkdir(parents=True, exist_ok=True)
         record = {"template": self.template.name, "window": self.window, "base": self.name}
+        if self.template.source is not None:
+            record["template_source"] = self.template.source
         if self.active:
             (only,) = self.active
             adapters.save_adapter(self.lm, only, folder / "adapter")
@@ -166,8 +169,8 @@ class Recommender(nn.Module):
         """
         try:
             record = json.loads((folder / "recommender.json").read_text(encoding="utf-8"))
-            template = TEMPLATES[record["template"]]
-        except (OSError, ValueError, KeyError) as error:
+            template = find_template(record["template"], record.get("template_source"))
+        except (OSError, ValueError, KeyError, DataError) as error:
             raise RunError(f"'{folder}': holds no recommender; name a folder made by e2urec train") from error
         if (folder / "model").is_dir():
             return cls(load_backbone(folder / "model"), template, window=record["window"])

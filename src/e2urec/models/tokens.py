@@ -27,7 +27,7 @@ def tokenise(
     """
     rows: list[list[int]] = [[]] * len(samples)
     left = np.arange(len(samples))
-    if joined and len(samples) > CHECKED:
+    if joined and template.recurs and len(samples) > CHECKED:
         checked = np.sort(stream(0, "checked prompts").permutation(len(samples))[:CHECKED])
         pieces = Pieces(tokenizer, seq2seq=seq2seq)
         whole = list(_whole(samples.take(checked), template, tokenizer, seq2seq))

@@ -1,0 +1,163 @@
+"""A prompt template of the user's own: Jinja2 in a sandbox where nothing can be called.
+
+A template sees `user` (attributes), `history` (oldest first), `liked` and `disliked` (parts of it) and `item`, the one
+in question. Each item has `title` and the data set's details; those of the history have `rating` and `liked` too.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ..errors import DataError, did_you_mean
+from .prompts import TEMPLATES, Catalogue, PromptTemplate, Shown
+
+SUFFIXES = (".j2", ".jinja", ".jinja2")
+FIELDS = ("user", "history", "liked", "disliked", "item")
+FILTERS = (
+    "capitalize", "default", "first", "int", "join", "last", "length", "lower", "reverse", "round", "title", "trim",
+    "upper",
+)  # fmt: skip
+"""None of them makes much out of little."""
+
+
+def find_template(name: str, source: str | None = None) -> PromptTemplate:
+    """A template by its name, by its file (`.j2`, `.jinja`), or by its `source` where that was kept.
+
+    Raises:
+        DataError: there is none, the file cannot be read, or what it holds is no template.
+    """
+    if source is not None:
+        return JinjaTemplate(name, source)
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    if Path(name).suffix not in SUFFIXES:
+        raise DataError(f"data.template '{name}': unknown{did_you_mean(name, list(TEMPLATES))}, or a file with .j2")
+    try:
+        return JinjaTemplate(Path(name).name, Path(name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"data.template '{name}': cannot be read as UTF-8 text; name another file") from error
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja2 without calls, without operations that make much out of little, and with few filters."""
+
+    intercepted_binops = frozenset(["*", "**", "//", "/", "%", "-"])
+
+    def __init__(self) -> None:
+        super().__init__(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
+        self.globals.clear()
+        self.filters = {name: self.filters[name] for name in FILTERS}
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        """Nothing is."""
+        return False
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Arithmetic on numbers, never on text or lists."""
+        if isinstance(left, int | float) and isinstance(right, int | float) and operator != "**":
+            return super().call_binop(context, operator, left, right)
+        raise DataError(f"operator {operator} is not for text or lists")
+
+
+class Fields(dict[str, Any]):
+    """A mapping whose unknown fields are told by name, with those that there are."""
+
+    def __missing__(self, key: str) -> Any:
+        raise DataError(f"unknown field '{key}'; there are {', '.join(sorted(self)) or 'none'}")
+
+
+@dataclass(frozen=True)
+class JinjaTemplate(PromptTemplate):
+    """A template from a file.
+
+    Attributes:
+        name: of the file.
+        source: what it holds.
+    """
+
+    name: str
+    source: str
+    recurs = False
+
+    def __post_init__(self) -> None:
+        """Raise DataError, with the line, when it is no template, calls something, or names an unknown field."""
+        with _told(self.name):
+            tree = Sandbox().parse(self.source)
+            shown = meta.find_undeclared_variables(tree)
+        for node in tree.find_all((nodes.Call, nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends)):
+            raise DataError(f"template '{self.name}' line {node.lineno}: runs or loads code; show fields alone")
+        unknown = sorted(shown - set(FIELDS))
+        if unknown:
+            raise DataError(
+                f"template '{self.name}': has unknown field '{unknown[0]}'; it may show {', '.join(FIELDS)}"
+            )
+
+    def reading(self, catalogue: Catalogue) -> PromptTemplate:
+        """The template compiled, with the catalogue's items at hand."""
+        with _told(self.name):
+            render = Sandbox().from_string(self.source).render
+        items = _filled(catalogue.details or [{}] * len(catalogue.titles))
+        named = [Fields(facts, title=title) for facts, title in zip(items, catalogue.titles, strict=True)]
+        people = dict.fromkeys((key for facts in catalogue.profiles for key in facts), "")
+        return _Compiled(self.name, render, named, people)
+
+    def pieces(self, shown: Shown) -> list[str]:
+        """Nothing is known of items beyond their labels here: see `reading`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Compiled(PromptTemplate):
+    name: str
+    render_with: Callable[..., str]
+    items: list[Fields]
+    unknown: dict[str, str]
+    recurs = False
+
+    def pieces(self, shown: Shown) -> list[str]:
+        """The whole prompt."""
+        *past, target = (self.items[code] for code in shown.codes)
+        history = [
+            Fields(item, rating=_number(rating), liked=liked)
+            for item, rating, liked in zip(past, shown.ratings, shown.liked, strict=True)
+        ]
+        with _told(self.name):
+            text = self.render_with(
+                user=Fields(self.unknown | shown.profile), history=history, liked=_where(history, True),
+                disliked=_where(history, False), item=target,
+            )  # fmt: skip
+        if not text.strip():
+            raise DataError(f"template '{self.name}': makes an empty prompt; show item.title")
+        return [text.rstrip()]
+
+
+def _filled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The same with every field in each row; what is not known is empty."""
+    empty = dict.fromkeys((key for row in rows for key in row), "")
+    return [empty | row for row in rows]
+
+
+def _where(history: Iterable[Fields], liked: bool) -> list[Fields]:
+    return [item for item in history if item["liked"] is liked]
+
+
+def _number(rating: float) -> float | int:
+    """4 rather than 4.0."""
+    return int(rating) if rating == int(rating) else rating
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Whatever goes wrong inside is told in one line that names the template."""
+    try:
+        yield
+    except (TemplateError, DataError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        number = getattr(error, "lineno", None)
+        where = f" line {number}" if number else ""
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"template '{name}'{where}: {text}") from error

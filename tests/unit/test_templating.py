@@ -1,0 +1,71 @@
+"""The user's own templates: fields are shown, everything else is refused in one line."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from conftest import toy_backbone
+from e2urec.data.interactions import Interactions, Samples
+from e2urec.data.templating import JinjaTemplate, find_template
+from e2urec.errors import DataError
+from e2urec.models.recommender import Recommender
+
+GOOD = """Reader of {{ user.age|default('unknown') }}:
+{% for past in history %}
+- {{ past.title }} by {{ past.author }}: {{ past.rating }} stars
+{% endfor %}
+{{ liked|length }} liked. Would they like {{ item.title|upper }} by {{ item.author }}?
+"""
+
+
+def samples() -> Samples:
+    ratings = pl.DataFrame({"user": ["x"] * 3, "item": [1, 2, 3], "rating": [5.0, 2.0, 4.5], "time": [1, 2, 3]})
+    items = pl.DataFrame({"item": [1, 2, 3], "title": ["A", "B", "C"], "author": ["Ann", None, "Bo"]})
+    users = pl.DataFrame({"user": ["x"], "age": ["33"]})
+    return Samples(Interactions.from_tables(ratings, items, users, place="t"), np.array([2]), 5)
+
+
+def test_template_shows_history_user_and_target_with_details():
+    (prompt,) = JinjaTemplate("own.j2", GOOD).render(samples())
+    assert prompt == ("Reader of 33:\n- A by Ann: 5 stars\n- B by : 2 stars\n1 liked. Would they like C by Bo?")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{{ movie.title }}", "has unknown field 'movie'; it may show user, history, liked, disliked, item"),
+        ("{{ item.titel }}", "unknown field 'titel'; there are author, title"),
+        ("{{ item.rating }}", "unknown field 'rating'"),
+        ("{{ user.name }}", "unknown field 'name'; there are age"),
+        ("{{ item.title", "line 1: unexpected end"),
+        ("{{ item.title.format(item) }}", "line 1: runs or loads code"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ item.__init__ }}", "unsafe"),
+        ("{% include '/etc/passwd' %}", "runs or loads code"),
+        ("{% import 'os' as os %}{{ os }}", "runs or loads code"),
+        ("{{ 'a' * 10000000000 }}", "operator * is not for text"),
+        ("{{ 9 ** 9 ** 9 }}", "operator ** is not for text"),
+        ("{{ item.title|center(100000000) }}", "No filter named 'center'"),
+        ("{% for k in range(9) %}{{ k }}{% endfor %}", "runs or loads code"),
+        ("{# nothing #}", "makes an empty prompt"),
+        ("{{ history[9].title }}", "has no element 9"),
+    ],
+)
+def test_template_that_names_what_is_not_there_or_runs_code_is_refused(source, message):
+    with pytest.raises(DataError, match=r"template 'own\.j2'") as error:
+        JinjaTemplate("own.j2", source).render(samples())
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_template_comes_from_its_file_and_goes_with_its_model(tmp_path):
+    (tmp_path / "own.j2").write_text(GOOD, encoding="utf-8")
+    model = Recommender(toy_backbone("causal"), find_template(str(tmp_path / "own.j2")))
+    scores = model.score(samples())
+    model.save(tmp_path / "model")
+    (tmp_path / "own.j2").unlink()
+    assert Recommender.load(tmp_path / "model").score(samples()) == pytest.approx(scores, abs=1e-6)
+    with pytest.raises(DataError, match="cannot be read"):
+        find_template(str(tmp_path / "own.j2"))
+    with pytest.raises(DataError, match="did you mean 'paper'"):
+        find_template("papier")
