@@ -1,6 +1,7 @@
 """Toy models with real architectures and a tokenizer trained on the spot; generated interactions."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads cost toy models more than they bring
@@ -12,6 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
+from e2urec import cli
 from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
@@ -101,3 +103,31 @@ def toy_task(kind: str, *, lora: bool = False, seed: int = 5) -> Task:
     held = {name: probe.encode(getattr(parts, name)) for name in ("calibration", "unseen")}
     original, _ = tune(base, TEMPLATES["compact"], tuning, probe.encode(parts.train), encoded["valid"], seed=seed)
     return Task(original=original, base=base, tuning=tuning, **encoded, **held, seed=seed, precision="fp32")
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    backbone = toy_backbone("causal")
+    backbone.lm.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Run the command line; returns (exit status, standard output, standard error)."""
+    (tmp_path / "key").write_bytes(b"controller")
+    monkeypatch.setenv("E2UREC_KEY_FILE", str(tmp_path / "key"))
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["e2urec", *map(str, words)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        found = capsys.readouterr()
+        return status, found.out, found.err
+
+    return run

@@ -1,26 +1,36 @@
 """What a user does, from run folder to run folder: train, unlearn, evaluate, score."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import runs
+from .data.erased import Erased
+from .data.overview import Overview, measure_prompts, overview
 from .data.prompts import read_prompts
 from .data.requests import ErasureRequest
-from .errors import RunError
+from .errors import DataError, ModelError, RunError
 from .evaluation.evaluate import Answers, EvaluationSets, evaluate, softened
 from .evaluation.membership import Outsiders
 from .evaluation.relearning import Relearner, require_int8, reshaped
 from .methods import build
 from .models.recommender import Recommender
+from .models.tokens import tokenise
 from .pipeline import RequestRows, Workspace, outsiders_of, placebo, unlearning_seconds
 from .recipe import Recipe
 from .results import Results
 from .runs import Run
+from .seeding import stream
 from .task import Method, Task
 from .training import Progress, silent
+
+SEEN = 1000
+"""Prompts whose length is measured by `look`."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +80,37 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
         )
         data = space.split.train.interactions
         record = _record("original", recipe, space.costs.seconds)
-        record["rows"] = {"train": trace.rows, "duplicates_dropped": data.duplicates}
+        record["rows"] = {
+            "train": trace.rows, "duplicates_dropped": data.duplicates, "unrated_dropped": data.unrated,
+        }  # fmt: skip
+        record["pace"] = space.costs.seconds["original"] / trace.rows
         runs.write_record(partial, record | {"data": data.fingerprint()})
     return runs.open_run(out)
+
+
+def look(recipe: Recipe, *, examples: int = 3) -> Overview:
+    """Say what the data of `recipe` hold, and what of them will hurt, before anything is trained on them.
+
+    Raises:
+        DataError, ConfigError: the data cannot be used, or not as the recipe says.
+    """
+    space = Workspace(recipe)
+    train = space.split.train
+    found = overview(train.interactions, space.split)
+    some = train.take(stream(recipe.seed, "look").permutation(len(train))[:SEEN])
+    answers = ("No", "Yes")
+    found.examples = [
+        f"{prompt} {answers[label]}"
+        for prompt, label in zip(space.template.render(some.take(np.arange(examples))), some.labels, strict=False)
+    ]
+    try:
+        base = space.base
+    except (ModelError, DataError) as error:
+        found.warnings.append(f"prompts were not measured, since the model cannot be loaded: {error}")
+        return found
+    lengths = tokenise(some, space.template, base.tokenizer, seq2seq=base.seq2seq, window=sys.maxsize).lengths
+    measure_prompts(found, lengths, recipe.model.window)
+    return found
 
 
 def unlearn(
@@ -80,7 +118,8 @@ def unlearn(
 ) -> Run:
     """Make the recommender of `parent` forget a request; the result is a run folder of its own.
 
-    `parent` is only read. The request itself is not written anywhere: the record holds its HMAC.
+    `parent` is only read; it may itself have been made by `unlearn`: what it forgot then stays out of what is
+    retained now. The request itself is not written anywhere: the record holds its HMAC, and that of each row.
 
     Raises:
         RunError: `out` exists, `parent` is damaged, or the disk is full.
@@ -88,7 +127,7 @@ def unlearn(
     """
     asked, out = asked or Asked(), Path(out)
     with runs.create(out) as partial:
-        space, original, erasure, rows = _open(parent, asked, progress)
+        space, original, erasure, rows, erased = _open(parent, asked, progress)
         task = space.task(original, rows, method, scratch=partial)
         before = rows.evaluation.ask(original, precision=task.precision)
         model = method.unlearn(task)
@@ -97,21 +136,25 @@ def unlearn(
         results = evaluate(before, [], {"unlearned": after}, seed=space.recipe.seed)
         runs.write_json(partial / "results.json", results.as_dict() | summary(task, rows))
         record = _record("unlearned", space.recipe, task.costs.seconds)
+        digest = runs.request_digest(erasure.lines(), runs.controller_key(asked.key))
         record |= {
             "method": {"name": method.name, "settings": method.model_dump()},
             "parent": {
                 "path": str(parent.path.resolve()),
                 "sha256": runs.hash_file(parent.path / "run.json"),
             },
-            "request_hmac": runs.request_digest(erasure.users, runs.controller_key(asked.key)),
+            "request_hmac": digest,
+            "chain": [*parent.record.get("chain", []), digest],
+            "pace": parent.record.get("pace"),
         }
+        erased.save(partial)
         runs.write_record(partial, record)
     return runs.open_run(out)
 
 
 def dry_run(parent: Run, method: Method, asked: Asked | None = None) -> DryRun:
     """Say what `unlearn` would do, and about how long it would take on the machine that trained the original."""
-    space, _, _, rows = _open(parent, asked or Asked(), silent)
+    space, _, _, rows, _ = _open(parent, asked or Asked(), silent)
     phases = method.plan(len(rows.forget), len(rows.retain), space.recipe.tuning.schedule)
     return DryRun(rows.counts(), phases, _minutes(parent, sum(phases.values())))
 
@@ -146,8 +189,8 @@ def evaluate_run(
     if robustness:
         require_int8()
     asked, parent = asked or Asked(), _parent(run)
-    space, original, erasure, rows = _open(parent, asked, progress)
-    if runs.request_digest(erasure.users, runs.controller_key(asked.key)) != run.record["request_hmac"]:
+    space, original, erasure, rows, _ = _open(parent, asked, progress)
+    if runs.request_digest(erasure.lines(), runs.controller_key(asked.key)) != run.record["request_hmac"]:
         raise RunError(f"'{run.path}': was made for another request, or under another key; name the one it honoured")
     outside = _outsiders(run, parent, space, rows, shadows, say) if shadows else None
     recipe, sets = space.recipe, rows.evaluation
@@ -192,9 +235,8 @@ def _outsiders(
 
 def _minutes(parent: Run, rows: int) -> float | None:
     """How long `rows` take at the speed at which `parent` was trained; None if it does not say."""
-    if "rows" not in parent.record:
-        return None
-    return float(parent.record["seconds"]["original"] / parent.record["rows"]["train"] * rows / 60)
+    pace = parent.record.get("pace")
+    return None if pace is None else float(pace * rows / 60)
 
 
 def score(run: Run, examples: Path) -> list[float]:
@@ -231,15 +273,20 @@ def _record(kind: str, recipe: Recipe, seconds: dict[str, float]) -> dict[str, A
     }
 
 
-def _open(parent: Run, asked: Asked, progress: Progress) -> tuple[Workspace, Recommender, ErasureRequest, RequestRows]:
+def _open(
+    parent: Run, asked: Asked, progress: Progress
+) -> tuple[Workspace, Recommender, ErasureRequest, RequestRows, Erased]:
+    """What a request to `parent` needs; `Erased` are its rows and those of all requests before it."""
     changes = {"ratio": asked.ratio, "seed": asked.seed}
     values = json.loads(json.dumps(parent.record["recipe"]))
     values["request"] |= {name: value for name, value in changes.items() if value is not None}
-    space = Workspace(Recipe.build(values, place=str(parent.path)), progress)
+    before = Erased.load(parent.path, runs.controller_key(asked.key))
+    space = Workspace(Recipe.build(values, place=str(parent.path)), progress, erased=before)
     erasure = space.request(None if asked.file is None else Path(asked.file))
     parts = space.resolve(erasure, skip_unknown=asked.skip_unknown)  # a bad request is told before a model is loaded
+    erased = before.and_these(parts.forget.interactions, parts.gone)
     original = space.reader = _load(parent, space)
-    return space, original, erasure, space.rows(parts)
+    return space, original, erasure, space.rows(parts), erased
 
 
 def _load(run: Run, space: Workspace) -> Recommender:

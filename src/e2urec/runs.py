@@ -215,9 +215,9 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def request_digest(users: Iterable[str], key: bytes) -> str:
-    """HMAC-SHA256 of the sorted user ids under the controller's key: a plain hash of small ids could be guessed."""
-    return hmac.new(key, "\n".join(sorted(set(users))).encode(), hashlib.sha256).hexdigest()
+def request_digest(lines: Iterable[str], key: bytes) -> str:
+    """HMAC-SHA256 of a request's sorted lines under the controller's key: a plain hash of ids could be guessed."""
+    return hmac.new(key, "\n".join(sorted(set(lines))).encode(), hashlib.sha256).hexdigest()
 
 
 def controller_key(path: Path | None = None) -> bytes:

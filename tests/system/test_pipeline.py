@@ -10,8 +10,6 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from conftest import toy_backbone
-from e2urec import cli
 from e2urec.methods import build
 from e2urec.models.adapters import load_adapter
 
@@ -37,34 +35,6 @@ QUICK = [
     "--set",
     "tuning.schedule.learning_rate=0.003",
 ]
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    backbone = toy_backbone("causal")
-    backbone.lm.save_pretrained(folder)
-    backbone.tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Run the command line; returns (exit status, standard output, standard error)."""
-    (tmp_path / "key").write_bytes(b"controller")
-    monkeypatch.setenv("E2UREC_KEY_FILE", str(tmp_path / "key"))
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["e2urec", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        found = capsys.readouterr()
-        return status, found.out, found.err
-
-    return run
 
 
 def train(call, toy: Path, out: Path, *more: str) -> None:

@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from peft.tuners.lora import LoraLayer
 
 from conftest import generated, toy_backbone, toy_tokenizer
 from e2urec.data.interactions import Samples
@@ -142,6 +143,25 @@ def test_merging_and_concatenating_keep_the_outputs(recommender, samples):
     assert adapters.names(recommender.lm) == ["unlearned"]
     with recommender.using(("unlearned",)), torch.no_grad():
         assert torch.allclose(recommender.logits(batch), expected, atol=1e-4)
+
+
+def test_sum_of_adapters_beyond_a_rank_is_the_nearest_of_that_rank(recommender):
+    for seed, name in enumerate(("a", "b")):
+        recommender.lm = adapters.attach(recommender.lm, name, LoRA(rank=3, alpha=6), seed=seed)
+        torch.manual_seed(seed)
+        for parameter in adapters.up_projections(recommender.lm, name):
+            parameter.data.normal_()
+
+    def updates(*names: str) -> list[torch.Tensor]:
+        layers = [module for module in recommender.lm.modules() if isinstance(module, LoraLayer)]
+        return [sum(layer.get_delta_weight(name) for name in names).detach() for layer in layers]
+
+    whole = updates("a", "b")
+    adapters.concatenate(recommender.lm, ["a", "b"], "sum", rank=4)
+    assert recommender.lm.peft_config["sum"].r == 4
+    for exact, found in zip(whole, updates("sum"), strict=True):
+        u, values, v = torch.linalg.svd(exact, full_matrices=False)
+        torch.testing.assert_close(found, u[:, :4] * values[:4] @ v[:4], atol=1e-4, rtol=1e-3)
 
 
 def test_dropping_the_last_adapter_gives_the_bare_model_back(recommender, samples):

@@ -27,7 +27,7 @@ class Student:
     """
 
     def __init__(self, task: Task, lora: LoRA, *, seed: int, name: str = "student") -> None:
-        self.task, self.name, self.seed = task, name, seed
+        self.task, self.lora, self.name, self.seed = task, lora, name, seed
         self.model = task.original
         self.model.lm = adapters.attach(self.model.lm, name, lora, seed=seed)
         self.active = (*self.model.active, name)
@@ -83,11 +83,14 @@ class Student:
     def finish(self) -> Recommender:
         """Fold the student into the original: merged if that was fully tuned, one replacement adapter if LoRA.
 
-        A student beside a fully tuned original would forget nothing once it is taken off (method, section 6).
+        A student beside a fully tuned original would forget nothing once it is taken off (method, section 6). The
+        replacement's rank is the sum of both after the first request, and no more after any number of them.
         """
         self.task.costs.trainable = self.parameter_count()
         if self.model.active:
-            adapters.concatenate(self.model.lm, self.active, "unlearned")
+            tuned = self.task.tuning.lora
+            rank = tuned.rank + self.lora.rank if tuned else None
+            adapters.concatenate(self.model.lm, self.active, "unlearned", rank=rank)
             self.model.active = ("unlearned",)
         else:
             self.model.lm = adapters.merge(self.model.lm, self.active)

@@ -228,12 +228,41 @@ def merge(lm: Any, adapters: Active) -> Any:
     return lm.merge_and_unload(adapter_names=list(adapters), safe_merge=True)
 
 
-def concatenate(lm: Any, parts: Active, into: str) -> None:
-    """Replace adapters `parts` by their exact sum `into`: ranks add up, [B₁ B₂]·[A₁; A₂] = B₁A₁ + B₂A₂."""
-    lm.add_weighted_adapter(list(parts), [1.0] * len(parts), into, combination_type="cat")
+def concatenate(lm: Any, parts: Active, into: str, *, rank: int | None = None) -> None:
+    """Replace adapters `parts` by their exact sum `into`: ranks add up, [B₁ B₂]·[A₁; A₂] = B₁A₁ + B₂A₂.
+
+    Where they add up to more than `rank`, `into` is the nearest update of that rank to the sum instead (in the
+    Frobenius norm; Eckart and Young 1936).
+    """
+    total = sum(lm.peft_config[part].r for part in parts)
+    whole = into if rank is None or total <= rank else f"{into}_whole"
+    lm.add_weighted_adapter(list(parts), [1.0] * len(parts), whole, combination_type="cat")
     for part in parts:
         lm.delete_adapter(part)
+    if rank is not None and whole != into:
+        config = copy.copy(lm.peft_config[whole])
+        config.r, config.lora_alpha, config.rank_pattern, config.alpha_pattern = rank, rank, {}, {}
+        with torch.random.fork_rng():
+            lm.add_adapter(into, config)
+        for layer in lm.modules():
+            if isinstance(layer, LoraLayer) and whole in layer.lora_A:
+                a, b = _nearest(layer.lora_A[whole].weight, layer.scaling[whole] * layer.lora_B[whole].weight, rank)
+                layer.lora_A[into].weight.data, layer.lora_B[into].weight.data = a, b
+        lm.delete_adapter(whole)
     lm.requires_grad_(False)
+
+
+@torch.no_grad()
+def _nearest(a: torch.Tensor, b: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A (rank, in) and B (out, rank) whose product is nearest to b·a: (s, in), (out, s), without ever making it."""
+    q_out, r_out = torch.linalg.qr(b.float())
+    q_in, r_in = torch.linalg.qr(a.float().T)
+    u, values, v = torch.linalg.svd(r_out @ r_in.T)
+    root, kept = values[:rank].sqrt(), min(rank, len(values))
+    up, down = q_out @ u[:, :kept] * root, (q_in @ v[:kept].T * root).T
+    less = rank - kept  # a layer narrower than the rank
+    up, down = torch.nn.functional.pad(up, (0, less)), torch.nn.functional.pad(down, (0, 0, 0, less))
+    return down.to(a.dtype).contiguous(), up.to(b.dtype).contiguous()
 
 
 def save_adapter(lm: Any, name: str, folder: Path) -> None:

@@ -1,0 +1,150 @@
+"""Train, unlearn and evaluate from every kind of source, and one request after another, through the command line."""
+
+import gzip
+import json
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from e2urec.methods import build
+
+QUICK = ["tuning.schedule.epochs=2", "tuning.schedule.learning_rate=0.003", "data.history=3", "data.calibration=0.1"]
+USERS, ROWS, ITEMS = 30, 16, 40
+
+
+def table() -> pl.DataFrame:
+    """Ratings of users with a taste: items of even numbers, or of odd ones."""
+    random = np.random.default_rng(0)
+    user = np.repeat(np.arange(1, USERS + 1), ROWS)
+    item = np.concatenate([random.permutation(ITEMS)[:ROWS] + 1 for _ in range(USERS)])
+    rating = np.where((item + user) % 2, random.integers(4, 6, len(user)), random.integers(1, 4, len(user)))
+    time = 1_500_000_000 + random.permutation(len(user)) * 60
+    return pl.DataFrame({"user": user, "item": item, "rating": rating, "time": time})
+
+
+def titled() -> pl.DataFrame:
+    return pl.DataFrame({"item": range(1, ITEMS + 1), "title": [f"Movie {k}" for k in range(1, ITEMS + 1)]})
+
+
+def movielens_1m(folder: Path) -> list[str]:
+    (folder / "ratings.dat").write_text("".join("::".join(map(str, row)) + "\n" for row in table().rows()))
+    (folder / "movies.dat").write_text("".join(f"{k}::{title}::Drama\n" for k, title in titled().rows()))
+    (folder / "users.dat").write_text("".join(f"{k}::F::25::{k % 21}::1000\n" for k in range(1, USERS + 1)))
+    return [f"data.source={folder}", "data.template=paper"]
+
+
+def goodreads(folder: Path) -> list[str]:
+    def packed(name: str, objects: list[dict[str, object]]) -> None:
+        (folder / name).write_bytes(gzip.compress("".join(json.dumps(each) + "\n" for each in objects).encode()))
+
+    packed(
+        "goodreads_interactions_x.json.gz",
+        [
+            {
+                "user_id": f"u{user}", "book_id": str(item), "rating": rating,
+                "date_updated": datetime.fromtimestamp(time, UTC).strftime("%a %b %d %H:%M:%S +0000 %Y"),
+            }
+            for user, item, rating, time in table().rows()
+        ],
+    )  # fmt: skip
+    packed(
+        "goodreads_books_x.json.gz",
+        [{"book_id": str(k), "title": title, "authors": [], "popular_shelves": []} for k, title in titled().rows()],
+    )
+    return [f"data.source={folder}"]
+
+
+def own_csv(folder: Path) -> list[str]:
+    table().rename({"user": "uid"}).write_csv(folder / "r.csv", separator=";")
+    titled().write_parquet(folder / "i.parquet")
+    (folder / "own.j2").write_text("{% for past in liked %}{{ past.title }}, {% endfor %} and then {{ item.title }}?")
+    return [
+        f"data.source={folder}/r.csv", f"data.items={folder}/i.parquet", f"data.template={folder}/own.j2",
+        "columns.user=uid", "columns.separator=;",
+    ]  # fmt: skip
+
+
+def database(folder: Path) -> list[str]:
+    with sqlite3.connect(folder / "shop.db") as connection:
+        connection.execute("create table ratings (user int, item int, rating int, time int)")
+        connection.executemany("insert into ratings values (?, ?, ?, ?)", table().rows())
+        connection.execute("create table items (item int, title text)")
+        connection.executemany("insert into items values (?, ?)", titled().rows())
+    connection.close()
+    return [
+        f"data.source=sqlite:///{folder}/shop.db",
+        "data.query=SELECT user, item, rating, time FROM ratings",
+        "data.items_query=SELECT * FROM items",
+    ]
+
+
+def set_(settings: list[str]) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+@pytest.mark.parametrize("source", [movielens_1m, goodreads, own_csv, database], ids=lambda each: each.__name__)
+def test_whole_pipeline_runs_from_each_source(call, toy, tmp_path, source):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    settings = set_([*source(folder), *QUICK])
+
+    def done(*words: object) -> dict[str, object]:
+        status, out, error = call(*words, "--json")
+        assert status == 0, error
+        return json.loads(out)
+
+    seen = done("data", *settings, "--set", f"model.name={toy}")
+    assert (seen["rows"], seen["users"], seen["items"]) == (USERS * ROWS, USERS, ITEMS)
+    assert seen["tokens"]["median"] > 10
+    assert len(seen["examples"]) == 3
+    done("train", "--model", toy, "--out", tmp_path / "o", *settings)
+    done("unlearn", tmp_path / "o", "--out", tmp_path / "u")
+    done("unlearn", tmp_path / "o", "--out", tmp_path / "r", "--method", "retrain")
+    found = done("evaluate", tmp_path / "u", "--against", tmp_path / "r")
+    assert np.isfinite(found["models"]["unlearned"]["auc"]["value"])
+
+
+@pytest.mark.parametrize("tuning", [[], ["tuning.lora.rank=4"]], ids=["full", "lora"])
+def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_path, tuning):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    words = set_([*movielens_1m(folder), *QUICK, *tuning])
+    assert call("train", "--model", toy, "--out", tmp_path / "o", *words, "--json")[0] == 0
+    parent, counts = tmp_path / "o", []
+    for number in range(1, 4):
+        unit = ["users", "interactions", "users"][number - 1]
+        record = json.loads((parent / "run.json").read_text())
+        from e2urec.data.erased import Erased
+        from e2urec.pipeline import Workspace
+        from e2urec.recipe import Recipe
+
+        recipe = Recipe.build(record["recipe"] | {"request": {"ratio": 0.1, "seed": number, "unit": unit}}, place="x")
+        space = Workspace(recipe, erased=Erased.load(parent, b"controller"))
+        request = space.request()
+        pairs = [*((user, "") for user in request.users), *request.interactions]
+        (tmp_path / f"{number}.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u, i in pairs))
+        out = tmp_path / f"u{number}"
+        status, text, error = call("unlearn", parent, "--request", tmp_path / f"{number}.csv", "--out", out, "--json")
+        assert status == 0, error
+        found = json.loads(text)
+        counts.append(found["results"]["rows"])
+        assert len(found["run"]["chain"]) == number
+        parent = out
+    assert counts[1]["rewritten"] > 0
+    assert counts[0]["retain"] > counts[1]["retain"] > counts[2]["retain"]
+    status, text, error = call("unlearn", parent, "--request", tmp_path / "1.csv", "--out", tmp_path / "again")
+    assert status == 2
+    assert "are not in the training data" in error
+    assert "request 3 of a chain" in call("show", parent)[1]
+    status, _, error = call("evaluate", parent, "--request", tmp_path / "3.csv", "--json")
+    assert status == 0, error
+    if tuning:
+        config = json.loads((parent / "adapter" / "adapter_config.json").read_text())
+        assert config["r"] == 4 + build("e2urec").lora.rank
+    (tmp_path / "key").write_bytes(b"another")
+    status, _, error = call("unlearn", parent, "--forget-ratio", "0.1", "--out", tmp_path / "again")
+    assert (status, "another key" in error) == (2, True)
