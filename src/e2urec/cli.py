@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+SOURCE = "Packaged data set; folder or zip of raw files; table; or database, such as sqlite:///shop.db."
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe, such as data.rows=3000."),
@@ -28,7 +29,7 @@ Settings = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Request = Annotated[
     Path | None,
-    typer.Option("--request", help="File of users to forget, one id a line, or a table with a column user."),
+    typer.Option("--request", help="File of users, one id a line, or a table with columns user, item or both."),
 ]
 SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Go on when users are not in the training data.")]
 Key = Annotated[
@@ -68,9 +69,23 @@ def fetch(names: Annotated[list[str], typer.Argument(help="movielens-100k or smo
 
 
 @app.command()
+def data(
+    source: Annotated[str | None, typer.Argument(metavar="SRC", help=SOURCE)] = None,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at data before training: rows, ratings, times, prompts, and what will hurt."""
+    from . import actions
+    from .report.terminal import show_data
+
+    show_data(actions.look(_recipe(recipe, settings, {"data.source": source})), as_json=as_json)
+
+
+@app.command()
 def train(
     out: Out,
-    data: Annotated[str | None, typer.Option(help="Packaged data set or folder of raw files.")] = None,
+    data: Annotated[str | None, typer.Option(help=SOURCE)] = None,
     model: Annotated[str | None, typer.Option(help="Packaged model, Hugging Face name or folder.")] = None,
     recipe: RecipeFile = None,
     settings: Settings = None,
@@ -95,7 +110,9 @@ def unlearn(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder to make; needed unless --dry-run.")] = None,
     request: Request = None,
-    forget_ratio: Annotated[float | None, typer.Option(help="Without a request: share of the training users.")] = None,
+    forget_ratio: Annotated[
+        float | None, typer.Option(help="Without a request: share of the training users (request.unit).")
+    ] = None,
     request_seed: Annotated[int | None, typer.Option("--seed", help="Seed that chooses those users.")] = None,
     method: Annotated[str, typer.Option(help="How to forget.")] = "e2urec",
     preset: Annotated[str, typer.Option(help="Preset of the method.")] = "default",
@@ -132,7 +149,9 @@ def unlearn(
 def evaluate(
     run: RunFolder,
     request: Request = None,
-    forget_ratio: Annotated[float | None, typer.Option(help="Without a request: share of the training users.")] = None,
+    forget_ratio: Annotated[
+        float | None, typer.Option(help="Without a request: share of the training users (request.unit).")
+    ] = None,
     request_seed: Annotated[int | None, typer.Option("--seed", help="Seed that chose those users.")] = None,
     against: Annotated[list[Path] | None, typer.Option(help="A retrained run; repeat it for a noise floor.")] = None,
     shadows: Annotated[

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..actions import DryRun
 from ..comparison import Estimate
+from ..data.overview import Overview
 from ..intervals import Interval
 from ..results import Comparison, Demonstration, Results, values
 from ..runs import Run, finite, first_process
@@ -68,9 +70,12 @@ def show_run(run: Run, *, as_json: bool) -> None:
         return
     record, console = run.record, Console()
     console.print(f"[bold]{run.path}[/]: {record['kind']}, seed {record['seed']}", highlight=False)
-    dropped = record.get("rows", {}).get("duplicates_dropped", 0)
-    if dropped:
-        console.print(f"{dropped} exact duplicates of earlier rows were dropped", highlight=False)
+    dropped = record.get("rows", {})
+    for name, what in (("duplicates", "exact duplicates of earlier rows"), ("unrated", "rows without a rating")):
+        if dropped.get(f"{name}_dropped"):
+            console.print(f"{dropped[f'{name}_dropped']} {what} were dropped", highlight=False)
+    if len(record.get("chain", [])) > 1:
+        console.print(f"request {len(record['chain'])} of a chain: all earlier ones stay honoured", highlight=False)
     if "method" in record:
         console.print(f"method {record['method']['name']}, from {record['parent']['path']}", highlight=False)
         console.print("Still holding the forgotten data: that original, its backups, and earlier runs.")
@@ -82,6 +87,41 @@ def show_run(run: Run, *, as_json: bool) -> None:
         console.print(_seconds(record["seconds"]))
 
 
+def show_data(found: Overview, *, as_json: bool) -> None:
+    """What data hold, and what of them will hurt."""
+    if as_json:
+        print(json.dumps(finite(vars(found))))
+        return
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    say(f"{found.rows:,} rows of {found.users:,} users and {found.items:,} items, {found.since} to {found.until}")
+    for count, what in ((found.duplicates, "exact duplicates"), (found.unrated, "rows without a rating")):
+        if count:
+            say(f"{count:,} {what} were dropped")
+    spread = found.rows_per_user
+    say(f"rows a user: {spread['least']:g} to {spread['most']:g}, median {spread['median']:g}")
+    bars = Table("rating", "rows", "", box=None)
+    most = max(found.ratings.values())
+    for rating, count in found.ratings.items():
+        bars.add_row(rating, f"{count:,}", "█" * max(1, round(30 * count / most)))
+    console.print(bars)
+    say(f"liked: {found.liked:.0%}")
+    say("samples: " + ", ".join(f"{name} {count:,}" for name, count in found.samples.items()))
+    if found.tokens:
+        say("tokens a prompt: " + ", ".join(f"{name} {count:g}" for name, count in found.tokens.items()))
+    for number, example in enumerate(found.examples, start=1):
+        console.rule(f"example {number}", style="dim")
+        say(example)
+    console.rule(style="dim")
+    for warning in found.warnings:
+        console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
+    if not found.warnings:
+        say("Nothing that will hurt was found.")
+
+
 def show_dry_run(found: DryRun, *, as_json: bool) -> None:
     """Rows that would go, and what it would take."""
     if as_json:
@@ -90,7 +130,10 @@ def show_dry_run(found: DryRun, *, as_json: bool) -> None:
     console = Console()
     rows = found.rows
     console.print(
-        f"{rows['forgotten_users']} users, {rows['forget']} training rows would be forgotten", highlight=False
+        f"{rows['removed']} rows of the data would go; {rows['forget']} training prompts of "
+        f"{rows['forgotten_users']} users would be forgotten, {rows['rewritten']} of them to be written anew without "
+        "what goes",
+        highlight=False,
     )
     console.print(f"{rows['retain']} rows stay; {rows['later']} later rows leave validation and test", highlight=False)
     for phase, count in found.phases.items():
