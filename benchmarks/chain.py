@@ -47,8 +47,12 @@ def main() -> None:
     Task.watch = lambda self, phase, model, active=None: None  # type: ignore[method-assign]
     record = json.loads((given.original / "run.json").read_text(encoding="utf-8"))["recipe"]
     recipe = Recipe.build(record, place=str(given.original))
-    original = Recommender.load(given.original)
-    first = Workspace(recipe, reader=original)
+    first = Workspace(recipe)
+
+    def load() -> Recommender:
+        return Recommender.load(given.original, first.base.fresh() if recipe.tuning.lora else None)
+
+    original = first.reader = load()
     asked = requests_of(first, given.requests, given.share)
     union = ErasureRequest(tuple(user for request in asked for user in request.users))
     everything = first.rows(first.resolve(union))
@@ -79,8 +83,7 @@ def main() -> None:
     retrained = []
     for number in (1, 2):
         method = Retrain(number=number)
-        fresh = Recommender.load(given.original)
-        retrained.append(answers(method.unlearn(first.task(fresh, everything, method))))
+        retrained.append(answers(method.unlearn(first.task(load(), everything, method))))
         print(f"retrained {number}", file=sys.stderr)
 
     table: dict[str, dict[str, Any]] = {name: {} for name in after}

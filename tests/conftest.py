@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
@@ -24,6 +25,9 @@ from e2urec.models.recommender import Recommender
 from e2urec.task import Task
 from e2urec.training import Schedule
 from e2urec.tuning import Tuning, tune
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+settings.load_profile("patient")
 
 WORDS = ["Liked:", "Disliked:", "none", "Will the user like", "Yes", "No", "Movie", "Toy Story (1995)"]
 

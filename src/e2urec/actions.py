@@ -13,7 +13,7 @@ from . import runs
 from .data.erased import Erased
 from .data.overview import Overview, measure_prompts, overview
 from .data.prompts import read_prompts
-from .data.requests import ErasureRequest
+from .data.requests import ErasureRequest, ForgetRetain, Unit
 from .errors import DataError, ModelError, RunError
 from .evaluation.evaluate import Answers, EvaluationSets, evaluate, softened
 from .evaluation.membership import Outsiders
@@ -38,14 +38,15 @@ class Asked:
     """A request as it is put.
 
     Attributes:
-        file: of users to forget; without one, a seeded share of the training users is chosen.
-        ratio, seed: of that choice; default: the recipe's.
-        skip_unknown: go on when some users are not in the training data.
+        file: of users, interactions or items to forget; without one, a seeded share is chosen.
+        ratio, unit, seed: of that choice; default: the recipe's.
+        skip_unknown: go on when some of them are not in the training data.
         key: file of the controller's key, under which the request is recorded; see `runs.controller_key`.
     """
 
     file: Path | str | None = None
     ratio: float | None = None
+    unit: Unit | None = None
     seed: int | None = None
     skip_unknown: bool = False
     key: Path | None = None
@@ -127,7 +128,8 @@ def unlearn(
     """
     asked, out = asked or Asked(), Path(out)
     with runs.create(out) as partial:
-        space, original, erasure, rows, erased = _open(parent, asked, progress)
+        space, original, erasure, parts = _open(parent, asked, progress)
+        rows = space.rows(parts)
         task = space.task(original, rows, method, scratch=partial)
         before = rows.evaluation.ask(original, precision=task.precision)
         model = method.unlearn(task)
@@ -136,7 +138,8 @@ def unlearn(
         results = evaluate(before, [], {"unlearned": after}, seed=space.recipe.seed)
         runs.write_json(partial / "results.json", results.as_dict() | summary(task, rows))
         record = _record("unlearned", space.recipe, task.costs.seconds)
-        digest = runs.request_digest(erasure.lines(), runs.controller_key(asked.key))
+        key = runs.controller_key(asked.key)
+        digest = runs.request_digest(erasure.lines(), key)
         record |= {
             "method": {"name": method.name, "settings": method.model_dump()},
             "parent": {
@@ -146,15 +149,17 @@ def unlearn(
             "request_hmac": digest,
             "chain": [*parent.record.get("chain", []), digest],
             "pace": parent.record.get("pace"),
+            "data": parent.record.get("data"),
         }
-        erased.save(partial)
+        (space.erased or Erased.under(key)).and_these(parts.forget.interactions, parts.gone).save(partial)
         runs.write_record(partial, record)
     return runs.open_run(out)
 
 
 def dry_run(parent: Run, method: Method, asked: Asked | None = None) -> DryRun:
     """Say what `unlearn` would do, and about how long it would take on the machine that trained the original."""
-    space, _, _, rows, _ = _open(parent, asked or Asked(), silent)
+    space, _, _, parts = _open(parent, asked or Asked(), silent)
+    rows = space.rows(parts)
     phases = method.plan(len(rows.forget), len(rows.retain), space.recipe.tuning.schedule)
     return DryRun(rows.counts(), phases, _minutes(parent, sum(phases.values())))
 
@@ -182,16 +187,19 @@ def evaluate_run(
         say: told what the shadows will cost, before they are trained.
 
     Raises:
-        RunError: the run was not made by `unlearn`, its original has moved or changed, or the request is not the
-            one that was honoured.
+        RunError: the run was not made by `unlearn`, its original has moved or changed, the request is not the one
+            that was honoured, or one of `against` was not retrained without just the same rows.
         ConfigError: an odd number of shadows; `robustness` without torchao.
     """
     if robustness:
         require_int8()
     asked, parent = asked or Asked(), _parent(run)
-    space, original, erasure, rows, _ = _open(parent, asked, progress)
+    for other in against:
+        _same_rows(run, other, asked)
+    space, original, erasure, parts = _open(parent, asked, progress)
     if runs.request_digest(erasure.lines(), runs.controller_key(asked.key)) != run.record["request_hmac"]:
         raise RunError(f"'{run.path}': was made for another request, or under another key; name the one it honoured")
+    rows = space.rows(parts)
     outside = _outsiders(run, parent, space, rows, shadows, say) if shadows else None
     recipe, sets = space.recipe, rows.evaluation
     precision = recipe.tuning.schedule.precision
@@ -220,6 +228,18 @@ def evaluate_run(
     )  # fmt: skip
     results.relearning = relearner.found()
     return results
+
+
+def _same_rows(run: Run, other: Run, asked: Asked) -> None:
+    """Raise RunError unless `other` was retrained without just the rows that `run` and all before it erased."""
+    made = other.record.get("method", {"name": None})
+    if made["name"] is None or not build(made["name"], made["settings"]).exact:
+        raise RunError(f"'{other.path}': was not retrained; name runs of unlearn --method retrain")
+    ours, theirs = (_erased(each, asked.key) for each in (run, other))
+    if ours != theirs:
+        raise RunError(
+            f"'{other.path}': was retrained without other rows than '{run.path}' forgot; retrain from the same parent"
+        )
 
 
 def _outsiders(
@@ -273,20 +293,26 @@ def _record(kind: str, recipe: Recipe, seconds: dict[str, float]) -> dict[str, A
     }
 
 
-def _open(
-    parent: Run, asked: Asked, progress: Progress
-) -> tuple[Workspace, Recommender, ErasureRequest, RequestRows, Erased]:
-    """What a request to `parent` needs; `Erased` are its rows and those of all requests before it."""
-    changes = {"ratio": asked.ratio, "seed": asked.seed}
+def _open(parent: Run, asked: Asked, progress: Progress) -> tuple[Workspace, Recommender, ErasureRequest, ForgetRetain]:
+    """What a request to `parent` needs."""
+    changes = {"ratio": asked.ratio, "unit": asked.unit, "seed": asked.seed}
     values = json.loads(json.dumps(parent.record["recipe"]))
     values["request"] |= {name: value for name, value in changes.items() if value is not None}
-    before = Erased.load(parent.path, runs.controller_key(asked.key))
-    space = Workspace(Recipe.build(values, place=str(parent.path)), progress, erased=before)
+    space = Workspace(Recipe.build(values, place=str(parent.path)), progress, erased=_erased(parent, asked.key))
+    if parent.record.get("data") not in (None, space.data.fingerprint()):
+        raise RunError(
+            f"'{parent.path}': the data are no longer those that its original was tuned on, so users kept out of it "
+            "would be told from others wrongly; give them as they were (what was erased stays out all the same)"
+        )
     erasure = space.request(None if asked.file is None else Path(asked.file))
     parts = space.resolve(erasure, skip_unknown=asked.skip_unknown)  # a bad request is told before a model is loaded
-    erased = before.and_these(parts.forget.interactions, parts.gone)
     original = space.reader = _load(parent, space)
-    return space, original, erasure, space.rows(parts), erased
+    return space, original, erasure, parts
+
+
+def _erased(run: Run, key: Path | None) -> Erased | None:
+    """What `run` and all before it erased; an original needs no key for that."""
+    return None if run.record["kind"] == "original" else Erased.load(run.path, runs.controller_key(key))
 
 
 def _load(run: Run, space: Workspace) -> Recommender:

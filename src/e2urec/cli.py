@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,7 +31,11 @@ Request = Annotated[
     Path | None,
     typer.Option("--request", help="File of users, one id a line, or a table with columns user, item or both."),
 ]
-SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Go on when users are not in the training data.")]
+Ratio = Annotated[float | None, typer.Option(help="Without a request: share of the training users, or of --unit.")]
+UnitOption = Annotated[
+    Literal["users", "interactions", "items"] | None, typer.Option("--unit", help="What that share is of.")
+]
+SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Go on when some are not in the training data.")]
 Key = Annotated[
     Path | None, typer.Option("--key-file", help="The controller's key, under which requests are recorded.")
 ]
@@ -110,10 +114,9 @@ def unlearn(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder to make; needed unless --dry-run.")] = None,
     request: Request = None,
-    forget_ratio: Annotated[
-        float | None, typer.Option(help="Without a request: share of the training users (request.unit).")
-    ] = None,
-    request_seed: Annotated[int | None, typer.Option("--seed", help="Seed that chooses those users.")] = None,
+    forget_ratio: Ratio = None,
+    unit: UnitOption = None,
+    request_seed: Annotated[int | None, typer.Option("--seed", help="Seed that chooses them.")] = None,
     method: Annotated[str, typer.Option(help="How to forget.")] = "e2urec",
     preset: Annotated[str, typer.Option(help="Preset of the method.")] = "default",
     settings: Annotated[
@@ -125,7 +128,7 @@ def unlearn(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a recommender forget users."""
+    """Make a recommender forget users, single interactions or items."""
     from . import actions
     from .methods import build
     from .recipe import parse_settings
@@ -133,7 +136,7 @@ def unlearn(
     from .runs import open_run
 
     how = build(method, parse_settings(settings or []), preset)
-    asked = actions.Asked(request, forget_ratio, request_seed, skip_unknown, key)
+    asked = actions.Asked(request, forget_ratio, unit, request_seed, skip_unknown, key)
     parent = open_run(run)
     if dry_run:
         show_dry_run(actions.dry_run(parent, how, asked), as_json=as_json)
@@ -149,10 +152,9 @@ def unlearn(
 def evaluate(
     run: RunFolder,
     request: Request = None,
-    forget_ratio: Annotated[
-        float | None, typer.Option(help="Without a request: share of the training users (request.unit).")
-    ] = None,
-    request_seed: Annotated[int | None, typer.Option("--seed", help="Seed that chose those users.")] = None,
+    forget_ratio: Ratio = None,
+    unit: UnitOption = None,
+    request_seed: Annotated[int | None, typer.Option("--seed", help="Seed that chose them.")] = None,
     against: Annotated[list[Path] | None, typer.Option(help="A retrained run; repeat it for a noise floor.")] = None,
     shadows: Annotated[
         int | None,
@@ -171,7 +173,7 @@ def evaluate(
     from .report.terminal import progress, show_results
     from .runs import open_run
 
-    asked = actions.Asked(request, forget_ratio, request_seed, skip_unknown, key)
+    asked = actions.Asked(request, forget_ratio, unit, request_seed, skip_unknown, key)
     retrained = [open_run(path) for path in against or []]
     wanted = shadows if shadows is not None else 8 if gate and not retrained else 0
     if gate and not retrained and not wanted:

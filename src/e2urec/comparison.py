@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import metrics, runs
+from .data.interactions import Samples
 from .errors import ConfigError, RunError, did_you_mean
 from .evaluation.evaluate import evaluate, softened
 from .evaluation.membership import Answers, Outsiders
@@ -114,6 +115,22 @@ def cells_of(recipe: Recipe, fixed: Mapping[str, Mapping[str, Any]]) -> Iterator
         yield from (f"seed-{seed}/request-{number}/{name}" for name in (*references, *fixed, "placebo_retain"))
 
 
+def _unnamed(bench: Bench) -> Samples:
+    """Training rows of users or items (as the development request has it) that no reported request names."""
+    wanted, train = bench.recipe.compare, bench.space.split.train
+    data = train.interactions
+    gone = np.logical_or.reduce([bench.parts(request).gone for request in wanted.requests])
+    columns = {"users": data.user, "items": data.item, "interactions": np.arange(len(data))}
+    of = columns[wanted.development.unit]
+    free = train.take(~np.isin(of[train.rows], of[gone]))
+    if not len(free):
+        raise ConfigError(
+            f"compare.development: every one of the {wanted.development.unit} is in a request that is reported; "
+            "forget less, or set compare.trials = 1"
+        )
+    return free
+
+
 def choose(bench: Bench, fixed: Mapping[str, dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Settings of each method: the trial with the least |M_auc| on the development request (method, section 5).
 
@@ -124,9 +141,7 @@ def choose(bench: Bench, fixed: Mapping[str, dict[str, Any]]) -> tuple[dict[str,
     trials: list[dict[str, Any]] = []
     if wanted.trials == 1:
         return chosen, trials
-    named = np.concatenate([bench.parts(request).forget.users for request in wanted.requests])
-    train = bench.space.split.train
-    rows = bench.rows(wanted.development, train.take(~np.isin(train.users, named)))
+    rows = bench.rows(wanted.development, _unnamed(bench))
     before = bench.before(DEVELOPMENT, rows).answers
     after = [cell.answers for cell in bench.retrained(DEVELOPMENT, rows)]
 

@@ -139,7 +139,7 @@ class Bench:
         return Recommender.load(folder, self.space.base.fresh() if self.recipe.tuning.lora else None)
 
     def parts(self, wanted: RequestRecipe, among: Samples | None = None) -> ForgetRetain:
-        """Samples of a request, of users among those of `among` (all training users)."""
+        """Samples of a request, drawn from `among` (all training samples)."""
         return self.space.resolve(self.space.drawn(wanted, among))
 
     def rows(self, wanted: RequestRecipe, among: Samples | None = None) -> RequestRows:

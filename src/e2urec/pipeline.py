@@ -66,13 +66,18 @@ class Workspace:
         return self.reader.template if self.reader else find_template(self.recipe.data.template)
 
     @cached_property
+    def data(self) -> Interactions:
+        """All rows of the source; raises DataError if it cannot be read."""
+        return read_source(self.recipe.data, self.recipe.columns)
+
+    @cached_property
     def split(self) -> Split:
         """Train, valid, test, calibration and unseen users, cut down as the recipe says."""
         data = self.recipe.data
         seed = self.recipe.seed if data.seed is None else data.seed
         whole = split(
-            read_source(data, self.recipe.columns), history=data.history, min_history=data.min_history,
-            fractions=data.fractions, last=data.last, unseen=data.unseen, calibration=data.calibration, seed=seed,
+            self.data, history=data.history, min_history=data.min_history, fractions=data.fractions,
+            last=data.last, unseen=data.unseen, calibration=data.calibration, seed=seed,
         )  # fmt: skip
         sizes = {"train": data.rows, "test": data.test_rows}
         parts = Split(
@@ -82,7 +87,7 @@ class Workspace:
                 for name in Split.__dataclass_fields__
             }
         )  # fmt: skip
-        return parts if self.erased is None else parts.without(self.erased.marked(parts.train.interactions))
+        return parts if self.erased is None else parts.without(self.erased.marked(self.data))
 
     @cached_property
     def base(self) -> Backbone:
@@ -146,7 +151,7 @@ class Workspace:
             forget=rows.forget, retain=rows.retain, valid=rows.valid,
             calibration=rows.calibration, unseen=rows.unseen,
             seed=self.recipe.seed, precision=self.recipe.tuning.schedule.precision, progress=self.progress,
-            scratch=scratch,
+            rewritten=rows.rewritten, scratch=scratch,
         )  # fmt: skip
 
 
@@ -174,10 +179,14 @@ class RequestRows:
         return EvaluationSets(self.test, self.forget, self.unseen, self.valid)
 
     def counts(self) -> dict[str, int]:
-        """Rows in each part, and users in D_f."""
+        """Rows in each part; of the data that go, prompts written anew, training prompts, and users in D_f."""
         sizes = {name: len(rows) for name, rows in vars(self).items() if isinstance(rows, Examples)}
-        told = {"removed": self.removed, "rewritten": self.rewritten}
-        return sizes | told | {"forgotten_users": len(np.unique(self.forget.users))}
+        return sizes | {
+            "removed": self.removed,
+            "rewritten": self.rewritten,
+            "training": len(self.forget) + len(self.retain) - self.rewritten,
+            "forgotten_users": len(np.unique(self.forget.users)),
+        }
 
 
 def method_of(recipe: Recipe) -> Method:

@@ -224,16 +224,19 @@ def controller_key(path: Path | None = None) -> bytes:
     """The key in `path`, in the file that `E2UREC_KEY_FILE` names, or one that is made once for this user.
 
     Raises:
-        RunError: the named file cannot be read or is empty.
+        RunError: the file cannot be read or made, or is empty.
     """
     named = path or (Path(os.environ["E2UREC_KEY_FILE"]) if os.environ.get("E2UREC_KEY_FILE") else None)
     if named is None:
         named = user_data_path("e2urec") / "controller.key"
-        named.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            handle = os.open(named, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(secrets.token_bytes(32))
+        try:
+            named.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                handle = os.open(named, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+                with os.fdopen(handle, "wb") as file:
+                    file.write(secrets.token_bytes(32))
+        except OSError as error:
+            raise RunError(f"key file '{named}': cannot be made ({error.strerror}); name one by --key-file") from error
     try:
         key = named.read_bytes()
     except OSError as error:

@@ -74,6 +74,7 @@ class Task:
         seed: of everything random.
         costs: filled by the method.
         progress: told of each step.
+        rewritten: prompts of D_f that are in D_r too, written anew without what goes.
         scratch: folder for what does not fit into memory while the method runs; None: the system's own.
         sightings: what `watch` saw.
     """
@@ -90,6 +91,7 @@ class Task:
     precision: Precision = "auto"
     costs: Costs = field(default_factory=Costs)
     progress: Progress = silent
+    rewritten: int = 0
     scratch: Path | None = None
     sightings: list[Sighting] = field(default_factory=list)
 

@@ -196,3 +196,24 @@ def test_comparison_that_fails_before_its_first_cell_leaves_nothing(tmp_path):
     with pytest.raises(ModelError, match="cannot be loaded"):
         compare(recipe(f"model.name={tmp_path / 'none'}"), tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("unit", "ratio"), [("interactions", 0.02), ("items", 0.05)])
+def test_settings_of_requests_for_rows_or_items_are_chosen_on_others(toy, tmp_path, unit, ratio):
+    request = f"{{ratio={ratio}, unit='{unit}', seed="
+    wanted = recipe(
+        toy, "compare.methods=['neggrad']", "retrained=1", "compare.settings={}", "compare.trials=2",
+        f"compare.requests=[{request}1}}]", f"compare.development={request}2}}",
+    )  # fmt: skip
+    found = compare(wanted, tmp_path / "out")
+    assert found.rows[1]["removed"] > 0
+    assert {trial["trial"] for trial in found.trials} == {0, 1}
+
+
+def test_development_request_among_nobody_is_refused(toy, tmp_path):
+    wanted = recipe(
+        toy, "compare.methods=['neggrad']", "compare.settings={}", "compare.trials=2",
+        "compare.requests=[{ratio=0.5, unit='interactions'}]",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="compare.development: every one of the users is in a request"):
+        compare(wanted, tmp_path / "out")

@@ -145,6 +145,36 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
     if tuning:
         config = json.loads((parent / "adapter" / "adapter_config.json").read_text())
         assert config["r"] == 4 + build("e2urec").lora.rank
+    request = ("--request", tmp_path / "3.csv")
+    for start, out in (("u2", "own"), ("o", "other")):
+        assert call("unlearn", tmp_path / start, *request, "--out", tmp_path / out, "--method", "retrain")[0] == 0
+    assert call("evaluate", parent, *request, "--against", tmp_path / "own")[0] == 0
+    for against, message in (("other", "without other rows"), ("u2", "was not retrained")):
+        status, _, error = call("evaluate", parent, *request, "--against", tmp_path / against)
+        assert (status, message in error) == (2, True), error
     (tmp_path / "key").write_bytes(b"another")
     status, _, error = call("unlearn", parent, "--forget-ratio", "0.1", "--out", tmp_path / "again")
     assert (status, "another key" in error) == (2, True)
+
+
+def test_run_whose_data_have_changed_or_whose_erased_rows_are_lost_is_refused(call, toy, tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    words = set_([*movielens_1m(folder), *QUICK])
+    assert call("train", "--model", toy, "--out", tmp_path / "o", *words)[0] == 0
+    drawn = ("--forget-ratio", "0.02", "--unit", "interactions")
+    status, text, error = call("unlearn", tmp_path / "o", *drawn, "--out", tmp_path / "u", "--json")
+    assert status == 0, error
+    counts = json.loads(text)["results"]["rows"]
+    assert counts["removed"] > 0
+    assert counts["training"] == counts["forget"] + counts["retain"] - counts["rewritten"]
+    (tmp_path / "u" / "erased.json").unlink()
+    record = json.loads((tmp_path / "u" / "run.json").read_text())
+    record["files"].pop("erased.json")
+    (tmp_path / "u" / "run.json").write_text(json.dumps(record))
+    status, _, error = call("unlearn", tmp_path / "u", *drawn, "--dry-run")
+    assert (status, "cannot be kept out" in error) == (2, True), error
+    rows = (folder / "ratings.dat").read_text().splitlines(keepends=True)
+    (folder / "ratings.dat").write_text("".join(rows[1:]))
+    status, _, error = call("unlearn", tmp_path / "o", *drawn, "--dry-run")
+    assert (status, "no longer those that its original was tuned on" in error) == (2, True), error

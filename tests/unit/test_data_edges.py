@@ -49,7 +49,10 @@ def test_profile_of_somebody_whose_id_no_rating_can_have_is_left_out():
 
 
 def test_rating_out_of_range_is_told_with_its_remedy():
-    with pytest.raises(DataError, match=r"row 2: rating .* is outside 1\.\.5; correct the row or pass rating_range"):
+    with pytest.raises(
+        DataError,
+        match=r"row 2: rating .* is outside 1\.\.5; correct the row, or set columns.lowest and columns.highest",
+    ):
         read(ratings=RATINGS.with_columns(rating=pl.Series([5, 7, 4])))
 
 

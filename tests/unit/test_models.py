@@ -162,6 +162,13 @@ def test_sum_of_adapters_beyond_a_rank_is_the_nearest_of_that_rank(recommender):
     for exact, found in zip(whole, updates("sum"), strict=True):
         u, values, v = torch.linalg.svd(exact, full_matrices=False)
         torch.testing.assert_close(found, u[:, :4] * values[:4] @ v[:4], atol=1e-4, rtol=1e-3)
+    # the sum may take the place of one of its parts
+    recommender.lm = adapters.attach(recommender.lm, "c", LoRA(rank=2), seed=7)
+    whole = updates("sum", "c")
+    adapters.concatenate(recommender.lm, ["sum", "c"], "sum")
+    assert adapters.names(recommender.lm) == ["sum"]
+    for exact, found in zip(whole, updates("sum"), strict=True):
+        torch.testing.assert_close(found, exact, atol=1e-4, rtol=1e-3)
 
 
 def test_dropping_the_last_adapter_gives_the_bare_model_back(recommender, samples):

@@ -56,6 +56,37 @@ def test_no_retained_text_mentions_what_was_forgotten(rows, random, unit):
     assert found.retain.labels.tolist() == parts.train.labels[staying].tolist()
 
 
+@settings(max_examples=80, deadline=None)
+@given(histories, st.randoms(use_true_random=False))
+def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random):
+    """Any rows of the data, also such as no training prompt shows before others have gone."""
+    try:
+        parts = split(
+            telling(rows), history=2, min_history=3, fractions=(0.6, 0.2, 0.2), unseen=0.2, calibration=0.2, seed=0
+        )
+    except DataError:
+        return
+    data = parts.train.interactions
+    left, erased, removed = parts, Erased.under(b"k"), 0
+    for _ in range(4):
+        some = random.sample(range(len(data)), min(3, len(data)))
+        pairs = tuple(
+            (str(data.user_ids[int(data.user[row])]), str(data.item_ids[int(data.item[row])])) for row in some
+        )
+        try:
+            found = resolve(ErasureRequest(interactions=pairs), left, skip_unknown=True)
+        except DataError:
+            continue
+        erased = erased.and_these(left.train.interactions, found.gone)
+        removed += int(found.gone.sum())
+        gone = erased.marked(data)
+        assert gone.sum() == removed
+        assert gone[some].all()
+        left = parts.without(gone)
+        for each in (*(getattr(found, name) for name in KEPT), *vars(left).values()):
+            assert not any(mentions(text, data, np.flatnonzero(gone)) for text in prompts(each))
+
+
 def _targets(samples: Samples) -> np.ndarray:
     return samples.interactions.item[samples.rows]
 
@@ -85,8 +116,9 @@ def test_forgetting_users_changes_nobody_elses_rows():
     parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
     found = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
     assert found.rewritten == 0
-    assert found.retain.interactions is parts.train.interactions
-    assert set(found.forget.rows) | set(found.retain.rows) == set(parts.train.rows)
+    kept = parts.train.take(~np.isin(parts.train.rows, found.forget.rows))
+    assert prompts(found.retain) == prompts(kept)
+    assert len(found.forget) + len(found.retain) == len(parts.train)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +128,42 @@ def test_forgetting_users_changes_nobody_elses_rows():
         ("b.csv", "item\n3\n", ErasureRequest(items=("3",))),
         ("c.jsonl", '{"user": "u1", "item": 3}\n', ErasureRequest(interactions=(("u1", "3"),))),
         ("d.txt", "u1\n", ErasureRequest(("u1",))),
+        ("e.csv", "# from the shop\n item , user\r\n3, u1\r\n", ErasureRequest(interactions=(("u1", "3"),))),
+        (
+            "f.jsonl",
+            '{"user": 1}\n' * 200 + '{"item": 9007199254740993, "user": "b"}\n{"user": null, "item": "c"}\n',
+            ErasureRequest(("1",), (("b", "9007199254740993"),), ("c",)),
+        ),
     ],
 )
 def test_file_names_users_interactions_or_items(tmp_path, name, text, expected):
     (tmp_path / name).write_text(text)
     assert ErasureRequest.from_file(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "user,movie\nsecret,3\n", "line 1: column 'movie' might name an item; call it item"),
+        ("a.csv", "secret\nother\n", "line 1: names no column user or item"),
+        ("a.csv", "user,user\nsecret,3\n", "line 1: names no column user or item, each once"),
+        ("a.csv", "user,item\nu1,3\n\nsecret\n", "line 4: has 1 fields, the header 2"),
+        (
+            "a.jsonl",
+            '{"user": "u1"}\n{"user": "secret", "Movie": 3}\n',
+            "line 2: column 'Movie' might name an item",
+        ),
+        ("a.jsonl", '{"user": 1.5}\n', "line 1: holds an id that is neither text nor a whole number"),
+        ("a.jsonl", '["secret"]\n', "line 1: is no JSON object"),
+        ("a.csv", "", "names nobody"),
+        ("a.csv", "user\n", "names nobody"),
+    ],
+)
+def test_file_that_might_name_too_much_is_refused_and_its_ids_are_not_told(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        ErasureRequest.from_file(tmp_path / name)
+    assert "secret" not in str(error.value)
 
 
 def test_unknown_interactions_and_items_are_counted_and_never_named():
@@ -120,6 +183,8 @@ def test_users_keep_the_digest_of_earlier_versions_and_each_kind_has_its_own():
     assert ErasureRequest(("b", "a")).lines() == ["a", "b"]
     lines = {tuple(each.lines()) for each in (ErasureRequest(("a",)), ErasureRequest(items=("a",)))}
     assert len(lines) == 2
+    odd = {tuple(ErasureRequest(("a\tb",)).lines()), tuple(ErasureRequest(interactions=(("a", "b"),)).lines())}
+    assert len(odd | {tuple(ErasureRequest(('["interaction", "a", "b"]',)).lines())}) == 3
 
 
 def test_erased_rows_are_recognised_under_their_key_alone_and_cannot_be_read(tmp_path):
@@ -135,6 +200,9 @@ def test_erased_rows_are_recognised_under_their_key_alone_and_cannot_be_read(tmp
     assert "u1" not in (tmp_path / FILE).read_text()
     with pytest.raises(RunError, match="recorded under another key"):
         Erased.load(tmp_path, b"other")
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(RunError, match="is missing or damaged"):
+        Erased.load(tmp_path, b"secret")
 
 
 def test_second_request_finds_no_row_of_the_first():

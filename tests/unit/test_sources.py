@@ -91,7 +91,7 @@ def test_movielens_25m_reads_quoted_titles(tmp_path):
     ("ratings", "message"),
     [
         ("1,1,five,10\n", "ratings.csv row 1: rating 'five' is no number"),
-        ("1,1,5,10\nx,1,5,10\n", "ratings.csv row 2: user 'x' is no number"),
+        ("1,1,5,10\nx,1,5,10\n", "ratings.csv row 2: its user is no number"),
         ("1,1,5,10\n1,9,5,10\n", "ratings.csv row 2: item 9 has no title"),
         ("1,1,5,99999999999\n", "ratings.csv row 1: time 99999999999 is in the future"),
         ("1,1,0,10\n", "ratings.csv row 1: rating 0.0 is outside 0.5..5"),
@@ -196,9 +196,47 @@ def test_gzip_that_breaks_off_or_grows_beyond_its_bound_is_told(tmp_path):
     path.write_bytes(b"no gzip at all")
     assert "goodreads_interactions_poetry.json.gz row 1" in refused(folder)
     path.write_bytes(gzip.compress(b'{"user_id": "a"\n'))
-    assert "are no JSON objects" in refused(folder)
+    assert "row 1: is no JSON object of the kind expected" in refused(folder)
     packed(path, [shelved("a", "1", 5, "yesterday")])
     assert "row 1: date_updated 'yesterday' is no date" in refused(folder)
+    rows = [shelved("a", str(k), 5, "Wed Mar 01 10:00:00 -0800 2017") for k in range(20_000)]
+    packed(path, rows)
+    path.write_bytes(path.read_bytes()[:-100])
+    row = int(refused(folder).split(" row ")[1].split(":")[0])
+    assert 10_000 < row <= 20_000
+    packed(path, [*rows[:7000], "no object", *rows[7000:]])
+    assert "row 7001: is no JSON object of the kind expected" in refused(folder)
+    packed(path, [{"user_id": "a", "book_id": "1", "date_updated": "Wed Mar 01 10:00:00 -0800 2017"}])
+    assert "row 1: rating None is no number" in refused(folder)
+
+
+def test_books_without_a_title_or_with_odd_shelves_and_empty_files(tmp_path):
+    folder = goodreads(tmp_path / "g")
+    shelves = [{"count": "9", "name": name} for name in ("currently-reading", "books", "jewish")]
+    book = {"authors": [], "popular_shelves": shelves}
+    books = [
+        {"book_id": "1", "title": "", "title_without_series": "Plain", **book},
+        {"book_id": "2", "title": "", **book},
+        {"book_id": "3", "title": "Third", **book},
+    ]
+    packed(folder / "goodreads_books_poetry.json.gz", books)
+    found = read(folder)
+    assert found.titles == ["Plain", "Third"]
+    assert found.details["genre"].to_list() == ["jewish", "jewish"]
+    packed(folder / "goodreads_book_genres_initial.json.gz", [{"book_id": "1", "genres": "poetry"}])
+    assert "goodreads_book_genres_initial.json.gz row 1 and on" in refused(folder)
+    packed(folder / "goodreads_book_genres_initial.json.gz", [])
+    assert "goodreads_book_genres*.json.gz holds no rows" in refused(folder)
+    packed(folder / "goodreads_books_poetry.json.gz", [])
+    assert "goodreads_books*.json.gz holds no rows" in refused(folder)
+
+
+def test_two_files_of_interactions_are_counted_through(tmp_path):
+    folder = goodreads(tmp_path / "g")
+    again = (folder / "goodreads_interactions_poetry.json.gz").read_bytes()
+    (folder / "goodreads_interactions_zen.json.gz").write_bytes(again)
+    assert read(folder).duplicates == 3
+    assert "one after another, row 5: repeats an earlier row" in refused(folder, strict=True)
 
 
 # --- the user's own tables ----------------------------------------------------------------------------------
@@ -284,6 +322,10 @@ HEADER = "user,item,rating,time,title\n"
         (HEADER.encode() + b"a,1,5,10,T\na,1,5,10,Caf\xe9\n", "t.csv line 3: is not UTF-8"),
         (HEADER.encode() + b"a,1,5,10,T\ra,1,5,10,T\n", "t.csv line 2: has line ends of old Macs"),
         (HEADER.encode() + b"a,1,5,10,T\na,1,5,10,T,more\n", "t.csv row 2: has 6 fields, the header 5"),
+        (HEADER.encode() + b"a,1,5,10\n", "t.csv row 1: has 4 fields, the header 5"),
+        (b"user,item,rating,rating,time,title\na,1,5,4,10,T\n", "has two columns 'rating'"),
+        (HEADER.encode() + b'a,1,5,10,"T" more\n', "t.csv line 2: is no CSV"),
+        (b"x^2," + HEADER.encode() + b"1,a,1,five,10,T\n", "row 1: rating 'five' is no number"),
         (HEADER.encode(), "t.csv: holds no rows"),
         (b"", "t.csv: holds no rows"),
     ],
@@ -291,6 +333,108 @@ HEADER = "user,item,rating,time,title\n"
 def test_table_that_cannot_be_used_is_told_with_file_row_and_remedy(tmp_path, content, message):
     (tmp_path / "t.csv").write_bytes(content)
     assert message in refused(tmp_path / "t.csv")
+
+
+def test_file_named_like_a_pattern_is_read_itself(tmp_path):
+    for name, title in (("r[1].csv", "This"), ("r1.csv", "Other")):
+        (tmp_path / name).write_text(HEADER + f"a,1,5,10,{title}\n")
+    assert read(tmp_path / "r[1].csv", Columns()).titles == ["This"]
+
+
+def test_large_whole_ids_stay_apart_and_floats_are_written_as_whole_numbers(tmp_path):
+    rows = [(2**53 + 1, 1, 5, 10, "T"), (2**53, 1, 5, 11, "T"), (1.0, 1, 5, 12, "T")]
+    keys = HEADER.strip().split(",")
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows))
+    assert sorted(read(tmp_path / "t.jsonl").user_ids) == ["1", str(2**53), str(2**53 + 1)]
+    pl.DataFrame({"user": [2.0**53 + 2], "item": [1], "rating": [5], "time": [1], "title": ["T"]}).write_parquet(
+        tmp_path / "t.parquet"
+    )
+    assert "column 'user' holds numbers too large to be exact" in refused(tmp_path / "t.parquet")
+
+
+def test_quotes_that_are_part_of_the_text_swallow_no_rows(tmp_path):
+    text = HEADER.replace(",", "\t") + 'a\t1\t5\t10\t"Weird Al\nb\t2\t5\t11\tOf Heroes"\nc\t3\t5\t12\t12" mix\n'
+    (tmp_path / "t.tsv").write_text(text)
+    assert "t.tsv row 1: a field in quotes runs over several lines" in refused(tmp_path / "t.tsv")
+    assert read(tmp_path / "t.tsv", Columns(quotes=False)).titles == ['"Weird Al', 'Of Heroes"', '12" mix']
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "db"])
+def test_what_is_not_known_is_the_same_in_every_container(tmp_path, kind):
+    given = pl.DataFrame(
+        {"user": ["a"], "item": ["1"], "rating": [5], "time": ["20200102"], "title": [" T "], "genre": [" "]}
+    )
+    path, query = tmp_path / f"t.{kind}", None
+    if kind == "db":
+        with sqlite3.connect(path) as connection:
+            connection.execute("create table t (user text, item text, rating int, time text, title text, genre text)")
+            connection.executemany("insert into t values (?, ?, ?, ?, ?, ?)", given.rows())
+        connection.close()
+        path, query = f"sqlite:///{path}", "-- all of it\nSELECT * FROM t WHERE genre <> ';'"
+    else:
+        {"csv": given.write_csv, "jsonl": given.write_ndjson, "parquet": given.write_parquet}[kind](path)
+    found = read(path, Columns(details=("genre",)), query=query)
+    assert found.titles == ["T"]
+    assert found.details["genre"].to_list() == [None]
+    assert found.time.tolist() == [1_577_923_200]
+
+
+def test_lists_are_joined_and_what_is_no_text_is_refused(tmp_path):
+    rows = {"user": ["a"], "item": ["1"], "rating": [5], "time": [10], "title": ["T"]}
+    pl.DataFrame(rows | {"genre": [["drama", "war"]]}).write_parquet(tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet", Columns(details=("genre",))).details["genre"].to_list() == ["drama, war"]
+    for odd in ([b"x"], [{"a": 1}]):
+        pl.DataFrame(rows | {"genre": odd}).write_parquet(tmp_path / "t.parquet")
+        assert "column 'genre' holds" in refused(tmp_path / "t.parquet", Columns(details=("genre",)))
+    for odd in ([True], [None]):
+        pl.DataFrame(rows | {"rating": odd}).write_parquet(tmp_path / "t.parquet")
+        assert "t.parquet row 1: rating" in refused(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"genre": "drama"}, "data.genre 'drama': is not for a table"),
+        ({"query": "SELECT 1"}, "data.query 'SELECT 1': is not for a table"),
+    ],
+)
+def test_setting_that_would_do_nothing_is_refused(tmp_path, setting, message):
+    (tmp_path / "t.csv").write_text(HEADER + "a,1,5,10,T\n")
+    assert message in refused(tmp_path / "t.csv", **setting)
+    (tmp_path / "ml").mkdir()
+    assert "movielens has its own" in refused(movielens_25m(tmp_path / "ml", "1,1,5,10\n"), Columns(highest=9))
+
+
+def test_database_beside_a_log_is_read_without_a_trace(tmp_path):
+    uri, _ = written(tmp_path, "db")
+    with sqlite3.connect(tmp_path / "t.db") as connection:
+        connection.execute("pragma journal_mode=wal")
+    connection.close()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert len(read(uri, OWN, query="SELECT * FROM t")) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_server_is_told_that_it_is_only_read_and_gets_its_password_from_the_environment(monkeypatch):
+    asked = {}
+
+    def answer(query, address, **more):
+        asked.update(query=query, address=address, **more)
+        return TABLE
+
+    monkeypatch.setattr(pl, "read_database_uri", answer)
+    monkeypatch.setenv("E2UREC_DATABASE_PASSWORD", "p@ss")
+    assert len(read("postgresql://me@host:1/shop", OWN, query="SELECT * FROM t;")) == 4
+    assert asked["address"] == "postgresql://me:p%40ss@host:1/shop"
+    assert asked["pre_execution_query"] == "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
+    for address, query, message in (
+        ("postgresql://me:secret@host/shop", "SELECT 1", "holds a password"),
+        ("postgresql://me@host/shop", "DELETE FROM t", "is no single SELECT"),
+        ("mssql://me@host/shop", "SELECT 1", "no such database; known: sqlite, postgresql, mysql"),
+    ):
+        told = refused(address, query=query)
+        assert message in told
+        assert "secret" not in told
 
 
 def test_latin_1_reads_where_it_was_said(tmp_path):
@@ -316,11 +460,14 @@ def test_damaged_file_of_other_kinds_is_told(tmp_path, name, content):
     ("query", "message"),
     [
         (None, "data.query: is not set"),
-        ("DELETE FROM t", "is no single SELECT"),
-        ("SELECT * FROM t; DROP TABLE t", "is no single SELECT"),
+        ("DELETE FROM t", "DELETE statements are not valid"),
+        ("SELECT * FROM t; DROP TABLE t", "one statement at a time"),
         ("WITH x AS (SELECT 1) DELETE FROM t", "the database does not answer it"),
         ("SELECT load_extension('x')", "the database does not answer it"),
         ("SELECT * FROM nowhere", "no such table: nowhere"),
+        ("PRAGMA user_version = 7", "data are only read"),
+        ("ATTACH 'other.db' AS other", "data are only read"),
+        ("SELECT CAST(x'c3' AS TEXT) AS uid", "text that is not UTF-8"),
     ],
 )
 def test_query_that_would_do_more_than_read_is_refused_and_the_database_stays(tmp_path, query, message):

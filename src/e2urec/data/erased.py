@@ -6,6 +6,7 @@ Ids are few and short: a plain hash of them would be guessed. Without the contro
 import hashlib
 import hmac
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from .interactions import Interactions
 FILE = "erased.json"
 SIZE = 16
 """Bytes of a hash: two of a billion rows share one with a probability of 10⁻²¹."""
+CHUNK = 1_000_000
+"""Rows hashed at a time."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Erased:
         """(n,) True where a row of `data` is one of them."""
         if not self.digests:
             return np.zeros(len(data), dtype=bool)
-        return np.array([digest in self.digests for digest in self._hashes(data, np.arange(len(data)))], dtype=bool)
+        known = (digest in self.digests for digest in self._hashes(data, np.arange(len(data))))
+        return np.fromiter(known, dtype=bool, count=len(data))
 
     def save(self, folder: Path) -> None:
         """Write them, sorted, so that their order tells nothing."""
@@ -54,27 +58,33 @@ class Erased:
 
     @classmethod
     def load(cls, folder: Path, controller: bytes) -> "Erased":
-        """Those of run `folder`; none if it erased nothing.
+        """Those of run `folder`.
 
         Raises:
-            RunError: they were made under another key.
+            RunError: there is no whole record of them, or it was made under another key.
         """
         empty = cls.under(controller)
-        if not (folder / FILE).is_file():
-            return empty
-        record = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        if record["check"] != empty._hash(b"check"):
+        try:
+            record = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            check, rows = record["check"], frozenset(record["rows"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"'{folder / FILE}': is missing or damaged, so what was erased cannot be kept out; restore it, or make "
+                "the run again from its original"
+            ) from error
+        if check != empty._hash(b"check"):
             raise RunError(f"'{folder}': what it erased was recorded under another key; give that one with --key-file")
-        return cls(empty.key, frozenset(record["rows"]))
+        return cls(empty.key, rows)
 
     def _hash(self, text: bytes) -> str:
         return hashlib.blake2b(text, key=self.key, digest_size=SIZE).hexdigest()
 
-    def _hashes(self, data: Interactions, rows: npt.NDArray[np.integer]) -> list[str]:
-        """Of user, item and time, as the data set tells them: codes change with the data."""
-        users, items = (ids.cast(str).to_list() for ids in (data.user_ids, data.item_ids))
-        columns = (data.user[rows].tolist(), data.item[rows].tolist(), data.time[rows].tolist())
-        return [
-            self._hash(f"row\t{users[user]}\t{items[item]}\t{time}".encode())
-            for user, item, time in zip(*columns, strict=True)
-        ]
+    def _hashes(self, data: Interactions, rows: npt.NDArray[np.integer]) -> Iterator[str]:
+        """Of user, item and time as the data set tells them, in quotes: codes change with the data."""
+        users, items = (
+            [json.dumps(name) for name in ids.cast(str).to_list()] for ids in (data.user_ids, data.item_ids)
+        )
+        for some in np.array_split(rows, len(rows) // CHUNK + 1):
+            columns = (data.user[some].tolist(), data.item[some].tolist(), data.time[some].tolist())
+            for user, item, time in zip(*columns, strict=True):
+                yield self._hash(f"{users[user]},{items[item]},{time}".encode())

@@ -122,11 +122,11 @@ class Interactions:
         rows = _numbers(rows, "time", pl.Int64, place)
         low, high = rating_range
         outside = ~pl.col("rating").is_between(low, high)
-        fault, remedy = f"is outside {low:g}..{high:g}", "correct the row or pass rating_range"
+        fault, remedy = f"is outside {low:g}..{high:g}", "correct the row, or set columns.lowest and columns.highest"
         _refuse(rows, outside, "rating", place, fault, remedy)
         _refuse(rows, pl.col("time") < 0, "time", place, "is negative", "give seconds since 1970")
         late = pl.col("time") > int(clock.time()) + DAY
-        _refuse(rows, late, "time", place, "is in the future", "give seconds since 1970, not milliseconds")
+        _refuse(rows, late, "time", place, "is in the future", "give seconds since 1970, or set columns.time_unit")
         unique = rows.unique(["user", "item", "rating", "time"], keep="first", maintain_order=True)
         duplicates = rows.height - unique.height
         if duplicates and strict:

@@ -13,6 +13,9 @@ FEW_USERS = 50
 FEW_NEGATIVES = 1000
 """Rows of unseen users below which the true positive rate at 1% false positives says little."""
 
+EARLY = 631_152_000
+"""1990, in seconds since 1970: no ratings are older, but times in another unit look so."""
+
 
 @dataclass
 class Overview:
@@ -50,6 +53,9 @@ class Overview:
 def overview(data: Interactions, parts: Split) -> Overview:
     """Count `data` and what the split makes of them."""
     ratings, rows = np.unique(data.rating, return_counts=True)
+    by_rating: dict[str, int] = {}
+    for rating, count in zip(ratings.tolist(), rows.tolist(), strict=True):
+        by_rating[f"{rating:g}"] = by_rating.get(f"{rating:g}", 0) + count
     _, per_user = np.unique(data.user, return_counts=True)
     found = Overview(
         rows=len(data),
@@ -57,7 +63,7 @@ def overview(data: Interactions, parts: Split) -> Overview:
         items=len(data.titles),
         duplicates=data.duplicates,
         unrated=data.unrated,
-        ratings={f"{rating:g}": int(count) for rating, count in zip(ratings, rows, strict=True)},
+        ratings=by_rating,
         liked=float(data.liked.mean()),
         since=_day(int(data.time.min())),
         until=_day(int(data.time.max())),
@@ -98,12 +104,13 @@ def _warnings(found: Overview, data: Interactions, parts: Split) -> list[str]:
     share = float(train.labels.mean())
     if not 0.2 <= share <= 0.8:
         told.append(f"{share:.0%} of the training rows are liked: accuracy will say little; move columns.liked_above")
-    same = (data.user[1:] == data.user[:-1]) & (data.time[1:] == data.time[:-1])
-    if same.mean() > 0.2:
+    same = np.sum((data.user[1:] == data.user[:-1]) & (data.time[1:] == data.time[:-1])) / len(data)
+    if same > 0.2:
         told.append(
-            f"{same.mean():.0%} of the rows share their time with the same user's row before: their order is that of "
-            "the file"
+            f"{same:.0%} of the rows share their time with the same user's row before: their order is that of the file"
         )
+    if data.time.max() < EARLY:
+        told.append(f"all rows are from before {_day(EARLY)}: are the times seconds? else set columns.time_unit")
     for name in ("valid", "test"):
         if not len(getattr(parts, name)):
             told.append(f"no {name} rows; widen data.fractions")

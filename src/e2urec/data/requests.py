@@ -1,7 +1,9 @@
 """Requests for erasure, and the rows they split the data into."""
 
-import io
-from collections.abc import Iterable
+import csv
+import json
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +18,8 @@ from .interactions import Samples
 from .splits import Split
 
 Unit = Literal["users", "interactions", "items"]
+COLUMNS = ("user", "item")
+ITEMISH = re.compile(r"item|iid|movie|film|book|product|song|track|title|article|asin|isbn|sku")
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,16 @@ class ErasureRequest:
         object.__setattr__(self, "interactions", tuple(sorted(pairs)))
 
     def lines(self) -> list[str]:
-        """The request as text, one thing a line, for its digest: `user`, `user⇥item` or `⇥item`."""
-        pairs = [f"{user}\t{item}" for user, item in self.interactions]
-        return [*self.users, *pairs, *(f"\t{item}" for item in self.items)]
+        """The request as text, one thing a line, for its digest: a user's id as it is, all else as JSON."""
+        return [
+            *(user if user.isprintable() and user[:1] != "[" else json.dumps(["user", user]) for user in self.users),
+            *(json.dumps(["interaction", *pair]) for pair in self.interactions),
+            *(json.dumps(["item", item]) for item in self.items),
+        ]
 
     @classmethod
     def from_file(cls, path: Path) -> "ErasureRequest":
-        """Read one user a line, or a CSV or JSON-lines file with the columns `user`, `item` or both.
+        """Read one user a line, or a CSV or JSON-lines file with the columns `user`, `item` or both, and others.
 
         With both, a row names one interaction; one that leaves either out names all of the other's. `#` starts a
         comment line.
@@ -54,35 +61,26 @@ class ErasureRequest:
             DataError: the file cannot be read, is no such table, or names nothing.
         """
         try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-            lines = [line for line in lines if line and not line.startswith("#")]
-            if not lines or path.suffix not in (".csv", ".jsonl", ".ndjson"):
-                found = cls(users=tuple(lines))
-            else:
-                text = io.BytesIO("\n".join(lines).encode())
-                table = pl.read_csv(text, infer_schema=False) if path.suffix == ".csv" else pl.read_ndjson(text)
-                found = cls._from_table(table, path)
+            text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
             raise DataError(f"request '{path}': cannot be read ({error.strerror}); name a file of users") from error
-        except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-            raise DataError(f"request '{path}': is no UTF-8 table or list; write one id a line") from error
-        if found == cls():
-            raise DataError(f"request '{path}': names nobody; write one id a line")
-        return found
-
-    @classmethod
-    def _from_table(cls, table: pl.DataFrame, path: Path) -> "ErasureRequest":
-        columns = [name for name in ("user", "item") if name in table.columns]
-        if not columns or any(table.schema[name].is_nested() for name in columns):
-            raise DataError(f"request '{path}': has no column user or item; it has {', '.join(table.columns)}")
-        ids = table.select(pl.col(columns).cast(pl.String).str.strip_chars().fill_null(""))
-        blank = pl.Series([""] * len(ids), dtype=pl.String)
-        rows = list(zip(*(ids[name] if name in columns else blank for name in ("user", "item")), strict=True))
-        return cls(
+        except UnicodeDecodeError as error:
+            raise DataError(f"request '{path}': is no UTF-8 text; write one id a line") from error
+        lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
+        lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
+        read = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}.get(path.suffix.lower())
+        try:
+            rows = read(lines) if read else [(line, "") for _, line in lines]
+        except ValueError as error:
+            raise DataError(f"request '{path}' {error}") from error
+        found = cls(
             users=tuple(user for user, item in rows if user and not item),
             interactions=tuple((user, item) for user, item in rows if user and item),
             items=tuple(item for user, item in rows if item and not user),
         )
+        if found == cls():
+            raise DataError(f"request '{path}': names nobody; write one id a line")
+        return found
 
     @classmethod
     def sample(cls, train: Samples, ratio: float, seed: int, unit: Unit = "users") -> "ErasureRequest":
@@ -131,12 +129,6 @@ class ForgetRetain:
     gone: npt.NDArray[np.bool_]
     rewritten: int = 0
 
-    def __post_init__(self) -> None:
-        if self.forget.interactions is self.retain.interactions:
-            both = np.intersect1d(self.forget.rows, self.retain.rows)
-            if len(both):
-                raise DataError(f"row {both[0]} is in both forget and retain; a row belongs to one of them")
-
 
 def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False) -> ForgetRetain:
     """Find the rows of `request`.
@@ -168,44 +160,83 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
 
 
 def marked(request: ErasureRequest, split: Split, *, skip_unknown: bool = False) -> npt.NDArray[np.bool_]:
-    """(n,) True where a row of the data is one that `request` names.
+    """(n,) True where a row of the data is one that `request` names, also where no training prompt shows it.
 
     Raises:
-        DataError: some of what it names is in no training prompt, and `skip_unknown` is not set.
+        DataError: no training prompt shows anything of some of what it names, and `skip_unknown` is not set.
     """
-    train, data = split.train, split.train.interactions
-    seen = train.read()
+    data, seen = split.train.interactions, split.train.read()
     users, items = _codes(data.user_ids), _codes(data.item_ids)
-    known = np.unique(train.users)
+
+    def pair() -> npt.NDArray[np.int64]:
+        return data.user.astype(np.int64) * len(items) + data.item
+
+    kinds: tuple[tuple[str, Sequence[object], Callable[[], npt.NDArray[np.integer]], list[int]], ...] = (
+        ("users", request.users, lambda: data.user, [users[name] for name in request.users if name in users]),
+        ("items", request.items, lambda: data.item, [items[name] for name in request.items if name in items]),
+        (
+            "interactions", request.interactions, pair,
+            [users[user] * len(items) + items[item] for user, item in request.interactions
+             if user in users and item in items],
+        ),
+    )  # fmt: skip
     gone = np.zeros(len(data), dtype=bool)
-    named = {name for name in request.users if name in users}
-    chosen = np.intersect1d(np.array([users[name] for name in named], dtype=np.int64), known)
-    gone |= np.isin(data.user, chosen)
-    _all_known(request.users, len(chosen), "users", skip_unknown)
-
-    if request.interactions:
-        pair = data.user.astype(np.int64) * len(items) + data.item
-        wanted = [users[user] * len(items) + items[item] for user, item in request.interactions
-                  if user in users and item in items]  # fmt: skip
-        pairs = np.intersect1d(np.array(wanted, dtype=np.int64), pair[seen])
-        gone |= np.isin(pair, pairs)
-        _all_known(request.interactions, len(pairs), "interactions", skip_unknown)
-    if request.items:
-        things = np.array([items[name] for name in request.items if name in items], dtype=np.int64)
-        things = np.intersect1d(things, data.item[seen])
-        gone |= np.isin(data.item, things)
-        _all_known(request.items, len(things), "items", skip_unknown)
+    for what, named, column, codes in kinds:
+        if not named:
+            continue
+        of = column()
+        here = np.isin(of, codes)
+        missing = len(named) - len(np.unique(of[here & seen]))
+        if missing and not skip_unknown:
+            raise DataError(
+                f"request: {missing} of {len(named)} {what} are not in the training data; "
+                "correct the request, or go on without them with --skip-unknown"
+            )
+        gone |= here
     return gone
-
-
-def _all_known(named: Iterable[object], found: int, what: str, skip_unknown: bool) -> None:
-    count = len(tuple(named))
-    if found < count and not skip_unknown:
-        raise DataError(
-            f"request: {count - found} of {count} {what} are not in the training data; "
-            "correct the request, or go on without them with --skip-unknown"
-        )
 
 
 def _codes(ids: pl.Series) -> dict[str, int]:
     return {name: code for code, name in enumerate(ids.cast(pl.String).to_list())}
+
+
+def _csv(lines: list[tuple[int, str]]) -> list[tuple[str, str]]:
+    """(user, item) of each line below a header; ValueError with the line where it is none."""
+    if not lines:
+        return []
+    (start, header), *rows = ((number, [field.strip() for field in next(csv.reader([line]))]) for number, line in lines)
+    _check_columns(header, start)
+    for number, fields in rows:
+        if len(fields) != len(header):
+            raise ValueError(f"line {number}: has {len(fields)} fields, the header {len(header)}; correct the line")
+    found = [dict(zip(header, fields, strict=True)) for _, fields in rows]
+    return [(row.get("user", ""), row.get("item", "")) for row in found]
+
+
+def _json_lines(lines: list[tuple[int, str]]) -> list[tuple[str, str]]:
+    """The same of objects, one a line; ids are texts or whole numbers."""
+    found = []
+    for number, line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number}: is no JSON object; correct it")
+        _check_columns(list(row), number)
+        ids = [row.get(name) for name in COLUMNS]
+        if not all(value is None or type(value) in (str, int) for value in ids):
+            raise ValueError(f"line {number}: holds an id that is neither text nor a whole number; correct it")
+        user, item = ("" if value is None else str(value).strip() for value in ids)
+        found.append((user, item))
+    return found
+
+
+def _check_columns(names: list[str], number: int) -> None:
+    """Raise ValueError unless there is a user or an item, and no other column that might name one of them."""
+    known = [name for name in names if name in COLUMNS]
+    if not known or len(known) > len(set(known)):
+        raise ValueError(f"line {number}: names no column user or item, each once; add them as the first line")
+    doubtful = next((name for name in names if name not in COLUMNS and ITEMISH.search(name.lower())), None)
+    if doubtful and "item" not in known:  # else a single interaction would be taken for all of a user's
+        raise ValueError(f"line {number}: column '{doubtful}' might name an item; call it item, or remove it")

@@ -35,11 +35,9 @@ class Split:
         """
         data = self.train.interactions
         parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        left = {name: part.take(~gone[part.rows]) for name, part in parts.items()}
-        if not any(part.shows(gone).any() for part in left.values()):
-            return Split(**left)  # users go with all their rows: nobody else's prompt changes
+        left = {name: part.rows[~gone[part.rows]] for name, part in parts.items()}
         place, fewer = np.cumsum(~gone) - 1, data.without(gone)
-        return Split(**{name: Samples(fewer, place[part.rows], part.history) for name, part in left.items()})
+        return Split(**{name: Samples(fewer, place[rows], parts[name].history) for name, rows in left.items()})
 
 
 def split(

@@ -1,4 +1,4 @@
-"""A prompt template of the user's own: Jinja2 in a sandbox where nothing can be called.
+"""A prompt template of the user's own: a part of Jinja2 that shows fields, in its sandbox.
 
 A template sees `user` (attributes), `history` (oldest first), `liked` and `disliked` (parts of it) and `item`, the one
 in question. Each item has `title` and the data set's details; those of the history have `rating` and `liked` too.
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, meta, nodes
+from jinja2 import StrictUndefined, TemplateAssertionError, TemplateError, Undefined, meta, nodes
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import DataError, did_you_mean
@@ -23,6 +24,18 @@ FILTERS = (
     "upper",
 )  # fmt: skip
 """None of them makes much out of little."""
+PARTS = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem,
+    nodes.Slice, nodes.For, nodes.If, nodes.CondExpr, nodes.Assign, nodes.Filter, nodes.Keyword, nodes.Test,
+    nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Neg, nodes.Pos, nodes.Add, nodes.Sub, nodes.Mul,
+    nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Tuple, nodes.List,
+)  # fmt: skip
+"""Of Jinja2's language."""
+LOOP = ("index", "index0", "revindex", "revindex0", "first", "last", "length")
+DEEPEST = 2
+"""Loops within each other."""
+LARGEST = 1e9
+"""Number that may be reckoned with."""
 
 
 def find_template(name: str, source: str | None = None) -> PromptTemplate:
@@ -38,30 +51,41 @@ def find_template(name: str, source: str | None = None) -> PromptTemplate:
     if Path(name).suffix not in SUFFIXES:
         raise DataError(f"data.template '{name}': unknown{did_you_mean(name, list(TEMPLATES))}, or a file with .j2")
     try:
-        return JinjaTemplate(Path(name).name, Path(name).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        return JinjaTemplate(Path(name).name, Path(name).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise DataError(f"data.template '{name}': cannot be read as UTF-8 text; name another file") from error
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja2 without calls, without operations that make much out of little, and with few filters."""
+    """Jinja2 where only fields are shown, nothing is called, and nothing makes much out of little."""
 
-    intercepted_binops = frozenset(["*", "**", "//", "/", "%", "-"])
+    intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%", "**"])
 
     def __init__(self) -> None:
-        super().__init__(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
+        super().__init__(
+            undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+        )
         self.globals.clear()
-        self.filters = {name: self.filters[name] for name in FILTERS}
+        self.filters = {name: self.filters[name] for name in FILTERS} | {"default": _default, "round": _round}
 
     def is_safe_callable(self, obj: Any) -> bool:
         """Nothing is."""
         return False
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A field of what has fields, where a loop stands, and nothing else: no method of text or lists."""
+        if isinstance(obj, Fields):
+            return obj[attribute]
+        if isinstance(obj, Undefined) or (isinstance(obj, LoopContext) and attribute in LOOP):
+            return super().getattr(obj, attribute)
+        raise DataError(f"unknown field '{attribute}' of what has no fields")
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Arithmetic on numbers, never on text or lists."""
-        if isinstance(left, int | float) and isinstance(right, int | float) and operator != "**":
+        """Arithmetic on numbers of a sensible size, never on text or lists."""
+        numbers = isinstance(left, int | float) and isinstance(right, int | float)
+        if numbers and operator != "**" and max(abs(left), abs(right)) <= LARGEST:
             return super().call_binop(context, operator, left, right)
-        raise DataError(f"operator {operator} is not for text or lists")
+        raise DataError(f"operator {operator} is for numbers up to {LARGEST:g} alone")
 
 
 class Fields(dict[str, Any]):
@@ -69,6 +93,22 @@ class Fields(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         raise DataError(f"unknown field '{key}'; there are {', '.join(sorted(self)) or 'none'}")
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str | int | float | Undefined):
+        return value
+    raise DataError("shows what is neither text nor a number; show its fields, such as .title, or |join of them")
+
+
+def _default(value: Any, other: Any = "") -> Any:
+    """`other` for what is not known."""
+    return other if value == "" or isinstance(value, Undefined) else value
+
+
+def _round(value: float, precision: int = 0) -> float:
+    """To at most ten places."""
+    return round(value, min(max(int(precision), 0), 10))
 
 
 @dataclass(frozen=True)
@@ -85,12 +125,11 @@ class JinjaTemplate(PromptTemplate):
     recurs = False
 
     def __post_init__(self) -> None:
-        """Raise DataError, with the line, when it is no template, calls something, or names an unknown field."""
+        """Raise DataError, with the line, when it is no template, runs something, or names an unknown field."""
         with _told(self.name):
             tree = Sandbox().parse(self.source)
             shown = meta.find_undeclared_variables(tree)
-        for node in tree.find_all((nodes.Call, nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends)):
-            raise DataError(f"template '{self.name}' line {node.lineno}: runs or loads code; show fields alone")
+            _check(tree)
         unknown = sorted(shown - set(FIELDS))
         if unknown:
             raise DataError(
@@ -136,6 +175,16 @@ class _Compiled(PromptTemplate):
         return [text.rstrip()]
 
 
+def _check(node: nodes.Node, loops: int = 0) -> None:
+    """Raise TemplateAssertionError at what a template may not have, or at a loop in a loop of a loop."""
+    loops += isinstance(node, nodes.For)
+    if not isinstance(node, PARTS) or loops > DEEPEST:
+        what = "a loop in a loop of a loop" if loops > DEEPEST else type(node).__name__
+        raise TemplateAssertionError(f"{what} may not stand in a template; show fields, with if and for", node.lineno)
+    for child in node.iter_child_nodes():
+        _check(child, loops)
+
+
 def _filled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """The same with every field in each row; what is not known is empty."""
     empty = dict.fromkeys((key for row in rows for key in row), "")
@@ -156,7 +205,7 @@ def _told(name: str) -> Iterator[None]:
     """Whatever goes wrong inside is told in one line that names the template."""
     try:
         yield
-    except (TemplateError, DataError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+    except (TemplateError, DataError, TypeError, ValueError, ArithmeticError, RecursionError, SyntaxError) as error:
         number = getattr(error, "lineno", None)
         where = f" line {number}" if number else ""
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]

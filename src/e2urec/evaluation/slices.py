@@ -64,8 +64,10 @@ def _popular(items: Ints) -> Ints:
 
 
 def _nearest(retain: Samples, forget: Samples) -> Ints:
-    """Users of D_r in the highest fifth of their largest |A ∩ B| / |A ∪ B| with a user of D_f."""
-    ids, near = _rated(retain)
+    """Users of D_r alone in the highest fifth of their largest |A ∩ B| / |A ∪ B| with a user of D_f."""
+    ids, near = _rated(retain.take(~np.isin(retain.users, forget.users)))
+    if not len(ids):
+        return ids
     _, gone = _rated(forget)
     both = near.astype(np.float32) @ gone.T.astype(np.float32)
     overlap = (both / (near.sum(1)[:, None] + gone.sum(1)[None, :] - both)).max(axis=1)

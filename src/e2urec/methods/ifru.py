@@ -142,7 +142,8 @@ class IFRU(Method):
             influence = conjugate_gradients(
                 lambda vector: product(vector) + damping * vector, target, self.iterations, TOLERANCE
             )
-        return self.scale * len(forget) / (len(forget) + len(task.retain)) * influence
+        whole = len(forget) + len(task.retain) - task.rewritten
+        return self.scale * len(forget) / whole * influence
 
     def _curvature(self, task: Task, parameters: Sequence[nn.Parameter]) -> Product:
         """v → GGN·v, the mean over some rows of D_r; tells progress and counts what it reads."""

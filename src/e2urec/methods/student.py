@@ -84,13 +84,15 @@ class Student:
         """Fold the student into the original: merged if that was fully tuned, one replacement adapter if LoRA.
 
         A student beside a fully tuned original would forget nothing once it is taken off (method, section 6). The
-        replacement's rank is the sum of both after the first request, and no more after any number of them.
+        replacement's rank is the sum of both after the first request, and no more after any number of them, unless a
+        student of a higher rank is asked for.
         """
         self.task.costs.trainable = self.parameter_count()
         if self.model.active:
             tuned = self.task.tuning.lora
-            rank = tuned.rank + self.lora.rank if tuned else None
-            adapters.concatenate(self.model.lm, self.active, "unlearned", rank=rank)
+            now = adapters.sum_of_ranks(self.model.lm, self.model.active)
+            most = max(now, tuned.rank + self.lora.rank) if tuned else None
+            adapters.concatenate(self.model.lm, self.active, "unlearned", rank=most)
             self.model.active = ("unlearned",)
         else:
             self.model.lm = adapters.merge(self.model.lm, self.active)

@@ -228,18 +228,24 @@ def merge(lm: Any, adapters: Active) -> Any:
     return lm.merge_and_unload(adapter_names=list(adapters), safe_merge=True)
 
 
+def sum_of_ranks(lm: Any, adapters: Active) -> int:
+    """The ranks of `adapters` together."""
+    return sum(lm.peft_config[name].r for name in adapters)
+
+
 def concatenate(lm: Any, parts: Active, into: str, *, rank: int | None = None) -> None:
     """Replace adapters `parts` by their exact sum `into`: ranks add up, [B₁ B₂]·[A₁; A₂] = B₁A₁ + B₂A₂.
 
     Where they add up to more than `rank`, `into` is the nearest update of that rank to the sum instead (in the
     Frobenius norm; Eckart and Young 1936).
     """
-    total = sum(lm.peft_config[part].r for part in parts)
-    whole = into if rank is None or total <= rank else f"{into}_whole"
+    total = sum_of_ranks(lm, parts)
+    rank = total if rank is None else min(rank, total)
+    whole = into if rank == total and into not in parts else f"{into}_whole"
     lm.add_weighted_adapter(list(parts), [1.0] * len(parts), whole, combination_type="cat")
     for part in parts:
         lm.delete_adapter(part)
-    if rank is not None and whole != into:
+    if whole != into:
         config = copy.copy(lm.peft_config[whole])
         config.r, config.lora_alpha, config.rank_pattern, config.alpha_pattern = rank, rank, {}, {}
         with torch.random.fork_rng():

@@ -74,6 +74,9 @@ def show_run(run: Run, *, as_json: bool) -> None:
     for name, what in (("duplicates", "exact duplicates of earlier rows"), ("unrated", "rows without a rating")):
         if dropped.get(f"{name}_dropped"):
             console.print(f"{dropped[f'{name}_dropped']} {what} were dropped", highlight=False)
+    counts = results.get("rows", {})
+    if "removed" in counts:
+        console.print(_gone(counts, "went", "were forgotten"), highlight=False)
     if len(record.get("chain", [])) > 1:
         console.print(f"request {len(record['chain'])} of a chain: all earlier ones stay honoured", highlight=False)
     if "method" in record:
@@ -122,6 +125,12 @@ def show_data(found: Overview, *, as_json: bool) -> None:
         say("Nothing that will hurt was found.")
 
 
+def _gone(rows: dict[str, int], go: str, forgotten: str) -> str:
+    told = f"{rows['removed']:,} rows of the data {go}; {rows['forget']:,} training prompts of "
+    told += f"{rows['forgotten_users']:,} users {forgotten}"
+    return told + (f", {rows['rewritten']:,} of them written anew without what goes" if rows["rewritten"] else "")
+
+
 def show_dry_run(found: DryRun, *, as_json: bool) -> None:
     """Rows that would go, and what it would take."""
     if as_json:
@@ -129,12 +138,7 @@ def show_dry_run(found: DryRun, *, as_json: bool) -> None:
         return
     console = Console()
     rows = found.rows
-    console.print(
-        f"{rows['removed']} rows of the data would go; {rows['forget']} training prompts of "
-        f"{rows['forgotten_users']} users would be forgotten, {rows['rewritten']} of them to be written anew without "
-        "what goes",
-        highlight=False,
-    )
+    console.print(_gone(rows, "would go", "would be forgotten"), highlight=False)
     console.print(f"{rows['retain']} rows stay; {rows['later']} later rows leave validation and test", highlight=False)
     for phase, count in found.phases.items():
         if count:

@@ -3,6 +3,9 @@
 import codecs
 import gzip
 import io
+import itertools
+import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,6 +21,10 @@ from ...errors import DataError
 
 BLOCK = 1 << 24
 """Bytes that are looked at at a time."""
+LONGEST = 1 << 26
+"""Bytes of a line beyond which it is taken for no text."""
+UTF_8 = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")
+"""A letter of UTF-8 that takes several bytes; in Latin-1 text it is no more than an accident."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +43,18 @@ class Files:
         """Names that match `pattern`, sorted.
 
         Raises:
-            DataError: the zip is damaged.
+            DataError: the zip is damaged, or holds two files of one name.
         """
         if self.path.is_dir():
             names = [path.name for path in self.path.iterdir() if path.is_file()]
         else:
             with self._archive() as archive:
                 names = [Path(info.filename).name for info in archive.infolist() if not info.is_dir()]
-        return sorted(name for name in names if fnmatch(name, pattern))
+        found = sorted(name for name in names if fnmatch(name, pattern))
+        again = next((name for name, after in itertools.pairwise(found) if name == after), None)
+        if again:
+            raise DataError(f"'{self.path}': holds more than one {again}; keep the one that is meant")
+        return found
 
     def has(self, *names: str) -> bool:
         """Whether all of `names` are there."""
@@ -64,7 +75,7 @@ class Files:
                 return
             with self._archive() as archive, self._member(archive, name) as file:
                 yield file
-        except (zipfile.BadZipFile, zlib.error) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
             raise DataError(f"'{self.path}': {name} cannot be unpacked; download it again ({line(error)})") from error
         except OSError as error:
             raise DataError(f"'{self.path / name}': cannot be read ({error.strerror or line(error)})") from error
@@ -85,7 +96,7 @@ class Files:
             raise DataError(f"'{self.path}': is no whole zip file; download it again") from error
 
 
-def bounded(file: IO[bytes] | gzip.GzipFile, name: str, limit: int) -> Iterator[bytes]:
+def bounded(file: IO[bytes], name: str, limit: int) -> Iterator[bytes]:
     """Blocks of `file`; raises DataError once they are more than `limit` bytes."""
     total = 0
     while block := file.read(BLOCK):
@@ -97,35 +108,53 @@ def bounded(file: IO[bytes] | gzip.GzipFile, name: str, limit: int) -> Iterator[
 
 def unpacked(file: IO[bytes], name: str, limit: int) -> Iterator[bytes]:
     """Blocks of a gzip file, unpacked; raises DataError where it breaks off, or beyond `limit` bytes."""
-    rows = 0
+    rows, total, block = 0, 0, bytearray()
     with gzip.GzipFile(fileobj=file) as packed:
-        blocks = bounded(packed, name, limit)
         while True:
             try:
-                block = next(blocks, None)
+                piece = packed.read1(BLOCK)
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise DataError(
                     f"{name} row {rows + 1}: the gzip data break off or are damaged ({line(error)}); download it again"
                 ) from error
-            if block is None:
+            rows, total = rows + piece.count(b"\n"), total + len(piece)
+            if total > limit:
+                raise DataError(too_large(name, limit))
+            block += piece
+            if block and (len(block) >= BLOCK or not piece):
+                yield bytes(block)
+                block.clear()
+            if not piece:
                 return
-            rows += block.count(b"\n")
-            yield block
 
 
-def whole_lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+def whole_lines(blocks: Iterator[bytes], name: str) -> Iterator[tuple[int, bytes]]:
     """The same bytes cut at line ends, each with the 0-based number of its first line."""
     rows, rest = 0, b""
     for block in blocks:
         end = block.rfind(b"\n") + 1
         if not end:
             rest += block
+            if len(rest) > LONGEST:
+                raise DataError(f"{name} row {rows + 1}: has no end within {LONGEST:,} bytes; get the file again")
             continue
         part, rest = rest + block[:end], block[end:]
         yield rows, part
         rows += part.count(b"\n")
     if rest:
         yield rows, rest
+
+
+def readable(data: bytes, name: str) -> bytes:
+    """Text as UTF-8, out of that or out of Latin-1; raises DataError with the line where it is neither, or NUL."""
+    try:
+        check_text(io.BytesIO(data), name)
+    except DataError:
+        if b"\0" in data or UTF_8.search(data):
+            raise
+        data = data.decode("latin-1").encode()
+        check_text(io.BytesIO(data), name)
+    return data
 
 
 def check_text(file: IO[bytes], name: str, encoding: str = "utf-8") -> None:
@@ -152,20 +181,29 @@ def check_text(file: IO[bytes], name: str, encoding: str = "utf-8") -> None:
 
 
 def delimited(data: bytes, name: str, columns: list[str], separator: str) -> pl.DataFrame:
-    """A table without header or quotes, its first columns named; all text.
+    """A table without header or quotes, of which the first columns are named and kept; all text.
 
     Raises:
-        DataError: it is empty, or its rows have fewer columns.
+        DataError: it is empty, has fewer columns, or a row has more or fewer than the first.
     """
+    mark = separator.encode()
+    width = data[: data.find(b"\n")].count(mark) + 1
+    if not data.strip():
+        raise DataError(f"{name}: holds no rows; get the official file again")
     try:
         table = pl.read_csv(
-            io.BytesIO(data), separator=separator, has_header=False, infer_schema=False, quote_char=None,
-            truncate_ragged_lines=True,
-        )  # fmt: skip
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{name}: cannot be read as a table; get the file again ({line(error)})") from error
-    if len(table.columns) < len(columns):
-        raise DataError(f"{name}: has {len(table.columns)} columns, not {len(columns)}; the separator is {separator!r}")
+            io.BytesIO(data), separator=separator, has_header=False, infer_schema=False, quote_char=None
+        )
+        uneven = table[table.columns[-1]].null_count() > 0
+    except pl.exceptions.PolarsError:
+        uneven = True
+    if uneven:
+        for number, row in enumerate(io.BytesIO(data), start=1):
+            if row.strip() and row.count(mark) != width - 1:
+                told = f"has {row.count(mark) + 1} columns, the first row {width}"
+                raise DataError(f"{name} row {number}: {told}; get the official file again")
+    if width < len(columns):
+        raise DataError(f"{name}: has {width} columns, not {len(columns)}; the separator is {separator!r}")
     table = table.select(table.columns[: len(columns)])
     table.columns = columns
     return table
@@ -178,8 +216,8 @@ def integers(table: pl.DataFrame, columns: list[str], place: str) -> pl.DataFram
             continue
         wrong = table.with_row_index("position").filter(pl.col(name).cast(pl.Int64, strict=False).is_null())
         if wrong.height:
-            row = wrong.row(0, named=True)
-            raise DataError(f"{place} row {row['position'] + 1}: {name} {row[name]!r} is no number; correct the row")
+            row = int(wrong["position"][0]) + 1
+            raise DataError(f"{place} row {row}: its {name} is no number; correct the row")
         table = table.with_columns(pl.col(name).cast(pl.Int64))
     return table
 

@@ -3,14 +3,14 @@
 Rating 0 means that the book was shelved and not rated: such rows are dropped and counted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import polars as pl
 
 from ...errors import DataError
 from ..interactions import Interactions
 from .files import Files, line, unpacked, whole_lines
-from .reading import Reading
+from .reading import Columns, Reading
 
 EXPECTS = "goodreads_interactions*.json.gz and goodreads_books*.json.gz, with or without _book_authors and _book_genres"
 Schema = dict[str, pl.DataType | type[pl.DataType]]
@@ -18,9 +18,16 @@ Schema = dict[str, pl.DataType | type[pl.DataType]]
 RATED: Schema = {"user_id": pl.String, "book_id": pl.String, "rating": pl.Int64, "date_updated": pl.String}
 SHELVES = pl.List(pl.Struct({"count": pl.String, "name": pl.String}))
 AUTHORS = pl.List(pl.Struct({"author_id": pl.String, "role": pl.String}))
-BOOK: Schema = {"book_id": pl.String, "title": pl.String, "authors": AUTHORS, "popular_shelves": SHELVES}
+BOOK: Schema = {
+    "book_id": pl.String, "title": pl.String, "title_without_series": pl.String, "authors": AUTHORS,
+    "popular_shelves": SHELVES,
+}  # fmt: skip
 NAMES: Schema = {"author_id": pl.String, "name": pl.String}
-STATES = r"read|own|favou?rite|book|kindle|audio|library|wish|want|buy|finish|abandon|dnf|default|maybe|shelf|series"
+STATES = (
+    r"(^|-)(to-read|read|reads|reading|own|owned|favou?rites?|ebooks?|kindle|audio|audiobooks?|library|wish"
+    r"|wishlist|want|buy|finish|finished|unfinished|abandoned|dnf|default|maybe|shelf|series|currently)(-|$)"
+    r"|^(my-)?books?$"
+)
 """Shelves that tell what a reader did or has, not what a book is about."""
 WRITTEN = "%a %b %d %H:%M:%S %z %Y"
 
@@ -30,32 +37,40 @@ def recognises(files: Files) -> bool:
     return files.has("goodreads_interactions*.json.gz")
 
 
-def read(files: Files, reading: Reading) -> Interactions:
-    """Read the files.
+def read(files: Files, reading: Reading, columns: Columns) -> Interactions:
+    """Read the files, each a few megabytes at a time.
 
     Raises:
         DataError: a file is missing, breaks off or is malformed, or its rows cannot be used.
     """
     if not files.has("goodreads_books*.json.gz"):
         raise DataError(f"data '{files.path}': goodreads_books*.json.gz missing; put the file there ({EXPECTS})")
-    interactions, books = files.find("goodreads_interactions*.json.gz"), files.find("goodreads_books*.json.gz")
-    items = _books(files, books, reading)
+    items = _books(files, reading)
     if reading.genre is not None:
         items = items.filter(pl.col("genre").str.to_lowercase() == reading.genre.lower())
         if items.is_empty():
             raise DataError(f"data.genre '{reading.genre}': no book has it; leave it out to see which there are")
-    unrated, parts = 0, []
-    for name in interactions:
+    names, unrated, before = files.find("goodreads_interactions*.json.gz"), 0, 0
+    kinds: Schema = {
+        "position": pl.UInt32, "user": pl.String, "item": pl.String, "rating": pl.Int64, "time": pl.Int64,
+    }  # fmt: skip
+    parts = [pl.DataFrame(schema=kinds)]
+    for name in names:
+        last = 0
         for rows, part in _objects(files, name, RATED, reading):
-            rated = part.with_row_index("position", offset=rows).filter(pl.col("rating") != 0)
-            unrated += part.height - rated.height
+            part = part.with_row_index("position", offset=rows)
+            last = rows + part.height
             if reading.genre is not None:
-                rated = rated.filter(pl.col("book_id").is_in(items["item"].implode()))
-            parts.append(_timed(rated, name))
-    ratings = pl.concat(parts) if parts else pl.DataFrame(schema={**RATED, "position": pl.UInt32, "time": pl.Int64})
-    ratings = ratings.rename({"user_id": "user", "book_id": "item"}).drop("date_updated")
+                part = part.filter(pl.col("book_id").is_in(items["item"].implode()))
+            part = reading.within(_timed(part, name))
+            rated = part.filter(pl.col("rating").ne_missing(0))
+            unrated += part.height - rated.height
+            kept = rated.rename({"user_id": "user", "book_id": "item"})
+            parts.append(kept.select(pl.col("position") + before, "user", "item", "rating", "time"))
+        before += last
+    place = names[0] if len(names) == 1 else f"{', '.join(names)}, one after another,"
     return Interactions.from_tables(
-        reading.within(ratings), items, place=", ".join(interactions), strict=reading.strict, unrated=unrated
+        pl.concat(parts), items, place=place, strict=reading.strict, unrated=unrated, liked_above=columns.liked_above
     )
 
 
@@ -72,48 +87,86 @@ def _timed(rows: pl.DataFrame, name: str) -> pl.DataFrame:
     return rows
 
 
-def _books(files: Files, names: list[str], reading: Reading) -> pl.DataFrame:
-    """Item, title, authors and genre: authors' names and genres from files of their own where those are there."""
-    books = pl.concat([part for name in names for _, part in _objects(files, name, BOOK, reading)])
-    books = books.unique("book_id", keep="first", maintain_order=True)
-    first = pl.col("authors").list.first().struct.field("author_id")
+def _books(files: Files, reading: Reading) -> pl.DataFrame:
+    """Item, title, author and genre: authors' names and genres from files of their own where those are there."""
     shelves = pl.col("popular_shelves").list.eval(pl.element().struct.field("name"))
     topics = shelves.list.eval(pl.element().filter(~pl.element().str.contains(STATES)))
-    items = books.select(item="book_id", title="title", author_id=first, genre=topics.list.first())
-    known = files.find("goodreads_book_authors*.json.gz")
+    title = pl.coalesce(
+        *(pl.when(pl.col(name).str.strip_chars() != "").then(name) for name in ("title", "title_without_series")),
+        pl.lit("Untitled"),
+    )
+    author = pl.col("authors").list.first().struct.field("author_id")
+    told = [pl.col("book_id").alias("item"), title.alias("title"), author.alias("author_id"),
+            topics.list.first().alias("genre")]  # fmt: skip
+    items = _all(files, "goodreads_books*.json.gz", BOOK, reading, lambda part: part.select(told))
     columns = ["item", "title"]
-    if known:
-        people = pl.concat([part for name in known for _, part in _objects(files, name, NAMES, reading)])
+    if files.has("goodreads_book_authors*.json.gz"):
+        people = _all(files, "goodreads_book_authors*.json.gz", NAMES, reading, lambda part: part)
         people = people.unique("author_id", keep="first").rename({"name": "author"})
         items = items.join(people, on="author_id", how="left", maintain_order="left")
         columns.append("author")
-    genres = files.find("goodreads_book_genres*.json.gz")
-    if genres:
-        found = pl.concat([_genres(part) for name in genres for _, part in _objects(files, name, None, reading)])
+    if files.has("goodreads_book_genres*.json.gz"):
+        found = _all(files, "goodreads_book_genres*.json.gz", None, reading, _genres).unique("item", keep="first")
         items = items.drop("genre").join(found, on="item", how="left", maintain_order="left")
-    return items.select(*columns, "genre")
+    return items.unique("item", keep="first", maintain_order=True).select(*columns, "genre")
+
+
+def _all(
+    files: Files, pattern: str, schema: Schema | None, reading: Reading, take: Callable[[pl.DataFrame], pl.DataFrame]
+) -> pl.DataFrame:
+    """What `take` makes of each part of the files, together."""
+    parts = []
+    for name in files.find(pattern):
+        for rows, part in _objects(files, name, schema, reading):
+            try:
+                parts.append(take(part))
+            except pl.exceptions.PolarsError as error:
+                raise DataError(
+                    f"{name} row {rows + 1} and on: are no objects of the kind expected ({line(error)}); "
+                    "download the file again"
+                ) from error
+    if not parts:
+        raise DataError(f"'{files.path}': {pattern} holds no rows; download it again")
+    return pl.concat(parts)
 
 
 def _genres(part: pl.DataFrame) -> pl.DataFrame:
     """The genre that most readers put a book into, out of an object of counts."""
-    counts = part.unnest("genres").drop("book_id")
+    item = part["book_id"].cast(pl.String).alias("item")
+    counts = part.select("genres").unnest("genres")
     if not counts.width:
-        return pl.DataFrame({"item": part["book_id"].cast(pl.String)}).with_columns(genre=pl.lit(None, pl.String))
+        return pl.DataFrame([item, pl.Series("genre", [None] * len(item), pl.String)])
     names = pl.Series(counts.columns, dtype=pl.String)
     best = counts.fill_null(0).select(most=pl.concat_list(pl.all()).list.arg_max(), any=pl.max_horizontal(pl.all()))
     chosen = names.gather(best["most"].fill_null(0)).zip_with((best["any"] > 0).fill_null(False), pl.Series([None]))
-    return pl.DataFrame({"item": part["book_id"].cast(pl.String), "genre": chosen})
+    return pl.DataFrame([item, chosen.alias("genre")])
 
 
 def _objects(files: Files, name: str, schema: Schema | None, reading: Reading) -> Iterator[tuple[int, pl.DataFrame]]:
     """Some thousand lines of a gzipped file at a time, with the number of the first."""
     with files.open(name) as file:
-        for rows, lines in whole_lines(unpacked(file, name, reading.limit)):
+        for rows, lines in whole_lines(unpacked(file, name, reading.limit), name):
             try:
-                found = pl.read_ndjson(lines, schema=schema, infer_schema_length=None)
+                yield rows, _parsed(lines, schema)
             except pl.exceptions.PolarsError as error:
+                row = rows + _first_bad(lines.splitlines(), schema) + 1
                 raise DataError(
-                    f"{name} rows {rows + 1} and on: are no JSON objects of the kind expected ({line(error)}); "
-                    "download the file again"
+                    f"{name} row {row}: is no JSON object of the kind expected; download the file again"
                 ) from error
-            yield rows, found
+
+
+def _parsed(lines: bytes, schema: Schema | None) -> pl.DataFrame:
+    return pl.read_ndjson(lines, schema=schema, infer_schema_length=None)
+
+
+def _first_bad(lines: list[bytes], schema: Schema | None) -> int:
+    """Which of `lines` cannot be read, by halves."""
+    low, high = 0, len(lines)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            _parsed(b"\n".join(lines[low:middle]), schema)
+            low = middle
+        except pl.exceptions.PolarsError:
+            high = middle
+    return low

@@ -6,8 +6,8 @@ import polars as pl
 
 from ...errors import DataError
 from ..interactions import Interactions
-from .files import Files, delimited, integers, line
-from .reading import Reading
+from .files import Files, check_text, delimited, integers, line, readable
+from .reading import Columns, Reading
 
 EXPECTS = "u.data (100K), ratings.dat (1M, 10M) or ratings.csv and movies.csv (25M, 32M), a folder or the official zip"
 _PARQUET = {name: f"MovieLens100k_{name}.parquet.brotli" for name in ("data", "items", "users")}
@@ -40,7 +40,7 @@ def recognises(files: Files) -> bool:
     return any(files.has(form["data"]) for form in FORMS)
 
 
-def read(files: Files, reading: Reading) -> Interactions:
+def read(files: Files, reading: Reading, columns: Columns) -> Interactions:
     """Read the files.
 
     Raises:
@@ -56,7 +56,8 @@ def read(files: Files, reading: Reading) -> Interactions:
     halves = names is _COMMAS or (names is _COLONS and "users" not in tables)
     return Interactions.from_tables(
         reading.within(tables["data"]), tables["items"], tables.get("users"),
-        place=names["data"], rating_range=(0.5 if halves else 1.0, 5.0), strict=reading.strict,
+        place=names["data"], rating_range=(0.5 if halves else 1.0, 5.0), liked_above=columns.liked_above,
+        strict=reading.strict,
     )  # fmt: skip
 
 
@@ -74,13 +75,9 @@ def _parquet(files: Files, name: str, part: str) -> pl.DataFrame:
 
 def _raw(files: Files, name: str, part: str) -> pl.DataFrame:
     """Tables without header: tabs, bars or double colons between columns, Latin-1 but for the 10M set's UTF-8."""
-    data = files.read(name)
+    data = readable(files.read(name), name)
     if name.endswith(".dat"):
         data = data.replace(b"\t", b" ").replace(b"::", b"\t")
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        data = data.decode("latin-1").encode()
     separator = "|" if name in ("u.item", "u.user") else "\t"
     if name.endswith(".dat") and separator.encode() not in data:
         raise DataError(f"{name}: has no '::' between its columns; get the official file again")
@@ -101,6 +98,7 @@ def _commas(files: Files, name: str, part: str) -> pl.DataFrame:
     }[part]
     numbers = {"userId": pl.Int32, "movieId": pl.Int32, "rating": pl.Float32, "timestamp": pl.Int64}
     data = files.read(name)
+    check_text(io.BytesIO(data), name)
     try:
         try:
             typed = {column: numbers.get(column, pl.String) for column in wanted}

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import polars as pl
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 
 def _moment(text: str | None) -> str | None:
@@ -17,7 +17,7 @@ Moment = Annotated[str | None, AfterValidator(_moment)]
 
 
 class Columns(BaseModel):
-    """The user's own tables: which column is what."""
+    """The user's own tables: which column is what; `liked_above` goes for every source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,12 +28,21 @@ class Columns(BaseModel):
     title: str = Field("title", description="of the item, in data.items or beside each rating")
     profile: tuple[str, ...] = Field((), description="columns about the user, in data.users or beside each rating")
     details: tuple[str, ...] = Field((), description="further columns about the item")
-    separator: str | None = Field(None, min_length=1, max_length=1, description="of CSV; default: by the file's name")
+    separator: str | None = Field(None, pattern=r"^[ -!#-~\t]$", description="of CSV; default: by the file's name")
+    quotes: bool = Field(True, description="of CSV: quotes around a field are not part of it")
     encoding: Literal["utf-8", "latin-1"] = Field("utf-8", description="of text files")
     time_unit: Literal["s", "ms", "us"] = Field("s", description="of times that are numbers")
-    lowest: float = Field(1.0, description="lowest rating")
-    highest: float = Field(5.0, description="highest rating")
-    liked_above: float = Field(3.0, description="a rating above it means liked")
+    lowest: float = Field(1.0, allow_inf_nan=False, description="lowest rating")
+    highest: float = Field(5.0, allow_inf_nan=False, description="highest rating")
+    liked_above: float = Field(3.0, allow_inf_nan=False, description="a rating above it means liked, of any source")
+
+    @field_validator("profile", "details")
+    @classmethod
+    def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        taken = sorted({"user", "item", "rating", "time", "title"}.intersection(names))
+        if taken or len(set(names)) < len(names):
+            raise ValueError(f"{taken[0] if taken else 'a column'} is named twice; rename the column in the table")
+        return names
 
 
 class Reading(BaseModel):
@@ -54,7 +63,9 @@ class Reading(BaseModel):
     genre: str | None = Field(None, description="keep items of this genre alone (GoodReads)")
     since: Moment = Field(None, description="leave out what was before: a date such as 2015-01-01")
     until: Moment = Field(None, description="leave out what was then or later")
-    unpacked_gb: float = Field(16.0, gt=0, description="most that a packed file may unpack to, in GB")
+    unpacked_gb: float = Field(
+        16.0, gt=0, allow_inf_nan=False, description="most that a packed file may unpack to, in GB"
+    )
     strict: bool = Field(False, description="refuse exact duplicates instead of dropping them")
 
     @property

@@ -1,13 +1,20 @@
-"""The user's own tables: CSV, TSV, JSON lines, Parquet, Arrow, or queries of a database; columns by `[columns]`."""
+"""The user's own tables: CSV, TSV, JSON lines, Parquet, Arrow, or queries of a database; columns by `[columns]`.
+
+Whatever a table is kept in, it is first made the same table of text: then the same rows give the same interactions.
+"""
 
 import contextlib
 import csv
 import io
+import itertools
 import json
+import os
 import sqlite3
-from collections.abc import Callable, Iterator
+import time as clock
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import polars as pl
 
@@ -22,178 +29,228 @@ ARROW = (".arrow", ".feather", ".ipc")
 SUFFIXES = (*CSV, *LINES, ".parquet", *ARROW)
 EXPECTS = f"a table ({', '.join(SUFFIXES)}) or a database such as sqlite:///shop.db"
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000}
+EXACT = 2**53
+"""Whole numbers beyond which floats leave some out."""
+ROWS = 100_000
+"""Rows that are made a table at a time."""
+SECONDS = 600
+"""Most that a query may take."""
+PASSWORD = "E2UREC_DATABASE_PASSWORD"
+READ_ONLY = {
+    "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "mysql": "SET SESSION TRANSACTION READ ONLY",
+}
+"""What a server is told first."""
+
+PLAIN = (pl.String, pl.Boolean, pl.Date, pl.Null, pl.Categorical, pl.Enum)
+
+Wanted = dict[str, str]
+"""Our name of a column → the table's."""
 
 
-def recognises(source: str) -> bool:
-    """Whether `source` names a table or a database."""
-    return "://" in source or Path(source).suffix.lower() in SUFFIXES
+def is_table(source: str) -> bool:
+    """Whether `source` names a table by its suffix."""
+    return not is_database(source) and Path(source).suffix.lower() in SUFFIXES
 
 
-def read(source: str, reading: Reading, columns: Columns) -> Interactions:
+def is_database(source: str) -> bool:
+    """Whether `source` is the address of a database."""
+    return "://" in source
+
+
+def read(reading: Reading, columns: Columns) -> Interactions:
     """Read a table of ratings, and those of items and users where they are apart.
-
-    Ids are text, so that the same table gives the same interactions out of whatever it is kept in.
 
     Raises:
         DataError: a table cannot be read, lacks a column, or holds a row that cannot be used.
     """
-    if "://" in source:
-        tables = {
-            part: _query(source, query, f"data.{name}")
-            for part, name, query in (
-                ("ratings", "query", reading.query),
-                ("items", "items_query", reading.items_query),
-                ("users", "users_query", reading.users_query),
-            )
-            if query is not None
-        }
-        if "ratings" not in tables:
-            raise DataError("data.query: is not set; give the SELECT that yields the table of ratings")
+    wanted: dict[str, Wanted] = {
+        "ratings": {name: getattr(columns, name) for name in ("user", "item", "rating", "time")},
+        "items": {"item": columns.item, "title": columns.title, **{name: name for name in columns.details}},
+        "users": {"user": columns.user, **{name: name for name in columns.profile}},
+    }
+    if is_database(reading.source):
+        where = {"ratings": reading.query, "items": reading.items_query, "users": reading.users_query}
         place = {"ratings": "data.query", "items": "data.items_query", "users": "data.users_query"}
+        if reading.query is None:
+            raise DataError("data.query: is not set; give the SELECT that yields the table of ratings")
     else:
-        paths = {"ratings": source, "items": reading.items, "users": reading.users}
-        place = {part: Path(path).name for part, path in paths.items() if path is not None}
-        tables = {part: table(Path(path), columns) for part, path in paths.items() if path is not None}
-    ratings = _renamed(tables["ratings"], columns, ("user", "item", "rating", "time"), place["ratings"])
-    ratings = _identified(ratings, ("user", "item"), place["ratings"]).with_row_index("position")
-    ratings = _seconds(ratings, columns, place["ratings"])
-    about = tables.get("items", tables["ratings"])
-    where = place.get("items", place["ratings"])
-    items = _renamed(about, columns, ("item", "title"), where, columns.details)
-    items = _identified(items, ("item",), where).unique("item", keep="first", maintain_order=True)
-    users = None
-    if columns.profile:
-        people = tables.get("users", tables["ratings"])
-        users = _renamed(people, columns, ("user",), place.get("users", place["ratings"]), columns.profile)
-        users = _identified(users, ("user",), place.get("users", place["ratings"]))
+        where = {"ratings": reading.source, "items": reading.items, "users": reading.users}
+        place = {part: Path(path).name for part, path in where.items() if path is not None}
+    for part in ("items", "users"):
+        if where[part] is None:  # it stands beside each rating
+            wanted["ratings"] |= wanted[part]
+
+    def found(part: str, source: str) -> pl.DataFrame:
+        if is_database(reading.source):
+            return _text(_query(reading.source, source, place[part]), wanted[part], place[part])
+        return table(Path(source), wanted[part], columns)
+
+    tables = {part: found(part, source) for part, source in where.items() if source is not None}
+    ratings = tables["ratings"].with_row_index("position")
+    ratings = ratings.with_columns(time=_seconds(ratings["time"], columns))
+    items = tables.get("items", ratings).select(*wanted["items"])
+    users = tables.get("users", ratings).select(*wanted["users"]) if columns.profile else None
     return Interactions.from_tables(
         reading.within(ratings), items, users, place=place["ratings"], strict=reading.strict,
         rating_range=(columns.lowest, columns.highest), liked_above=columns.liked_above,
     )  # fmt: skip
 
 
-def table(path: Path, columns: Columns) -> pl.DataFrame:
-    """Any table by its suffix, as it is; raises DataError if it cannot be read."""
-    suffix = path.suffix.lower()
+def table(path: Path, wanted: Wanted, columns: Columns) -> pl.DataFrame:
+    """The wanted columns of a table by its suffix, as text; raises DataError if it cannot be read."""
+    suffix, name = path.suffix.lower(), path.name
     if suffix not in SUFFIXES:
         raise DataError(f"'{path}': is no table that is known here; give {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise DataError(f"'{path}': is no file; name another")
     try:
+        data = path.read_bytes()
         if suffix in CSV:
-            return _csv(path, columns.separator or CSV[suffix], columns.encoding)
+            return _csv(data, columns.separator or CSV[suffix], wanted, columns, name)
         if suffix in LINES:
-            with path.open("rb") as file:
-                check_text(file, path.name)
-            return _lines(path)
-        return pl.read_parquet(path) if suffix == ".parquet" else pl.read_ipc(path)
+            return _json_lines(data, wanted, name)
+        return _text(pl.read_parquet(data) if suffix == ".parquet" else pl.read_ipc(data), wanted, name)
     except OSError as error:
         raise DataError(f"'{path}': cannot be read ({error.strerror or line(error)}); name another file") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise DataError(f"{path.name}: is damaged, or no {suffix[1:]} ({line(error)}); export it again") from error
+        raise DataError(f"{name}: is damaged, or no {suffix[1:]} ({line(error)}); export it again") from error
 
 
-def _csv(path: Path, separator: str, encoding: str) -> pl.DataFrame:
-    with path.open("rb") as file:
-        check_text(file, path.name, encoding)
-    data: Any = path
-    if encoding != "utf-8":
-        data = io.BytesIO(path.read_bytes().decode(encoding).encode())
-    try:
-        found = pl.read_csv(data, separator=separator, infer_schema=False)
-    except pl.exceptions.NoDataError as error:
-        raise DataError(f"{path.name}: holds no rows; give a table of ratings") from error
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            _ragged(path, separator, encoding) or f"{path.name}: {line(error)}; correct the table"
-        ) from error
-    if len(found.columns) == 1:
-        other = next((mark for mark in ",\t;|" if mark != separator and mark in found.columns[0]), None)
-        if other:
+def _csv(data: bytes, separator: str, wanted: Wanted, columns: Columns, place: str) -> pl.DataFrame:
+    check_text(io.BytesIO(data), place, columns.encoding)
+    encoding = "utf-8-sig" if columns.encoding == "utf-8" else columns.encoding
+    with io.TextIOWrapper(io.BytesIO(data), encoding, newline="") as text:
+        rows = csv.reader(
+            text, delimiter=separator, strict=True, quoting=csv.QUOTE_MINIMAL if columns.quotes else csv.QUOTE_NONE
+        )
+        try:
+            header = next(rows, [])
+            if not header:
+                raise DataError(f"{place}: holds no rows; give a table of ratings")
+            other = next((mark for mark in ",\t;|" if mark != separator and mark in "".join(header[:1])), None)
+            if len(header) == 1 and other:
+                raise DataError(f"{place}: its header {header[0]!r} is one column; set columns.separator = {other!r}")
+            at = _places(header, wanted, place)
+            return _collected(_fields(rows, len(header), at, place), list(wanted), place)
+        except csv.Error as error:
+            quotes = "; if quotes are part of the text, set columns.quotes = false" if columns.quotes else ""
+            raise DataError(f"{place} line {rows.line_num}: is no CSV ({line(error)}){quotes}") from error
+
+
+def _fields(rows: Iterable[list[str]], width: int, at: list[int], place: str) -> Iterator[list[str | None]]:
+    """The wanted fields of each row; DataError at a row that is too short or long, or a field of several lines."""
+    for number, row in enumerate((row for row in rows if row), start=1):
+        if len(row) != width:
+            raise DataError(f"{place} row {number}: has {len(row)} fields, the header {width}; correct the row")
+        fields = [row[index].strip() for index in at]
+        if any("\n" in field for field in fields):
             raise DataError(
-                f"{path.name}: its header {found.columns[0]!r} is one column; set columns.separator = {other!r}"
+                f"{place} row {number}: a field in quotes runs over several lines; correct the row, or set "
+                "columns.quotes = false if quotes are part of the text"
             )
-    return found
+        yield [field or None for field in fields]
 
 
-def _ragged(path: Path, separator: str, encoding: str) -> str | None:
-    """What is wrong with the first row whose fields are not as many as the header's."""
-    with path.open(encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="") as file:
-        rows = csv.reader(file, delimiter=separator)
-        with contextlib.suppress(csv.Error):
-            wanted = len(next(rows, []))
-            for number, row in enumerate(rows, start=1):
-                if row and len(row) != wanted:
-                    return f"{path.name} row {number}: has {len(row)} fields, the header {wanted}; correct the row"
-    return None
+def _json_lines(data: bytes, wanted: Wanted, place: str) -> pl.DataFrame:
+    check_text(io.BytesIO(data), place)
+    lines = ((number, text) for number, text in enumerate(data.decode("utf-8-sig").split("\n"), 1) if text.strip())
+    first = next(lines, None)
+    if first is None:
+        raise DataError(f"{place}: holds no rows; give a table of ratings")
+
+    def rows() -> Iterator[list[str | None]]:
+        for number, text in itertools.chain([first], lines):
+            try:
+                row = json.loads(text)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                raise DataError(f"{place} row {number}: is no JSON object; correct the line")
+            if number == first[0]:
+                _places(list(row), wanted, place)
+            try:
+                yield [_plain(row.get(name)) for name in wanted.values()]
+            except TypeError as error:
+                raise DataError(f"{place} row {number}: {error}; correct the row") from error
+
+    return _collected(rows(), list(wanted), place)
 
 
-def _lines(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_ndjson(path, infer_schema_length=None)
-    except pl.exceptions.PolarsError as error:
-        row = next((n for n, text in _json_lines(path) if not _is_object(text)), None)
-        if row is None:
-            raise
-        raise DataError(f"{path.name} row {row}: is no JSON object; correct the line") from error
+def _plain(value: Any) -> str | None:
+    """A JSON value as a CSV would hold it; TypeError if it could not."""
+    if isinstance(value, list) and all(not isinstance(each, dict | list) for each in value):
+        return ", ".join(filter(None, map(_plain, value))) or None
+    if isinstance(value, dict | list):
+        raise TypeError("a field holds an object")
+    if isinstance(value, float) and value.is_integer():
+        if abs(value) > EXACT:
+            raise TypeError("a field holds a number too large to be exact")
+        value = int(value)
+    if value is None or isinstance(value, bool):
+        return None if value is None else str(value).lower()
+    return str(value).strip() or None
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8-sig") as file:
-        yield from ((number, text) for number, text in enumerate(file, start=1) if text.strip())
+def _collected(rows: Iterator[list[str | None]], names: list[str], place: str) -> pl.DataFrame:
+    schema = dict.fromkeys(names, pl.String)
+    parts = []
+    while some := list(itertools.islice(rows, ROWS)):
+        parts.append(pl.DataFrame(some, schema=schema, orient="row"))
+    if not parts:
+        raise DataError(f"{place}: holds no rows; give a table of ratings")
+    return pl.concat(parts)
 
 
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
+def _places(header: list[str], wanted: Wanted, place: str) -> list[int]:
+    """Where the wanted columns stand; DataError if one is not there, or is there twice."""
+    header = [name.strip() for name in header]
+    for name, theirs in wanted.items():
+        if theirs not in header:
+            setting = f"; set columns.{name}" if name in Columns.model_fields else ""
+            raise DataError(f"{place}: has no column '{theirs}'{did_you_mean(theirs, header)}{setting}")
+        if header.count(theirs) > 1:
+            raise DataError(f"{place}: has two columns '{theirs}'; rename one")
+    return [header.index(theirs) for theirs in wanted.values()]
 
 
-def _renamed(
-    found: pl.DataFrame, columns: Columns, fields: tuple[str, ...], place: str, more: tuple[str, ...] = ()
-) -> pl.DataFrame:
-    """Columns `fields` by the names that `columns` gives them, and `more` under their own."""
-    for name in fields:
-        wanted = getattr(columns, name)
-        if wanted not in found.columns:
-            raise DataError(
-                f"{place}: has no column '{wanted}'{did_you_mean(wanted, found.columns)}; set columns.{name}"
-            )
-    for wanted in more:
-        if wanted not in found.columns:
-            raise DataError(f"{place}: has no column '{wanted}'{did_you_mean(wanted, found.columns)}")
-    return found.select(**{name: getattr(columns, name) for name in fields}, **{name: name for name in more})
+def _text(found: pl.DataFrame, wanted: Wanted, place: str) -> pl.DataFrame:
+    """Columns of any kind as a CSV would hold them."""
+    _places(found.columns, wanted, place)
+    return found.select(_as_text(found[theirs], place).alias(name) for name, theirs in wanted.items())
 
 
-def _identified(found: pl.DataFrame, fields: tuple[str, ...], place: str) -> pl.DataFrame:
-    """The same with ids as text without space around them; blank ones are missing."""
-    for name in fields:
-        if found.schema[name].is_nested():
-            raise DataError(f"{place}: column '{name}' holds lists or objects, not ids; name another in [columns]")
-    ids = [pl.col(name).cast(pl.String).str.strip_chars().alias(name) for name in fields]
-    return found.with_columns(ids).with_columns(
-        pl.when(pl.col(name) != "").then(pl.col(name)).alias(name) for name in fields
-    )
+def _as_text(column: pl.Series, place: str) -> pl.Series:
+    kind = column.dtype
+    if isinstance(kind, pl.List) and not kind.inner.is_nested():
+        column = column.list.eval(pl.element().cast(pl.String)).list.join(", ", ignore_nulls=True)
+    elif isinstance(kind, pl.Datetime):
+        column = column.dt.convert_time_zone("UTC") if kind.time_zone else column
+        column = column.dt.to_string("%Y-%m-%dT%H:%M:%S%.f")
+    elif kind.is_float():
+        whole = column.is_finite() & (column == column.floor())
+        if (whole & (column.abs() > EXACT)).any():
+            raise DataError(f"{place}: column '{column.name}' holds numbers too large to be exact; give them as text")
+        column = column.cast(pl.Int64, strict=False).cast(pl.String).zip_with(whole, column.cast(pl.String))
+    elif not (kind.is_integer() or kind.is_decimal() or kind in PLAIN):
+        raise DataError(f"{place}: column '{column.name}' holds {kind}; give it as text or numbers")
+    text = column.cast(pl.String).str.strip_chars()
+    return text.set(text == "", None)
 
 
-def _seconds(ratings: pl.DataFrame, columns: Columns, place: str) -> pl.DataFrame:
-    """Times as seconds since 1970: numbers by their unit, dates in UTC unless they say otherwise."""
-    kind, time = ratings.schema["time"], pl.col("time")
-    if kind.is_nested() or ratings.schema["rating"].is_nested():
-        raise DataError(f"{place}: a rating or a time is a list or an object; name other columns in [columns]")
-    if kind.is_temporal():
-        return ratings.with_columns(time=time.cast(pl.Datetime("us")).dt.epoch("s"))
-    parsed = time.cast(pl.Float64, strict=False) / UNITS[columns.time_unit]
-    if kind == pl.String:
-        dated = _dated(ratings["time"])
-        known = pl.coalesce(parsed.floor().cast(pl.Int64, strict=False), pl.lit(dated))
-        # what is neither stays as it is, to be told with its row
-        return ratings.with_columns(time=pl.coalesce(known.cast(pl.String), time))
-    return ratings.with_columns(time=parsed.floor().cast(pl.Int64, strict=False))
+def _seconds(times: pl.Series, columns: Columns) -> pl.Series:
+    """Times as whole seconds since 1970, in text: numbers by their unit, dates in UTC unless they say otherwise."""
+    dated = _dated(times).cast(pl.String)
+    counted = (times.cast(pl.Float64, strict=False) / UNITS[columns.time_unit]).floor()
+    counted = counted.cast(pl.Int64, strict=False).cast(pl.String)
+    # what is neither stays as it is, to be told with its row
+    return dated.fill_null(counted).fill_null(times)
 
 
 def _dated(times: pl.Series) -> pl.Series:
     """Seconds since 1970 of what is an ISO date or time, null elsewhere."""
-    text = times.str.strip_chars().str.replace("Z$", "+00:00").str.replace(r"^(\d{4}-\d\d-\d\d) ", "${1}T")
+    text = times.str.replace("Z$", "+00:00").str.replace(r"^(\d{4}-\d\d-\d\d) ", "${1}T")
+    text = text.str.replace(r"^((?:19|20)\d\d)(\d\d)(\d\d)$", "${1}-${2}-${3}")
     forms: tuple[Callable[[], pl.Series], ...] = (
         lambda: text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us").dt.epoch("s"),
         lambda: text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us").dt.epoch("s"),
@@ -205,28 +262,55 @@ def _dated(times: pl.Series) -> pl.Series:
     return found
 
 
-def _query(uri: str, query: str, place: str) -> pl.DataFrame:
-    """What `query` selects; SQLite's is opened read-only, and nothing but reading is authorised.
+def _query(address: str, query: str, place: str) -> pl.DataFrame:
+    """What `query` selects: the database is told, in its own way, that it is only read.
 
     Raises:
-        DataError: the query is no single SELECT, or the database refuses it.
+        DataError: the database is unknown here, or refuses the query.
     """
-    words = query.strip().rstrip(";").strip()
-    if not words.upper().startswith(("SELECT", "WITH")) or ";" in words:
-        raise DataError(f"{place}: is no single SELECT; data are only read, so give one SELECT")
+    scheme = urlsplit(address).scheme
     try:
-        if uri.startswith("sqlite:///"):
-            path = Path(uri.removeprefix("sqlite:///"))
-            if not path.is_file():
-                raise DataError(f"'{uri}': no such file; name the database after sqlite:///")
-            with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-                connection.set_authorizer(_only_reading)
-                return pl.read_database(words, connection, infer_schema_length=None)
-        return pl.read_database_uri(words, uri)
+        if scheme == "sqlite":
+            return _sqlite(address, query)
+        if scheme not in READ_ONLY:
+            raise DataError(f"'{scheme}://': no such database; known: sqlite, {', '.join(READ_ONLY)}")
+        words = query.strip().rstrip(";").strip()
+        if not words.upper().startswith(("SELECT", "WITH")) or ";" in words:
+            raise DataError(f"{place}: is no single SELECT; data are only read, so give one SELECT")
+        return pl.read_database_uri(words, _with_password(address), pre_execution_query=READ_ONLY[scheme])
     except (ImportError, sqlite3.Error, pl.exceptions.PolarsError, RuntimeError, ValueError, TypeError) as error:
-        # a driver may quote the address with its password: what it says is not told
-        reason = line(error) if uri.startswith("sqlite:///") or isinstance(error, ImportError) else type(error).__name__
-        raise DataError(f"{place}: the database does not answer it ({reason}); correct the query") from error
+        # a driver may quote the address with its password, or a cell: what it says of those is not told
+        reason = line(error) if scheme == "sqlite" or isinstance(error, ImportError) else type(error).__name__
+        if "decode" in reason:
+            reason = "it holds text that is not UTF-8"
+        if reason == "not authorized":
+            reason = "data are only read"
+        raise DataError(f"{place}: the database does not answer it ({reason}); give one SELECT") from error
+
+
+def _with_password(address: str) -> str:
+    """The address with the password from the environment: one in a recipe would be kept with every run."""
+    parts = urlsplit(address)
+    if parts.password is not None:
+        raise DataError(f"data.source: holds a password, which would be kept with every run; set {PASSWORD} instead")
+    secret = os.environ.get(PASSWORD)
+    if secret is None or not parts.username:
+        return address
+    return parts._replace(netloc=parts.netloc.replace("@", f":{quote(secret, safe='')}@", 1)).geturl()
+
+
+def _sqlite(address: str, query: str) -> pl.DataFrame:
+    """The answer of SQLite's file, opened read-only with nothing but reading authorised."""
+    path = Path(address.removeprefix("sqlite:///"))
+    if not path.is_file():
+        raise DataError(f"'{address}': no such file; name the database after sqlite:///")
+    log = path.with_name(path.name + "-wal")
+    fixed = "" if log.is_file() and log.stat().st_size else "&immutable=1"  # nothing is made beside the file
+    started = clock.monotonic()
+    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{fixed}", uri=True)) as connection:
+        connection.set_authorizer(_only_reading)
+        connection.set_progress_handler(lambda: clock.monotonic() - started > SECONDS, 1_000_000)
+        return pl.read_database(query, connection, infer_schema_length=None)
 
 
 def _only_reading(action: int, *told: object) -> int:
