@@ -93,7 +93,7 @@ def main() -> None:
     """Read the arguments; measure; print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=float, nargs="*", default=[1, 5, 25], help="millions of rows, without text")
-    parser.add_argument("--prompts", type=int, default=50_000, help="rows with text")
+    parser.add_argument("--prompts", type=int, default=100_000, help="rows with text")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--one", type=float, help=argparse.SUPPRESS)
     given = parser.parse_args()

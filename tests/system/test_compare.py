@@ -215,5 +215,5 @@ def test_development_request_among_nobody_is_refused(toy, tmp_path):
         toy, "compare.methods=['neggrad']", "compare.settings={}", "compare.trials=2",
         "compare.requests=[{ratio=0.5, unit='interactions'}]",
     )  # fmt: skip
-    with pytest.raises(ConfigError, match="compare.development: every one of the users is in a request"):
+    with pytest.raises(ConfigError, match=r"compare\.development: every one of the users is in a request"):
         compare(wanted, tmp_path / "out")
