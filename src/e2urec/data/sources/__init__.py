@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...errors import DataError, did_you_mean
 from ..interactions import Interactions
-from . import goodreads, movielens, tabular
+from . import database, goodreads, movielens, tabular
 from .files import Files
 from .reading import Columns, Reading
 
@@ -46,7 +46,7 @@ def read(reading: Reading, columns: Columns | None = None) -> Interactions:
         DataError: there is no such thing, nothing here recognises it, it cannot be used, or a setting is not for it.
     """
     path, columns = Path(reading.source), columns or Columns()
-    if tabular.is_database(reading.source):
+    if database.is_address(reading.source):
         _heeded(reading, ("query", "items_query", "users_query"), "a database")
         return tabular.read(reading, columns)
     if not path.exists():

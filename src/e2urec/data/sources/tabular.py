@@ -3,23 +3,19 @@
 Whatever a table is kept in, it is first made the same table of text: then the same rows give the same interactions.
 """
 
-import contextlib
 import csv
 import io
 import itertools
 import json
-import os
-import sqlite3
-import time as clock
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 import polars as pl
 
 from ...errors import DataError, did_you_mean
 from ..interactions import Interactions
+from . import database
 from .files import check_text, line
 from .reading import Columns, Reading
 
@@ -33,16 +29,8 @@ EXACT = 2**53
 """Whole numbers beyond which floats leave some out."""
 ROWS = 100_000
 """Rows that are made a table at a time."""
-SECONDS = 600
-"""Most that a query may take."""
-PASSWORD = "E2UREC_DATABASE_PASSWORD"
-READ_ONLY = {
-    "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-    "mysql": "SET SESSION TRANSACTION READ ONLY",
-}
-"""What a server is told first."""
-
 PLAIN = (pl.String, pl.Boolean, pl.Date, pl.Null, pl.Categorical, pl.Enum)
+"""Kinds of columns, beside numbers and lists, that a CSV could hold."""
 
 Wanted = dict[str, str]
 """Our name of a column → the table's."""
@@ -50,12 +38,7 @@ Wanted = dict[str, str]
 
 def is_table(source: str) -> bool:
     """Whether `source` names a table by its suffix."""
-    return not is_database(source) and Path(source).suffix.lower() in SUFFIXES
-
-
-def is_database(source: str) -> bool:
-    """Whether `source` is the address of a database."""
-    return "://" in source
+    return not database.is_address(source) and Path(source).suffix.lower() in SUFFIXES
 
 
 def read(reading: Reading, columns: Columns) -> Interactions:
@@ -69,7 +52,7 @@ def read(reading: Reading, columns: Columns) -> Interactions:
         "items": {"item": columns.item, "title": columns.title, **{name: name for name in columns.details}},
         "users": {"user": columns.user, **{name: name for name in columns.profile}},
     }
-    if is_database(reading.source):
+    if database.is_address(reading.source):
         where = {"ratings": reading.query, "items": reading.items_query, "users": reading.users_query}
         place = {"ratings": "data.query", "items": "data.items_query", "users": "data.users_query"}
         if reading.query is None:
@@ -82,8 +65,8 @@ def read(reading: Reading, columns: Columns) -> Interactions:
             wanted["ratings"] |= wanted[part]
 
     def found(part: str, source: str) -> pl.DataFrame:
-        if is_database(reading.source):
-            return _text(_query(reading.source, source, place[part]), wanted[part], place[part])
+        if database.is_address(reading.source):
+            return _text(database.select(reading.source, source, place[part]), wanted[part], place[part])
         return table(Path(source), wanted[part], columns)
 
     tables = {part: found(part, source) for part, source in where.items() if source is not None}
@@ -260,59 +243,3 @@ def _dated(times: pl.Series) -> pl.Series:
     for form in forms:
         found = found.fill_null(form()) if found.null_count() else found
     return found
-
-
-def _query(address: str, query: str, place: str) -> pl.DataFrame:
-    """What `query` selects: the database is told, in its own way, that it is only read.
-
-    Raises:
-        DataError: the database is unknown here, or refuses the query.
-    """
-    scheme = urlsplit(address).scheme
-    try:
-        if scheme == "sqlite":
-            return _sqlite(address, query)
-        if scheme not in READ_ONLY:
-            raise DataError(f"'{scheme}://': no such database; known: sqlite, {', '.join(READ_ONLY)}")
-        words = query.strip().rstrip(";").strip()
-        if not words.upper().startswith(("SELECT", "WITH")) or ";" in words:
-            raise DataError(f"{place}: is no single SELECT; data are only read, so give one SELECT")
-        return pl.read_database_uri(words, _with_password(address), pre_execution_query=READ_ONLY[scheme])
-    except (ImportError, sqlite3.Error, pl.exceptions.PolarsError, RuntimeError, ValueError, TypeError) as error:
-        # a driver may quote the address with its password, or a cell: what it says of those is not told
-        reason = line(error) if scheme == "sqlite" or isinstance(error, ImportError) else type(error).__name__
-        if "decode" in reason:
-            reason = "it holds text that is not UTF-8"
-        if reason == "not authorized":
-            reason = "data are only read"
-        raise DataError(f"{place}: the database does not answer it ({reason}); give one SELECT") from error
-
-
-def _with_password(address: str) -> str:
-    """The address with the password from the environment: one in a recipe would be kept with every run."""
-    parts = urlsplit(address)
-    if parts.password is not None:
-        raise DataError(f"data.source: holds a password, which would be kept with every run; set {PASSWORD} instead")
-    secret = os.environ.get(PASSWORD)
-    if secret is None or not parts.username:
-        return address
-    return parts._replace(netloc=parts.netloc.replace("@", f":{quote(secret, safe='')}@", 1)).geturl()
-
-
-def _sqlite(address: str, query: str) -> pl.DataFrame:
-    """The answer of SQLite's file, opened read-only with nothing but reading authorised."""
-    path = Path(address.removeprefix("sqlite:///"))
-    if not path.is_file():
-        raise DataError(f"'{address}': no such file; name the database after sqlite:///")
-    log = path.with_name(path.name + "-wal")
-    fixed = "" if log.is_file() and log.stat().st_size else "&immutable=1"  # nothing is made beside the file
-    started = clock.monotonic()
-    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{fixed}", uri=True)) as connection:
-        connection.set_authorizer(_only_reading)
-        connection.set_progress_handler(lambda: clock.monotonic() - started > SECONDS, 1_000_000)
-        return pl.read_database(query, connection, infer_schema_length=None)
-
-
-def _only_reading(action: int, *told: object) -> int:
-    allowed = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
-    return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
