@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from e2urec.data.erased import Erased
+from e2urec.data.ledger import Ledger
 from e2urec.data.requests import ErasureRequest
 from e2urec.evaluation.evaluate import evaluate
 from e2urec.methods import build
@@ -69,14 +69,14 @@ def main() -> None:
         return [shared | {"forget": ask(rows)} for rows in forgotten]
 
     before, after, seconds, model = answers(original), {}, [], original
-    erased = Erased.under(b"benchmark")
+    ledger = Ledger.of(first.split)
     for number, request in enumerate(asked, start=1):
-        space = Workspace(recipe, reader=model, erased=erased)
+        space = Workspace(recipe, reader=model, ledger=ledger)
         parts = space.resolve(request)
         method = build("e2urec")
         task = space.task(model, space.rows(parts), method)
         model = method.unlearn(task)
-        erased = erased.and_these(parts.forget.interactions, parts.gone)
+        ledger = ledger.without(parts.forget.interactions, parts.gone)
         seconds.append(unlearning_seconds(task.costs))
         after[f"after request {number}"] = answers(model)
         print(f"request {number}: {len(task.forget)} rows, {seconds[-1]:.1f} s", file=sys.stderr)

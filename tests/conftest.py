@@ -77,8 +77,8 @@ def recommender(backbone: Backbone) -> Recommender:
     return Recommender(backbone, TEMPLATES["compact"])
 
 
-def generated(users: int = 12, rows: int = 14, seed: int = 0) -> Interactions:
-    """Interactions with ties in time, so that the order of rows in the file matters."""
+def generated_tables(users: int = 12, rows: int = 14, seed: int = 0) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Ratings with ties in time, so that the order of rows in the file matters, and titles."""
     random = np.random.default_rng(seed)
     n = users * rows
     ratings = pl.DataFrame(
@@ -90,7 +90,12 @@ def generated(users: int = 12, rows: int = 14, seed: int = 0) -> Interactions:
         }
     )
     items = pl.DataFrame({"item": range(30), "title": [f"Movie {k} ({1960 + k})" for k in range(30)]})
-    return Interactions.from_tables(ratings.sample(n, shuffle=True, seed=seed), items, place="generated")
+    return ratings.sample(n, shuffle=True, seed=seed), items
+
+
+def generated(users: int = 12, rows: int = 14, seed: int = 0) -> Interactions:
+    """The same, validated and ordered."""
+    return Interactions.from_tables(*generated_tables(users, rows, seed), place="generated")
 
 
 TUNING = Tuning(schedule=Schedule(epochs=2, learning_rate=3e-3, batch_size=8, precision="fp32"))

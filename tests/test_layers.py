@@ -13,8 +13,9 @@ METHOD = "a method"
 LAYERS = [
     "errors", "seeding", "memory", "metrics", "intervals", "data.interactions",
     "data.sources.files", "data.sources.reading", "data.sources.movielens", "data.sources.goodreads",
-    "data.sources.database", "data.sources.tabular", "data.sources", "data.splits", "data.overview", "data.requests",
-    "data.erased", "data.prompts", "data.templating", "data", "models.backbone", "models.answers", "losses",
+    "data.sources.database", "data.sources.tabular", "data.sources", "data.rows", "data.erased", "data.splits",
+    "data.ledger", "data.overview", "data.requests", "data.prompts",
+    "data.templating", "data", "models.backbone", "models.answers", "losses",
     "models.batches", "models.tokens", "models.blocks", "models.adapters", "models.recommender", "models.trunk",
     "models.ensemble", "models", "training", "predictions", "teachers", "tuning", "task",
     "methods.speed", "methods.student", "methods.paired", "methods.sharded", METHOD,

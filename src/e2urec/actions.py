@@ -11,6 +11,7 @@ import numpy as np
 
 from . import runs
 from .data.erased import Erased
+from .data.ledger import Ledger
 from .data.overview import Overview, measure_prompts, overview
 from .data.prompts import read_prompts
 from .data.requests import ErasureRequest, ForgetRetain, Unit
@@ -85,6 +86,7 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
             "train": trace.rows, "duplicates_dropped": data.duplicates, "unrated_dropped": data.unrated,
         }  # fmt: skip
         record["pace"] = space.costs.seconds["original"] / trace.rows
+        Ledger.of(space.split).save(partial)
         runs.write_record(partial, record | {"data": data.fingerprint()})
     return runs.open_run(out)
 
@@ -149,9 +151,10 @@ def unlearn(
             "request_hmac": digest,
             "chain": [*parent.record.get("chain", []), digest],
             "pace": parent.record.get("pace"),
-            "data": parent.record.get("data"),
         }
-        (space.erased or Erased.under(key)).and_these(parts.forget.interactions, parts.gone).save(partial)
+        data = parts.forget.interactions
+        (_erased(parent, asked.key) or Erased.under(key)).and_these(data, parts.gone).save(partial)
+        Ledger.load(parent.path).without(data, parts.gone).save(partial)
         runs.write_record(partial, record)
     return runs.open_run(out)
 
@@ -294,16 +297,12 @@ def _record(kind: str, recipe: Recipe, seconds: dict[str, float]) -> dict[str, A
 
 
 def _open(parent: Run, asked: Asked, progress: Progress) -> tuple[Workspace, Recommender, ErasureRequest, ForgetRetain]:
-    """What a request to `parent` needs."""
+    """What a request to `parent` needs; a run of another key is told before the data are read."""
+    _erased(parent, asked.key)
     changes = {"ratio": asked.ratio, "unit": asked.unit, "seed": asked.seed}
     values = json.loads(json.dumps(parent.record["recipe"]))
     values["request"] |= {name: value for name, value in changes.items() if value is not None}
-    space = Workspace(Recipe.build(values, place=str(parent.path)), progress, erased=_erased(parent, asked.key))
-    if parent.record.get("data") not in (None, space.data.fingerprint()):
-        raise RunError(
-            f"'{parent.path}': the data are no longer those that its original was tuned on, so users kept out of it "
-            "would be told from others wrongly; give them as they were (what was erased stays out all the same)"
-        )
+    space = Workspace(Recipe.build(values, place=str(parent.path)), progress, ledger=Ledger.load(parent.path))
     erasure = space.request(None if asked.file is None else Path(asked.file))
     parts = space.resolve(erasure, skip_unknown=asked.skip_unknown)  # a bad request is told before a model is loaded
     original = space.reader = _load(parent, space)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from .data import sources
-from .data.erased import Erased
 from .data.interactions import Interactions, Samples
+from .data.ledger import Ledger
 from .data.prompts import PromptTemplate
 from .data.requests import ErasureRequest, ForgetRetain, resolve
 from .data.sources.reading import Columns, Reading
@@ -51,14 +51,14 @@ class Workspace:
         progress: told of each step.
         costs: of training and loading.
         reader: a tuned model whose tokenizer serves, so that the base need not be loaded.
-        erased: rows that earlier requests erased; no part holds them, and no prompt shows them.
+        ledger: of the run that a request is put to: its split is taken from there, and no other row is read.
     """
 
     recipe: Recipe
     progress: Progress = silent
     costs: Costs = field(default_factory=Costs)
     reader: Recommender | None = None
-    erased: Erased | None = None
+    ledger: Ledger | None = None
 
     @property
     def template(self) -> PromptTemplate:
@@ -72,22 +72,23 @@ class Workspace:
 
     @cached_property
     def split(self) -> Split:
-        """Train, valid, test, calibration and unseen users, cut down as the recipe says."""
+        """Train, valid, test, calibration and unseen users, cut down as the recipe says; or those of the ledger."""
         data = self.recipe.data
+        if self.ledger is not None:
+            return self.ledger.split(self.data, data.history)
         seed = self.recipe.seed if data.seed is None else data.seed
         whole = split(
             self.data, history=data.history, min_history=data.min_history, fractions=data.fractions,
             last=data.last, unseen=data.unseen, calibration=data.calibration, seed=seed,
         )  # fmt: skip
         sizes = {"train": data.rows, "test": data.test_rows}
-        parts = Split(
+        return Split(
             **{
                 name: limit(getattr(whole, name), sizes.get(name, data.held_rows), per_user=data.per_user,
                             seed=seed, name=name)
                 for name in Split.__dataclass_fields__
             }
         )  # fmt: skip
-        return parts if self.erased is None else parts.without(self.erased.marked(self.data))
 
     @cached_property
     def base(self) -> Backbone:

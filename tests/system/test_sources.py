@@ -10,7 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from e2urec.data.ledger import Ledger
+from e2urec.data.requests import ErasureRequest
 from e2urec.methods import build
+from e2urec.pipeline import Workspace
+from e2urec.recipe import Recipe
 
 QUICK = ["tuning.schedule.epochs=2", "tuning.schedule.learning_rate=0.003", "data.history=3", "data.calibration=0.1"]
 USERS, ROWS, ITEMS = 30, 16, 40
@@ -118,12 +122,8 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
     for number in range(1, 4):
         unit = ["users", "interactions", "users"][number - 1]
         record = json.loads((parent / "run.json").read_text())
-        from e2urec.data.erased import Erased
-        from e2urec.pipeline import Workspace
-        from e2urec.recipe import Recipe
-
         recipe = Recipe.build(record["recipe"] | {"request": {"ratio": 0.1, "seed": number, "unit": unit}}, place="x")
-        space = Workspace(recipe, erased=Erased.load(parent, b"controller") if number > 1 else None)
+        space = Workspace(recipe, ledger=Ledger.load(parent))
         request = space.request()
         pairs = [*((user, "") for user in request.users), *request.interactions]
         (tmp_path / f"{number}.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u, i in pairs))
@@ -157,7 +157,7 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
     assert (status, "another key" in error) == (2, True)
 
 
-def test_run_whose_data_have_changed_or_whose_erased_rows_are_lost_is_refused(call, toy, tmp_path):
+def test_next_request_finds_its_rows_when_erased_ones_were_deleted_and_others_have_come(call, toy, tmp_path):
     folder = tmp_path / "raw"
     folder.mkdir()
     words = set_([*movielens_1m(folder), *QUICK])
@@ -168,13 +168,25 @@ def test_run_whose_data_have_changed_or_whose_erased_rows_are_lost_is_refused(ca
     counts = json.loads(text)["results"]["rows"]
     assert counts["removed"] > 0
     assert counts["training"] == counts["forget"] + counts["retain"] - counts["rewritten"]
+    rows = (folder / "ratings.dat").read_text().splitlines(keepends=True)
+    users = ("--forget-ratio", "0.1")
+    status, text, error = call("unlearn", tmp_path / "o", *users, "--out", tmp_path / "v", "--json")
+    assert status == 0, error
+    drawn = ErasureRequest.sample(
+        Workspace(Recipe.build(json.loads(text)["run"]["recipe"], place="x")).split.train, 0.1, 42
+    )
+    left = [row for row in rows if row.split("::")[0] not in drawn.users]
+    assert len(left) < len(rows)
+    status, before, error = call("unlearn", tmp_path / "v", *users, "--dry-run", "--json")
+    assert status == 0, error
+    (folder / "ratings.dat").write_text("".join([*left, "1::1::5::1700000000\n", "31::1::5::1500000000\n"]))
+    status, after, error = call("unlearn", tmp_path / "v", *users, "--dry-run", "--json")
+    assert (status, after) == (0, before), error
+    status, _, error = call("unlearn", tmp_path / "o", *users, "--dry-run")
+    assert (status, "no request erased them; put them back" in error) == (2, True), error
     (tmp_path / "u" / "erased.json").unlink()
     record = json.loads((tmp_path / "u" / "run.json").read_text())
     record["files"].pop("erased.json")
     (tmp_path / "u" / "run.json").write_text(json.dumps(record))
-    status, _, error = call("unlearn", tmp_path / "u", *drawn, "--dry-run")
-    assert (status, "cannot be kept out" in error) == (2, True), error
-    rows = (folder / "ratings.dat").read_text().splitlines(keepends=True)
-    (folder / "ratings.dat").write_text("".join(rows[1:]))
-    status, _, error = call("unlearn", tmp_path / "o", *drawn, "--dry-run")
-    assert (status, "no longer those that its original was tuned on" in error) == (2, True), error
+    status, _, error = call("unlearn", tmp_path / "u", "--forget-ratio", "0.1", "--dry-run")
+    assert (status, "cannot be told" in error) == (2, True), error

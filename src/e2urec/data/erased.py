@@ -1,12 +1,12 @@
-"""Rows that earlier requests erased, kept as keyed hashes: they stay out of D_r, and nobody can read whose they were.
+"""Rows that a request and those before it erased, as hashes under the controller's key.
 
-Ids are few and short: a plain hash of them would be guessed. Without the controller's key these say nothing.
+With the key, anyone can be shown that a row was erased, or that two models forgot the same. Without it these say nothing;
+a plain hash would: ids are few and short, and are soon guessed.
 """
 
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,11 @@ import numpy.typing as npt
 
 from ..errors import RunError
 from .interactions import Interactions
+from .rows import hashes
 
 FILE = "erased.json"
 SIZE = 16
 """Bytes of a hash: two of a billion rows share one with a probability of 10⁻²¹."""
-CHUNK = 1_000_000
-"""Rows hashed at a time."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,13 @@ class Erased:
 
     def and_these(self, data: Interactions, gone: npt.NDArray[np.bool_]) -> "Erased":
         """These rows and those of `data` that `gone` (n,) marks."""
-        return Erased(self.key, self.digests | set(self._hashes(data, np.flatnonzero(gone))))
+        return Erased(
+            self.key, self.digests | {each.hex() for each in hashes(data, np.flatnonzero(gone), self.key, SIZE)}
+        )
 
     def marked(self, data: Interactions) -> npt.NDArray[np.bool_]:
         """(n,) True where a row of `data` is one of them."""
-        if not self.digests:
-            return np.zeros(len(data), dtype=bool)
-        known = (digest in self.digests for digest in self._hashes(data, np.arange(len(data))))
+        known = (each.hex() in self.digests for each in hashes(data, np.arange(len(data)), self.key, SIZE))
         return np.fromiter(known, dtype=bool, count=len(data))
 
     def save(self, folder: Path) -> None:
@@ -69,8 +68,8 @@ class Erased:
             check, rows = record["check"], frozenset(record["rows"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"'{folder / FILE}': is missing or damaged, so what was erased cannot be kept out; restore it, or make "
-                "the run again from its original"
+                f"'{folder / FILE}': is missing or damaged, so what was erased cannot be told; restore it, or make the "
+                "run again from its original"
             ) from error
         if check != empty._hash(b"check"):
             raise RunError(f"'{folder}': what it erased was recorded under another key; give that one with --key-file")
@@ -78,13 +77,3 @@ class Erased:
 
     def _hash(self, text: bytes) -> str:
         return hashlib.blake2b(text, key=self.key, digest_size=SIZE).hexdigest()
-
-    def _hashes(self, data: Interactions, rows: npt.NDArray[np.integer]) -> Iterator[str]:
-        """Of user, item and time as the data set tells them, in quotes: codes change with the data."""
-        users, items = (
-            [json.dumps(name) for name in ids.cast(str).to_list()] for ids in (data.user_ids, data.item_ids)
-        )
-        for some in np.array_split(rows, len(rows) // CHUNK + 1):
-            columns = (data.user[some].tolist(), data.item[some].tolist(), data.time[some].tolist())
-            for user, item, time in zip(*columns, strict=True):
-                yield self._hash(f"{users[user]},{items[item]},{time}".encode())
