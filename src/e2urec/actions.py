@@ -15,7 +15,7 @@ from .data.ledger import Ledger
 from .data.overview import Overview, measure_prompts, overview
 from .data.prompts import read_prompts
 from .data.requests import ErasureRequest, ForgetRetain, Unit
-from .errors import DataError, ModelError, RunError
+from .errors import ConfigError, DataError, ModelError, RunError
 from .evaluation.evaluate import Answers, EvaluationSets, evaluate, softened
 from .evaluation.membership import Outsiders
 from .evaluation.relearning import Relearner, require_int8, reshaped
@@ -298,6 +298,8 @@ def _record(kind: str, recipe: Recipe, seconds: dict[str, float]) -> dict[str, A
 
 def _open(parent: Run, asked: Asked, progress: Progress) -> tuple[Workspace, Recommender, ErasureRequest, ForgetRetain]:
     """What a request to `parent` needs; a run of another key is told before the data are read."""
+    if asked.file is not None and (asked.ratio is not None or asked.unit is not None):
+        raise ConfigError("--forget-ratio and --unit: draw a request; leave them out where --request names one")
     _erased(parent, asked.key)
     changes = {"ratio": asked.ratio, "unit": asked.unit, "seed": asked.seed}
     values = json.loads(json.dumps(parent.record["recipe"]))

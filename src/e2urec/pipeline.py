@@ -123,7 +123,8 @@ class Workspace:
         """Tokenise the rows of a request."""
         encoded = {name: self.encode(part) for name, part in vars(parts).items() if isinstance(part, Samples)}
         return RequestRows(
-            **encoded, slices=slices(parts), removed=int(parts.gone.sum()), rewritten=parts.rewritten
+            **encoded, slices=slices(parts), removed=int(parts.gone.sum()), rewritten=parts.rewritten,
+            removed_users=len(np.unique(parts.forget.interactions.user[parts.gone])),
         )  # fmt: skip
 
     def train(self) -> tuple[Recommender, Trace]:
@@ -160,7 +161,7 @@ class Workspace:
 class RequestRows:
     """Tokenised rows of one request; see `ForgetRetain` and, for masks over `test`, `slices`.
 
-    `removed` rows of the data go, and `rewritten` training prompts no longer show them.
+    `removed` rows of the data, of `removed_users`, go, and `rewritten` training prompts no longer show them.
     """
 
     forget: Examples
@@ -172,6 +173,7 @@ class RequestRows:
     unseen: Examples
     slices: dict[str, Mask]
     removed: int = 0
+    removed_users: int = 0
     rewritten: int = 0
 
     @property
@@ -184,6 +186,7 @@ class RequestRows:
         sizes = {name: len(rows) for name, rows in vars(self).items() if isinstance(rows, Examples)}
         return sizes | {
             "removed": self.removed,
+            "removed_users": self.removed_users,
             "rewritten": self.rewritten,
             "training": len(self.forget) + len(self.retain) - self.rewritten,
             "forgotten_users": len(np.unique(self.forget.users)),

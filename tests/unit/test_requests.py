@@ -173,15 +173,19 @@ def test_file_names_users_interactions_or_items(tmp_path, name, text, expected):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "user,movie\nsecret,3\n", "line 1: column 'movie' might name an item; call it item"),
+        ("a.csv", "user,movie\nsecret,3\n", "line 1: column 'movie' might name the item; call it so"),
         ("a.csv", "secret\nother\n", "line 1: names no column user or item"),
         ("a.csv", "user,user\nsecret,3\n", "line 1: names no column user or item, each once"),
         ("a.csv", "user,item\nu1,3\n\nsecret\n", "line 4: has 1 fields, the header 2"),
         (
             "a.jsonl",
             '{"user": "u1"}\n{"user": "secret", "Movie": 3}\n',
-            "line 2: column 'Movie' might name an item",
+            "line 2: column 'Movie' might name the item",
         ),
+        ("a.csv", "uid,item\nsecret,3\n", "line 1: column 'uid' might name the user"),
+        ("a.csv", "user,mid\nsecret,3\n", "line 1: column 'mid' might name the item"),
+        ("a.csv", 'user\n"secret\n', "line 2: is no CSV"),
+        ("a.csv", "user\n" + "x" * 140_000, "line 2: is no CSV"),
         ("a.jsonl", '{"user": 1.5}\n', "line 1: holds an id that is neither text nor a whole number"),
         ("a.jsonl", '["secret"]\n', "line 1: is no JSON object"),
         ("a.csv", "", "names nobody"),

@@ -379,9 +379,40 @@ def test_what_is_not_known_is_the_same_in_every_container(tmp_path, kind):
     assert found.time.tolist() == [1_577_923_200]
 
 
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [
+        (["2020-01-31 12:30:00+00", "2020-01-31T13:30+01:00"], [1_580_473_800] * 2),
+        (["2020-01-31T12:30", "2020-01-31 12:30:00 UTC"], [1_580_473_800] * 2),
+        (["2020-01-31t12:30:00z".upper(), "2020-01-31T12:30:00+0000"], [1_580_473_800] * 2),
+        (["20200131", "20200201"], [1_580_428_800, 1_580_515_200]),
+        (["20200131", "20200132"], [20_200_131, 20_200_132]),
+        (["20000101.0", "7"], [7, 20_000_101]),
+    ],
+)
+def test_times_are_iso_dates_or_numbers(tmp_path, times, seconds):
+    rows = "".join(f"a,{k},5,{time},T\n" for k, time in enumerate(times))
+    (tmp_path / "t.csv").write_text(HEADER + rows)
+    assert read(tmp_path / "t.csv").time.tolist() == seconds
+
+
+def test_rows_may_leave_out_details_and_hold_odd_names_and_long_texts(tmp_path):
+    row = {"user": "a", "item": "1", "rating": 5, "time": 10, "title": "T"}
+    lines = [row, row | {"item": "2", "position": "first", "title": "U"}]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(each) for each in lines))
+    assert read(tmp_path / "t.jsonl", Columns(details=("position",))).details["position"].to_list() == [None, "first"]
+    assert "has no column 'genre'" in refused(tmp_path / "t.jsonl", Columns(details=("genre",)))
+    (tmp_path / "t.jsonl").write_text(json.dumps(row | {"title": "\ud83d"}))
+    assert "row 1: a field holds half a letter" in refused(tmp_path / "t.jsonl")
+    (tmp_path / "t.csv").write_text("\nreview," + HEADER + "x" * 200_000 + ",1.0,1,5,10,T\n \n")
+    assert read(tmp_path / "t.csv").user_ids.to_list() == ["1"]
+    pl.DataFrame([row]).write_ipc_stream(tmp_path / "t.arrow")
+    assert read(tmp_path / "t.arrow").titles == ["T"]
+
+
 def test_lists_are_joined_and_what_is_no_text_is_refused(tmp_path):
     rows = {"user": ["a"], "item": ["1"], "rating": [5], "time": [10], "title": ["T"]}
-    pl.DataFrame(rows | {"genre": [["drama", "war"]]}).write_parquet(tmp_path / "t.parquet")
+    pl.DataFrame(rows | {"genre": [["drama", "", None, " war "]]}).write_parquet(tmp_path / "t.parquet")
     assert read(tmp_path / "t.parquet", Columns(details=("genre",))).details["genre"].to_list() == ["drama, war"]
     for odd in ([b"x"], [{"a": 1}]):
         pl.DataFrame(rows | {"genre": odd}).write_parquet(tmp_path / "t.parquet")
@@ -429,6 +460,8 @@ def test_server_is_told_that_it_is_only_read_and_gets_its_password_from_the_envi
     assert asked["pre_execution_query"] == "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
     for address, query, message in (
         ("postgresql://me:secret@host/shop", "SELECT 1", "holds a password"),
+        ("mysql://me@host/shop?Password=secret", "SELECT 1", "holds a password"),
+        ("postgresql://me@[host/shop", "SELECT 1", "does not answer it"),
         ("postgresql://me@host/shop", "DELETE FROM t", "is no single SELECT"),
         ("mssql://me@host/shop", "SELECT 1", "no such database; known: sqlite, postgresql, mysql"),
     ):

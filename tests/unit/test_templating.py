@@ -49,6 +49,12 @@ def test_template_shows_history_user_and_target_with_details():
         ("{% for k in range(9) %}{{ k }}{% endfor %}", "Call may not stand"),
         ("{{ item.title.upper }}", "unknown field 'upper' of what has no fields"),
         ("{{ item.keys }}", "unknown field 'keys'; there are author, title"),
+        ("{{ item['titel'] }}", "unknown field 'titel'"),
+        ("{{ 9e999|int }}", "line 1: a number is too large"),
+        ("{{ liked|map }}", "No filter named 'map'. There are capitalize, default"),
+        ("{% set s = item.title|join(item.title) %}{{ s }}", "join is for lists alone"),
+        ("{% set s = [item.title * 2] %}{{ s|join }}", "operator * is for numbers"),
+        ("{{ history|join }}", "shows what is neither text nor a number"),
         ("{{ liked }}", "shows what is neither text nor a number"),
         ("{{ self }}", "shows what is neither text nor a number"),
         ("{% macro m() %}{% endmacro %}{{ m }}", "Macro may not stand"),
@@ -74,6 +80,13 @@ def test_what_is_not_known_has_a_default_and_rounding_is_bounded():
     source = "{{ history[1].author|default('anonymous') }}, {{ 4.5|round(3000000) }} {{ item.title }}"
     (prompt,) = JinjaTemplate("own.j2", source).render(samples())
     assert prompt == "anonymous, 4.5 C"
+    for source, text in (
+        ("{{ item.genre|default('-') }} {{ user.age|default('?', true) }}", "- 33"),
+        ("{% if item.genre is defined %}!{% else %}none{% endif %} {{ item['title'] }}", "none C"),
+        ("{{ history|join('; ', attribute='title') }}", "A; B"),
+        ("{% for past in history[-1:] %}{{ loop.index }}{{ past.title }}{{ loop.last }}{% endfor %}", "1BTrue"),
+    ):
+        assert JinjaTemplate("own.j2", source).render(samples()) == [text]
 
 
 def test_template_comes_from_its_file_and_goes_with_its_model(tmp_path):

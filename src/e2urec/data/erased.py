@@ -1,7 +1,7 @@
 """Rows that a request and those before it erased, as hashes under the controller's key.
 
-With the key, anyone can be shown that a row was erased, or that two models forgot the same. Without it these say nothing;
-a plain hash would: ids are few and short, and are soon guessed.
+With the key, anyone can be shown that a row was erased, or that two models forgot the same. Without it these say
+nothing; a plain hash would: ids are few and short, and are soon guessed.
 """
 
 import hashlib

@@ -19,7 +19,11 @@ from .splits import Split
 
 Unit = Literal["users", "interactions", "items"]
 COLUMNS = ("user", "item")
-ITEMISH = re.compile(r"item|iid|movie|film|book|product|song|track|title|article|asin|isbn|sku")
+ALIKE = {
+    "item": re.compile(r"item|movie|film|book|product|song|track|title|article|asin|isbn|sku|id$"),
+    "user": re.compile(r"user|customer|member|account|reviewer|reader|person|client|name|id$"),
+}
+"""Other names of columns that might mean a user or an item."""
 
 
 @dataclass(frozen=True)
@@ -204,13 +208,20 @@ def _csv(lines: list[tuple[int, str]]) -> list[tuple[str, str]]:
     """(user, item) of each line below a header; ValueError with the line where it is none."""
     if not lines:
         return []
-    (start, header), *rows = ((number, [field.strip() for field in next(csv.reader([line]))]) for number, line in lines)
+    (start, header), *rows = ((number, _fields(line, number)) for number, line in lines)
     _check_columns(header, start)
     for number, fields in rows:
         if len(fields) != len(header):
             raise ValueError(f"line {number}: has {len(fields)} fields, the header {len(header)}; correct the line")
     found = [dict(zip(header, fields, strict=True)) for _, fields in rows]
     return [(row.get("user", ""), row.get("item", "")) for row in found]
+
+
+def _fields(line: str, number: int) -> list[str]:
+    try:
+        return [field.strip() for field in next(csv.reader([line], strict=True))]
+    except csv.Error as error:
+        raise ValueError(f"line {number}: is no CSV ({error}); correct it") from error
 
 
 def _json_lines(lines: list[tuple[int, str]]) -> list[tuple[str, str]]:
@@ -237,6 +248,7 @@ def _check_columns(names: list[str], number: int) -> None:
     known = [name for name in names if name in COLUMNS]
     if not known or len(known) > len(set(known)):
         raise ValueError(f"line {number}: names no column user or item, each once; add them as the first line")
-    doubtful = next((name for name in names if name not in COLUMNS and ITEMISH.search(name.lower())), None)
-    if doubtful and "item" not in known:  # else a single interaction would be taken for all of a user's
-        raise ValueError(f"line {number}: column '{doubtful}' might name an item; call it item, or remove it")
+    for absent in set(COLUMNS) - set(known):  # else single interactions would be taken for all of a user or an item
+        alike = next((name for name in names if name not in known and ALIKE[absent].search(name.lower())), None)
+        if alike is not None:
+            raise ValueError(f"line {number}: column '{alike}' might name the {absent}; call it so, or remove it")

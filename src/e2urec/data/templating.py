@@ -5,6 +5,7 @@ in question. Each item has `title` and the data set's details; those of the hist
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ PARTS = (
 LOOP = ("index", "index0", "revindex", "revindex0", "first", "last", "length")
 DEEPEST = 2
 """Loops within each other."""
+LONGEST = 20_000
+"""Letters that may be joined."""
 LARGEST = 1e9
 """Number that may be reckoned with."""
 
@@ -66,19 +69,32 @@ class Sandbox(ImmutableSandboxedEnvironment):
             undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, finalize=_shown
         )
         self.globals.clear()
-        self.filters = {name: self.filters[name] for name in FILTERS} | {"default": _default, "round": _round}
+        self.filters = {name: self.filters[name] for name in FILTERS} | {
+            "default": _default,
+            "d": _default,
+            "join": _join,
+            "round": _round,
+        }
 
     def is_safe_callable(self, obj: Any) -> bool:
         """Nothing is."""
         return False
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """A field of what has fields, where a loop stands, and nothing else: no method of text or lists."""
+        """A field of what has fields, where a loop stands, and nothing else: no method of text or lists.
+
+        An unknown field may be asked for, as in `is defined` or `|default`, and not shown.
+        """
         if isinstance(obj, Fields):
-            return obj[attribute]
+            there = ", ".join(sorted(obj)) or "none"
+            return obj.get(attribute, StrictUndefined(f"unknown field '{attribute}'; there are {there}"))
         if isinstance(obj, Undefined) or (isinstance(obj, LoopContext) and attribute in LOOP):
             return super().getattr(obj, attribute)
         raise DataError(f"unknown field '{attribute}' of what has no fields")
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """The same in brackets, or an element of a list."""
+        return self.getattr(obj, argument) if isinstance(argument, str) else super().getitem(obj, argument)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic on numbers of a sensible size, never on text or lists."""
@@ -89,10 +105,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 class Fields(dict[str, Any]):
-    """A mapping whose unknown fields are told by name, with those that there are."""
-
-    def __missing__(self, key: str) -> Any:
-        raise DataError(f"unknown field '{key}'; there are {', '.join(sorted(self)) or 'none'}")
+    """What a template may show of a user or an item."""
 
 
 def _shown(value: Any) -> Any:
@@ -101,9 +114,19 @@ def _shown(value: Any) -> Any:
     raise DataError("shows what is neither text nor a number; show its fields, such as .title, or |join of them")
 
 
-def _default(value: Any, other: Any = "") -> Any:
-    """`other` for what is not known."""
-    return other if value == "" or isinstance(value, Undefined) else value
+def _default(value: Any, other: Any = "", boolean: bool = False) -> Any:
+    """`other` for what is not known; with `boolean` for all that is false."""
+    return other if isinstance(value, Undefined) or value == "" or (boolean and not value) else value
+
+
+def _join(values: Any, between: str = "", attribute: str | None = None) -> str:
+    """The texts of a list, or an attribute of each, one after another."""
+    if not isinstance(values, list | tuple):
+        raise DataError("join is for lists alone")
+    texts = [str(_shown(value if attribute is None else value[attribute])) for value in values]
+    if sum(map(len, texts)) + len(between) * len(texts) > LONGEST:
+        raise DataError(f"join makes more than {LONGEST:,} letters")
+    return between.join(texts)
 
 
 def _round(value: float, precision: int = 0) -> float:
@@ -181,6 +204,8 @@ def _check(node: nodes.Node, loops: int = 0) -> None:
     if not isinstance(node, PARTS) or loops > DEEPEST:
         what = "a loop in a loop of a loop" if loops > DEEPEST else type(node).__name__
         raise TemplateAssertionError(f"{what} may not stand in a template; show fields, with if and for", node.lineno)
+    if isinstance(node, nodes.Const) and isinstance(node.value, float) and not math.isfinite(node.value):
+        raise TemplateAssertionError("a number is too large", node.lineno)
     for child in node.iter_child_nodes():
         _check(child, loops)
 
@@ -209,4 +234,6 @@ def _told(name: str) -> Iterator[None]:
         number = getattr(error, "lineno", None)
         where = f" line {number}" if number else ""
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if text.startswith("No filter"):
+            text += f" There are {', '.join(FILTERS)}."
         raise DataError(f"template '{name}'{where}: {text}") from error

@@ -126,8 +126,8 @@ def show_data(found: Overview, *, as_json: bool) -> None:
 
 
 def _gone(rows: dict[str, int], go: str, forgotten: str) -> str:
-    told = f"{rows['removed']:,} rows of the data {go}; {rows['forget']:,} training prompts of "
-    told += f"{rows['forgotten_users']:,} users {forgotten}"
+    told = f"{rows['removed']:,} rows of {rows['removed_users']:,} users {go}; {rows['forget']:,} training prompts "
+    told += forgotten
     return told + (f", {rows['rewritten']:,} of them written anew without what goes" if rows["rewritten"] else "")
 
 

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import polars as pl
 
@@ -33,7 +33,7 @@ def select(address: str, query: str, place: str) -> pl.DataFrame:
     Raises:
         DataError: the database is unknown here, or refuses the query.
     """
-    scheme = urlsplit(address).scheme
+    scheme = address.partition("://")[0]
     try:
         if scheme == "sqlite":
             return _sqlite(address, query)
@@ -56,7 +56,7 @@ def select(address: str, query: str, place: str) -> pl.DataFrame:
 def _with_password(address: str) -> str:
     """The address with the password from the environment: one in a recipe would be kept with every run."""
     parts = urlsplit(address)
-    if parts.password is not None:
+    if parts.password is not None or {"password", "passwd", "pwd"} & set(parse_qs(parts.query.lower())):
         raise DataError(f"data.source: holds a password, which would be kept with every run; set {PASSWORD} instead")
     secret = os.environ.get(PASSWORD)
     if secret is None or not parts.username:

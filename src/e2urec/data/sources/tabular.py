@@ -16,7 +16,7 @@ import polars as pl
 from ...errors import DataError, did_you_mean
 from ..interactions import Interactions
 from . import database
-from .files import check_text, line
+from .files import LONGEST, check_text, line
 from .reading import Columns, Reading
 
 CSV = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
@@ -70,10 +70,19 @@ def read(reading: Reading, columns: Columns) -> Interactions:
         return table(Path(source), wanted[part], columns)
 
     tables = {part: found(part, source) for part, source in where.items() if source is not None}
-    ratings = tables["ratings"].with_row_index("position")
+    ids = {
+        part: found.with_columns(
+            # 1.0 is how a column of whole numbers is written once one of them is missing
+            pl.col(name).str.replace(r"^(-?\d+)\.0+$", "$1")
+            for name in ("user", "item")
+            if name in found.columns
+        )
+        for part, found in tables.items()
+    }
+    ratings = ids["ratings"].select("user", "item", "rating", "time").with_row_index("position")
     ratings = ratings.with_columns(time=_seconds(ratings["time"], columns))
-    items = tables.get("items", ratings).select(*wanted["items"])
-    users = tables.get("users", ratings).select(*wanted["users"]) if columns.profile else None
+    items = ids.get("items", ids["ratings"]).select(*wanted["items"])
+    users = ids.get("users", ids["ratings"]).select(*wanted["users"]) if columns.profile else None
     return Interactions.from_tables(
         reading.within(ratings), items, users, place=place["ratings"], strict=reading.strict,
         rating_range=(columns.lowest, columns.highest), liked_above=columns.liked_above,
@@ -93,22 +102,28 @@ def table(path: Path, wanted: Wanted, columns: Columns) -> pl.DataFrame:
             return _csv(data, columns.separator or CSV[suffix], wanted, columns, name)
         if suffix in LINES:
             return _json_lines(data, wanted, name)
-        return _text(pl.read_parquet(data) if suffix == ".parquet" else pl.read_ipc(data), wanted, name)
+        return _text(pl.read_parquet(data) if suffix == ".parquet" else _arrow(data), wanted, name)
     except OSError as error:
         raise DataError(f"'{path}': cannot be read ({error.strerror or line(error)}); name another file") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise DataError(f"{name}: is damaged, or no {suffix[1:]} ({line(error)}); export it again") from error
 
 
+def _arrow(data: bytes) -> pl.DataFrame:
+    """A file of Arrow's, in its file format or its stream format."""
+    return pl.read_ipc(data) if data.startswith(b"ARROW1") else pl.read_ipc_stream(data)
+
+
 def _csv(data: bytes, separator: str, wanted: Wanted, columns: Columns, place: str) -> pl.DataFrame:
     check_text(io.BytesIO(data), place, columns.encoding)
     encoding = "utf-8-sig" if columns.encoding == "utf-8" else columns.encoding
     with io.TextIOWrapper(io.BytesIO(data), encoding, newline="") as text:
+        csv.field_size_limit(LONGEST)
         rows = csv.reader(
             text, delimiter=separator, strict=True, quoting=csv.QUOTE_MINIMAL if columns.quotes else csv.QUOTE_NONE
         )
         try:
-            header = next(rows, [])
+            header = [name.strip() for name in next(filter(any, rows), [])]
             if not header:
                 raise DataError(f"{place}: holds no rows; give a table of ratings")
             other = next((mark for mark in ",\t;|" if mark != separator and mark in "".join(header[:1])), None)
@@ -117,13 +132,13 @@ def _csv(data: bytes, separator: str, wanted: Wanted, columns: Columns, place: s
             at = _places(header, wanted, place)
             return _collected(_fields(rows, len(header), at, place), list(wanted), place)
         except csv.Error as error:
-            quotes = "; if quotes are part of the text, set columns.quotes = false" if columns.quotes else ""
+            quotes = "; if quotes are part of the text, set columns.quotes = false" if "'\"'" in str(error) else ""
             raise DataError(f"{place} line {rows.line_num}: is no CSV ({line(error)}){quotes}") from error
 
 
 def _fields(rows: Iterable[list[str]], width: int, at: list[int], place: str) -> Iterator[list[str | None]]:
     """The wanted fields of each row; DataError at a row that is too short or long, or a field of several lines."""
-    for number, row in enumerate((row for row in rows if row), start=1):
+    for number, row in enumerate((row for row in rows if len(row) > 1 or "".join(row).strip()), start=1):
         if len(row) != width:
             raise DataError(f"{place} row {number}: has {len(row)} fields, the header {width}; correct the row")
         fields = [row[index].strip() for index in at]
@@ -137,27 +152,30 @@ def _fields(rows: Iterable[list[str]], width: int, at: list[int], place: str) ->
 
 def _json_lines(data: bytes, wanted: Wanted, place: str) -> pl.DataFrame:
     check_text(io.BytesIO(data), place)
-    lines = ((number, text) for number, text in enumerate(data.decode("utf-8-sig").split("\n"), 1) if text.strip())
-    first = next(lines, None)
-    if first is None:
-        raise DataError(f"{place}: holds no rows; give a table of ratings")
+    lines = (text for text in data.decode("utf-8-sig").split("\n") if text.strip())
+    seen: set[str] = set()
 
     def rows() -> Iterator[list[str | None]]:
-        for number, text in itertools.chain([first], lines):
+        for number, text in enumerate(lines, start=1):
             try:
                 row = json.loads(text)
             except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
                 raise DataError(f"{place} row {number}: is no JSON object; correct the line")
-            if number == first[0]:
-                _places(list(row), wanted, place)
+            seen.update(row)
             try:
-                yield [_plain(row.get(name)) for name in wanted.values()]
-            except TypeError as error:
-                raise DataError(f"{place} row {number}: {error}; correct the row") from error
+                fields = [_plain(row.get(name)) for name in wanted.values()]
+                if "\\u" in text:
+                    "".join(filter(None, fields)).encode()
+                yield fields
+            except (TypeError, UnicodeEncodeError) as error:
+                told = error if isinstance(error, TypeError) else "a field holds half a letter"
+                raise DataError(f"{place} row {number}: {told}; correct the row") from error
 
-    return _collected(rows(), list(wanted), place)
+    found = _collected(rows(), list(wanted), place)
+    _places(sorted(seen), wanted, place)
+    return found
 
 
 def _plain(value: Any) -> str | None:
@@ -167,11 +185,13 @@ def _plain(value: Any) -> str | None:
     if isinstance(value, dict | list):
         raise TypeError("a field holds an object")
     if isinstance(value, float) and value.is_integer():
-        if abs(value) > EXACT:
+        if abs(value) >= EXACT:
             raise TypeError("a field holds a number too large to be exact")
         value = int(value)
-    if value is None or isinstance(value, bool):
-        return None if value is None else str(value).lower()
+    if value is None or value != value:
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(value).strip() or None
 
 
@@ -187,7 +207,6 @@ def _collected(rows: Iterator[list[str | None]], names: list[str], place: str) -
 
 def _places(header: list[str], wanted: Wanted, place: str) -> list[int]:
     """Where the wanted columns stand; DataError if one is not there, or is there twice."""
-    header = [name.strip() for name in header]
     for name, theirs in wanted.items():
         if theirs not in header:
             setting = f"; set columns.{name}" if name in Columns.model_fields else ""
@@ -199,22 +218,25 @@ def _places(header: list[str], wanted: Wanted, place: str) -> list[int]:
 
 def _text(found: pl.DataFrame, wanted: Wanted, place: str) -> pl.DataFrame:
     """Columns of any kind as a CSV would hold them."""
-    _places(found.columns, wanted, place)
-    return found.select(_as_text(found[theirs], place).alias(name) for name, theirs in wanted.items())
+    at = _places(found.columns, wanted, place)
+    return pl.DataFrame([_as_text(found.to_series(n), place).alias(name) for n, name in zip(at, wanted, strict=True)])
 
 
 def _as_text(column: pl.Series, place: str) -> pl.Series:
     kind = column.dtype
     if isinstance(kind, pl.List) and not kind.inner.is_nested():
-        column = column.list.eval(pl.element().cast(pl.String)).list.join(", ", ignore_nulls=True)
+        name, column = column.name, column.list.eval(pl.element().cast(pl.String).str.strip_chars())
+        column = column.list.eval(pl.element().filter(pl.element() != "")).list.join(", ").alias(name)
     elif isinstance(kind, pl.Datetime):
         column = column.dt.convert_time_zone("UTC") if kind.time_zone else column
         column = column.dt.to_string("%Y-%m-%dT%H:%M:%S%.f")
     elif kind.is_float():
         whole = column.is_finite() & (column == column.floor())
-        if (whole & (column.abs() > EXACT)).any():
+        if (whole & (column.abs() >= EXACT)).any():
             raise DataError(f"{place}: column '{column.name}' holds numbers too large to be exact; give them as text")
-        column = column.cast(pl.Int64, strict=False).cast(pl.String).zip_with(whole, column.cast(pl.String))
+        column = (
+            column.cast(pl.Int64, strict=False).cast(pl.String).zip_with(whole, column.fill_nan(None).cast(pl.String))
+        )
     elif not (kind.is_integer() or kind.is_decimal() or kind in PLAIN):
         raise DataError(f"{place}: column '{column.name}' holds {kind}; give it as text or numbers")
     text = column.cast(pl.String).str.strip_chars()
@@ -231,9 +253,14 @@ def _seconds(times: pl.Series, columns: Columns) -> pl.Series:
 
 
 def _dated(times: pl.Series) -> pl.Series:
-    """Seconds since 1970 of what is an ISO date or time, null elsewhere."""
-    text = times.str.replace("Z$", "+00:00").str.replace(r"^(\d{4}-\d\d-\d\d) ", "${1}T")
-    text = text.str.replace(r"^((?:19|20)\d\d)(\d\d)(\d\d)$", "${1}-${2}-${3}")
+    """Seconds since 1970 of what is an ISO date or time, null elsewhere; eight digits are dates if all are."""
+    compact = times.drop_nulls().str.contains(r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$")
+    text = times.str.replace(r"^(\d{4})(\d\d)(\d\d)$", "${1}-${2}-${3}") if compact.all() else times
+    for pattern, replacement in (
+        (r"^(\d{4}-\d\d-\d\d) ", "${1}T"), (r" ?(?:[zZ]|UTC)$", "+00:00"), (r"(T.*[+-]\d\d)$", "${1}:00"),
+        (r"(T.*[+-]\d\d)(\d\d)$", "${1}:${2}"), (r"(T\d\d:\d\d)($|[+-])", "${1}:00${2}"),
+    ):  # fmt: skip
+        text = text.str.replace(pattern, replacement)
     forms: tuple[Callable[[], pl.Series], ...] = (
         lambda: text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us").dt.epoch("s"),
         lambda: text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us").dt.epoch("s"),
