@@ -1,4 +1,4 @@
-from .actions import Asked, DryRun, dry_run, evaluate_run, score, train, unlearn
+from .actions import Asked, DryRun, dry_run, evaluate_run, look, score, train, unlearn
 from .comparison import compare
 from .errors import ConfigError, DataError, E2URecError, ModelError, RunError
 from .methods import all_methods, build
@@ -29,6 +29,7 @@ __all__ = [
     "compare",
     "dry_run",
     "evaluate_run",
+    "look",
     "open_run",
     "score",
     "train",

@@ -50,7 +50,7 @@ class Ledger:
             codes[getattr(split, name).read() & (codes == UNSEEN)] = SHOWN
         for code, name in enumerate(PARTS, start=1):
             codes[getattr(split, name).rows] = code
-        digests = _digests(data, salt)
+        digests = _digests(data, salt, np.arange(len(data)))
         order = np.argsort(digests, kind="stable")
         return cls(salt, digests[order], codes[order])
 
@@ -75,7 +75,7 @@ class Ledger:
 
     def without(self, data: Interactions, gone: npt.NDArray[np.bool_]) -> "Ledger":
         """The ledger without the rows of `data` that `gone` (n,) marks: nothing says that they were ever there."""
-        left = ~np.isin(self.digests, _digests(data, self.salt)[gone])
+        left = ~np.isin(self.digests, _digests(data, self.salt, np.flatnonzero(gone)))
         return Ledger(self.salt, self.digests[left], self.codes[left])
 
     def save(self, folder: Path) -> None:
@@ -95,10 +95,10 @@ class Ledger:
 
     def _find(self, data: Interactions) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Which rows of `data` are in the ledger, (n,), and where."""
-        found = _digests(data, self.salt)
+        found = _digests(data, self.salt, np.arange(len(data)))
         at = np.minimum(np.searchsorted(self.digests, found), max(0, len(self.digests) - 1))
         return self.digests[at] == found, at
 
 
-def _digests(data: Interactions, salt: bytes) -> Hashes:
-    return np.frombuffer(b"".join(hashes(data, np.arange(len(data)), salt, SIZE)), dtype=np.uint64)
+def _digests(data: Interactions, salt: bytes, rows: npt.NDArray[np.integer]) -> Hashes:
+    return np.frombuffer(b"".join(hashes(data, rows, salt, SIZE)), dtype=np.uint64)
