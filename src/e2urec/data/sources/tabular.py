@@ -66,23 +66,14 @@ def read(reading: Reading, columns: Columns) -> Interactions:
 
     def found(part: str, source: str) -> pl.DataFrame:
         if database.is_address(reading.source):
-            return _text(database.select(reading.source, source, place[part]), wanted[part], place[part])
-        return table(Path(source), wanted[part], columns)
+            return _whole_ids(_text(database.select(reading.source, source, place[part]), wanted[part], place[part]))
+        return _whole_ids(table(Path(source), wanted[part], columns))
 
     tables = {part: found(part, source) for part, source in where.items() if source is not None}
-    ids = {
-        part: found.with_columns(
-            # 1.0 is how a column of whole numbers is written once one of them is missing
-            pl.col(name).str.replace(r"^(-?\d+)\.0+$", "$1")
-            for name in ("user", "item")
-            if name in found.columns
-        )
-        for part, found in tables.items()
-    }
-    ratings = ids["ratings"].select("user", "item", "rating", "time").with_row_index("position")
+    ratings = tables["ratings"].select("user", "item", "rating", "time").with_row_index("position")
     ratings = ratings.with_columns(time=_seconds(ratings["time"], columns))
-    items = ids.get("items", ids["ratings"]).select(*wanted["items"])
-    users = ids.get("users", ids["ratings"]).select(*wanted["users"]) if columns.profile else None
+    items = tables.get("items", tables["ratings"]).select(*wanted["items"])
+    users = tables.get("users", tables["ratings"]).select(*wanted["users"]) if columns.profile else None
     return Interactions.from_tables(
         reading.within(ratings), items, users, place=place["ratings"], strict=reading.strict,
         rating_range=(columns.lowest, columns.highest), liked_above=columns.liked_above,
@@ -241,6 +232,12 @@ def _as_text(column: pl.Series, place: str) -> pl.Series:
         raise DataError(f"{place}: column '{column.name}' holds {kind}; give it as text or numbers")
     text = column.cast(pl.String).str.strip_chars()
     return text.set(text == "", None)
+
+
+def _whole_ids(found: pl.DataFrame) -> pl.DataFrame:
+    """The same with ids 1.0 as 1: so a column of whole numbers is written once one of them is missing."""
+    names = [name for name in ("user", "item") if name in found.columns]
+    return found.with_columns(pl.col(name).str.replace(r"^(-?\d+)\.0+$", "$1") for name in names)
 
 
 def _seconds(times: pl.Series, columns: Columns) -> pl.Series:
