@@ -169,6 +169,19 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
     assert set(original) == set(unlearned)
 
 
+@pytest.mark.parametrize(("wanted", "minutes", "plots"), [(0, "none", 2), (1, "none", 3), (2, "0.0001", 3)])
+def test_demo_shows_what_it_has_when_it_retrains_less_often(call, toy, tmp_path, wanted, minutes, plots):
+    words = ("demo", "--out", tmp_path / "demo", "--set", f"model.name={toy}", "--set", "model.layers=none")
+    fewer = ("--set", f"retrained={wanted}", "--set", f"minutes={minutes}", "--set", "request.unit=interactions")
+    status, out, error = call(*words, *SMALL, *fewer, "--json")
+    assert status == 0, error
+    rows = json.loads(out)["rows"]
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("<svg") == plots
+    assert f"{rows['removed']} rows of {rows['removed_users']} users were forgotten" in page
+    assert ("no time for 1 more retraining" in page) is (wanted == 2)
+
+
 def test_same_seed_trains_the_same_model_byte_for_byte(call, toy, tmp_path):
     for name in ("a", "b"):
         train(call, toy, tmp_path / name)
