@@ -157,8 +157,11 @@ def readable(data: bytes, name: str) -> bytes:
     return data
 
 
-def check_text(file: IO[bytes], name: str, encoding: str = "utf-8") -> None:
-    """Raise DataError at the first line that is no text: NUL bytes, another encoding, or an old kind of line end."""
+def check_text(file: IO[bytes], name: str, encoding: str = "utf-8", or_else: str = "") -> None:
+    """Raise DataError at the first line that is no text: NUL bytes, another encoding, or an old kind of line end.
+
+    `or_else` tells what may be done instead of saving it as UTF-8.
+    """
     decoder, rows, last = codecs.getincrementaldecoder(encoding)(), 0, b""
     while True:
         block = file.read(BLOCK)
@@ -170,7 +173,7 @@ def check_text(file: IO[bytes], name: str, encoding: str = "utf-8") -> None:
         try:
             decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            faults.append((max(0, error.start), "is not UTF-8; save it as UTF-8, or set columns.encoding='latin-1'"))
+            faults.append((max(0, error.start), f"is not UTF-8; save it as UTF-8{or_else}"))
         found = [fault for fault in faults if fault[0] >= 0]
         if found:
             place, fault = min(found)

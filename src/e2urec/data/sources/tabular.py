@@ -106,7 +106,7 @@ def _arrow(data: bytes) -> pl.DataFrame:
 
 
 def _csv(data: bytes, separator: str, wanted: Wanted, columns: Columns, place: str) -> pl.DataFrame:
-    check_text(io.BytesIO(data), place, columns.encoding)
+    check_text(io.BytesIO(data), place, columns.encoding, ", or set columns.encoding='latin-1'")
     encoding = "utf-8-sig" if columns.encoding == "utf-8" else columns.encoding
     with io.TextIOWrapper(io.BytesIO(data), encoding, newline="") as text:
         csv.field_size_limit(LONGEST)
