@@ -126,8 +126,8 @@ def unlearn(
 
     Raises:
         RunError: `out` exists, `parent` is damaged, or the disk is full.
-        DataError: the request names what is not in the training data, nothing, or everything; or rows that it was
-            tuned on are no longer in the data.
+        DataError: the request names what is not in the training data, nothing, or everything; or rows that
+            the recommender was tuned on are no longer in the data.
     """
     asked, out = asked or Asked(), Path(out)
     with runs.create(out) as partial:
@@ -153,7 +153,7 @@ def unlearn(
             "chain": [*parent.record.get("chain", []), digest],
             "pace": parent.record.get("pace"),
         }
-        data, ledger = parts.forget.interactions, Ledger.load(parent.path)
+        data, ledger = parts.forget.interactions, space.ledger or Ledger.of(space.split)
         (_erased(parent, asked.key) or Erased.under(key)).and_these(data, parts.gone).save(partial)
         ledger.without(data, parts.gone).save(partial)
         runs.write_record(partial, record)

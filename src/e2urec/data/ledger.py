@@ -19,7 +19,7 @@ FILE = "rows.npz"
 SIZE = 8
 """Bytes of a hash: two of 25 million rows share one with a probability of 2·10⁻⁵."""
 PARTS = tuple(Split.__dataclass_fields__)
-UNSEEN, SHOWN = 0, len(PARTS) + 1
+UNUSED, SHOWN = 0, len(PARTS) + 1
 """Rows that no prompt shows, and rows that stand in histories alone; between them the parts, from 1."""
 
 Codes = npt.NDArray[np.uint8]
@@ -33,7 +33,7 @@ class Ledger:
     Attributes:
         salt: so that the same rows look otherwise in another data set's ledger.
         digests: (n,) uint64.
-        codes: (n,) uint8; see `UNSEEN` and `SHOWN`.
+        codes: (n,) uint8; see `UNUSED` and `SHOWN`.
     """
 
     salt: bytes
@@ -45,9 +45,9 @@ class Ledger:
         """The rows of a split, and all others of its data."""
         data = split.train.interactions
         salt = bytes.fromhex(data.fingerprint())[:16]
-        codes = np.full(len(data), UNSEEN, dtype=np.uint8)
+        codes = np.full(len(data), UNUSED, dtype=np.uint8)
         for name in PARTS:
-            codes[getattr(split, name).read() & (codes == UNSEEN)] = SHOWN
+            codes[getattr(split, name).read() & (codes == UNUSED)] = SHOWN
         for code, name in enumerate(PARTS, start=1):
             codes[getattr(split, name).rows] = code
         digests = _digests(data, salt, np.arange(len(data)))
@@ -63,7 +63,7 @@ class Ledger:
         known, at = self._find(data)
         there = np.zeros(len(self.digests), dtype=bool)
         there[at[known]] = True
-        missing = int((~there & (self.codes != UNSEEN)).sum())
+        missing = int((~there & (self.codes != UNUSED)).sum())
         if missing:
             raise DataError(
                 f"data: {missing} rows that the recommender was tuned, chosen or tested on are not there, and no "
