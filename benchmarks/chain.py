@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from e2urec.data.ledger import Ledger
 from e2urec.data.requests import ErasureRequest
 from e2urec.evaluation.evaluate import evaluate
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace, unlearning_seconds
 from e2urec.methods import build
 from e2urec.methods.retrain import Retrain
 from e2urec.models.batches import Examples
+from e2urec.models.predictions import Predictions, predict
 from e2urec.models.recommender import Recommender
-from e2urec.pipeline import Workspace, unlearning_seconds
-from e2urec.predictions import Predictions, predict
-from e2urec.recipe import Recipe
-from e2urec.task import Task
+from e2urec.runs.split_index import SplitIndex
+from e2urec.unlearning.task import Task
 
 
 def requests_of(space: Workspace, count: int, share: float) -> list[ErasureRequest]:
@@ -69,14 +69,14 @@ def main() -> None:
         return [shared | {"forget": ask(rows)} for rows in forgotten]
 
     before, after, seconds, model = answers(original), {}, [], original
-    ledger = Ledger.of(first.split)
+    split_index = SplitIndex.of(first.split)
     for number, request in enumerate(asked, start=1):
-        space = Workspace(recipe, reader=model, ledger=ledger)
+        space = Workspace(recipe, reader=model, split_index=split_index)
         parts = space.resolve(request)
         method = build("e2urec")
         task = space.task(model, space.rows(parts), method)
         model = method.unlearn(task)
-        ledger = ledger.without(parts.forget.interactions, parts.gone)
+        split_index = split_index.without(parts.forget.interactions, parts.gone)
         seconds.append(unlearning_seconds(task.costs))
         after[f"after request {number}"] = answers(model)
         print(f"request {number}: {len(task.forget)} rows, {seconds[-1]:.1f} s", file=sys.stderr)

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from e2urec.data.fetch import fetch
 from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
 from e2urec.data.splits import split
-from e2urec.fetch import fetch
-from e2urec.models.answers import prompt_ids
 from e2urec.models.backbone import load_backbone
 from e2urec.models.tokens import tokenise
+from e2urec.models.verbaliser import prompt_ids
 
 ITEMS = 60_000
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from e2urec.losses import cross_entropy, forgetting_teacher, kl_divergence
+from e2urec.core.seeding import stream
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Batch, Examples
 from e2urec.models.recommender import Recommender
-from e2urec.seeding import stream
+from e2urec.unlearning.losses import cross_entropy, forgetting_teacher, kl_divergence
 
 LORA = LoRA(rank=16, alpha=32, dropout=0.05, targets="attention")
 BATCH, ALPHA, BETA = 16, 2.0, 0.4
@@ -69,7 +69,7 @@ class Published:
         batches = self._batches(model, self.forget, "augmented")
         for _ in range(self._steps(passes)):
             batch = next(batches)
-            cross_entropy(model(batch), model.answers.tokens(batch.labels)).backward()
+            cross_entropy(model(batch), model.verbaliser.tokens(batch.labels)).backward()
             optimizer.step()
             optimizer.zero_grad()
         model.lm.eval().requires_grad_(False)
@@ -82,14 +82,14 @@ class Published:
             batch = next(forget)
             with torch.no_grad():
                 own, gained = self.original(batch), self.augmented(batch)
-                target = forgetting_teacher(own, gained, ALPHA, "raw", student.answers)
+                target = forgetting_teacher(own, gained, ALPHA, "raw", student.verbaliser)
             loss = kl_divergence(target, student(batch))
             if joint:
                 other = next(retain)
                 with torch.no_grad():
                     remembered = self.original(other)
                 divergence = kl_divergence(remembered, student(other))
-                answer = cross_entropy(student(other), student.answers.tokens(other.labels))
+                answer = cross_entropy(student(other), student.verbaliser.tokens(other.labels))
                 loss = BETA * loss + (1 - BETA) * (divergence + answer)
             loss.backward()
             optimizer.step()

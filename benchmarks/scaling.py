@@ -18,11 +18,11 @@ import numpy as np
 from scipy import stats
 
 from e2urec.data.requests import ErasureRequest
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace, unlearning_seconds
 from e2urec.methods import build
 from e2urec.models.recommender import Recommender
-from e2urec.pipeline import Workspace, unlearning_seconds
-from e2urec.recipe import Recipe
-from e2urec.task import Task
+from e2urec.unlearning.task import Task
 
 RATIOS = (0.01, 0.05, 0.1, 0.2, 0.4)
 SIZES = (1500, 3000, 6000, 12000)

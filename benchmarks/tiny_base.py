@@ -13,10 +13,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from e2urec.pipeline import Workspace, read_source
-from e2urec.recipe import Recipe
-from e2urec.training import Schedule
-from e2urec.tuning import Tuning, tune
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace, read_source
+from e2urec.training.loop import Schedule
+from e2urec.training.supervised import Tuning, tune
 
 RECIPE = Path(__file__).with_name("tiny.toml")
 PRETRAINING = Schedule(epochs=3, learning_rate=2e-3, batch_size=32)

@@ -27,18 +27,18 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from e2urec.evaluation.evaluate import evaluate
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace, resolve_model
 from e2urec.methods import build
 from e2urec.methods.e2urec import E2URec
 from e2urec.models.backbone import load_backbone
 from e2urec.models.recommender import Recommender
-from e2urec.pipeline import Workspace, resolve_model
-from e2urec.recipe import Recipe
-from e2urec.task import Task
+from e2urec.unlearning.task import Task
 from published import Published
 
 PASSES = {"augment": 1.48, "warmup": 1.0, "joint": 2.0}
 """Over D_f: the released settings' augmented model and warm-up, and two joint passes."""
-SAME = {"augment_passes": 1.48, "warmup": 1.0, "joint": 2.0, "fewest": 1, "augment_fewest": 1}
+SAME = {"augment_passes": 1.48, "warmup": 1.0, "joint": 2.0, "min_steps": 1, "augment_min_steps": 1}
 FEW = {"data.rows": 240, "data.per_user": 8, "data.history": 5, "data.test_rows": 100, "data.held_rows": 200}
 VARIANTS: dict[str, dict[str, Any]] = {
     "published": {},
@@ -58,7 +58,9 @@ LEVERS: dict[str, dict[str, Any]] = {
     "last block at all positions": {"settings": {"speed": {"answer_only": False}}},
     "forget and retain rows in a pass each": {"settings": {"speed": {"together": "batch"}}},
     "a pass for each loss, with CE in L_REM": {"settings": {"remember": "kl+ce", "speed": {"together": "loss"}}},
-    "augmented model as a full copy, no start": {"settings": {"augment": "full", "start": 0.0, "augment_rate": 5e-5}},
+    "augmented model as a full copy, no start": {
+        "settings": {"augment": "full", "start_scale": 0.0, "augment_rate": 5e-5}
+    },
     "random batches": {"settings": {"speed": {"buckets": False}}},
     "float32": {"precision": "fp32"},
 }
@@ -95,7 +97,7 @@ def measure(ask: dict[str, Any], out: Path) -> None:
         seconds |= plain.seconds
     else:
         result = method.unlearn(task)
-        seconds |= {phase: value for phase, value in task.costs.seconds.items() if phase != "watching"}
+        seconds |= {phase: value for phase, value in task.costs.seconds.items() if phase != "logging"}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     record = {"seconds": seconds, "bytes": peak - after_imports, "bytes_in_total": peak, "rows": rows.counts()}
     answers = rows.evaluation.ask(result, precision=recipe.tuning.schedule.precision) if ask["scored"] else {}
@@ -233,7 +235,7 @@ def ratios_of(found: dict[tuple[str, float], dict[str, Any]], quality: Quality |
             for ratio, part in ((0.2, large), (0.03, small))
             if "retrain" in part
         },
-        "passes": {"published": total, "ours": total, "fewest": default if enough else None},
+        "passes": {"published": total, "ours": total, "min_steps": default if enough else None},
         "variants": {f"{name}, {ratio:.0%}": plain(record) for (name, ratio), record in found.items()},
         "quality": scored,
     }

@@ -17,11 +17,11 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from e2urec.core.seeding import derive
 from e2urec.evaluation.evaluate import Answers, evaluate
-from e2urec.pipeline import Workspace, outsiders_of
-from e2urec.recipe import Recipe
-from e2urec.seeding import derive
-from e2urec.tuning import tune
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace, outsiders_of
+from e2urec.training.supervised import tune
 from tiny_base import RECIPE, write_base
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from torch.profiler import ProfilerActivity, profile
 
+from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.models.recommender import Recommender
-from e2urec.pipeline import Workspace
-from e2urec.task import Task
+from e2urec.unlearning.task import Task
 from published import Published
 from unlearning import PASSES, SAME, settings_of
 
@@ -67,7 +67,7 @@ def main() -> None:
     rows = replace(rows, **some)
 
     plain = Published(model.copy(), rows.forget, rows.retain, 0)
-    method = build("e2urec", SAME | {"alpha": 2.0, "fewest": 1, "augment_fewest": 1})
+    method = build("e2urec", SAME | {"alpha": 2.0, "min_steps": 1, "augment_min_steps": 1})
     task = space.task(model, rows, method)
     found = {"published": shares(lambda: plain.unlearn(**PASSES)), "ours": shares(lambda: method.unlearn(task))}
     if given.json:

@@ -22,9 +22,9 @@ from e2urec.data.splits import split
 from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import Backbone
 from e2urec.models.recommender import Recommender
-from e2urec.task import Task
-from e2urec.training import Schedule
-from e2urec.tuning import Tuning, tune
+from e2urec.training.loop import Schedule
+from e2urec.training.supervised import Tuning, tune
+from e2urec.unlearning.task import Task
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")

@@ -1,16 +1,16 @@
-from .actions import Asked, DryRun, dry_run, evaluate_run, look, score, train, unlearn
-from .comparison import compare
-from .errors import ConfigError, DataError, E2URecError, ModelError, RunError
+from .api import DryRun, RequestOptions, dry_run, evaluate_run, inspect_data, score, train, unlearn
+from .core.errors import ConfigError, DataError, E2URecError, ModelError, RunError
+from .evaluation.results import Comparison, Demonstration, Results
+from .experiments.compare import compare
+from .experiments.recipe import Recipe
 from .methods import all_methods, build
-from .recipe import Recipe
-from .results import Comparison, Demonstration, Results
-from .runs import Run, open_run
-from .task import Method, Task
+from .runs.folder import Run, open_run
+from .unlearning.method import Method
+from .unlearning.task import Task
 
 __version__: str
 
 __all__ = [
-    "Asked",
     "Comparison",
     "ConfigError",
     "DataError",
@@ -20,6 +20,7 @@ __all__ = [
     "Method",
     "ModelError",
     "Recipe",
+    "RequestOptions",
     "Results",
     "Run",
     "RunError",
@@ -29,7 +30,7 @@ __all__ = [
     "compare",
     "dry_run",
     "evaluate_run",
-    "look",
+    "inspect_data",
     "open_run",
     "score",
     "train",

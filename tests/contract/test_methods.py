@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from conftest import toy_task
-from e2urec.errors import ConfigError
+from e2urec.core.errors import ConfigError
 from e2urec.methods import all_methods, build
-from e2urec.methods.student import Student
 from e2urec.models.adapters import LoRA, names
 from e2urec.models.batches import concatenate
+from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
-from e2urec.predictions import predict
-from e2urec.task import Foundation
-from e2urec.training import Schedule
-from e2urec.tuning import supervised
+from e2urec.training.loop import Schedule
+from e2urec.training.supervised import supervised
+from e2urec.unlearning.student import Student
+from e2urec.unlearning.task import TrainingTask
 
 KINDS = ["causal", "seq2seq"]
 SHARDS = {"shards": 2, "learning_rate": 1e-2, "lora": {"rank": 2, "targets": "all"}}
@@ -33,7 +33,7 @@ def task_for(method, kind: str, *, lora: bool = False, seed: int = 5):
     task = toy_task(kind, lora=lora, seed=seed)
     if method.prepares:
         train = concatenate([task.forget, task.retain])
-        ground = Foundation(
+        ground = TrainingTask(
             task.base, task.original.template, task.original.window, task.tuning, train, task.valid, seed, "fp32"
         )
         task.original = method.prepare(ground)
@@ -126,16 +126,16 @@ def test_e2urec_logs_every_phase_beside_the_unseen_users(kind, preset):
     task = toy_task(kind)
     build("e2urec", {"joint": 1.0}, preset).unlearn(task)
     begun = {"default": "start", "paper": "warmup"}[preset]
-    assert [seen.phase for seen in task.sightings] == ["original", "teacher", begun, "joint"]
+    assert [seen.phase for seen in task.phase_logs] == ["original", "teacher", begun, "joint"]
     assert all(
-        np.isfinite([s.forget_auc, s.forget_log_loss, s.unseen_auc, s.unseen_log_loss]).all() for s in task.sightings
+        np.isfinite([s.forget_auc, s.forget_log_loss, s.unseen_auc, s.unseen_log_loss]).all() for s in task.phase_logs
     )
 
 
 def test_e2urec_forgets_what_the_original_learned_by_heart():
     task = toy_task("causal")
     build("e2urec", {"joint": 6, "warmup": 2, "learning_rate": 1e-2, "alpha": 2}).unlearn(task)
-    first, last = task.sightings[0], task.sightings[-1]
+    first, last = task.phase_logs[0], task.phase_logs[-1]
     assert last.forget_log_loss > first.forget_log_loss
     assert last.forget_auc < first.forget_auc
 
@@ -161,11 +161,11 @@ def test_e2urec_starts_the_student_at_the_negated_augmented_adapter(kind):
 
 def test_e2urec_start_is_halved_until_it_moves_the_retain_set_little():
     moved = []
-    for reach in (1e9, 1e-3):
+    for max_retain_kl in (1e9, 1e-3):
         task = toy_task("causal")
         retain, before = task.retain, task.original.score(task.retain)
-        strong = {"alpha": 2.0, "augment_rate": 1e-2, "start": 3.0, "lora": {"targets": "all", "upper": 1.0}}
-        method = build("e2urec", strong | {"joint": 0, "reach": reach})
+        strong = {"alpha": 2.0, "augment_rate": 1e-2, "start_scale": 3.0, "lora": {"targets": "all", "upper": 1.0}}
+        method = build("e2urec", strong | {"joint": 0, "max_retain_kl": max_retain_kl})
         moved.append(np.abs(method.unlearn(task).score(retain) - before).mean())
     assert 0 < moved[1] < moved[0] / 4
 

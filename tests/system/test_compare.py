@@ -14,12 +14,13 @@ import polars as pl
 import pytest
 
 from conftest import toy_backbone
-from e2urec.comparison import compare, estimate, methods_of
-from e2urec.errors import ConfigError, ModelError, RunError
+from e2urec.core.errors import ConfigError, ModelError, RunError
+from e2urec.experiments.compare import compare, estimate, methods_of
+from e2urec.experiments.recipe import Recipe
 from e2urec.methods import all_methods
 from e2urec.models.recommender import Recommender
-from e2urec.recipe import Recipe
-from e2urec.task import Method, Task
+from e2urec.unlearning.method import Method
+from e2urec.unlearning.task import Task
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "compare-smoke.toml"
 SMALL = ["model.layers=none", "data.rows=150", "data.per_user=15", "data.test_rows=60", "data.held_rows=60",

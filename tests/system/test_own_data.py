@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from e2urec.data.ledger import Ledger
 from e2urec.data.requests import ErasureRequest
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
-from e2urec.pipeline import Workspace
-from e2urec.recipe import Recipe
+from e2urec.runs.split_index import SplitIndex
 
 QUICK = ["tuning.schedule.epochs=2", "tuning.schedule.learning_rate=0.003", "data.history=3", "data.calibration=0.1"]
 USERS, ROWS, ITEMS = 30, 16, 40
@@ -123,7 +123,7 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
         unit = ["users", "interactions", "users"][number - 1]
         record = json.loads((parent / "run.json").read_text())
         recipe = Recipe.build(record["recipe"] | {"request": {"ratio": 0.1, "seed": number, "unit": unit}}, place="x")
-        space = Workspace(recipe, ledger=Ledger.load(parent))
+        space = Workspace(recipe, split_index=SplitIndex.load(parent))
         request = space.request()
         pairs = [*((user, "") for user in request.users), *request.interactions]
         (tmp_path / f"{number}.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u, i in pairs))

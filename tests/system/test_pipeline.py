@@ -44,8 +44,8 @@ def train(call, toy: Path, out: Path, *more: str) -> None:
 
 def users_of(run: Path) -> list[str]:
     """Some training users of a run, as its own data gives them."""
-    from e2urec.pipeline import Workspace
-    from e2urec.recipe import Recipe
+    from e2urec.experiments.recipe import Recipe
+    from e2urec.experiments.workspace import Workspace
 
     recipe = Recipe.build(json.loads((run / "run.json").read_text())["recipe"], place="run")
     train = Workspace(recipe).split.train
@@ -134,7 +134,7 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
     assert status == 0, error
     found = json.loads(out)
     for name in ("original", "retrained", "unlearned", "placebo_temperature", "placebo_retain"):
-        figures = ("auc", "user_auc", "accuracy", "log_loss", "ece", "forget_auc", "forget_log_loss")
+        figures = ("auc", "gauc", "accuracy", "log_loss", "ece", "forget_auc", "forget_log_loss")
         assert all(np.isfinite(found[name][figure]) for figure in figures)
     for name in ("unlearned", "placebo_temperature", "placebo_retain"):
         assert set(found["memory"][name]["auc"]) >= {"value", "low", "high"}
@@ -143,7 +143,7 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
     phases = (
         "original",
         "retrained",
-        "trunk",
+        "cache",
         "augmented",
         "teachers",
         "warmup",

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from conftest import toy_backbone
-from e2urec.pipeline import Workspace
-from e2urec.recipe import Recipe
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace
 
 README = Path(__file__).parents[2] / "README.md"
 

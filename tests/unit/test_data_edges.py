@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import generated
+from e2urec.core.errors import ConfigError, DataError
 from e2urec.data.interactions import Interactions, Samples
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest
 from e2urec.data.splits import limit, split
-from e2urec.errors import ConfigError, DataError
 
 RATINGS = pl.DataFrame({"user": [1, 1, 2], "item": [1, 2, 1], "rating": [5, 3, 4], "time": [10, 20, 30]})
 ITEMS = pl.DataFrame({"item": [1, 2], "title": ["A", "B"]})

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from e2urec import metrics as m
+from e2urec.cli.terminal import show_results
 from e2urec.evaluation.evaluate import evaluate, softened
-from e2urec.predictions import Predictions
-from e2urec.report.terminal import show_results
+from e2urec.metrics import classification as m
+from e2urec.models.predictions import Predictions
 
 ROWS = {"test": 900, "forget": 1200, "unseen": 1100, "valid": 300}
 WIDTH = 3

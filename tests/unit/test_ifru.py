@@ -6,13 +6,13 @@ import torch
 
 from conftest import toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
-from e2urec.losses import cross_entropy
 from e2urec.methods.ifru import IFRU, POWER, conjugate_gradients, gauss_newton, gradient, largest_eigenvalue
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Examples
+from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
-from e2urec.predictions import predict
+from e2urec.unlearning.losses import cross_entropy
 
 SMALL = {"lora": LoRA(rank=2, alpha=4, targets="all"), "rows": 24, "iterations": 12}
 
@@ -37,7 +37,7 @@ def loss_of(model: Recommender, rows: Examples) -> float:
     """Cross-entropy over the whole vocabulary, which is what the step is about."""
     batch = model.collate(rows, np.arange(len(rows)))
     with model.using():
-        return cross_entropy(model.logits(batch), model.answers.tokens(batch.labels)).item()
+        return cross_entropy(model.logits(batch), model.verbaliser.tokens(batch.labels)).item()
 
 
 def test_conjugate_gradients_solve_a_quadratic_in_as_many_steps_as_it_has_dimensions():
@@ -91,7 +91,7 @@ def test_gradient_is_the_slope_of_the_summed_loss():
     batch = model.collate(rows, np.arange(3))
 
     def loss() -> float:
-        tokens = model.answers.tokens(batch.labels)
+        tokens = model.verbaliser.tokens(batch.labels)
         return torch.nn.functional.cross_entropy(model.logits(batch), tokens, reduction="sum").item()
 
     with model.using():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from e2urec import metrics as m
-from e2urec.errors import DataError
-from e2urec.intervals import advantage, hit_rate, interval, over_seeds, remaining, user_bootstrap
+from e2urec.core.errors import DataError
+from e2urec.metrics import classification as m
+from e2urec.metrics.bootstrap import advantage, interval, over_seeds, remaining, tpr_at_fpr, user_bootstrap
 
 
 def rows(n=600, users=30, *, seed=0, ties=True):
@@ -144,7 +144,7 @@ def test_attack_figures_are_read_off_the_roc_curve(ties):
         assert boot.ranked(y, d, advantage)[k] == pytest.approx(max(hits - alarms), abs=1e-12)
         for rate in (0.01, 0.2):
             expected = max(hits[alarms <= rate + 1e-12])
-            assert boot.ranked(y, d, hit_rate(rate))[k] == pytest.approx(expected, abs=1e-12)
+            assert boot.ranked(y, d, tpr_at_fpr(rate))[k] == pytest.approx(expected, abs=1e-12)
 
 
 # --- memory

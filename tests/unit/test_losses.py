@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from e2urec.losses import cross_entropy, forgetting_teacher, kl_divergence, npo, simnpo, with_odds
 from e2urec.methods.pcgrad import surgery
-from e2urec.models.answers import Verbaliser
+from e2urec.models.verbaliser import Verbaliser
+from e2urec.unlearning.losses import cross_entropy, forgetting_teacher, kl_divergence, npo, simnpo, with_odds
 
 ANSWERS = Verbaliser(yes=0, no=1)
 

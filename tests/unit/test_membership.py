@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from conftest import toy_task
-from e2urec.evaluation.membership import Outsiders, Shadows, attacks, gather, halves, outsiders
+from e2urec.evaluation.membership import Shadows, ShadowScores, attacks, gather, halves, outsiders
 from e2urec.evaluation.verdict import Margins, judge
-from e2urec.intervals import Interval
+from e2urec.metrics.bootstrap import Interval
 from e2urec.models.adapters import LoRA
-from e2urec.predictions import Predictions
+from e2urec.models.predictions import Predictions
 
 
 def answers(odds, labels, users):
@@ -25,7 +25,7 @@ def two_groups(strength, seed=0, n=1500):
         thoughts.append(difficulty)
         noise = random.normal(size=n)
         groups.append(answers(difficulty + memory * (2 * y - 1) + noise, y, first + random.integers(0, 60, n)))
-    return groups, Outsiders(*thoughts, spread=1.0)
+    return groups, ShadowScores(*thoughts, spread=1.0)
 
 
 def test_each_pair_of_halves_takes_every_user_whole_and_once():
@@ -55,7 +55,7 @@ def test_ratio_finds_members_that_difficulty_hides_from_the_loss():
     assert found["ratio"]["auc"].value > found["loss"]["auc"].value + 0.1
     assert found["ratio_user"]["auc"].value > found["ratio"]["auc"].value
     assert found["ratio_user"]["auc"].n == 120
-    assert 0.01 < found["ratio"]["hit_rate"].value < found["ratio"]["advantage"].value
+    assert 0.01 < found["ratio"]["tpr_at_fpr"].value < found["ratio"]["advantage"].value
 
 
 def test_a_model_that_knows_neither_group_is_at_chance_in_every_attack():
@@ -79,7 +79,7 @@ def test_groups_that_differ_by_nature_show_no_memory_beyond_a_retrained_model():
 
 def test_hit_rate_is_left_out_below_a_thousand_non_members():
     (forget, unseen), _ = two_groups(1.0, n=900)
-    assert "hit_rate" not in attacks({"forget": forget, "unseen": unseen}, None, seed=0, resamples=20)["loss"]
+    assert "tpr_at_fpr" not in attacks({"forget": forget, "unseen": unseen}, None, seed=0, resamples=20)["loss"]
 
 
 def test_shadows_never_read_forgotten_rows_and_are_taken_from_the_cache_the_second_time(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import psutil
 import pytest
 
-from e2urec.memory import EVERY, hand_back
+from e2urec.core.allocator import EVERY, release_free_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are not asked")
@@ -15,8 +15,8 @@ def test_holes_between_arrays_that_live_are_handed_back_every_eighth_round() -> 
     living = arrays[::8]
     del arrays
     resident = psutil.Process().memory_info().rss
-    hand_back(EVERY + 1)
+    release_free_memory(EVERY + 1)
     assert psutil.Process().memory_info().rss > resident - 50e6
-    hand_back(EVERY)
+    release_free_memory(EVERY)
     assert psutil.Process().memory_info().rss < resident - 250e6
     assert sum(int(array.sum()) for array in living) == 500 * 100_000

@@ -6,16 +6,16 @@ from hypothesis import strategies as st
 from peft.tuners.lora import LoraLayer
 
 from conftest import generated, toy_backbone, toy_tokenizer
+from e2urec.core.errors import ModelError, RunError
+from e2urec.core.seeding import derive, stream
 from e2urec.data.interactions import Samples
 from e2urec.data.prompts import TEMPLATES, PromptTemplate
-from e2urec.errors import ModelError, RunError
 from e2urec.models import adapters, tokens
 from e2urec.models.adapters import LoRA
-from e2urec.models.answers import find_verbaliser
 from e2urec.models.backbone import load_backbone
 from e2urec.models.batches import by_length, endless, join, shuffled
 from e2urec.models.recommender import Recommender
-from e2urec.seeding import derive, stream
+from e2urec.models.verbaliser import find_verbaliser
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_score_is_the_share_of_yes_among_the_answers_of_the_whole_model(recommen
         inputs["decoder_input_ids"] = torch.zeros((1, 1), dtype=torch.long)
     with torch.no_grad():
         logits = recommender.lm(**inputs).logits[0, -1]
-    pair = logits[[recommender.answers.yes, recommender.answers.no]].softmax(0)
+    pair = logits[[recommender.verbaliser.yes, recommender.verbaliser.no]].softmax(0)
     assert recommender.score(samples)[3] == pytest.approx(pair[0].item(), abs=1e-5)
 
 

@@ -2,15 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from e2urec.errors import ConfigError
-from e2urec.recipe import Recipe, parse_settings
+from e2urec.core.errors import ConfigError
+from e2urec.experiments.recipe import Recipe, parse_settings
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_of_the_repository_loads_and_its_method_builds(path):
-    from e2urec.pipeline import method_of
+    from e2urec.experiments.workspace import method_of
 
     assert method_of(Recipe.load(path))
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from test_data import histories, telling
 
 from conftest import generated, generated_tables
-from e2urec.data.erased import FILE, Erased
+from e2urec.core.errors import DataError, RunError
 from e2urec.data.interactions import Interactions, Samples
-from e2urec.data.ledger import Ledger
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, ForgetRetain, resolve
 from e2urec.data.splits import Split, split
-from e2urec.errors import DataError, RunError
+from e2urec.runs.erased_rows import FILE, ErasedRows
+from e2urec.runs.split_index import SplitIndex
 
 KEPT = ("retain", "valid", "test", "calibration", "unseen")
 
@@ -69,7 +69,7 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
     except DataError:
         return
     data = left.train.interactions
-    ledger, erased, removed = Ledger.of(left), Erased.under(b"k"), 0
+    split_index, erased, removed = SplitIndex.of(left), ErasedRows.under(b"k"), 0
     for _ in range(4):
         some = random.sample(range(len(data)), min(3, len(data)))
         pairs = tuple(
@@ -80,24 +80,24 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
         except DataError:
             continue
         now = left.train.interactions
-        erased, ledger = erased.and_these(now, found.gone), ledger.without(now, found.gone)
+        erased, split_index = erased.and_these(now, found.gone), split_index.without(now, found.gone)
         removed += int(found.gone.sum())
         gone = erased.marked(data)
         assert gone.sum() == removed
         assert gone[some].all()
-        left = ledger.split(data.without(gone) if deleted else data, 2)
+        left = split_index.split(data.without(gone) if deleted else data, 2)
         for each in (*(getattr(found, name) for name in KEPT), *vars(left).values()):
             assert not any(mentions(text, data, np.flatnonzero(gone)) for text in prompts(each))
 
 
 def test_ledger_finds_the_same_rows_when_others_have_come_and_erased_ones_were_deleted(tmp_path):
     parts = split(generated(), history=3, unseen=0.2, calibration=0.2, seed=1)
-    Ledger.of(parts).save(tmp_path)
-    ledger = Ledger.load(tmp_path)
-    for name, part in vars(ledger.split(parts.train.interactions, 3)).items():
+    SplitIndex.of(parts).save(tmp_path)
+    split_index = SplitIndex.load(tmp_path)
+    for name, part in vars(split_index.split(parts.train.interactions, 3)).items():
         assert part.rows.tolist() == getattr(parts, name).rows.tolist()
     found = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
-    kept = ledger.without(parts.train.interactions, found.gone)
+    kept = split_index.without(parts.train.interactions, found.gone)
     before = {name: prompts(part) for name, part in vars(kept.split(parts.train.interactions, 3)).items()}
     assert before["train"] == prompts(found.retain)
     table, titles = generated_tables()
@@ -110,10 +110,10 @@ def test_ledger_finds_the_same_rows_when_others_have_come_and_erased_ones_were_d
     after = {name: prompts(part) for name, part in vars(kept.split(later, 3)).items()}
     assert after == before
     with pytest.raises(DataError, match="rows that the recommender was tuned, chosen or tested on are not there"):
-        ledger.split(later, 3)
+        split_index.split(later, 3)
     (tmp_path / "rows.npz").write_bytes(b"no")
     with pytest.raises(RunError, match="missing or damaged"):
-        Ledger.load(tmp_path)
+        SplitIndex.load(tmp_path)
 
 
 def _targets(samples: Samples) -> np.ndarray:
@@ -223,25 +223,25 @@ def test_erased_rows_are_recognised_under_their_key_alone_and_cannot_be_read(tmp
     parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
     found: ForgetRetain = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
     data = parts.train.interactions
-    Erased.under(b"secret").and_these(data, found.gone).save(tmp_path)
-    again = Erased.load(tmp_path, b"secret")
+    ErasedRows.under(b"secret").and_these(data, found.gone).save(tmp_path)
+    again = ErasedRows.load(tmp_path, b"secret")
     assert (again.marked(data) == found.gone).all()
     shuffled = generated(seed=1)  # other rows of the same users
     assert again.marked(shuffled).mean() < 0.05
     assert sorted(json.loads((tmp_path / FILE).read_text())) == ["check", "rows"]
     assert "u1" not in (tmp_path / FILE).read_text()
     with pytest.raises(RunError, match="recorded under another key"):
-        Erased.load(tmp_path, b"other")
+        ErasedRows.load(tmp_path, b"other")
     (tmp_path / FILE).write_text("{")
     with pytest.raises(RunError, match="is missing or damaged"):
-        Erased.load(tmp_path, b"secret")
+        ErasedRows.load(tmp_path, b"secret")
 
 
 def test_second_request_finds_no_row_of_the_first():
     parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
     data = parts.train.interactions
     first = resolve(ErasureRequest.sample(parts.train, 0.2, 3, "interactions"), parts)
-    left = Ledger.of(parts).without(data, first.gone).split(data, 3)
+    left = SplitIndex.of(parts).without(data, first.gone).split(data, 3)
     second = resolve(ErasureRequest.sample(left.train, 0.2, 4, "interactions"), left)
     assert len(second.retain.interactions) == len(data) - first.gone.sum() - second.gone.sum()
     with pytest.raises(DataError, match="not in the training data"):

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from conftest import toy_task
-from e2urec.errors import ConfigError
+from e2urec.core.errors import ConfigError
 from e2urec.methods import build
 from e2urec.models.batches import Batch
-from e2urec.predictions import states
+from e2urec.models.predictions import states
 
 LIKED, DISLIKED = torch.tensor([1]), torch.tensor([0])
 NLL = {1: math.log(2), 0: math.log(4)}
@@ -24,7 +24,11 @@ def task():
 def row(task, label: torch.Tensor) -> tuple[torch.Tensor, Batch]:
     """Logits with P(Yes) = ½ and P(No) = ¼, and the batch of one row (the first) that has this label."""
     z = torch.full((1, len(task.original.tokenizer)), -1e4)
-    z[0, task.original.answers.yes], z[0, task.original.answers.no], z[0, 5] = NLL[1] * -1, NLL[0] * -1, math.log(0.25)
+    z[0, task.original.verbaliser.yes], z[0, task.original.verbaliser.no], z[0, 5] = (
+        NLL[1] * -1,
+        NLL[0] * -1,
+        math.log(0.25),
+    )
     none = torch.zeros(1, dtype=torch.int64)
     return z, Batch(none, none, none, label, none)
 
@@ -58,7 +62,7 @@ def logits(task, rows) -> torch.Tensor:
 
 def test_npo_refers_to_the_original(task):
     z, batch = row(task, LIKED)
-    before = logits(task, task.forget).log_softmax(-1)[0, task.original.answers.yes].item()
+    before = logits(task, task.forget).log_softmax(-1)[0, task.original.verbaliser.yes].item()
     gained = -NLL[1] - before
     expected = -2 / 0.1 * math.log(1 / (1 + math.exp(0.1 * gained)))
     assert terms(task, "npo")["forget"](z, batch).item() == pytest.approx(expected, rel=1e-4)
@@ -77,7 +81,7 @@ def test_original_is_its_own_teacher_on_retained_rows(task, name, settings):
 def test_even_bad_teacher_keeps_the_mass_of_both_answers_and_asks_for_even_odds(task):
     _, batch = row(task, LIKED)
     z = logits(task, task.forget)
-    answers = task.original.answers
+    answers = task.original.verbaliser
     p = z.softmax(-1)[0]
     even = z.clone()
     even[0, [answers.yes, answers.no]] = ((p[answers.yes] + p[answers.no]) / 2).log() + z.logsumexp(-1)[0]

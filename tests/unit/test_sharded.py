@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from conftest import TUNING, generated, toy_backbone
+from e2urec.core.errors import ConfigError, ModelError
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import split
-from e2urec.errors import ConfigError, ModelError
 from e2urec.methods.apa import APA
 from e2urec.methods.receraser import RecEraser, learned_weights, mean_embeddings
-from e2urec.methods.sharded import balanced_clusters
 from e2urec.methods.sisa import SISA
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Examples
 from e2urec.models.ensemble import Blend, Ensemble, Mean
+from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
-from e2urec.predictions import predict
-from e2urec.task import Foundation, Task
+from e2urec.unlearning.sharded import balanced_clusters
+from e2urec.unlearning.task import Task, TrainingTask
 
 SMALL = {"shards": 3, "learning_rate": 1e-2, "lora": LoRA(rank=2, alpha=4, targets="all")}
 METHODS = [SISA(**SMALL), SISA(**SMALL, aggregate="probabilities"), RecEraser(**SMALL), APA(**SMALL, neighbours=5)]
@@ -29,17 +29,17 @@ IDS = ["sisa", "sisa-probabilities", "receraser", "apa"]
 each_method = pytest.mark.parametrize("method", METHODS, ids=IDS)
 
 
-def ground_of(kind: str, seed: int = 5) -> Foundation:
+def ground_of(kind: str, seed: int = 5) -> TrainingTask:
     base = toy_backbone(kind)
     parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
     probe = Recommender(base, TEMPLATES["compact"])
-    return Foundation(
+    return TrainingTask(
         base, TEMPLATES["compact"], probe.window, TUNING, probe.encode(parts.train), probe.encode(parts.valid),
         seed, "fp32",
     )  # fmt: skip
 
 
-def task_of(ground: Foundation, original: Recommender, users: list[int]) -> Task:
+def task_of(ground: TrainingTask, original: Recommender, users: list[int]) -> Task:
     """Asks that `users`, by code, be forgotten."""
     inside = np.isin(ground.train.users, users)
     forget, retain = (ground.train.take(np.flatnonzero(rows)) for rows in (inside, ~inside))
@@ -55,7 +55,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def from_scratch(method, ground: Foundation, task: Task, users: np.ndarray, shard: np.ndarray) -> Ensemble:
+def from_scratch(method, ground: TrainingTask, task: Task, users: np.ndarray, shard: np.ndarray) -> Ensemble:
     stay = ~np.isin(users, task.forget.users)
     return method.build(replace(ground, train=task.retain, valid=task.valid), users[stay], shard[stay])
 
@@ -210,8 +210,8 @@ def test_mean_of_logits_is_the_mean_of_what_each_shard_answers_alone(kind):
     whole = (alone[0] + 2 * alone[1] + alone[2]) / 4
     assert torch.allclose(ask(model, rows), whole, atol=1e-5)
     answers = predict(model, rows, precision="fp32")
-    assert np.allclose(answers.odds, model.answers.log_odds(whole), atol=1e-5)
-    assert np.allclose(model.score(rows), model.answers.log_odds(whole).sigmoid(), atol=1e-5)
+    assert np.allclose(answers.odds, model.verbaliser.log_odds(whole), atol=1e-5)
+    assert np.allclose(model.score(rows), model.verbaliser.log_odds(whole).sigmoid(), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
@@ -223,7 +223,7 @@ def test_mean_of_probabilities_is_that_of_each_shards_and_has_no_state(kind):
     assert torch.allclose(ask(model, rows).exp(), whole, atol=1e-6)
     answers = predict(model, rows, precision="fp32")
     assert answers.hidden is None
-    odds = whole[:, model.answers.yes].log() - whole[:, model.answers.no].log()
+    odds = whole[:, model.verbaliser.yes].log() - whole[:, model.verbaliser.no].log()
     assert np.allclose(answers.odds, odds, atol=1e-4)
     assert set(answers.distances(answers)) == {"js_answers", "jeffreys_answers", "l2_answers"}
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from e2urec.core.errors import DataError
 from e2urec.data import sources
 from e2urec.data.interactions import Interactions, Samples
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
 from e2urec.data.sources.reading import Columns, Reading
 from e2urec.data.splits import split
-from e2urec.errors import DataError
 
 
 def read(path: Path | str, columns: Columns | None = None, **given: object) -> Interactions:

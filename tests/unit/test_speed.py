@@ -10,22 +10,22 @@ from peft import PeftModel
 from conftest import generated, toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import split
-from e2urec.losses import cross_entropy, forgetting_teacher
 from e2urec.methods import build
-from e2urec.metrics import auc
+from e2urec.metrics.classification import auc
 from e2urec.models import adapters, blocks
+from e2urec.models.activation_cache import ActivationCache
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Batch, alike, endless, join
+from e2urec.models.predictions import states
 from e2urec.models.recommender import Recommender
-from e2urec.models.trunk import Trunk
-from e2urec.predictions import states
-from e2urec.teachers import ForgettingTeacher
-from e2urec.training import Schedule, fit
-from e2urec.tuning import one_set, supervised
+from e2urec.training.loop import Schedule, fit
+from e2urec.training.supervised import one_set, supervised
+from e2urec.unlearning.losses import cross_entropy, forgetting_teacher
+from e2urec.unlearning.teachers import ForgettingTeacher
 
 KINDS = ["causal", "seq2seq"]
 UPPER = {"rank": 2, "targets": "all", "upper": 0.5}
-E2UREC = {"warmup": 1, "joint": 1, "lora": UPPER, "fewest": 4, "augment_fewest": 4}
+E2UREC = {"warmup": 1, "joint": 1, "lora": UPPER, "min_steps": 4, "augment_min_steps": 4}
 
 
 def adapted(kind: str) -> tuple[Recommender, int]:
@@ -36,7 +36,7 @@ def adapted(kind: str) -> tuple[Recommender, int]:
     with model.using(["student"], train="student") as parameters, torch.no_grad():
         for parameter in parameters:
             parameter.normal_(std=0.2)
-    return model, lora.first(model.lm)
+    return model, lora.first_block(model.lm)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def step(model: Recommender, batch: Batch) -> tuple[torch.Tensor, list[torch.Ten
     """Logits of a batch, and the gradient of its loss in each of the adapter's matrices."""
     with model.using(["student"], train="student") as parameters:
         z = model(batch)
-        loss = cross_entropy(z, model.answers.tokens(batch.labels))
+        loss = cross_entropy(z, model.verbaliser.tokens(batch.labels))
         return z.detach(), list(torch.autograd.grad(loss, parameters))
 
 
@@ -60,10 +60,10 @@ def equal(first: tuple[torch.Tensor, list[torch.Tensor]], second: tuple[torch.Te
 def test_replayed_lower_blocks_give_the_logits_and_gradients_of_computed_ones(kind, samples):
     model, first = adapted(kind)
     examples, index = model.encode(samples), np.array([3, 1, 8, 5])
-    with Trunk(model, first, kind=torch.float32) as trunk:
+    with ActivationCache(model, first, kind=torch.float32) as trunk:
         kept = model.collate(trunk.keep(examples, np.arange(10)), index)
         assert first == 1
-        assert kept.below is not None
+        assert kept.cached is not None
         equal(step(model, kept), step(model, model.collate(examples, index)))
 
 
@@ -73,19 +73,19 @@ def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind,
     model, first = adapted(kind)
     examples = model.encode(samples)
     longest, shortest = np.argsort(examples.lengths)[[-1, -2]], np.argsort(examples.lengths)[:2]
-    with Trunk(model, first, kind=torch.float32) as trunk:
+    with ActivationCache(model, first, kind=torch.float32) as trunk:
         kept = trunk.keep(examples, np.arange(len(examples)))
         both = [
             join(model.collate(rows, shortest), model.collate(rows, longest), model.pad) for rows in (kept, examples)
         ]
-    assert both[0].below is not None
+    assert both[0].cached is not None
     equal(step(model, both[0]), step(model, both[1]))
 
 
 def test_skipped_blocks_are_really_not_computed(samples):
     model, first = adapted("causal")
     examples = model.encode(samples)
-    with Trunk(model, first, kind=torch.float32) as trunk:
+    with ActivationCache(model, first, kind=torch.float32) as trunk:
         batch = model.collate(trunk.keep(examples, np.arange(4)), np.arange(4))
     seen = []
     for layer in blocks.stack(model.lm):
@@ -106,30 +106,30 @@ def test_last_block_at_the_answer_alone_gives_the_logits_and_gradients_of_all_po
 
 def test_states_are_not_replayed_into_another_model(samples):
     model, first = adapted("causal")
-    with Trunk(model, first, kind=torch.float32) as trunk:
+    with ActivationCache(model, first, kind=torch.float32) as trunk:
         kept = trunk.keep(model.encode(samples), np.arange(4))
-        assert model.copy().collate(kept, np.arange(4)).below is None
-        assert model.collate(kept.take(np.array([3, 0])), np.array([1])).below is not None
-        assert model.collate(kept, np.array([3, 4])).below is None  # one of them was never kept
+        assert model.copy().collate(kept, np.arange(4)).cached is None
+        assert model.collate(kept.take(np.array([3, 0])), np.array([1])).cached is not None
+        assert model.collate(kept, np.array([3, 4])).cached is None  # one of them was never kept
 
 
 def test_kept_states_have_no_name_in_the_file_system_and_end_with_the_run(samples, tmp_path):
     model, first = adapted("causal")
-    with pytest.raises(KeyboardInterrupt), Trunk(model, first, kind=torch.bfloat16, folder=tmp_path) as trunk:
+    with pytest.raises(KeyboardInterrupt), ActivationCache(model, first, kind=torch.bfloat16, folder=tmp_path) as trunk:
         kept = trunk.keep(model.encode(samples), np.arange(4))
         assert not list(tmp_path.iterdir())
         raise KeyboardInterrupt
     with pytest.raises(ValueError, match="closed"):
-        kept.below.rows(np.arange(2), 64)
+        kept.cached.rows(np.arange(2), 64)
 
 
 def test_rows_beyond_the_room_are_not_kept(samples):
     model, first = adapted("causal")
     examples = model.encode(samples)
     need = int(examples.lengths[:4].sum()) * 32 * 4
-    with Trunk(model, first, kind=torch.float32, room=need) as trunk:
-        assert trunk.keep(examples, np.arange(4)).below is not None
-        assert trunk.keep(examples, np.arange(4, 6)).below is None
+    with ActivationCache(model, first, kind=torch.float32, room=need) as trunk:
+        assert trunk.keep(examples, np.arange(4)).cached is not None
+        assert trunk.keep(examples, np.arange(4, 6)).cached is None
 
 
 def scores(kind: str, settings: dict, *, lora: bool = False) -> np.ndarray:
@@ -142,7 +142,7 @@ def scores(kind: str, settings: dict, *, lora: bool = False) -> np.ndarray:
 @pytest.mark.parametrize(
     "speed",
     [{"kept_teachers": False}, {"together": "batch"}, {"together": "loss"}, {"replay": False}, {"answer_only": False},
-     {"trunk_gb": 1e-6}],
+     {"cache_gb": 1e-6}],
     ids=lambda speed: "-".join(map(str, next(iter(speed.items())))),
 )  # fmt: skip
 def test_unlearning_ends_at_the_same_scores_without_a_lever(kind, lora, speed):
@@ -164,9 +164,9 @@ def test_a_rival_replays_too_and_ends_at_the_same_scores():
     found = []
     for replay in (True, False):
         task = toy_task("causal")
-        method = build("graddiff", {"retain": "kl", "lora": UPPER, "fewest": 4, "speed": {"replay": replay}})
+        method = build("graddiff", {"retain": "kl", "lora": UPPER, "min_steps": 4, "speed": {"replay": replay}})
         found.append(method.unlearn(task).score(task.forget))
-        assert ("trunk" in task.costs.rows) is replay
+        assert ("cache" in task.costs.rows) is replay
     np.testing.assert_allclose(*found, atol=2e-5)
 
 
@@ -202,7 +202,7 @@ def test_adapters_on_upper_blocks_leave_the_lower_ones_bare(kind):
     layers = blocks.stack(model.lm)
     carries = [any("lora_" in name for name, _ in layer.named_parameters()) for layer in layers]
     assert carries == [n >= first for n in range(len(layers))]
-    assert LoRA(upper=0.01).first(model.lm) == len(layers) - 1  # one block at least
+    assert LoRA(upper=0.01).first_block(model.lm) == len(layers) - 1  # one block at least
 
 
 def test_upper_adapter_on_an_adapted_original_becomes_one_that_plain_peft_loads(samples, tmp_path):
@@ -221,11 +221,11 @@ def test_teacher_in_odds_asks_two_rows_of_the_head_and_says_the_same(samples):
     pair = [states(model, examples, active=active, precision="fp32") for active in ((), ("student",))]
     heads = [tuple(model.head)] * 2
     for space in ("odds", "logprob", "raw"):
-        teacher = ForgettingTeacher(*pair, *heads, 1.5, space, model.answers)
+        teacher = ForgettingTeacher(*pair, *heads, 1.5, space, model.verbaliser)
         z = [model.to_logits(part) for part in pair]
-        whole = forgetting_teacher(*z, 1.5, space, model.answers)
+        whole = forgetting_teacher(*z, 1.5, space, model.verbaliser)
         torch.testing.assert_close(teacher(torch.arange(40)).log_softmax(-1), whole.log_softmax(-1))
-        torch.testing.assert_close(teacher.odds(), model.answers.log_odds(whole), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(teacher.odds(), model.verbaliser.log_odds(whole), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("space", ["odds", "logprob", "raw"])
@@ -239,9 +239,9 @@ def test_alpha_is_the_least_at_which_the_teacher_itself_is_down_to_the_target(sp
     heads = [tuple(model.head)] * 2
 
     def at(alpha: float) -> float:
-        teacher = ForgettingTeacher(*pair, *heads, alpha, space, model.answers)
+        teacher = ForgettingTeacher(*pair, *heads, alpha, space, model.verbaliser)
         return auc(examples.labels, teacher.odds().numpy())
 
     target = (at(0.0) + at(1.0)) / 2
-    found = ForgettingTeacher(*pair, *heads, 0.0, space, model.answers).matching(examples.labels, target)
+    found = ForgettingTeacher(*pair, *heads, 0.0, space, model.verbaliser).matching(examples.labels, target)
     assert at(found.alpha) <= target < at(found.alpha - 1 / 128)

@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 
 from conftest import toy_backbone
+from e2urec.core.errors import DataError
 from e2urec.data.interactions import Interactions, Samples
 from e2urec.data.templating import JinjaTemplate, find_template
-from e2urec.errors import DataError
 from e2urec.models.recommender import Recommender
 
 GOOD = """Reader of {{ user.age|default('unknown') }}:

@@ -6,12 +6,12 @@ from torch import nn
 from conftest import TUNING, generated, toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import split
-from e2urec.metrics import auc
+from e2urec.metrics.classification import auc
+from e2urec.models.predictions import predict, states
 from e2urec.models.recommender import Recommender
-from e2urec.predictions import predict, states
-from e2urec.teachers import ForgettingTeacher, FrozenTeacher
-from e2urec.training import Schedule, fit
-from e2urec.tuning import supervised, tune
+from e2urec.training.loop import Schedule, fit
+from e2urec.training.supervised import supervised, tune
+from e2urec.unlearning.teachers import ForgettingTeacher, FrozenTeacher
 
 
 def line(target: float):
@@ -22,7 +22,7 @@ def line(target: float):
 
 
 def test_rate_rises_and_then_falls_to_its_floor():
-    schedule = Schedule(warmup=0.1, floor=0.2)
+    schedule = Schedule(warmup=0.1, min_lr_ratio=0.2)
     rates = [schedule.rate(step, 100) for step in range(100)]
     assert np.argmax(rates) in (9, 10)
     assert rates[0] == pytest.approx(0.1)
@@ -99,7 +99,7 @@ def test_cached_states_give_the_logits_of_a_live_model(kind):
         live = model.logits(model.collate(rows, np.arange(len(rows))))
     assert torch.allclose(cached, live, atol=1e-5)
     odds = predict(model, rows, precision="fp32").odds
-    assert np.allclose(odds, model.answers.log_odds(live).numpy(), atol=1e-5)
+    assert np.allclose(odds, model.verbaliser.log_odds(live).numpy(), atol=1e-5)
 
 
 def test_teachers_keep_float32_under_autocast():
@@ -117,10 +117,10 @@ def test_matching_teacher_reaches_the_auc_it_was_asked_for():
     plain = states(original, task.forget, precision="fp32")
     random = torch.Generator().manual_seed(0)
     weight, bias = original.head
-    direction = weight[original.answers.yes] - weight[original.answers.no]
+    direction = weight[original.verbaliser.yes] - weight[original.verbaliser.no]
     sign = torch.from_numpy(2.0 * task.forget.labels - 1)[:, None]
     gained = plain + sign * direction + 0.01 * torch.randn(plain.shape, generator=random)
-    teacher = ForgettingTeacher(plain, gained.float(), (weight, bias), (weight, bias), 1.0, "odds", original.answers)
+    teacher = ForgettingTeacher(plain, gained.float(), (weight, bias), (weight, bias), 1.0, "odds", original.verbaliser)
     before = auc(task.forget.labels, teacher.matching(task.forget.labels, 1.0).odds().numpy())
     after = auc(task.forget.labels, teacher.matching(task.forget.labels, 0.4).odds().numpy())
     assert after <= 0.4 < before

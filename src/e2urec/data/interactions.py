@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..errors import DataError
+from ..core.arrays import Ints, Mask
+from ..core.errors import DataError
 
-Ints = npt.NDArray[np.integer[Any]]
 DAY = 86_400
 """Seconds that clocks may differ by."""
 
@@ -74,7 +74,7 @@ class Interactions:
         digest.update(json.dumps(text).encode())
         return digest.hexdigest()
 
-    def without(self, gone: npt.NDArray[np.bool_]) -> "Interactions":
+    def without(self, gone: Mask) -> "Interactions":
         """The rows that `gone` (n,) does not mark, in the same order; codes of users and items stay what they were."""
         columns = {name: getattr(self, name)[~gone] for name in ("user", "item", "rating", "time")}
         return replace(self, **columns)
@@ -218,12 +218,12 @@ class Samples:
         """(n,) first row that each sample's prompt shows."""
         return np.maximum(self.interactions.first[self.rows], self.rows - self.history)
 
-    def shows(self, marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    def shows(self, marked: Mask) -> Mask:
         """(n,) True where the history that a prompt shows holds a row that `marked` (of all interactions) marks."""
         before = np.concatenate([[0], np.cumsum(marked)])
         return before[self.rows] > before[self.starts]
 
-    def read(self) -> npt.NDArray[np.bool_]:
+    def read(self) -> Mask:
         """True for each row of the interactions that a prompt shows, as its target or in its history."""
         edges = np.zeros(len(self.interactions) + 1, dtype=np.int64)
         np.add.at(edges, self.starts, 1)

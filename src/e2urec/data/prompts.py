@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ..errors import DataError
+from ..core.errors import DataError
 from .interactions import Interactions, Samples
 
 

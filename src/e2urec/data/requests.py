@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..errors import ConfigError, DataError
-from ..seeding import stream
+from ..core.arrays import Ints, Mask
+from ..core.errors import ConfigError, DataError
+from ..core.seeding import stream
 from .interactions import Samples
 from .splits import Split
 
@@ -93,7 +94,7 @@ class ErasureRequest:
             raise ConfigError(f"forget ratio {ratio}: must lie between 0 and 1, such as 0.2")
         data, random = train.interactions, stream(seed, "request")
 
-        def some(choices: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+        def some(choices: Ints) -> Ints:
             return random.permutation(choices)[: max(1, round(ratio * len(choices)))]
 
         if unit == "users":
@@ -130,7 +131,7 @@ class ForgetRetain:
     later: Samples
     calibration: Samples
     unseen: Samples
-    gone: npt.NDArray[np.bool_]
+    gone: Mask
     rewritten: int = 0
 
 
@@ -163,7 +164,7 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
     )
 
 
-def marked(request: ErasureRequest, split: Split, *, skip_unknown: bool = False) -> npt.NDArray[np.bool_]:
+def marked(request: ErasureRequest, split: Split, *, skip_unknown: bool = False) -> Mask:
     """(n,) True where a row of the data is one that `request` names, also where no training prompt shows it.
 
     Raises:
@@ -175,7 +176,7 @@ def marked(request: ErasureRequest, split: Split, *, skip_unknown: bool = False)
     def pair() -> npt.NDArray[np.int64]:
         return data.user.astype(np.int64) * len(items) + data.item
 
-    kinds: tuple[tuple[str, Sequence[object], Callable[[], npt.NDArray[np.integer]], list[int]], ...] = (
+    kinds: tuple[tuple[str, Sequence[object], Callable[[], Ints], list[int]], ...] = (
         ("users", request.users, lambda: data.user, [users[name] for name in request.users if name in users]),
         ("items", request.items, lambda: data.item, [items[name] for name in request.items if name in items]),
         (

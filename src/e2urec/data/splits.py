@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from ..errors import ConfigError, DataError
-from ..seeding import stream
+from ..core.arrays import Mask
+from ..core.errors import ConfigError, DataError
+from ..core.seeding import stream
 from .interactions import Interactions, Samples
 
 
@@ -28,7 +28,7 @@ class Split:
     calibration: Samples
     unseen: Samples
 
-    def without(self, gone: npt.NDArray[np.bool_]) -> "Split":
+    def without(self, gone: Mask) -> "Split":
         """The same parts without the rows of the interactions that `gone` marks, as targets and in every history.
 
         A history then reaches further back; a row stays a sample even if its history has become short.

@@ -15,7 +15,7 @@ from jinja2 import StrictUndefined, TemplateAssertionError, TemplateError, Undef
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ..errors import DataError, did_you_mean
+from ..core.errors import DataError, did_you_mean
 from .prompts import TEMPLATES, Catalogue, PromptTemplate, Shown
 
 SUFFIXES = (".j2", ".jinja", ".jinja2")

@@ -12,20 +12,21 @@ from itertools import combinations
 import numpy as np
 from scipy import special
 
-from .. import metrics
-from ..intervals import Bootstrap, Figure, Interval, interval, over_seeds, remaining, user_bootstrap
+from ..core.arrays import Ints, Mask
+from ..core.seeding import derive
+from ..metrics.bootstrap import Bootstrap, Figure, Interval, interval, over_seeds, remaining, user_bootstrap
+from ..metrics.classification import row_losses, temperature
+from ..metrics.published import ks_tofu, priv_leak, residual_bota
 from ..models.batches import Examples
+from ..models.precision import Precision
+from ..models.predictions import Predictions, predict
 from ..models.recommender import Recommender
-from ..predictions import Predictions, predict
-from ..results import Results
-from ..seeding import derive
-from ..training import Precision
-from .membership import Answers, Outsiders, attacks
-from .slices import Mask
+from .membership import Answers, ShadowScores, attacks
+from .results import Results
 from .verdict import LEVEL, Margins, Verdict, judge
 
 Row = dict[str, Interval]
-UTILITY = ("auc", "user_auc", "accuracy", "log_loss", "ece")
+UTILITY = ("auc", "gauc", "accuracy", "log_loss", "ece")
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def softened(original: Answers) -> dict[str, Predictions]:
 
     The two answers alone are softened, and so distances over {Yes, No} alone exist.
     """
-    temperature = metrics.temperature(original["valid"].labels, original["valid"].odds)
-    return {name: replace(rows, hidden=None, odds=rows.odds / temperature) for name, rows in original.items()}
+    fitted = temperature(original["valid"].labels, original["valid"].odds)
+    return {name: replace(rows, hidden=None, odds=rows.odds / fitted) for name, rows in original.items()}
 
 
 def evaluate(
@@ -59,7 +60,7 @@ def evaluate(
     *,
     seed: int,
     twin: Answers | None = None,
-    outside: Outsiders | None = None,
+    outside: ShadowScores | None = None,
     margins: Margins | None = None,
     slices: Mapping[str, Mask] | None = None,
     resamples: int = 2000,
@@ -123,7 +124,7 @@ class _Case:
         rows = self.models["original"]
         return {part: self._boot(part, rows[part].users) for part in ("test", "forget", "unseen")}
 
-    def _boot(self, part: str, users: metrics.Ints) -> Bootstrap:
+    def _boot(self, part: str, users: Ints) -> Bootstrap:
         return user_bootstrap(users, resamples=self.resamples, seed=derive(self.seed, "bootstrap", part))
 
     # --- utility ---
@@ -255,7 +256,7 @@ class _Case:
 
     # --- attacks, and figures of other papers ---
 
-    def membership(self, outside: Outsiders | None) -> dict[str, dict[str, Row]]:
+    def membership(self, outside: ShadowScores | None) -> dict[str, dict[str, Row]]:
         """Model → attack → figures."""
         shared = {"seed": derive(self.seed, "attacks"), "resamples": self.resamples}
         control = self.models[self.references[0]] if self.references else None
@@ -267,20 +268,20 @@ class _Case:
         found: dict[str, Row] = {}
         for name in self.candidates:
             rows, nan = self.models[name]["forget"], float("nan")
-            losses = [metrics.row_losses(each.labels, each.odds) for each in (rows, retrained)]
+            losses = [row_losses(each.labels, each.odds) for each in (rows, retrained)]
             scores = [special.expit(each.odds.astype(np.float64)) for each in (rows, retrained, original)]
             attacked = [membership[model]["loss"]["auc"].value for model in (name, self.references[0])]
             values = {
-                "residual_bota": metrics.residual_bota(*scores),
-                "ks_tofu": metrics.ks_tofu(*losses),
-                "priv_leak": metrics.priv_leak(*attacked),
+                "residual_bota": residual_bota(*scores),
+                "ks_tofu": ks_tofu(*losses),
+                "priv_leak": priv_leak(*attacked),
             }
             found[name] = {key: Interval(value, nan, nan, len(rows.users)) for key, value in values.items()}
         return found
 
     # --- verdict ---
 
-    def verdicts(self, outside: Outsiders | None, margins: Margins, control: Interval) -> dict[str, Verdict]:
+    def verdicts(self, outside: ShadowScores | None, margins: Margins, control: Interval) -> dict[str, Verdict]:
         """Judge the original and every candidate.
 
         With retrained models M_auc is that of the table. Without, the AUC on D_f is taken beyond that on the unseen

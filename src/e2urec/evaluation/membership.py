@@ -14,23 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from .. import metrics
+from ..core.arrays import Floats, Ints, Mask
+from ..core.errors import RunError
+from ..core.seeding import derive, stream
 from ..data.prompts import PromptTemplate
-from ..errors import RunError
-from ..intervals import Bootstrap, Interval, advantage, hit_rate, user_bootstrap
-from ..metrics import Floats, Ints
+from ..metrics.bootstrap import Bootstrap, Interval, advantage, tpr_at_fpr, user_bootstrap
+from ..metrics.classification import row_losses
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone
 from ..models.batches import Examples, concatenate
+from ..models.predictions import Predictions, predict
 from ..models.recommender import Recommender
-from ..predictions import Predictions, predict
-from ..seeding import derive, stream
-from ..training import Progress, silent
-from ..tuning import Tuning, tune
+from ..training.loop import Progress, silent
+from ..training.supervised import Tuning, tune
 
 Answers = Mapping[str, Predictions]
 PARTS = ("forget", "unseen")
@@ -60,7 +59,7 @@ class Shadows(BaseModel):
 
 
 @dataclass(frozen=True)
-class Outsiders:
+class ShadowScores:
     """What models answer that never saw a row: mean log-odds over half of the shadows, (n,) each.
 
     Attributes:
@@ -75,7 +74,7 @@ class Outsiders:
     spread: float
 
 
-def halves(users: Ints, count: int, *, seed: int) -> npt.NDArray[np.bool_]:
+def halves(users: Ints, count: int, *, seed: int) -> Mask:
     """Whose rows each shadow is tuned on: (count, n) for the users (n,) of rows; lines 2j and 2j + 1 complement."""
     ids, user = np.unique(users, return_inverse=True)
     random = stream(seed, "halves")
@@ -98,7 +97,7 @@ def outsiders(
     seed: int,
     cache: Path | None = None,
     progress: Progress = silent,
-) -> Outsiders:
+) -> ShadowScores:
     """Train the shadows, or take those in `cache`, and ask them about the rows they were not tuned on.
 
     Args:
@@ -131,7 +130,7 @@ def outsiders(
     return gather(np.stack(answers["forget"]), ~in_forget, np.stack(answers["unseen"]), ~in_unseen)
 
 
-def gather(forget: Floats, forget_out: Any, unseen: Floats, unseen_out: Any) -> Outsiders:
+def gather(forget: Floats, forget_out: Any, unseen: Floats, unseen_out: Any) -> ShadowScores:
     """Mean and pooled spread of the answers (shadows, n) of those that are out (shadows, n); half of them a row."""
     means, squares, freedom = [], 0.0, 0
     for odds, out in ((forget, forget_out), (unseen, unseen_out)):
@@ -139,16 +138,16 @@ def gather(forget: Floats, forget_out: Any, unseen: Floats, unseen_out: Any) -> 
         squares += float((np.where(out, odds - mean, 0.0) ** 2).sum())
         freedom += int(out.sum()) - odds.shape[1]
         means.append(mean)
-    return Outsiders(means[0], means[1], float(np.sqrt(squares / freedom)) if freedom else 1.0)
+    return ShadowScores(means[0], means[1], float(np.sqrt(squares / freedom)) if freedom else 1.0)
 
 
 def attacks(
-    model: Answers, outside: Outsiders | None, control: Answers | None = None, *, seed: int, resamples: int = 2000
+    model: Answers, outside: ShadowScores | None, control: Answers | None = None, *, seed: int, resamples: int = 2000
 ) -> dict[str, dict[str, Interval]]:
-    """How well each attack tells D_f from the unseen users: attack → `auc`, `advantage`, `hit_rate` (TPR at 1% FPR).
+    """How well each attack tells D_f from the unseen users: attack → `auc`, `advantage`, `tpr_at_fpr` (TPR at 1% FPR).
 
     Attacks are `loss` and, with outsiders, `ratio`, by row and (`loss_user`, `ratio_user`) by mean over a user's rows.
-    0.5 of AUC is chance. `hit_rate` needs a thousand non-members and is left out otherwise.
+    0.5 of AUC is chance. `tpr_at_fpr` needs a thousand non-members and is left out otherwise.
 
     Args:
         model: the answers attacked, to `forget` and `unseen`.
@@ -175,9 +174,9 @@ def attacks(
     return found
 
 
-def _scores(model: Answers, outside: Outsiders | None) -> dict[str, Floats]:
+def _scores(model: Answers, outside: ShadowScores | None) -> dict[str, Floats]:
     """Attack → a score a row of D_f and then of the unseen users, higher for members."""
-    found = {"loss": [-metrics.row_losses(model[part].labels, model[part].odds) for part in PARTS]}
+    found = {"loss": [-row_losses(model[part].labels, model[part].odds) for part in PARTS]}
     if outside is not None:
         found["ratio"] = [
             (2.0 * model[part].labels - 1) * (model[part].odds - getattr(outside, part)) / outside.spread
@@ -189,7 +188,7 @@ def _scores(model: Answers, outside: Outsiders | None) -> dict[str, Floats]:
 def _detected(boot: Bootstrap, member: Ints, scores: Floats, control: Floats | None) -> dict[str, Interval]:
     figures = {"auc": boot.auc(member, scores), "advantage": boot.ranked(member, scores, advantage)}
     if np.sum(member == 0) >= NEGATIVES:
-        figures["hit_rate"] = boot.ranked(member, scores, hit_rate(0.01))
+        figures["tpr_at_fpr"] = boot.ranked(member, scores, tpr_at_fpr(0.01))
     if control is not None:
         figures["auc_beyond"] = figures["auc"] - boot.auc(member, control)
     return {name: boot.interval(figure) for name, figure in figures.items()}

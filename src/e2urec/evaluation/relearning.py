@@ -13,16 +13,17 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from ..errors import ConfigError
-from ..intervals import Bootstrap, Figure, Interval, user_bootstrap
+from ..core.errors import ConfigError
+from ..core.seeding import derive
+from ..metrics.bootstrap import Bootstrap, Figure, Interval, user_bootstrap
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.batches import Examples, endless
+from ..models.precision import Precision
+from ..models.predictions import Predictions, predict
 from ..models.recommender import Recommender
-from ..predictions import Predictions, predict
-from ..seeding import derive
-from ..training import Precision, Progress, Schedule, fit, silent
-from ..tuning import supervised
+from ..training.loop import Progress, Schedule, fit, silent
+from ..training.supervised import supervised
 
 
 class Relearning(BaseModel):
@@ -52,7 +53,7 @@ def relearn(
     batches = endless(forget.lengths, how.batch_size, seed=derive(seed, "relearn"))
     steps = [[{"train": next(batches)} for _ in range(how.every)] for _ in range(looks)]
     schedule = Schedule(
-        epochs=looks, batch_size=how.batch_size, learning_rate=how.learning_rate, warmup=0.0, floor=1.0,
+        epochs=looks, batch_size=how.batch_size, learning_rate=how.learning_rate, warmup=0.0, min_lr_ratio=1.0,
         weight_decay=0.0, precision=precision,
     )  # fmt: skip
     active = (*model.active, "relearned")

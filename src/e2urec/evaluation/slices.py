@@ -1,14 +1,12 @@
 """Collateral: the test rows by kind of user and item, so that harm to a few does not hide in the mean."""
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from ..core.arrays import Ints, Mask
 from ..data.interactions import Samples
 from ..data.requests import ForgetRetain
-from ..metrics import Ints
 
-Mask = npt.NDArray[np.bool_]
 FEWEST = 50
 """Rows below which a slice says nothing."""
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..intervals import Interval
+from ..metrics.bootstrap import Interval
 
 Outcome = Literal["PASS", "FAIL", "RETRAIN", "UNMEASURABLE"]
 LEVEL = 0.9

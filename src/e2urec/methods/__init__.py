@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import ConfigError, did_you_mean
-from ..task import Method
+from ..core.errors import ConfigError, did_you_mean
+from ..unlearning.method import Method
 from .apa import APA
 from .badt import BadTeacher
 from .e2urec import E2URec

@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from ..metrics import row_losses
+from ..core.arrays import Ints
+from ..core.seeding import derive
+from ..metrics.classification import row_losses
 from ..models.ensemble import Blend, Ensemble
+from ..models.predictions import predict, states
 from ..models.recommender import Recommender
-from ..predictions import predict, states
-from ..seeding import derive
-from ..task import Foundation, Task
-from .sharded import Ints, Sharded, balanced_clusters
+from ..unlearning.sharded import Sharded, balanced_clusters
+from ..unlearning.task import Task, TrainingTask
 
 
 class APA(Sharded):
@@ -24,7 +25,7 @@ class APA(Sharded):
     neighbours: int = Field(20, ge=1, description="validation rows near a row that say which shards to trust")
     temperature: float = Field(10.0, ge=0, description="τ: 0 trusts all shards alike, more the best ones more")
 
-    def assign(self, ground: Foundation, users: Ints) -> Ints:
+    def assign(self, ground: TrainingTask, users: Ints) -> Ints:
         """Balanced clusters of the users' mean answer-position states in the base."""
         base = Recommender(ground.base, ground.template, window=ground.window)
         rows = states(base, ground.train, precision=ground.precision).cpu().numpy()
@@ -32,7 +33,7 @@ class APA(Sharded):
         means = np.stack([rows[ground.train.users == user].mean(0) for user in users])
         return balanced_clusters(means, self.shards, seed=derive(ground.seed, "shards"))
 
-    def combination(self, model: Ensemble, ground: Foundation | Task) -> Blend:
+    def combination(self, model: Ensemble, ground: TrainingTask | Task) -> Blend:
         """The base's states of the validation rows, and each shard's log loss on them; +∞ for one without users."""
         valid = self.validation(ground)
         errors = torch.full((len(valid), self.shards), torch.inf, device=model.device)

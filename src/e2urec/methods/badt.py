@@ -6,15 +6,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from ..errors import ConfigError
-from ..losses import kl_divergence, with_odds
+from ..core.errors import ConfigError
+from ..core.seeding import derive
 from ..models.batches import Batch
 from ..models.recommender import Recommender
-from ..seeding import derive
-from ..task import Task
-from ..training import Step
-from .paired import Paired, Term
-from .student import frozen
+from ..training.loop import Step
+from ..unlearning.losses import kl_divergence, with_odds
+from ..unlearning.paired import Paired, Term
+from ..unlearning.student import frozen
+from ..unlearning.task import Task
 
 
 class BadTeacher(Paired):
@@ -43,7 +43,7 @@ class BadTeacher(Paired):
 
             def bad(rows: torch.Tensor) -> torch.Tensor:
                 z = known(rows)
-                return with_odds(z, torch.zeros_like(z[:, 0]), original.answers)
+                return with_odds(z, torch.zeros_like(z[:, 0]), original.verbaliser)
         else:
             bad = frozen(self._incompetent(task), task, task.forget, read["forget"])
 

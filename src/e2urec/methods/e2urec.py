@@ -21,22 +21,24 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from ..errors import ConfigError
-from ..losses import TeacherSpace, kl_divergence
-from ..metrics import auc
+from ..core.arrays import Floats
+from ..core.errors import ConfigError
+from ..core.seeding import derive, stream
+from ..metrics.classification import auc
 from ..models.adapters import LoRA
-from ..models.answers import Head
 from ..models.batches import Batch, Examples, endless, rows_read
+from ..models.predictions import Live, predict, states
 from ..models.recommender import Recommender
-from ..predictions import Floats, Live, predict, states
-from ..seeding import derive, stream
-from ..task import Method, Task
-from ..teachers import ForgettingTeacher, FrozenTeacher, States
-from ..training import Rows, Schedule, Step, fit
-from ..tuning import supervised
-from .paired import Term, answered, side_by_side
-from .speed import Speed, replaying
-from .student import Student, frozen, pairs
+from ..models.verbaliser import OutputHead
+from ..training.loop import Rows, Schedule, Step, fit
+from ..training.supervised import supervised
+from ..unlearning.losses import TeacherSpace, kl_divergence
+from ..unlearning.method import Method
+from ..unlearning.paired import Term, answered, side_by_side
+from ..unlearning.replay import Speed, replaying
+from ..unlearning.student import Student, frozen, pairs
+from ..unlearning.task import Task
+from ..unlearning.teachers import ForgettingTeacher, FrozenTeacher, States
 
 CHECKED = 128
 """Rows of D_r on which the start is checked."""
@@ -55,7 +57,7 @@ class Augmented:
     """
 
     states: States
-    head: Head
+    head: OutputHead
     adapter: dict[str, torch.Tensor] | None
 
 
@@ -66,14 +68,14 @@ class E2URec(Method):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
             "alpha": 2.0, "teacher": "raw", "augment": "full", "augment_passes": 1.48, "augment_rate": 5e-5,
-            "start": 0.0, "warmup": 1.0, "joint": 0.232, "final": 0.0, "beta": 0.4, "remember": "kl+ce",
-            "floor": 1.0, "fewest": 1, "augment_fewest": 1,
+            "start_scale": 0.0, "warmup": 1.0, "joint": 0.232, "final": 0.0, "beta": 0.4, "remember": "kl+ce",
+            "min_lr_ratio": 1.0, "min_steps": 1, "augment_min_steps": 1,
             "lora": {"rank": 16, "alpha": 32, "dropout": 0.05, "targets": "attention"},
         }
     }  # fmt: skip
 
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "start": (1.0, 2.0, 3.0, 4.0), "joint": (0.25, 0.5, 1.0), "beta": (0.6, 0.8, 0.9),
+        "start_scale": (1.0, 2.0, 3.0, 4.0), "joint": (0.25, 0.5, 1.0), "beta": (0.6, 0.8, 0.9),
         "augment_passes": (1.0, 2.0, 3.0),
     }  # fmt: skip
 
@@ -86,14 +88,14 @@ class E2URec(Method):
     augment: Literal["adapter", "full"] = Field("adapter", description="augmented model: an adapter, or a full copy")
     augment_passes: float = Field(2.0, gt=0, description="passes over D_f that make the augmented model")
     augment_rate: float = Field(2e-3, gt=0, description="learning rate of the augmented model")
-    augment_fewest: int = Field(32, ge=1, description="least steps that make it, however few rows D_f has")
-    start: float = Field(
+    augment_min_steps: int = Field(32, ge=1, description="least steps that make it, however few rows D_f has")
+    start_scale: float = Field(
         2.0,
         ge=0,
         description="how many times α of the augmented adapter's update the student starts without; "
         "0: it starts as the original",
     )
-    reach: float = Field(
+    max_retain_kl: float = Field(
         0.1, gt=0, description="most that the start may move D_r, in nats of L_REM; it is halved until it does not"
     )
     warmup: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone, before the joint phase")
@@ -102,19 +104,23 @@ class E2URec(Method):
     beta: float = Field(0.8, ge=0, le=1, description="weight of L_FGT in the joint phase; L_REM has 1 − beta")
     remember: Literal["kl", "kl+ce"] = Field("kl", description="remembering loss: KL to the original, or KL + CE")
     learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of the student")
-    floor: float = Field(0.1, ge=0, le=1, description="last learning rate of a phase as a share of the highest")
+    min_lr_ratio: float = Field(0.1, ge=0, le=1, description="last learning rate of a phase as a share of the highest")
     batch_size: int = Field(16, ge=1, description="rows of D_f (and of D_r, in the joint phase) a step")
-    fewest: int = Field(16, ge=1, description="least steps of each of the student's phases, however few rows D_f has")
+    min_steps: int = Field(
+        16, ge=1, description="least steps of each of the student's phases, however few rows D_f has"
+    )
     lora: LoRA = Field(LoRA(upper=0.5), description="adapter of student and augmented model")
-    sample: float = Field(
+    calibration_ratio: float = Field(
         1.0, gt=0, description="rows of D_r, and of the calibration users, that alpha=auto asks for each row of D_f"
     )
     speed: Speed = Field(Speed(), description="ways to the same result with less work")
 
     @model_validator(mode="after")
     def _start_needs_an_adapter(self) -> Self:
-        if self.start and self.augment == "full":
-            raise ConfigError(f"method 'e2urec': start={self.start} needs augment='adapter'; set start to 0")
+        if self.start_scale and self.augment == "full":
+            raise ConfigError(
+                f"method 'e2urec': start_scale={self.start_scale} needs augment='adapter'; set start_scale to 0"
+            )
         return self
 
     def unlearn(self, task: Task) -> Recommender:
@@ -134,14 +140,14 @@ class E2URec(Method):
             with task.costs.phase("teachers"):
                 remembering = frozen(original, task, task.retain, read["retain"], once=once)
                 known = frozen(original, task, task.forget, read["forget"], once=once)
-            with task.costs.phase("watching"):
+            with task.costs.phase("logging"):
                 unseen = predict(original, task.unseen, precision=task.precision).odds
-                task.sight("original", odds_of(original, known), unseen)
+                task.log_scores("original", odds_of(original, known), unseen)
             augmented = self._augmented(task, teachers)
             with task.costs.phase("teachers"):
                 forgetting = self._forgetting(task, known, augmented, remembering)
             # its own loss and AUC on D_f: what the teacher overshoots, no student can mend
-            task.sight("teacher", forgetting.odds().cpu().numpy(), unseen)
+            task.log_scores("teacher", forgetting.odds().cpu().numpy(), unseen)
 
             def forget(z: torch.Tensor, batch: Batch) -> torch.Tensor:
                 return kl_divergence(forgetting(batch.index), z)
@@ -155,15 +161,15 @@ class E2URec(Method):
             objective = side_by_side(task, terms, self.speed.together)
             weights = {"joint": {"forget": self.beta, "retain": 1 - self.beta}}
             with Student(task, self.lora, seed=derive(task.seed, "student")) as student:
-                if augmented.adapter and self.start:
+                if augmented.adapter and self.start_scale:
                     with task.costs.phase("teachers"):
-                        self._start(task, student, augmented.adapter, -self.start * forgetting.alpha, remembering)
-                    task.watch("start", original, active=student.active)
+                        self._start(task, student, augmented.adapter, -self.start_scale * forgetting.alpha, remembering)
+                    task.log_phase("start", original, active=student.active)
                 for phase, steps in phases.items():
-                    schedule = task.schedule(self.batch_size, self.learning_rate, self.floor)
+                    schedule = task.schedule(self.batch_size, self.learning_rate, self.min_lr_ratio)
                     student.fit(phase, steps, objective, schedule, weights.get(phase))
                     if steps:
-                        task.watch(phase, original, active=student.active)
+                        task.log_phase(phase, original, active=student.active)
                 teachers.close()
                 return student.finish()
 
@@ -176,11 +182,11 @@ class E2URec(Method):
         taught = min(retain, retained)
         rows["teachers"] = 2 * forget + taught
         if self.lora.upper < 1 and self.speed.replay:
-            rows["trunk"] = forget + taught
+            rows["cache"] = forget + taught
         if self.alpha == "auto":
             sampled = self._sampled(forget)
             rows["teachers"] += max(0, min(retain, sampled) - taught) + sampled
-        if self.start:
+        if self.start_scale:
             rows["teachers"] += min(retain, CHECKED)
         return rows
 
@@ -191,9 +197,9 @@ class E2URec(Method):
     def _steps(self, forget: int) -> dict[str, int]:
         """Steps of each phase: passes over D_f, and not too few in a phase that is wanted at all."""
         one = math.ceil(forget / self.batch_size)
-        steps = {"augmented": max(self.augment_fewest, math.ceil(self.augment_passes * one))}
+        steps = {"augmented": max(self.augment_min_steps, math.ceil(self.augment_passes * one))}
         for phase, passes in (("warmup", self.warmup), ("joint", self.joint), ("final", self.final)):
-            steps[phase] = max(self.fewest, math.ceil(passes * one)) if passes else 0
+            steps[phase] = max(self.min_steps, math.ceil(passes * one)) if passes else 0
         return steps
 
     def _phases(self, task: Task) -> dict[str, list[Step]]:
@@ -215,7 +221,7 @@ class E2URec(Method):
         """
         seed = derive(task.seed, "augmented")
         original, forget = task.original, task.forget
-        schedule = task.schedule(self.batch_size, self.augment_rate, self.floor)
+        schedule = task.schedule(self.batch_size, self.augment_rate, self.min_lr_ratio)
         batches = endless(forget.lengths, self.batch_size, seed=seed, window=self.speed.window)
         steps: list[Step] = [{"train": next(batches)} for _ in range(self._steps(len(forget))["augmented"])]
 
@@ -249,7 +255,7 @@ class E2URec(Method):
         self, task: Task, known: FrozenTeacher, augmented: Augmented, remembering: FrozenTeacher
     ) -> ForgettingTeacher:
         """The teacher on D_f, with α as set or found."""
-        answers, labels = task.original.answers, task.forget.labels
+        answers, labels = task.original.verbaliser, task.forget.labels
         alpha = 0.0 if self.alpha == "auto" else self.alpha
         teacher = ForgettingTeacher(
             known.states, augmented.states, known.head, augmented.head, alpha, self.teacher, answers
@@ -290,7 +296,7 @@ class E2URec(Method):
         scale: float,
         remembering: FrozenTeacher,
     ) -> None:
-        """Put the student at `scale`·ΔW, or at half of it, a quarter…, until D_r moves by `reach` at most.
+        """Put the student at `scale`·ΔW, or at half of it, a quarter…, until D_r moves by `max_retain_kl` at most.
 
         What a weak augmented model has learned is mostly how often D_f says Yes: many times that ruins all users.
         """
@@ -310,14 +316,14 @@ class E2URec(Method):
             ) / len(rows)
 
         student.start_at(adapter, scale)
-        while moved() > self.reach:
+        while moved() > self.max_retain_kl:
             scale /= 2
             student.start_at(adapter, scale)
 
     def _sampled(self, forget: int) -> int:
-        return max(SAMPLED, math.ceil(self.sample * forget))
+        return max(SAMPLED, math.ceil(self.calibration_ratio * forget))
 
 
 def odds_of(model: Recommender, teacher: FrozenTeacher) -> Floats:
     """Log-odds of `model`, whose answers `teacher` keeps, on the rows it was asked about, (m,)."""
-    return model.answers.log_odds_of(teacher.states[teacher.rows], teacher.head).cpu().numpy()
+    return model.verbaliser.log_odds_of(teacher.states[teacher.rows], teacher.head).cpu().numpy()

@@ -5,14 +5,15 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from ..core.seeding import derive
 from ..models.adapters import LoRA
 from ..models.batches import endless, rows_read
 from ..models.recommender import Recommender
-from ..seeding import derive
-from ..task import Method, Task
-from ..training import Schedule
-from ..tuning import supervised
-from .student import Student
+from ..training.loop import Schedule
+from ..training.supervised import supervised
+from ..unlearning.method import Method
+from ..unlearning.student import Student
+from ..unlearning.task import Task
 
 
 class Finetune(Method):

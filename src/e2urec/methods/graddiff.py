@@ -5,11 +5,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ..losses import kl_divergence
-from ..task import Task
-from ..training import Step
-from .paired import Paired, Term, answered
-from .student import frozen
+from ..training.loop import Step
+from ..unlearning.losses import kl_divergence
+from ..unlearning.paired import Paired, Term, answered
+from ..unlearning.student import frozen
+from ..unlearning.task import Task
 
 
 class GradDiff(Paired):

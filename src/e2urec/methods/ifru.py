@@ -13,15 +13,16 @@ from pydantic import Field
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..losses import cross_entropy
+from ..core.seeding import derive, stream
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.batches import Batch, Examples, by_length
 from ..models.recommender import Recommender
-from ..seeding import derive, stream
-from ..task import Method, Task
-from ..training import Schedule
-from .student import Student
+from ..training.loop import Schedule
+from ..unlearning.losses import cross_entropy
+from ..unlearning.method import Method
+from ..unlearning.student import Student
+from ..unlearning.task import Task
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 POWER = 10
@@ -64,7 +65,7 @@ def largest_eigenvalue(product: Product, like: torch.Tensor, iterations: int, se
 
 def gradient(model: Recommender, parameters: Sequence[nn.Parameter], batch: Batch) -> torch.Tensor:
     """Gradient of the cross-entropy of the right answers, summed over the batch: (m,)."""
-    loss = cross_entropy(model.logits(batch), model.answers.tokens(batch.labels)) * len(batch.index)
+    loss = cross_entropy(model.logits(batch), model.verbaliser.tokens(batch.labels)) * len(batch.index)
     return _flat(torch.autograd.grad(loss, parameters))
 
 
@@ -109,7 +110,7 @@ class IFRU(Method):
 
     def unlearn(self, task: Task) -> Recommender:
         """Take the step; returns the merged model, or the original with one replacement adapter."""
-        task.watch("original", task.original)
+        task.log_phase("original", task.original)
         with Student(task, self.lora, seed=derive(task.seed, "student")) as student:
             # Second derivatives exist for attention written out, not for the fused kernels.
             with task.original.using(student.active), sdpa_kernel(SDPBackend.MATH):
@@ -118,7 +119,7 @@ class IFRU(Method):
                     parameter.requires_grad_(True)
                 step = self._step(task, parameters)
                 nn.utils.vector_to_parameters(step, parameters)
-            task.watch("step", task.original, active=student.active)
+            task.log_phase("step", task.original, active=student.active)
             return student.finish()
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:

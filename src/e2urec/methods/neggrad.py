@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from ..task import Task
-from ..training import Step
-from .paired import Paired, Term, answered
+from ..training.loop import Step
+from ..unlearning.paired import Paired, Term, answered
+from ..unlearning.task import Task
 
 
 class NegGrad(Paired):

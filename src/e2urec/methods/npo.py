@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from ..losses import npo
-from ..task import Task
-from ..training import Step
-from .paired import Paired, Term, answered
-from .student import frozen
+from ..training.loop import Step
+from ..unlearning.losses import npo
+from ..unlearning.paired import Paired, Term, answered
+from ..unlearning.student import frozen
+from ..unlearning.task import Task
 
 
 class NPO(Paired):
@@ -25,7 +25,7 @@ class NPO(Paired):
 
     def terms(self, task: Task, steps: Sequence[Step]) -> Mapping[str, Term]:
         """The original is the reference."""
-        answers = task.original.answers
+        answers = task.original.verbaliser
         reference = frozen(task.original, task, task.forget, [step["forget"] for step in steps])
         return {
             "forget": lambda z, batch: (

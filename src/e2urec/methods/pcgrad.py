@@ -7,9 +7,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..task import Task
-from ..training import Combine, Losses, Step
-from .paired import Paired, Term, answered
+from ..training.loop import Combine, Losses, Step
+from ..unlearning.paired import Paired, Term, answered
+from ..unlearning.task import Task
 
 
 def surgery(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

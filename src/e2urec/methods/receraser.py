@@ -5,13 +5,14 @@ from typing import ClassVar
 import numpy as np
 from scipy import optimize, sparse, special
 
-from ..metrics import log_loss
+from ..core.arrays import Floats, Ints
+from ..core.seeding import derive
+from ..metrics.classification import log_loss
 from ..models.batches import Examples
 from ..models.ensemble import Ensemble, Mean
-from ..predictions import predict
-from ..seeding import derive
-from ..task import Foundation, Task
-from .sharded import Floats, Ints, Sharded, balanced_clusters
+from ..models.predictions import predict
+from ..unlearning.sharded import Sharded, balanced_clusters
+from ..unlearning.task import Task, TrainingTask
 
 LARGEST = 10.0
 """Bound of a shard's score before the softmax: the best weights may lie at infinity."""
@@ -47,14 +48,14 @@ class RecEraser(Sharded):
 
     name: ClassVar[str] = "receraser"
 
-    def assign(self, ground: Foundation, users: Ints) -> Ints:
+    def assign(self, ground: TrainingTask, users: Ints) -> Ints:
         """Balanced clusters of the users' mean embeddings in the base: their items are what prompts differ by."""
         table = ground.base.lm.get_input_embeddings().weight.detach().float().cpu().numpy()
         return balanced_clusters(
             mean_embeddings(ground.train, users, table), self.shards, seed=derive(ground.seed, "shards")
         )
 
-    def combination(self, model: Ensemble, ground: Foundation | Task) -> Mean:
+    def combination(self, model: Ensemble, ground: TrainingTask | Task) -> Mean:
         """Mean of logits with learned weights; a shard without users has weight 0."""
         speaking, valid = np.unique(model.shard), self.validation(ground)
         odds = [predict(model, valid, active=(model.active[k],), precision=ground.precision).odds for k in speaking]

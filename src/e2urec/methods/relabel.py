@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from ..losses import cross_entropy
-from ..task import Task
-from ..training import Step
-from .paired import Paired, Term, answered
+from ..training.loop import Step
+from ..unlearning.losses import cross_entropy
+from ..unlearning.paired import Paired, Term, answered
+from ..unlearning.task import Task
 
 
 class Relabel(Paired):
@@ -21,7 +21,7 @@ class Relabel(Paired):
 
     def terms(self, task: Task, steps: Sequence[Step]) -> Mapping[str, Term]:
         """Cross-entropy on both, with Yes and No exchanged on D_f."""
-        answers = task.original.answers
+        answers = task.original.verbaliser
         return {
             "forget": lambda z, batch: self.weight * cross_entropy(z, answers.tokens(1 - batch.labels)),
             "retain": answered(task),

@@ -5,11 +5,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ..errors import ConfigError
+from ..core.errors import ConfigError
 from ..models.recommender import Recommender
-from ..task import Method, Task
-from ..training import Schedule
-from ..tuning import tune
+from ..training.loop import Schedule
+from ..training.supervised import tune
+from ..unlearning.method import Method
+from ..unlearning.task import Task
 
 
 class Retrain(Method):

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from ..losses import simnpo
-from ..task import Task
-from ..training import Step
-from .paired import Paired, Term, answered
+from ..training.loop import Step
+from ..unlearning.losses import simnpo
+from ..unlearning.paired import Paired, Term, answered
+from ..unlearning.task import Task
 
 
 class SimNPO(Paired):
@@ -25,7 +25,7 @@ class SimNPO(Paired):
 
     def terms(self, task: Task, steps: Sequence[Step]) -> Mapping[str, Term]:
         """No teacher at all."""
-        answers = task.original.answers
+        answers = task.original.verbaliser
         return {
             "forget": lambda z, batch: self.gamma * simnpo(z, answers.tokens(batch.labels), self.beta, self.delta),
             "retain": answered(task),

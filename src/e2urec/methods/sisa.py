@@ -5,10 +5,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from ..core.arrays import Ints
+from ..core.seeding import stream
 from ..models.ensemble import Ensemble, Mean
-from ..seeding import stream
-from ..task import Foundation, Task
-from .sharded import Ints, Sharded
+from ..unlearning.sharded import Sharded
+from ..unlearning.task import Task, TrainingTask
 
 
 class SISA(Sharded):
@@ -20,10 +21,10 @@ class SISA(Sharded):
         "logits", description="what the shards' answers are averaged as"
     )
 
-    def assign(self, ground: Foundation, users: Ints) -> Ints:
+    def assign(self, ground: TrainingTask, users: Ints) -> Ints:
         """Random shards whose sizes differ by one user at most."""
         return stream(ground.seed, "shards").permutation(np.arange(len(users)) % self.shards)
 
-    def combination(self, model: Ensemble, ground: Foundation | Task) -> Mean:
+    def combination(self, model: Ensemble, ground: TrainingTask | Task) -> Mean:
         """Equal weights: nothing to fit."""
         return Mean((1.0,) * self.shards, self.aggregate)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ..errors import ConfigError, ModelError
+from ..core.errors import ConfigError, ModelError
 from . import blocks
 
 Active = Sequence[str]
@@ -38,7 +38,7 @@ class LoRA(BaseModel):
         "encoder, whose decoder gets them all"
     )  # fmt: skip
 
-    def first(self, lm: Any) -> int:
+    def first_block(self, lm: Any) -> int:
         """Lowest block with an adapter: the states below it are the same whatever the adapter learns."""
         if self.upper == 1:
             return 0
@@ -58,8 +58,8 @@ def targets(lm: Any, lora: LoRA) -> list[str]:
     """
     modules = dict(lm.named_modules())
     without = {lm.get_output_embeddings()}
-    if lora.first(lm):
-        without |= {module for block in blocks.stack(lm)[: lora.first(lm)] for module in block.modules()}
+    if lora.first_block(lm):
+        without |= {module for block in blocks.stack(lm)[: lora.first_block(lm)] for module in block.modules()}
     for module in modules.values():
         if isinstance(module, LoraLayer):  # a layer with an adapter holds the bare layer and the adapter's own
             without |= set(module.modules()) - {module}

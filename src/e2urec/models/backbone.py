@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 
 
 @dataclass(frozen=True)

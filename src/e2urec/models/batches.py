@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from ..seeding import stream
-
-Ints = npt.NDArray[np.integer[Any]]
+from ..core.arrays import Ints
+from ..core.seeding import stream
 
 COLUMNS = 8
 """A batch's columns are a multiple of it: kernels are made, and kept in memory, for each shape that is seen."""
@@ -20,15 +18,15 @@ WINDOW = 16
 """Batches among whose rows those of about the same length find each other."""
 
 
-class Below(Protocol):
-    """States of rows at the input of block `first` of `model`; see `trunk.Kept`."""
+class CachedStates(Protocol):
+    """States of rows at the input of block `first_block` of `model`; see `trunk.Kept`."""
 
     @property
     def model(self) -> object:
         """Whose they are: no other may use them."""
 
     @property
-    def first(self) -> int:
+    def first_block(self) -> int:
         """The block."""
 
     def take(self, index: Ints) -> Self:
@@ -48,7 +46,7 @@ class Examples:
         labels: (n,) int8, 1 = liked.
         users: (n,) int32 user codes, for statistics clustered by user.
         truncated: rows whose prompt was longer than the window and lost its beginning.
-        below: what the model's lower blocks make of rows, where that was kept.
+        cached: what the model's lower blocks make of rows, where that was kept.
     """
 
     tokens: Ints
@@ -56,7 +54,7 @@ class Examples:
     labels: Ints
     users: Ints
     truncated: int = 0
-    below: Below | None = None
+    cached: CachedStates | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -75,7 +73,7 @@ class Examples:
             offsets=np.cumsum([0, *map(len, rows)]),
             labels=self.labels[index],
             users=self.users[index],
-            below=self.below and self.below.take(index),
+            cached=self.cached and self.cached.take(index),
         )
 
 
@@ -92,7 +90,7 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
 class Batch:
     """Right-padded rows: `ids` and `mask` (b, t), `position` (b,) of the answer, `labels` (b,), `index` (b,).
 
-    With `below` (b, t, d), the input of block `first`, the blocks beneath need not be computed.
+    With `cached` (b, t, d), the input of block `first_block`, the blocks beneath need not be computed.
     """
 
     ids: torch.Tensor
@@ -100,8 +98,8 @@ class Batch:
     position: torch.Tensor
     labels: torch.Tensor
     index: torch.Tensor
-    below: torch.Tensor | None = None
-    first: int = 0
+    cached: torch.Tensor | None = None
+    first_block: int = 0
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
@@ -136,8 +134,8 @@ def collate(examples: Examples, index: Ints, pad: int) -> Batch:
         torch.from_numpy(lengths - 1),
         torch.from_numpy(examples.labels[index].astype(np.int64)),
         torch.from_numpy(np.asarray(index, dtype=np.int64)),
-        examples.below.rows(index, len(columns)) if examples.below else None,
-        examples.below.first if examples.below else 0,
+        examples.cached.rows(index, len(columns)) if examples.cached else None,
+        examples.cached.first_block if examples.cached else 0,
     )
 
 
@@ -151,10 +149,10 @@ def join(first: Batch, second: Batch, pad: int) -> Batch:
         return torch.cat([F.pad(part, fit, value=fill) for part, fit in zip(pair, missing, strict=True)])
 
     flat = {name: torch.cat([getattr(first, name), getattr(second, name)]) for name in ("position", "labels", "index")}
-    both = first.below is not None and second.below is not None and first.first == second.first
+    both = first.cached is not None and second.cached is not None and first.first_block == second.first_block
     return Batch(
         ids=rows("ids", pad), mask=rows("mask", 0), **flat,
-        below=rows("below", 0) if both else None, first=first.first,
+        cached=rows("cached", 0) if both else None, first_block=first.first_block,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 
 ANSWER_ONLY = ("self_attn.o_proj", "attn.c_proj", "attention.dense", "mlp")
 """Parts of a decoder's block that see one position at a time, and whose output is added to the block's input."""
@@ -91,7 +91,7 @@ class _ReachedError(Exception):
     """Block `first` has been reached."""
 
 
-def below(lm: Any, first: int, inputs: dict[str, Any]) -> torch.Tensor:
+def states_before(lm: Any, first: int, inputs: dict[str, Any]) -> torch.Tensor:
     """Input of block `first`, (b, t, d); no block from `first` on is computed."""
     caught: list[torch.Tensor] = []
 

@@ -3,23 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from ..core.arrays import Ints
+from ..core.errors import ModelError
+from ..core.seeding import derive
 from ..data.prompts import PromptTemplate
-from ..errors import ModelError
-from ..seeding import derive
 from . import adapters
 from .adapters import LoRA
 from .backbone import Backbone
 from .batches import Batch
 from .recommender import Recommender
 
-Ints = npt.NDArray[np.integer[Any]]
 Weights = dict[str, torch.Tensor]
 
 

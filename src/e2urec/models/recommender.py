@@ -15,15 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..core.arrays import Ints
+from ..core.errors import DataError, ModelError, RunError
 from ..data.interactions import Samples
 from ..data.prompts import PromptTemplate
 from ..data.templating import find_template
-from ..errors import DataError, ModelError, RunError
 from . import adapters, blocks
-from .answers import Verbaliser, find_verbaliser, prompt_ids
 from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, by_length, collate, pack
 from .tokens import tokenise
+from .verbaliser import Verbaliser, find_verbaliser, prompt_ids
 
 PROBE = "Liked: Toy Story (1995). Disliked: none. Will the user like Heat (1995)?"
 
@@ -52,7 +53,7 @@ class Recommender(nn.Module):
         self.template = template
         self.active = tuple(active)
         self.window = window
-        self.answers: Verbaliser = find_verbaliser(self.tokenizer, [PROBE], seq2seq=self.seq2seq)
+        self.verbaliser: Verbaliser = find_verbaliser(self.tokenizer, [PROBE], seq2seq=self.seq2seq)
         self.answer_only = not self.seq2seq
         self._check_head()
 
@@ -81,17 +82,17 @@ class Recommender(nn.Module):
         unknown = np.zeros(len(prompts), dtype=np.int8)
         return pack(prompt_ids(self.tokenizer, prompts, seq2seq=self.seq2seq), unknown, unknown, window=self.window)
 
-    def collate(self, examples: Examples, index: npt.NDArray[np.integer[Any]]) -> Batch:
+    def collate(self, examples: Examples, index: Ints) -> Batch:
         """Pad rows `index` into a batch on the model's device."""
-        if examples.below and examples.below.model is not self:
-            examples = replace(examples, below=None)
+        if examples.cached and examples.cached.model is not self:
+            examples = replace(examples, cached=None)
         return collate(examples, index, self.pad).to(self.device)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Final state at each row's answer position, (b, d): what the output head is applied to.
 
         The head stands aside: it would compute (b, t, V) logits of which one position a row is needed, and
-        under autocast copy all its weights to do so. So do the blocks that `batch.below` stands for.
+        under autocast copy all its weights to do so. So do the blocks that `batch.cached` stands for.
         """
         caught: list[torch.Tensor] = []
 
@@ -104,14 +105,14 @@ class Recommender(nn.Module):
             shortcuts.enter_context(blocks.instead(self.lm.get_output_embeddings(), gather))
             if self.answer_only:
                 shortcuts.enter_context(blocks.answer_only(self.lm, batch.position))
-            if batch.below is not None:
-                shortcuts.enter_context(blocks.replayed(self.lm, batch.first, batch.below))
+            if batch.cached is not None:
+                shortcuts.enter_context(blocks.replayed(self.lm, batch.first_block, batch.cached))
             self.lm(**self._inputs(batch))
         return caught[0]
 
-    def below(self, batch: Batch, first: int) -> torch.Tensor:
-        """Input of block `first`, (b, t, d): what `batch.below` holds of these rows from then on."""
-        return blocks.below(self.lm, first, self._inputs(batch))
+    def states_before(self, batch: Batch, first: int) -> torch.Tensor:
+        """Input of block `first`, (b, t, d): what `batch.cached` holds of these rows from then on."""
+        return blocks.states_before(self.lm, first, self._inputs(batch))
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Answer-position logits over the whole vocabulary, (b, V), in float32 even under autocast."""
@@ -131,7 +132,7 @@ class Recommender(nn.Module):
         scores = np.zeros(len(examples), dtype=np.float32)
         with self.using():
             for index in by_length(examples.lengths, batch_size):
-                odds = self.answers.log_odds(self.logits(self.collate(examples, index)))
+                odds = self.verbaliser.log_odds(self.logits(self.collate(examples, index)))
                 scores[index] = odds.sigmoid().cpu().numpy()
         return scores
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ..core.seeding import stream
 from ..data.interactions import Samples
 from ..data.prompts import PromptTemplate
-from ..seeding import stream
-from .answers import prompt_ids
 from .batches import Examples, pack
+from .verbaliser import prompt_ids
 
 CHECKED = 10_000
 """Rows on which joined tokens must equal the tokens of the whole text before any row is joined."""

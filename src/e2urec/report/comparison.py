@@ -9,9 +9,9 @@ import polars as pl
 from rich.table import Table
 from scipy import stats
 
-from .. import runs
-from ..intervals import Interval
-from ..results import Comparison
+from ..evaluation.results import Comparison
+from ..metrics.bootstrap import Interval
+from ..runs.record import write_json
 from . import plots
 from .names import NAMES, in_order, table
 from .page import render
@@ -188,7 +188,7 @@ def _tex(text: str) -> str:
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write `results.json`, `results.parquet`, `table.md`, `table.tex` and `report.html`: figures only, no user id."""
-    runs.write_json(folder / "results.json", comparison.as_dict())
+    write_json(folder / "results.json", comparison.as_dict())
     long_table(comparison).write_parquet(folder / "results.parquet")
     (folder / "table.md").write_text(markdown(comparison), encoding="utf-8")
     (folder / "table.tex").write_text(latex(comparison), encoding="utf-8")

@@ -1,7 +1,7 @@
 """The page of all methods and their settings, made from the methods: `python -m e2urec.report.method_table`."""
 
 from ..methods import all_methods
-from ..task import Method
+from ..unlearning.method import Method
 
 INTRODUCTION = """\
 # Methods

@@ -6,7 +6,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from ..intervals import Interval
+from ..metrics.bootstrap import Interval
 
 NAMES = {
     "untuned": "before tuning",

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from ..results import Demonstration
+from ..evaluation.results import Demonstration
 from . import plots
 from .names import NAMES, limits
 
@@ -19,7 +19,7 @@ def write_page(found: Demonstration, path: Path) -> None:
     losses = {name: row["forget_log_loss"].value for name, row in results.models.items()}
     drawn = {
         "scores": plots.score_distributions(odds, forget.labels),
-        "phases": plots.phases(found.sightings, losses.get("retrained")),
+        "phases": plots.phases(found.phase_logs, losses.get("retrained")),
     }
     candidates = {name: memory["auc"] for name, memory in results.memory.items() if name != "untuned"}
     if candidates:

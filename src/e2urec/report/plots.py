@@ -8,9 +8,9 @@ import matplotlib
 import numpy as np
 from scipy import special
 
-from ..intervals import Interval
-from ..metrics import Floats, Ints
-from ..task import Sighting
+from ..core.arrays import Floats, Ints
+from ..metrics.bootstrap import Interval
+from ..unlearning.task import PhaseLog
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -53,16 +53,16 @@ def score_distributions(odds: Mapping[str, Floats], labels: Ints) -> str:
     return _svg(figure)
 
 
-def phases(sightings: Sequence[Sighting], retrained_loss: float | None) -> str:
+def phases(phase_logs: Sequence[PhaseLog], retrained_loss: float | None) -> str:
     """Log loss on D_f and on the unseen users after each phase."""
     figure, axes = _axes()
-    steps = range(len(sightings))
-    axes.plot(steps, [s.forget_log_loss for s in sightings], "o-", color=COLOURS["unlearned"], label="D_f")
-    unseen = [s.unseen_log_loss for s in sightings]
+    steps = range(len(phase_logs))
+    axes.plot(steps, [s.forget_log_loss for s in phase_logs], "o-", color=COLOURS["unlearned"], label="D_f")
+    unseen = [s.unseen_log_loss for s in phase_logs]
     axes.plot(steps, unseen, "s--", color="#666", label="unseen users")
     if retrained_loss is not None:
         axes.axhline(retrained_loss, color=COLOURS["retrained"], lw=1.5, label="retrained, on D_f")
-    axes.set_xticks(list(steps), [s.phase for s in sightings])
+    axes.set_xticks(list(steps), [s.phase for s in phase_logs])
     axes.set(ylabel="log loss")
     axes.legend(frameon=False)
     return _svg(figure)

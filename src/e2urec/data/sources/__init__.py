@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import DataError, did_you_mean
+from ...core.errors import DataError, did_you_mean
 from ..interactions import Interactions
 from . import database, goodreads, movielens, tabular
 from .files import Files

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import polars as pl
 
-from ...errors import DataError
+from ...core.errors import DataError
 from .files import line
 
 SECONDS = 600

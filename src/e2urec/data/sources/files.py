@@ -17,7 +17,7 @@ from typing import IO
 
 import polars as pl
 
-from ...errors import DataError
+from ...core.errors import DataError
 
 BLOCK = 1 << 24
 """Bytes that are looked at at a time."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import polars as pl
 
-from ...errors import DataError
+from ...core.errors import DataError
 from ..interactions import Interactions
 from .files import Files, line, unpacked, whole_lines
 from .reading import Columns, Reading

@@ -4,7 +4,7 @@ import io
 
 import polars as pl
 
-from ...errors import DataError
+from ...core.errors import DataError
 from ..interactions import Interactions
 from .files import Files, check_text, delimited, integers, line, readable
 from .reading import Columns, Reading

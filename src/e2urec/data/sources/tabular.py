@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from ...errors import DataError, did_you_mean
+from ...core.errors import DataError, did_you_mean
 from ..interactions import Interactions
 from . import database
 from .files import LONGEST, check_text, line

@@ -1,0 +1,189 @@
+"""A recipe: everything that a result depends on, from a TOML file, a preset or the command line."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..core.errors import ConfigError, did_you_mean
+from ..data.requests import Unit
+from ..data.sources.reading import Columns, Reading
+from ..evaluation.membership import Shadows
+from ..evaluation.relearning import Relearning
+from ..evaluation.verdict import Margins
+from ..training.supervised import Tuning
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataRecipe(Reading):
+    """Which interactions, how they are split, how they become prompts."""
+
+    template: str = Field("compact", description="prompt template: compact, paper, or a Jinja2 file (.j2)")
+    history: int = Field(10, ge=1, description="K: items that a prompt shows")
+    min_history: int = Field(5, ge=1, description="earlier rows that a row needs to become a sample")
+    fractions: tuple[float, float, float] = Field((0.6, 0.2, 0.2), description="train, valid, test by time")
+    last: int | None = Field(None, ge=1, description="keep only the last so many samples by time")
+    unseen: float = Field(0.1, ge=0, lt=1, description="share of the training period's users held out as non-members")
+    calibration: float = Field(0.05, ge=0, lt=1, description="the same for choosing settings")
+    rows: int | None = Field(None, ge=1, description="about how many training rows, users whole")
+    per_user: int | None = Field(None, ge=1, description="at most so many samples of a user in each part")
+    test_rows: int | None = Field(None, ge=1, description="about how many test rows, users whole")
+    held_rows: int | None = Field(None, ge=1, description="the same for valid and for each group of held-out users")
+    joined: bool = Field(
+        True, description="tokenise recurring pieces of prompts once, where that gives the same tokens"
+    )
+    seed: int | None = Field(None, description="of the split and of the users kept; default: the recipe's seed")
+
+
+class ModelRecipe(_Part):
+    """Which language model."""
+
+    name: str = Field("smollm2-135m", description="packaged name, Hugging Face name or folder")
+    layers: int | None = Field(None, ge=1, description="keep the first so many blocks of a decoder")
+    window: int = Field(512, ge=16, description="longest prompt in tokens")
+
+
+class RequestRecipe(_Part):
+    """Whom to forget, when no file says so."""
+
+    ratio: float = Field(0.2, gt=0, lt=1, description="share of the training users, or of what unit says")
+    unit: Unit = Field("users", description="what is drawn: users, interactions or items")
+    seed: int = Field(42, description="seed of their choice")
+
+
+class MethodRecipe(_Part):
+    """How to forget."""
+
+    name: str = Field("e2urec", description="method")
+    preset: str = Field("default", description="preset of the method")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings on top of the preset")
+
+
+class CompareRecipe(_Part):
+    """Methods × seeds × requests, on the same footing."""
+
+    methods: tuple[str, ...] = Field((), description="methods to compare; all of them by default")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="seeds of the originals and of all made from them")
+    requests: tuple[RequestRecipe, ...] = Field((RequestRecipe(),), min_length=1, description="whom to forget, in turn")
+    development: RequestRecipe = Field(
+        RequestRecipe(seed=7), description="request on which settings are chosen, among users no other request names"
+    )
+    trials: int = Field(1, ge=1, description="settings tried for each method, its own first; 1: nothing is chosen")
+    tolerance: float = Field(0.01, ge=0, description="validation AUC that a chosen setting may cost")
+    shadows: bool = Field(False, description="attack by likelihood ratio as well, with the recipe's shadow models")
+    resamples: int = Field(2000, ge=100, description="resamples of users behind each interval")
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings by method")
+
+
+class Recipe(_Part):
+    """All settings of a run."""
+
+    data: DataRecipe = DataRecipe()
+    columns: Columns = Columns()
+    model: ModelRecipe = ModelRecipe()
+    tuning: Tuning = Tuning()
+    request: RequestRecipe = RequestRecipe()
+    method: MethodRecipe = MethodRecipe()
+    margins: Margins = Margins()
+    shadows: Shadows = Shadows()
+    relearning: Relearning = Relearning()
+    compare: CompareRecipe = CompareRecipe()
+    retrained: int = Field(2, ge=0, description="retrained models to compare with")
+    minutes: float | None = Field(None, gt=0, description="no retraining but the first that would end the demo later")
+    seed: int = Field(0, description="of everything random but the request")
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any], *, place: str) -> "Recipe":
+        """Check `values` from `place`.
+
+        Raises:
+            ConfigError: an unknown key, with the nearest known one; a wrong type; a value out of range.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, place)) from error
+
+    @classmethod
+    def load(cls, path: Path) -> "Recipe":
+        """Read a TOML file; raises ConfigError as `build` does, and for a file that is no TOML."""
+        try:
+            return cls.build(tomllib.loads(path.read_text(encoding="utf-8")), place=str(path))
+        except OSError as error:
+            raise ConfigError(f"recipe '{path}': cannot be read ({error.strerror}); name a TOML file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"recipe '{path}': {error}; correct the line") from error
+
+    def updated(self, settings: Iterable[str]) -> "Recipe":
+        """Return the recipe with `key=value` settings, such as `data.rows=3000` or `method.alpha=2`."""
+        values = self.model_dump()
+        for setting in settings:
+            key, sign, text = setting.partition("=")
+            if not sign:
+                raise ConfigError(f"--set {setting}: has no '='; write key=value, such as data.rows=3000")
+            _place(values, key.strip(), toml_value(text.strip()), setting)
+        return Recipe.build(values, place="--set")
+
+
+def toml_value(text: str) -> Any:
+    """A setting's value: TOML (`3`, `0.2`, `true`, `[1, 2]`), `none`, or else the text itself."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return None if text == "none" else text
+
+
+def _place(values: dict[str, Any], key: str, value: Any, setting: str) -> None:
+    *parents, last = key.split(".")
+    part = values
+    for parent in parents:
+        if part.get(parent, {}) is None:  # an optional part, such as tuning.lora
+            part[parent] = {}
+        known = [name for name, inner in part.items() if isinstance(inner, dict)]
+        if parent not in known:
+            raise ConfigError(f"--set {setting}: unknown part '{parent}'{did_you_mean(parent, known)}")
+        part = part[parent]
+    if parents == ["method"] and last not in MethodRecipe.model_fields:
+        part = part["settings"]  # method.alpha=2: the method itself checks it
+    part[last] = value
+
+
+def _explain(error: ValidationError, place: str) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        known = _fields(path[:-1])
+        section = f"[{'.'.join(path[:-1])}] " if path[:-1] else ""
+        return f"{place}: {section}has unknown key '{path[-1]}'{did_you_mean(path[-1], known)}"
+    return f"{place}: {'.'.join(path)} = {first.get('input')!r}: {first['msg'].lower()}"
+
+
+def _fields(path: list[str]) -> list[str]:
+    model: Any = Recipe
+    for part in path:
+        if part.isdigit():  # a place in a list
+            continue
+        annotation = model.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return list(model.model_fields)
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """`["alpha=2", "lora.rank=8"]` → `{"alpha": 2, "lora": {"rank": 8}}`; values are TOML, or else text."""
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {setting}: has no '='; write key=value, such as alpha=2")
+        *parents, last = key.strip().split(".")
+        part = values
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part[last] = toml_value(text.strip())
+    return values

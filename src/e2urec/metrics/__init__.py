@@ -1,0 +1,1 @@
+"""Numbers in, numbers out, and how sure they are."""

@@ -1,0 +1,42 @@
+"""What a method is: settings, and what it does with a task."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from ..models.recommender import Recommender
+from ..training.loop import Schedule
+from .task import Task, TrainingTask
+
+
+class Method(BaseModel):
+    """A way to forget. Its fields are its settings: command line, recipes, checks and docs derive from them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    needs_base: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
+    """Whether nothing of D_f is left by construction: what never saw it is all that the result is made from."""
+    prepares: ClassVar[bool] = False
+    """Whether the method has an original of its own, made by `prepare` before any request."""
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Values of settings among which a comparison chooses on its development request."""
+
+    def prepare(self, ground: TrainingTask) -> Recommender:
+        """Train the recommender that a later request will be put to, for methods that need one of their own."""
+        raise NotImplementedError
+
+    def unlearn(self, task: Task) -> Recommender:
+        """Return the model that has forgotten `task.forget`."""
+        raise NotImplementedError
+
+    def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
+        """Rows read in each phase, given how many D_f and D_r have and the original's schedule."""
+        raise NotImplementedError
+
+    def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
+        """Optimizer steps that move the recommender itself: a placebo takes as many."""
+        raise NotImplementedError
