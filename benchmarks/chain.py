@@ -38,7 +38,9 @@ def requests_of(space: Workspace, count: int, share: float) -> list[ErasureReque
 
 def main() -> None:
     """Read the arguments; measure; print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--original", type=Path, required=True, help="run folder of e2urec train")
     parser.add_argument("--requests", type=int, default=5, help="requests in a row")
     parser.add_argument("--share", type=float, default=0.04, help="of the training users, in each")
@@ -89,24 +91,35 @@ def main() -> None:
     table: dict[str, dict[str, Any]] = {name: {} for name in after}
     for number in range(given.requests):
         found = evaluate(
-            before[number], [each[number] for each in retrained],
-            {name: each[number] for name, each in after.items()}, seed=recipe.seed,
-        ).as_dict()  # fmt: skip
+            before[number],
+            [each[number] for each in retrained],
+            {name: each[number] for name, each in after.items()},
+            seed=recipe.seed,
+        ).as_dict()
         for name in after:
             table[name][f"request {number + 1}"] = found["memory"][name]["auc"]
             table[name]["test AUC"] = found["models"][name]["auc"]
         reference = {name: found["models"][name]["auc"] for name in ("original", "retrained")}
     report = {
-        "rows": [len(rows) for rows in forgotten], "seconds": seconds, "memory": table, "test_auc": reference,
-        "headroom": [evaluate(b, [r[k] for r in retrained], {}, seed=recipe.seed).as_dict()["headroom"]["auc"]
-                     for k, b in enumerate(before)],
-    }  # fmt: skip
+        "rows": [len(rows) for rows in forgotten],
+        "seconds": seconds,
+        "memory": table,
+        "test_auc": reference,
+        "headroom": [
+            evaluate(b, [r[k] for r in retrained], {}, seed=recipe.seed).as_dict()["headroom"][
+                "auc"
+            ]
+            for k, b in enumerate(before)
+        ],
+    }
     if given.json:
         print(json.dumps(report))
         return
     print(f"rows {report['rows']}, seconds {[round(value, 1) for value in seconds]}")
     for name, row in table.items():
-        cells = (f"{cell['value']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]" for cell in row.values())
+        cells = (
+            f"{cell['value']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]" for cell in row.values()
+        )
         print(name, *cells, sep=" | ")
     for name, cell in reference.items():
         print(f"{name}: test AUC {cell['value']:.3f}")

@@ -34,7 +34,9 @@ def tables(rows: int, *, seed: int = 0) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Ratings of rows/150 users over five years, in no order, and the items' titles; popularity is Zipf's."""
     random = np.random.default_rng(seed)
     weights = 1 / np.arange(1, ITEMS + 1)
-    items = np.searchsorted(np.cumsum(weights / weights.sum()), random.random(rows)).clip(max=ITEMS - 1)
+    items = np.searchsorted(np.cumsum(weights / weights.sum()), random.random(rows)).clip(
+        max=ITEMS - 1
+    )
     ratings = pl.DataFrame(
         {
             "user": random.integers(0, max(2, rows // 150), rows, dtype=np.int32),
@@ -66,10 +68,14 @@ def without_text(rows: int) -> dict[str, Any]:
     mark("request")
     total = sum(seconds.values())
     return {
-        "rows": rows, "seconds": seconds, "total": total, "rows_per_second": rows / total,
+        "rows": rows,
+        "seconds": seconds,
+        "total": total,
+        "rows_per_second": rows / total,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "forget": len(found.forget), "retain": len(found.retain),
-    }  # fmt: skip
+        "forget": len(found.forget),
+        "retain": len(found.retain),
+    }
 
 
 def with_text(rows: int, template: str) -> dict[str, Any]:
@@ -80,19 +86,31 @@ def with_text(rows: int, template: str) -> dict[str, Any]:
     samples = parts.train.take(np.arange(rows))
     prompt = TEMPLATES[template]
     started = time.perf_counter()
-    plain = [prompt_ids(tokenizer, ["".join(pieces)], seq2seq=False)[0] for pieces in prompt.cut(samples)]
+    plain = [
+        prompt_ids(tokenizer, ["".join(pieces)], seq2seq=False)[0] for pieces in prompt.cut(samples)
+    ]
     loop = time.perf_counter() - started
     started = time.perf_counter()
     ours = tokenise(samples, prompt, tokenizer, seq2seq=False, window=512)
     fast = time.perf_counter() - started
     same = np.array_equal(ours.tokens, np.concatenate([row[-512:] for row in plain]))
-    return {"rows": rows, "loop": rows / loop, "ours": rows / fast, "ratio": loop / fast, "same_tokens": same}
+    return {
+        "rows": rows,
+        "loop": rows / loop,
+        "ours": rows / fast,
+        "ratio": loop / fast,
+        "same_tokens": same,
+    }
 
 
 def main() -> None:
     """Read the arguments; measure; print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=float, nargs="*", default=[1, 5, 25], help="millions of rows, without text")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rows", type=float, nargs="*", default=[1, 5, 25], help="millions of rows, without text"
+    )
     parser.add_argument("--prompts", type=int, default=100_000, help="rows with text")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--one", type=float, help=argparse.SUPPRESS)
@@ -103,7 +121,10 @@ def main() -> None:
     found: dict[str, Any] = {"without_text": [], "with_text": {}}
     for rows in given.rows:
         child = subprocess.run(
-            [sys.executable, __file__, "--one", str(rows)], check=True, capture_output=True, text=True
+            [sys.executable, __file__, "--one", str(rows)],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         found["without_text"].append(json.loads(child.stdout.splitlines()[-1]))
     for template in TEMPLATES:

@@ -26,7 +26,9 @@ BATCH, ALPHA, BETA = 16, 2.0, 0.4
 class Published:
     """The algorithm on one original; `seconds` by phase."""
 
-    def __init__(self, original: Recommender, forget: Examples, retain: Examples, seed: int) -> None:
+    def __init__(
+        self, original: Recommender, forget: Examples, retain: Examples, seed: int
+    ) -> None:
         self.original, self.forget, self.retain, self.seed = original, forget, retain, seed
         original.answer_only = False
         self.seconds: dict[str, float] = {}
@@ -75,7 +77,9 @@ class Published:
         model.lm.eval().requires_grad_(False)
         return model
 
-    def _train(self, student: Recommender, optimizer: torch.optim.Optimizer, steps: int, joint: bool) -> None:
+    def _train(
+        self, student: Recommender, optimizer: torch.optim.Optimizer, steps: int, joint: bool
+    ) -> None:
         forget = self._batches(student, self.forget, f"forget {joint}")
         retain = self._batches(student, self.retain, f"retain {joint}")
         for _ in range(steps):

@@ -28,7 +28,9 @@ RATIOS = (0.01, 0.05, 0.1, 0.2, 0.4)
 SIZES = (1500, 3000, 6000, 12000)
 
 
-def unlearn(original: Path, recipe: Recipe, erasure: ErasureRequest | None = None) -> dict[str, Any]:
+def unlearn(
+    original: Path, recipe: Recipe, erasure: ErasureRequest | None = None
+) -> dict[str, Any]:
     """Rows and seconds of one request."""
     space = Workspace(recipe)
     model = space.reader = Recommender.load(original)
@@ -38,23 +40,31 @@ def unlearn(original: Path, recipe: Recipe, erasure: ErasureRequest | None = Non
     Task.watch = lambda self, phase, model, active=None: None  # type: ignore[method-assign]
     method.unlearn(task)
     found = {
-        "forget": len(rows.forget), "train": len(rows.forget) + len(rows.retain),
-        "seconds": unlearning_seconds(task.costs), "phases": task.costs.seconds,
-    }  # fmt: skip
+        "forget": len(rows.forget),
+        "train": len(rows.forget) + len(rows.retain),
+        "seconds": unlearning_seconds(task.costs),
+        "phases": task.costs.seconds,
+    }
     print(f"{found['forget']} of {found['train']} rows: {found['seconds']:.1f} s", file=sys.stderr)
     return found
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
     """Both series, each with its own axis from zero."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), sharey=True, layout="constrained")
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(8.5, 3.2), sharey=True, layout="constrained"
+    )
     x, y = ([row[key] for row in found["forget_set"]] for key in ("forget", "seconds"))
     left.plot(x, y, "o", color="#1f6feb")
     ends = np.array([0, max(x) * 1.05])
-    left.plot(ends, found["line"]["intercept"] + found["line"]["slope"] * ends, color="#8b949e", lw=1)
+    left.plot(
+        ends, found["line"]["intercept"] + found["line"]["slope"] * ends, color="#8b949e", lw=1
+    )
     x, y = ([row[key] for row in found["training_set"]] for key in ("train", "seconds"))
     right.plot(x, y, "o-", color="#1f6feb", lw=1)
-    left.set(xlabel="rows of the forget set", ylabel="seconds of unlearning", title="fixed training set")
+    left.set(
+        xlabel="rows of the forget set", ylabel="seconds of unlearning", title="fixed training set"
+    )
     right.set(xlabel="rows of the training set", title="fixed forget set")
     for axis in (left, right):
         axis.set_xlim(0)
@@ -66,7 +76,9 @@ def plot(found: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     """Read the arguments; measure; print and draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--original", type=Path, required=True, help="run folder of e2urec train")
     parser.add_argument("--plot", type=Path, help="where to draw both series")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -74,7 +86,9 @@ def main() -> None:
     record = json.loads((given.original / "run.json").read_text(encoding="utf-8"))["recipe"]
     recipe = Recipe.build(record, place=str(given.original))
     fixed = recipe.updated(["data.rows=3000"])
-    growing = [unlearn(given.original, fixed.updated([f"request.ratio={ratio}"])) for ratio in RATIOS]
+    growing = [
+        unlearn(given.original, fixed.updated([f"request.ratio={ratio}"])) for ratio in RATIOS
+    ]
     sizes = [recipe.updated([f"data.rows={size}"]) for size in SIZES]
     erasure = Workspace(sizes[0].updated(["request.ratio=0.1"])).request()
     found: dict[str, Any] = {
@@ -83,7 +97,9 @@ def main() -> None:
     }
     line = stats.linregress([row["forget"] for row in growing], [row["seconds"] for row in growing])
     found["line"] = {"slope": line.slope, "intercept": line.intercept, "r_squared": line.rvalue**2}
-    found["last_over_first"] = found["training_set"][-1]["seconds"] / found["training_set"][0]["seconds"]
+    found["last_over_first"] = (
+        found["training_set"][-1]["seconds"] / found["training_set"][0]["seconds"]
+    )
     if given.plot:
         plot(found, given.plot)
     print(json.dumps(found, indent=None if given.json else 2))

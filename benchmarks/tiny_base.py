@@ -28,17 +28,29 @@ def tiny_model(folder: Path, titles: list[str]) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=3000, special_tokens=["<pad>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=3000,
+        special_tokens=["<pad>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    prompts = (f"Liked: {title}. Disliked: none. Will the user like {title}? Yes No" for title in titles)
+    prompts = (
+        f"Liked: {title}. Disliked: none. Will the user like {title}? Yes No" for title in titles
+    )
     tokenizer.train_from_iterator(prompts, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(fast), hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=4, tie_word_embeddings=True, pad_token_id=0, eos_token_id=1, bos_token_id=None,
+        vocab_size=len(fast),
+        hidden_size=64,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
         max_position_embeddings=512,
-    )  # fmt: skip
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)
 
@@ -48,9 +60,13 @@ def write_base(recipe: Recipe, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         tiny_model(Path(scratch), read_source(recipe.data).titles)
         space = Workspace(recipe.updated([f"model.name={scratch}"]))
-        others = Workspace(space.recipe.updated(["data.rows=none", "data.per_user=none"])).split.train
+        others = Workspace(
+            space.recipe.updated(["data.rows=none", "data.per_user=none"])
+        ).split.train
         rows = space.encode(others.take(~np.isin(others.users, space.split.train.users)))
-        model, _ = tune(space.base, space.template, Tuning(schedule=PRETRAINING), rows, None, seed=recipe.seed)
+        model, _ = tune(
+            space.base, space.template, Tuning(schedule=PRETRAINING), rows, None, seed=recipe.seed
+        )
         model.lm.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
 

@@ -17,11 +17,16 @@ def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("evaluation", type=Path, help="what e2urec evaluate --json printed")
-    parser.add_argument("--out", type=Path, default=Path("docs/unsigned_distances.svg"), help="where to draw")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/unsigned_distances.svg"), help="where to draw"
+    )
     asked = parser.parse_args()
     told = json.loads(asked.evaluation.read_text(encoding="utf-8"))["apart"]
     found = {
-        name: {other: {key: Interval(**each) for key, each in row.items()} for other, row in rows.items()}
+        name: {
+            other: {key: Interval(**each) for key, each in row.items()}
+            for other, row in rows.items()
+        }
         for name, rows in told.items()
     }
     asked.out.write_text(apart(found, NAMES), encoding="utf-8")

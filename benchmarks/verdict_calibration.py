@@ -30,7 +30,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=int, default=20, help="models of either kind to judge")
     parser.add_argument("--references", type=int, default=5, help="retrained models that are R")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe"
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         recipe = Recipe.load(RECIPE).updated([f"model.name={folder}", *asked.set])
@@ -47,7 +49,15 @@ def calibrate(recipe: Recipe, models: int, references: int) -> None:
     def answers(forgotten: bool, number: int) -> Answers:
         data = rows.retain if forgotten else train
         seed = derive(recipe.seed, "calibration", "retrained" if forgotten else "original", number)
-        model, _ = tune(space.base, space.template, recipe.tuning, data, None, window=recipe.model.window, seed=seed)
+        model, _ = tune(
+            space.base,
+            space.template,
+            recipe.tuning,
+            data,
+            None,
+            window=recipe.model.window,
+            seed=seed,
+        )
         return sets.ask(model, precision=recipe.tuning.schedule.precision)
 
     original = answers(False, 0)
@@ -60,7 +70,14 @@ def calibrate(recipe: Recipe, models: int, references: int) -> None:
         for k in range(models):
             judged = {"judged": answers(kind == "retrained", 100 + k)}
             for basis, against in (("retrained", retrained), ("shadows", [])):
-                found = evaluate(original, against, judged, seed=recipe.seed, outside=outside, margins=recipe.margins)
+                found = evaluate(
+                    original,
+                    against,
+                    judged,
+                    seed=recipe.seed,
+                    outside=outside,
+                    margins=recipe.margins,
+                )
                 verdict = found.verdict["judged"]
                 verdicts[basis].append(verdict.outcome)
                 if against:

@@ -27,10 +27,28 @@ KINDS = {
     "products of matrices": ("mm", "addmm", "bmm", "linear", "matmul", "mkldnn", "dot", "baddbmm"),
     "softmax and losses": ("softmax", "kl_div", "nll_loss", "xlogy", "log_sigmoid"),
     "casts and copies": (
-        "copy_", "to", "clone", "cat", "contiguous", "fill_", "zero_", "empty", "pad", "index", "embedding",
+        "copy_",
+        "to",
+        "clone",
+        "cat",
+        "contiguous",
+        "fill_",
+        "zero_",
+        "empty",
+        "pad",
+        "index",
+        "embedding",
     ),
-    "optimizer": ("_fused_adamw", "_foreach", "lerp", "addcmul", "addcdiv", "sqrt", "linalg_vector_norm"),
-}  # fmt: skip
+    "optimizer": (
+        "_fused_adamw",
+        "_foreach",
+        "lerp",
+        "addcmul",
+        "addcdiv",
+        "sqrt",
+        "linalg_vector_norm",
+    ),
+}
 
 
 def kind_of(name: str) -> str:
@@ -55,7 +73,9 @@ def shares(work: Callable[[], object]) -> dict[str, float]:
 
 def main() -> None:
     """Read the arguments; measure; print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--original", required=True, help="run folder of e2urec train")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given = parser.parse_args()
@@ -63,18 +83,26 @@ def main() -> None:
     space = Workspace(settings_of(given.original, "", 0.2))
     model = space.reader = Recommender.load(Path(given.original))
     rows = space.rows(space.resolve(space.request()))
-    some = {name: getattr(rows, name).take(np.arange(ROWS)) for name in ("forget", "retain", "unseen")}
+    some = {
+        name: getattr(rows, name).take(np.arange(ROWS)) for name in ("forget", "retain", "unseen")
+    }
     rows = replace(rows, **some)
 
     plain = Published(model.copy(), rows.forget, rows.retain, 0)
     method = build("e2urec", SAME | {"alpha": 2.0, "min_steps": 1, "augment_min_steps": 1})
     task = space.task(model, rows, method)
-    found = {"published": shares(lambda: plain.unlearn(**PASSES)), "ours": shares(lambda: method.unlearn(task))}
+    found = {
+        "published": shares(lambda: plain.unlearn(**PASSES)),
+        "ours": shares(lambda: method.unlearn(task)),
+    }
     if given.json:
         print(json.dumps(found))
         return
     for kind in [*KINDS, "elementwise and the rest"]:
-        cells = (f"{part.get(kind, 0):6.1f} s {part.get(kind, 0) / sum(part.values()):4.0%}" for part in found.values())
+        cells = (
+            f"{part.get(kind, 0):6.1f} s {part.get(kind, 0) / sum(part.values()):4.0%}"
+            for part in found.values()
+        )
         print(f"{kind:26}", *cells, sep="  ")
 
 

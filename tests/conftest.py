@@ -12,7 +12,13 @@ import pytest
 import torch
 from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from e2urec import cli
 from e2urec.data.interactions import Interactions
@@ -29,7 +35,16 @@ from e2urec.unlearning.task import Task
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
 
-WORDS = ["Liked:", "Disliked:", "none", "Will the user like", "Yes", "No", "Movie", "Toy Story (1995)"]
+WORDS = [
+    "Liked:",
+    "Disliked:",
+    "none",
+    "Will the user like",
+    "Yes",
+    "No",
+    "Movie",
+    "Toy Story (1995)",
+]
 
 
 def toy_tokenizer(*, closes: bool) -> PreTrainedTokenizerFast:
@@ -41,9 +56,13 @@ def toy_tokenizer(*, closes: bool) -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=420, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    tokenizer.train_from_iterator([f"{a} {b}? Yes {b} No" for a in WORDS for b in WORDS] * 4, trainer)
+    tokenizer.train_from_iterator(
+        [f"{a} {b}? Yes {b} No" for a in WORDS for b in WORDS] * 4, trainer
+    )
     if closes:
-        tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A </s>", special_tokens=[("</s>", 1)]
+        )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
 
 
@@ -52,18 +71,36 @@ def toy_backbone(kind: str) -> Backbone:
     tokenizer = toy_tokenizer(closes=kind == "seq2seq")
     if kind == "causal":
         config = LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=0, eos_token_id=1,
-            bos_token_id=None, max_position_embeddings=512,
-        )  # fmt: skip
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=None,
+            max_position_embeddings=512,
+        )
         lm = LlamaForCausalLM(config)
     else:
         config = T5Config(
-            vocab_size=len(tokenizer), d_model=32, d_ff=64, d_kv=8, num_layers=2, num_heads=4, dropout_rate=0.1,
-            pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
-        )  # fmt: skip
+            vocab_size=len(tokenizer),
+            d_model=32,
+            d_ff=64,
+            d_kv=8,
+            num_layers=2,
+            num_heads=4,
+            dropout_rate=0.1,
+            pad_token_id=0,
+            eos_token_id=1,
+            decoder_start_token_id=0,
+        )
         lm = T5ForConditionalGeneration(config)
-    lm.set_attn_implementation("eager")  # as load_backbone does on a CPU, so that reloading changes no bit
+    lm.set_attn_implementation(
+        "eager"
+    )  # as load_backbone does on a CPU, so that reloading changes no bit
     return Backbone(lm.eval(), tokenizer, f"toy-{kind}")
 
 
@@ -77,7 +114,9 @@ def recommender(backbone: Backbone) -> Recommender:
     return Recommender(backbone, TEMPLATES["compact"])
 
 
-def generated_tables(users: int = 12, rows: int = 14, seed: int = 0) -> tuple[pl.DataFrame, pl.DataFrame]:
+def generated_tables(
+    users: int = 12, rows: int = 14, seed: int = 0
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Ratings with ties in time, so that the order of rows in the file matters, and titles."""
     random = np.random.default_rng(seed)
     n = users * rows
@@ -89,7 +128,9 @@ def generated_tables(users: int = 12, rows: int = 14, seed: int = 0) -> tuple[pl
             "time": random.integers(1_000, 1_000 + n // 3, n),
         }
     )
-    items = pl.DataFrame({"item": range(30), "title": [f"Movie {k} ({1960 + k})" for k in range(30)]})
+    items = pl.DataFrame(
+        {"item": range(30), "title": [f"Movie {k} ({1960 + k})" for k in range(30)]}
+    )
     return ratings.sample(n, shuffle=True, seed=seed), items
 
 
@@ -110,8 +151,12 @@ def toy_task(kind: str, *, lora: bool = False, seed: int = 5) -> Task:
     probe = Recommender(base, TEMPLATES["compact"])
     encoded = {name: probe.encode(getattr(rows, name)) for name in ("forget", "retain", "valid")}
     held = {name: probe.encode(getattr(parts, name)) for name in ("calibration", "unseen")}
-    original, _ = tune(base, TEMPLATES["compact"], tuning, probe.encode(parts.train), encoded["valid"], seed=seed)
-    return Task(original=original, base=base, tuning=tuning, **encoded, **held, seed=seed, precision="fp32")
+    original, _ = tune(
+        base, TEMPLATES["compact"], tuning, probe.encode(parts.train), encoded["valid"], seed=seed
+    )
+    return Task(
+        original=original, base=base, tuning=tuning, **encoded, **held, seed=seed, precision="fp32"
+    )
 
 
 @pytest.fixture(scope="session")

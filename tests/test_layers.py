@@ -68,7 +68,10 @@ def test_file_imports_only_from_its_own_room_and_those_above(module: str) -> Non
 
 
 def test_files_of_a_room_do_not_import_each_other_in_a_circle() -> None:
-    graph = {name: {other for other in imports(path) if room(other) == room(name)} for name, path in MODULES.items()}
+    graph = {
+        name: {other for other in imports(path) if room(other) == room(name)}
+        for name, path in MODULES.items()
+    }
     for name in graph:
         graph[name].discard(name)
     TopologicalSorter(graph).prepare()
@@ -85,13 +88,19 @@ def test_public_names_are_sorted_complete_and_there() -> None:
     assert e2urec.__all__ == sorted(e2urec.__all__)
     assert all(hasattr(e2urec, name) for name in e2urec.__all__)
     stub = ast.parse((ROOT / "__init__.pyi").read_text(encoding="utf-8"))
-    imported = {alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    imported = {
+        alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
     assert imported == set(e2urec.__all__)
-    assert not imported & set(MODULES), "a public name that is a module's too would be one or the other by chance"
+    assert not imported & set(MODULES), (
+        "a public name that is a module's too would be one or the other by chance"
+    )
 
 
 def test_command_line_starts_without_loading_a_model_library() -> None:
     heavy = "print(sorted({'torch', 'transformers', 'polars', 'scipy'} & set(sys.modules)))"
     code = f"import sys, e2urec.cli; {heavy}"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"

@@ -76,15 +76,24 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
         space = Workspace(recipe, progress)
         model, trace = space.train()
         model.save(partial)
-        answers = {name: space.encode(getattr(space.split, name)) for name in ("test", "valid", "unseen")}
+        answers = {
+            name: space.encode(getattr(space.split, name)) for name in ("test", "valid", "unseen")
+        }
         sets = EvaluationSets(forget=answers["unseen"], **answers)  # nobody is forgotten yet
-        results = evaluate(sets.ask(model, precision=recipe.tuning.schedule.precision), [], {}, seed=recipe.seed)
-        write_json(partial / "results.json", {"test": results.as_dict()["models"]["original"], "trace": vars(trace)})
+        results = evaluate(
+            sets.ask(model, precision=recipe.tuning.schedule.precision), [], {}, seed=recipe.seed
+        )
+        write_json(
+            partial / "results.json",
+            {"test": results.as_dict()["models"]["original"], "trace": vars(trace)},
+        )
         data = space.split.train.interactions
         record = _record("original", recipe, space.costs.seconds)
         record["rows"] = {
-            "train": trace.rows, "duplicates_dropped": data.duplicates, "unrated_dropped": data.unrated,
-        }  # fmt: skip
+            "train": trace.rows,
+            "duplicates_dropped": data.duplicates,
+            "unrated_dropped": data.unrated,
+        }
         record["pace"] = space.costs.seconds["original"] / trace.rows
         SplitIndex.of(space.split).save(partial)
         write_record(partial, record | {"data": data.fingerprint()})
@@ -104,20 +113,31 @@ def inspect_data(recipe: Recipe, *, examples: int = 3) -> Overview:
     answers = ("No", "Yes")
     found.examples = [
         f"{prompt} {answers[label]}"
-        for prompt, label in zip(space.template.render(some.take(np.arange(examples))), some.labels, strict=False)
+        for prompt, label in zip(
+            space.template.render(some.take(np.arange(examples))), some.labels, strict=False
+        )
     ]
     try:
         base = space.base
     except (ModelError, DataError) as error:
-        found.warnings.append(f"prompts were not measured, since the model cannot be loaded: {error}")
+        found.warnings.append(
+            f"prompts were not measured, since the model cannot be loaded: {error}"
+        )
         return found
-    lengths = tokenise(some, space.template, base.tokenizer, seq2seq=base.seq2seq, window=sys.maxsize).lengths
+    lengths = tokenise(
+        some, space.template, base.tokenizer, seq2seq=base.seq2seq, window=sys.maxsize
+    ).lengths
     measure_prompts(found, lengths, recipe.model.window)
     return found
 
 
 def unlearn(
-    parent: Run, out: Path | str, method: Method, asked: RequestOptions | None = None, *, progress: Progress = silent
+    parent: Run,
+    out: Path | str,
+    method: Method,
+    asked: RequestOptions | None = None,
+    *,
+    progress: Progress = silent,
 ) -> Run:
     """Make the recommender of `parent` forget a request; the result is a run folder of its own.
 
@@ -153,8 +173,13 @@ def unlearn(
             "chain": [*parent.record.get("chain", []), digest],
             "pace": parent.record.get("pace"),
         }
-        data, split_index = parts.forget.interactions, space.split_index or SplitIndex.of(space.split)
-        (_erased(parent, asked.key) or ErasedRows.under(key)).and_these(data, parts.gone).save(partial)
+        data, split_index = (
+            parts.forget.interactions,
+            space.split_index or SplitIndex.of(space.split),
+        )
+        (_erased(parent, asked.key) or ErasedRows.under(key)).and_these(data, parts.gone).save(
+            partial
+        )
         split_index.without(data, parts.gone).save(partial)
         write_record(partial, record)
     return open_run(out)
@@ -202,34 +227,51 @@ def evaluate_run(
         _same_rows(run, other, asked)
     space, original, erasure, parts = _open(parent, asked, progress)
     if request_digest(erasure.lines(), controller_key(asked.key)) != run.record["request_hmac"]:
-        raise RunError(f"'{run.path}': was made for another request, or under another key; name the one it honoured")
+        raise RunError(
+            f"'{run.path}': was made for another request, or under another key; name the one it honoured"
+        )
     rows = space.rows(parts)
     outside = _outsiders(run, parent, space, rows, shadows, say) if shadows else None
     recipe, sets = space.recipe, rows.evaluation
     precision = recipe.tuning.schedule.precision
     before = sets.ask(original, precision=precision, valid=True)
-    relearner = Relearner(rows.forget, before["forget"], recipe.relearning, recipe.seed, precision, progress)
+    relearner = Relearner(
+        rows.forget, before["forget"], recipe.relearning, recipe.seed, precision, progress
+    )
 
     answers: dict[str, Answers] = {}
-    for name, each in {"unlearned": run, **{f"retrained_{k}": other for k, other in enumerate(against, 1)}}.items():
+    for name, each in {
+        "unlearned": run,
+        **{f"retrained_{k}": other for k, other in enumerate(against, 1)},
+    }.items():
         model = _load(each, space)
         answers[name] = sets.ask(model, precision=precision)
         if robustness:
             relearner.try_on(name, model)
         if robustness and each is run:
-            answers |= {f"{name}_{shape}": sets.ask(shaped, precision=precision) for shape, shaped in reshaped(model)}
+            answers |= {
+                f"{name}_{shape}": sets.ask(shaped, precision=precision)
+                for shape, shaped in reshaped(model)
+            }
     retrained = [answers.pop(f"retrained_{k}") for k in range(1, len(against) + 1)]
 
     method = build(run.record["method"]["name"], run.record["method"]["settings"])
-    control = placebo(method, space.task(original, rows, method))  # from here on, `original` is the placebo
+    control = placebo(
+        method, space.task(original, rows, method)
+    )  # from here on, `original` is the placebo
     answers |= {
         "placebo_temperature": softened(before),
         "placebo_retain": sets.ask(control, precision=precision),
     }
     results = evaluate(
-        before, retrained, answers,
-        seed=recipe.seed, outside=outside, margins=recipe.margins, slices=rows.slices,
-    )  # fmt: skip
+        before,
+        retrained,
+        answers,
+        seed=recipe.seed,
+        outside=outside,
+        margins=recipe.margins,
+        slices=rows.slices,
+    )
     results.relearning = relearner.found()
     return results
 
@@ -247,13 +289,24 @@ def _same_rows(run: Run, other: Run, asked: RequestOptions) -> None:
 
 
 def _outsiders(
-    run: Run, parent: Run, space: Workspace, rows: RequestRows, count: int, say: Callable[[str], object]
+    run: Run,
+    parent: Run,
+    space: Workspace,
+    rows: RequestRows,
+    count: int,
+    say: Callable[[str], object],
 ) -> ShadowScores:
     space.recipe = recipe = space.recipe.updated([f"shadows.count={count}"])
     read = recipe.shadows.rows(len(rows.retain), len(rows.unseen), recipe.tuning)
     minutes = _minutes(parent, read)
-    told = "" if minutes is None else f", about {minutes:.1f} minutes at the speed the original was trained"
-    say(f"{count} shadow models read {read} rows{told}; those already in '{run.path}' are taken from there")
+    told = (
+        ""
+        if minutes is None
+        else f", about {minutes:.1f} minutes at the speed the original was trained"
+    )
+    say(
+        f"{count} shadow models read {read} rows{told}; those already in '{run.path}' are taken from there"
+    )
     return outsiders_of(space, rows, run.path / "shadows")
 
 
@@ -302,21 +355,31 @@ def _open(
 ) -> tuple[Workspace, Recommender, ErasureRequest, ForgetRetain]:
     """What a request to `parent` needs; a run of another key is told before the data are read."""
     if asked.file is not None and (asked.ratio is not None or asked.unit is not None):
-        raise ConfigError("--forget-ratio and --unit: draw a request; leave them out where --request names one")
+        raise ConfigError(
+            "--forget-ratio and --unit: draw a request; leave them out where --request names one"
+        )
     _erased(parent, asked.key)
     changes = {"ratio": asked.ratio, "unit": asked.unit, "seed": asked.seed}
     values = json.loads(json.dumps(parent.record["recipe"]))
     values["request"] |= {name: value for name, value in changes.items() if value is not None}
-    space = Workspace(Recipe.build(values, place=str(parent.path)), progress, split_index=SplitIndex.load(parent.path))
+    space = Workspace(
+        Recipe.build(values, place=str(parent.path)),
+        progress,
+        split_index=SplitIndex.load(parent.path),
+    )
     erasure = space.request(None if asked.file is None else Path(asked.file))
-    parts = space.resolve(erasure, skip_unknown=asked.skip_unknown)  # a bad request is told before a model is loaded
+    parts = space.resolve(
+        erasure, skip_unknown=asked.skip_unknown
+    )  # a bad request is told before a model is loaded
     original = space.reader = _load(parent, space)
     return space, original, erasure, parts
 
 
 def _erased(run: Run, key: Path | None) -> ErasedRows | None:
     """What `run` and all before it erased; an original needs no key for that."""
-    return None if run.record["kind"] == "original" else ErasedRows.load(run.path, controller_key(key))
+    return (
+        None if run.record["kind"] == "original" else ErasedRows.load(run.path, controller_key(key))
+    )
 
 
 def _load(run: Run, space: Workspace) -> Recommender:
@@ -329,5 +392,7 @@ def _parent(run: Run) -> Run:
         raise RunError(f"'{run.path}': is no unlearned run; name a folder made by e2urec unlearn")
     parent = open_run(Path(run.record["parent"]["path"]))
     if hash_file(parent.path / "run.json") != run.record["parent"]["sha256"]:
-        raise RunError(f"'{parent.path}': has changed since '{run.path}' was made from it; restore it")
+        raise RunError(
+            f"'{parent.path}': has changed since '{run.path}' was made from it; restore it"
+        )
     return parent

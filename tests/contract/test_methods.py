@@ -20,8 +20,11 @@ KINDS = ["causal", "seq2seq"]
 SHARDS = {"shards": 2, "learning_rate": 1e-2, "lora": {"rank": 2, "targets": "all"}}
 QUICK = {
     "e2urec": {"warmup": 1, "joint": 1, "final": 1, "lora": {"rank": 2, "targets": "all"}},
-    "ifru": {"rows": 16, "iterations": 3}, "sisa": SHARDS, "receraser": SHARDS, "apa": SHARDS,
-}  # fmt: skip
+    "ifru": {"rows": 16, "iterations": 3},
+    "sisa": SHARDS,
+    "receraser": SHARDS,
+    "apa": SHARDS,
+}
 
 
 def quick(name: str, preset: str = "default") -> object:
@@ -34,7 +37,14 @@ def task_for(method, kind: str, *, lora: bool = False, seed: int = 5):
     if method.prepares:
         train = concatenate([task.forget, task.retain])
         ground = TrainingTask(
-            task.base, task.original.template, task.original.window, task.tuning, train, task.valid, seed, "fp32"
+            task.base,
+            task.original.template,
+            task.original.window,
+            task.tuning,
+            train,
+            task.valid,
+            seed,
+            "fp32",
         )
         task.original = method.prepare(ground)
     return task
@@ -70,7 +80,10 @@ def test_unknown_setting_is_refused_with_the_nearest_known_one(name):
 def test_method_changes_the_scores_and_leaves_one_whole_model(name, kind, lora):
     method = quick(name)
     task = task_for(method, kind, lora=lora)
-    before, base = task.original.score(task.forget), weights(Recommender(task.base, task.original.template))
+    before, base = (
+        task.original.score(task.forget),
+        weights(Recommender(task.base, task.original.template)),
+    )
     model = method.unlearn(task)
     after = model.score(task.forget)
     assert np.isfinite(after).all()
@@ -79,7 +92,9 @@ def test_method_changes_the_scores_and_leaves_one_whole_model(name, kind, lora):
     assert method.prepares or len(model.active) == int(lora)
     assert not any(parameter.requires_grad for parameter in model.lm.parameters())
     assert all(
-        torch.equal(value, base[key]) for key, value in task.base.lm.state_dict(prefix="").items() if key in base
+        torch.equal(value, base[key])
+        for key, value in task.base.lm.state_dict(prefix="").items()
+        if key in base
     )
     assert all(np.isfinite(seconds) for seconds in task.costs.seconds.values())
 
@@ -87,7 +102,9 @@ def test_method_changes_the_scores_and_leaves_one_whole_model(name, kind, lora):
 @pytest.mark.parametrize("name", all_methods())
 def test_same_seed_gives_the_same_scores_and_another_seed_others(name):
     method, forget = quick(name), toy_task("causal").forget
-    scores = [method.unlearn(task_for(method, "causal", seed=seed)).score(forget) for seed in (5, 5, 6)]
+    scores = [
+        method.unlearn(task_for(method, "causal", seed=seed)).score(forget) for seed in (5, 5, 6)
+    ]
     assert np.array_equal(scores[0], scores[1])
     assert not np.array_equal(scores[0], scores[2])
 
@@ -128,7 +145,8 @@ def test_e2urec_logs_every_phase_beside_the_unseen_users(kind, preset):
     begun = {"default": "start", "paper": "warmup"}[preset]
     assert [seen.phase for seen in task.phase_logs] == ["original", "teacher", begun, "joint"]
     assert all(
-        np.isfinite([s.forget_auc, s.forget_log_loss, s.unseen_auc, s.unseen_log_loss]).all() for s in task.phase_logs
+        np.isfinite([s.forget_auc, s.forget_log_loss, s.unseen_auc, s.unseen_log_loss]).all()
+        for s in task.phase_logs
     )
 
 
@@ -147,14 +165,21 @@ def test_e2urec_starts_the_student_at_the_negated_augmented_adapter(kind):
     lora = LoRA(rank=2, targets="all")
     with Student(task, lora, seed=1, name="augmented") as student:
         steps = [{"train": np.arange(8)}] * 4
-        student.fit("augmented", steps, supervised(original, rows), Schedule(epochs=1, learning_rate=1e-3))
-        update, gain = student.weights(), predict(original, rows, active=student.active, precision="fp32").odds
+        student.fit(
+            "augmented", steps, supervised(original, rows), Schedule(epochs=1, learning_rate=1e-3)
+        )
+        update, gain = (
+            student.weights(),
+            predict(original, rows, active=student.active, precision="fp32").odds,
+        )
     before = predict(original, rows, precision="fp32").odds
     moved = []
     with Student(task, lora, seed=2) as student:
         for scale in (1.0, -1e-2):
             student.start_at(update, scale)
-            moved.append(predict(original, rows, active=student.active, precision="fp32").odds - before)
+            moved.append(
+                predict(original, rows, active=student.active, precision="fp32").odds - before
+            )
     assert np.allclose(moved[0], gain - before, atol=1e-5)
     assert np.corrcoef(moved[0], moved[1])[0, 1] < -0.9
 
@@ -164,7 +189,12 @@ def test_e2urec_start_is_halved_until_it_moves_the_retain_set_little():
     for max_retain_kl in (1e9, 1e-3):
         task = toy_task("causal")
         retain, before = task.retain, task.original.score(task.retain)
-        strong = {"alpha": 2.0, "augment_rate": 1e-2, "start_scale": 3.0, "lora": {"targets": "all", "upper": 1.0}}
+        strong = {
+            "alpha": 2.0,
+            "augment_rate": 1e-2,
+            "start_scale": 3.0,
+            "lora": {"targets": "all", "upper": 1.0},
+        }
         method = build("e2urec", strong | {"joint": 0, "max_retain_kl": max_retain_kl})
         moved.append(np.abs(method.unlearn(task).score(retain) - before).mean())
     assert 0 < moved[1] < moved[0] / 4

@@ -23,8 +23,16 @@ from e2urec.unlearning.method import Method
 from e2urec.unlearning.task import Task
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "compare-smoke.toml"
-SMALL = ["model.layers=none", "data.rows=150", "data.per_user=15", "data.test_rows=60", "data.held_rows=60",
-         "compare.resamples=100", "tuning.schedule.epochs=2", "tuning.schedule.learning_rate=1e-2"]  # fmt: skip
+SMALL = [
+    "model.layers=none",
+    "data.rows=150",
+    "data.per_user=15",
+    "data.test_rows=60",
+    "data.held_rows=60",
+    "compare.resamples=100",
+    "tuning.schedule.epochs=2",
+    "tuning.schedule.learning_rate=1e-2",
+]
 FEW = ["compare.methods=['neggrad', 'sisa']", "retrained=2", "compare.settings={}"]
 
 
@@ -57,7 +65,9 @@ def test_smoke_recipe_compares_every_method_with_finite_figures_and_the_same_aga
     cells = json.loads((tmp_path / "first" / "results.json").read_text())["cells"]
     assert {cell["method"] for cell in cells} == expected
     for cell in cells:
-        assert all(math.isfinite(figure["value"]) for figure in cell["metrics"].values()), cell["method"]
+        assert all(math.isfinite(figure["value"]) for figure in cell["metrics"].values()), cell[
+            "method"
+        ]
         if cell["method"] not in ("original", "placebo_temperature"):
             assert cell["cost"]["seconds"]["total"] > 0
     assert told[-1].startswith(f"[{len(told)} of {len(told)}]")
@@ -65,22 +75,46 @@ def test_smoke_recipe_compares_every_method_with_finite_figures_and_the_same_aga
     long = pl.read_parquet(tmp_path / "first" / "results.parquet")
     assert long.columns == ["method", "seed", "request", "metric", "value", "low", "high", "n"]
     one = long.filter(method="e2urec", metric="memory_auc")["value"].item()
-    assert one == next(c for c in cells if c["method"] == "e2urec")["metrics"]["memory_auc"]["value"]
+    assert (
+        one == next(c for c in cells if c["method"] == "e2urec")["metrics"]["memory_auc"]["value"]
+    )
     page = (tmp_path / "first" / "report.html").read_text()
     assert page.count("<svg") == 3
     assert not re.findall(r"""(?:src|href)=["']http|url\(http|@import""", page)
     lines = len(expected - {"retrained_2"})
-    assert (tmp_path / "first" / "table.tex").read_text().count("\\\\\n") == lines + 1, "a line a model, and the head"
+    assert (tmp_path / "first" / "table.tex").read_text().count("\\\\\n") == lines + 1, (
+        "a line a model, and the head"
+    )
     left = {path.name for path in (tmp_path / "first").rglob("*")}
-    assert left == {"results.json", "results.parquet", "table.md", "table.tex", "report.html", "run.json"}
+    assert left == {
+        "results.json",
+        "results.parquet",
+        "table.md",
+        "table.tex",
+        "report.html",
+        "run.json",
+    }
 
 
 def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_path):
     wanted = recipe(toy, *FEW, "compare.seeds=[0, 1]")
     compare(wanted, tmp_path / "whole")
-    settings = [word for each in (toy, *SMALL, *FEW, "compare.seeds=[0, 1]") for word in ("--set", each)]
-    words = [sys.executable, "-m", "e2urec.cli", "compare", str(SMOKE), "--out", str(tmp_path / "cut"), *settings]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    settings = [
+        word for each in (toy, *SMALL, *FEW, "compare.seeds=[0, 1]") for word in ("--set", each)
+    ]
+    words = [
+        sys.executable,
+        "-m",
+        "e2urec.cli",
+        "compare",
+        str(SMOKE),
+        "--out",
+        str(tmp_path / "cut"),
+        *settings,
+    ]
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("[4 of"):
@@ -90,7 +124,9 @@ def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_pa
     assert (tmp_path / "cut.partial" / "cells" / "seed-0" / "model").is_dir()
     with pytest.raises(RunError, match="begun with another recipe"):
         compare(recipe(toy, *FEW, "compare.seeds=[0, 2]"), tmp_path / "cut")
-    kept = (tmp_path / "cut.partial" / "cells" / "seed-0" / "model" / "cell.json").stat().st_mtime_ns
+    kept = (
+        (tmp_path / "cut.partial" / "cells" / "seed-0" / "model" / "cell.json").stat().st_mtime_ns
+    )
     seen: list[int] = []
 
     def watch(text: str) -> None:
@@ -134,14 +170,21 @@ class Broken(Outsider):
         raise ZeroDivisionError("of its own")
 
 
-def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(toy, tmp_path, monkeypatch):
+def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(
+    toy, tmp_path, monkeypatch
+):
     real = metadata.entry_points
-    entries = [metadata.EntryPoint(n, f"{__name__}:{n}", "e2urec.methods") for n in ("Outsider", "Broken")]
+    entries = [
+        metadata.EntryPoint(n, f"{__name__}:{n}", "e2urec.methods") for n in ("Outsider", "Broken")
+    ]
     monkeypatch.setattr(
         "e2urec.methods.entry_points",
         lambda group: entries if group == "e2urec.methods" else real(group=group),
     )
-    found = compare(recipe(toy, "compare.methods=['outsider', 'broken']", "compare.settings={}"), tmp_path / "out")
+    found = compare(
+        recipe(toy, "compare.methods=['outsider', 'broken']", "compare.settings={}"),
+        tmp_path / "out",
+    )
     assert found.failed == {"seed-0/request-1/broken": "ZeroDivisionError: of its own"}
     cells = {cell["method"]: cell for cell in found.cells()}
     assert cells["outsider"]["metrics"]["memory_auc"].value == pytest.approx(1)
@@ -150,10 +193,18 @@ def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(toy
 
 
 def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(toy, tmp_path):
-    wanted = recipe(toy, "compare.methods=['neggrad', 'simnpo', 'sisa']", "compare.settings={}", "compare.trials=3",
-                    "compare.tolerance=1")  # fmt: skip
+    wanted = recipe(
+        toy,
+        "compare.methods=['neggrad', 'simnpo', 'sisa']",
+        "compare.settings={}",
+        "compare.trials=3",
+        "compare.tolerance=1",
+    )
     found = compare(wanted, tmp_path / "out")
-    tried = {name: [trial for trial in found.trials if trial["method"] == name] for name in ("neggrad", "simnpo")}
+    tried = {
+        name: [trial for trial in found.trials if trial["method"] == name]
+        for name in ("neggrad", "simnpo")
+    }
     assert {len(trials) for trials in tried.values()} == {3}
     assert len(found.trials) == 6, "exact methods have nothing to choose"
     for name, trials in tried.items():
@@ -169,7 +220,9 @@ def test_estimate_counts_the_cells_and_writes_nothing(toy, tmp_path, monkeypatch
     wanted = recipe(toy, "compare.seeds=[0, 1]", "compare.trials=3")
     found = estimate(wanted)
     assert found.hours > 0
-    searched = [name for name, method in all_methods().items() if not method.exact and name != "finetune"]
+    searched = [
+        name for name, method in all_methods().items() if not method.exact and name != "finetune"
+    ]
     assert set(found.rows) >= {"originals", "retrained", "answers", *searched}
     assert found.cells == 2 + 3 + 3 * len(searched) + 2 * (3 + len(methods_of(wanted)) + 1)
     assert not list(tmp_path.iterdir())
@@ -203,9 +256,14 @@ def test_comparison_that_fails_before_its_first_cell_leaves_nothing(tmp_path):
 def test_settings_of_requests_for_rows_or_items_are_chosen_on_others(toy, tmp_path, unit, ratio):
     request = f"{{ratio={ratio}, unit='{unit}', seed="
     wanted = recipe(
-        toy, "compare.methods=['neggrad']", "retrained=1", "compare.settings={}", "compare.trials=2",
-        f"compare.requests=[{request}1}}]", f"compare.development={request}2}}",
-    )  # fmt: skip
+        toy,
+        "compare.methods=['neggrad']",
+        "retrained=1",
+        "compare.settings={}",
+        "compare.trials=2",
+        f"compare.requests=[{request}1}}]",
+        f"compare.development={request}2}}",
+    )
     found = compare(wanted, tmp_path / "out")
     assert found.rows[1]["removed"] > 0
     assert {trial["trial"] for trial in found.trials} == {0, 1}
@@ -213,8 +271,13 @@ def test_settings_of_requests_for_rows_or_items_are_chosen_on_others(toy, tmp_pa
 
 def test_development_request_among_nobody_is_refused(toy, tmp_path):
     wanted = recipe(
-        toy, "compare.methods=['neggrad']", "compare.settings={}", "compare.trials=2",
+        toy,
+        "compare.methods=['neggrad']",
+        "compare.settings={}",
+        "compare.trials=2",
         "compare.requests=[{ratio=0.5, unit='interactions'}]",
-    )  # fmt: skip
-    with pytest.raises(ConfigError, match=r"compare\.development: every one of the users is in a request"):
+    )
+    with pytest.raises(
+        ConfigError, match=r"compare\.development: every one of the users is in a request"
+    ):
         compare(wanted, tmp_path / "out")

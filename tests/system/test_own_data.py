@@ -16,7 +16,12 @@ from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.runs.split_index import SplitIndex
 
-QUICK = ["tuning.schedule.epochs=2", "tuning.schedule.learning_rate=0.003", "data.history=3", "data.calibration=0.1"]
+QUICK = [
+    "tuning.schedule.epochs=2",
+    "tuning.schedule.learning_rate=0.003",
+    "data.history=3",
+    "data.calibration=0.1",
+]
 USERS, ROWS, ITEMS = 30, 16, 40
 
 
@@ -25,39 +30,58 @@ def table() -> pl.DataFrame:
     random = np.random.default_rng(0)
     user = np.repeat(np.arange(1, USERS + 1), ROWS)
     item = np.concatenate([random.permutation(ITEMS)[:ROWS] + 1 for _ in range(USERS)])
-    rating = np.where((item + user) % 2, random.integers(4, 6, len(user)), random.integers(1, 4, len(user)))
+    rating = np.where(
+        (item + user) % 2, random.integers(4, 6, len(user)), random.integers(1, 4, len(user))
+    )
     time = 1_500_000_000 + random.permutation(len(user)) * 60
     return pl.DataFrame({"user": user, "item": item, "rating": rating, "time": time})
 
 
 def titled() -> pl.DataFrame:
-    return pl.DataFrame({"item": range(1, ITEMS + 1), "title": [f"Movie {k}" for k in range(1, ITEMS + 1)]})
+    return pl.DataFrame(
+        {"item": range(1, ITEMS + 1), "title": [f"Movie {k}" for k in range(1, ITEMS + 1)]}
+    )
 
 
 def movielens_1m(folder: Path) -> list[str]:
-    (folder / "ratings.dat").write_text("".join("::".join(map(str, row)) + "\n" for row in table().rows()))
-    (folder / "movies.dat").write_text("".join(f"{k}::{title}::Drama\n" for k, title in titled().rows()))
-    (folder / "users.dat").write_text("".join(f"{k}::F::25::{k % 21}::1000\n" for k in range(1, USERS + 1)))
+    (folder / "ratings.dat").write_text(
+        "".join("::".join(map(str, row)) + "\n" for row in table().rows())
+    )
+    (folder / "movies.dat").write_text(
+        "".join(f"{k}::{title}::Drama\n" for k, title in titled().rows())
+    )
+    (folder / "users.dat").write_text(
+        "".join(f"{k}::F::25::{k % 21}::1000\n" for k in range(1, USERS + 1))
+    )
     return [f"data.source={folder}", "data.template=paper"]
 
 
 def goodreads(folder: Path) -> list[str]:
     def packed(name: str, objects: list[dict[str, object]]) -> None:
-        (folder / name).write_bytes(gzip.compress("".join(json.dumps(each) + "\n" for each in objects).encode()))
+        (folder / name).write_bytes(
+            gzip.compress("".join(json.dumps(each) + "\n" for each in objects).encode())
+        )
 
     packed(
         "goodreads_interactions_x.json.gz",
         [
             {
-                "user_id": f"u{user}", "book_id": str(item), "rating": rating,
-                "date_updated": datetime.fromtimestamp(time, UTC).strftime("%a %b %d %H:%M:%S +0000 %Y"),
+                "user_id": f"u{user}",
+                "book_id": str(item),
+                "rating": rating,
+                "date_updated": datetime.fromtimestamp(time, UTC).strftime(
+                    "%a %b %d %H:%M:%S +0000 %Y"
+                ),
             }
             for user, item, rating, time in table().rows()
         ],
-    )  # fmt: skip
+    )
     packed(
         "goodreads_books_x.json.gz",
-        [{"book_id": str(k), "title": title, "authors": [], "popular_shelves": []} for k, title in titled().rows()],
+        [
+            {"book_id": str(k), "title": title, "authors": [], "popular_shelves": []}
+            for k, title in titled().rows()
+        ],
     )
     return [f"data.source={folder}"]
 
@@ -65,11 +89,16 @@ def goodreads(folder: Path) -> list[str]:
 def own_csv(folder: Path) -> list[str]:
     table().rename({"user": "uid"}).write_csv(folder / "r.csv", separator=";")
     titled().write_parquet(folder / "i.parquet")
-    (folder / "own.j2").write_text("{% for past in liked %}{{ past.title }}, {% endfor %} and then {{ item.title }}?")
+    (folder / "own.j2").write_text(
+        "{% for past in liked %}{{ past.title }}, {% endfor %} and then {{ item.title }}?"
+    )
     return [
-        f"data.source={folder}/r.csv", f"data.items={folder}/i.parquet", f"data.template={folder}/own.j2",
-        "columns.user=uid", "columns.separator=;",
-    ]  # fmt: skip
+        f"data.source={folder}/r.csv",
+        f"data.items={folder}/i.parquet",
+        f"data.template={folder}/own.j2",
+        "columns.user=uid",
+        "columns.separator=;",
+    ]
 
 
 def database(folder: Path) -> list[str]:
@@ -90,7 +119,9 @@ def set_(settings: list[str]) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
 
-@pytest.mark.parametrize("source", [movielens_1m, goodreads, own_csv, database], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "source", [movielens_1m, goodreads, own_csv, database], ids=lambda each: each.__name__
+)
 def test_whole_pipeline_runs_from_each_source(call, toy, tmp_path, source):
     folder = tmp_path / "raw"
     folder.mkdir()
@@ -122,13 +153,19 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
     for number in range(1, 4):
         unit = ["users", "interactions", "users"][number - 1]
         record = json.loads((parent / "run.json").read_text())
-        recipe = Recipe.build(record["recipe"] | {"request": {"ratio": 0.1, "seed": number, "unit": unit}}, place="x")
+        recipe = Recipe.build(
+            record["recipe"] | {"request": {"ratio": 0.1, "seed": number, "unit": unit}}, place="x"
+        )
         space = Workspace(recipe, split_index=SplitIndex.load(parent))
         request = space.request()
         pairs = [*((user, "") for user in request.users), *request.interactions]
-        (tmp_path / f"{number}.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u, i in pairs))
+        (tmp_path / f"{number}.csv").write_text(
+            "user,item\n" + "".join(f"{u},{i}\n" for u, i in pairs)
+        )
         out = tmp_path / f"u{number}"
-        status, text, error = call("unlearn", parent, "--request", tmp_path / f"{number}.csv", "--out", out, "--json")
+        status, text, error = call(
+            "unlearn", parent, "--request", tmp_path / f"{number}.csv", "--out", out, "--json"
+        )
         assert status == 0, error
         found = json.loads(text)
         counts.append(found["results"]["rows"])
@@ -136,7 +173,9 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
         parent = out
     assert counts[1]["rewritten"] > 0
     assert counts[0]["retain"] > counts[1]["retain"] > counts[2]["retain"]
-    status, text, error = call("unlearn", parent, "--request", tmp_path / "1.csv", "--out", tmp_path / "again")
+    status, text, error = call(
+        "unlearn", parent, "--request", tmp_path / "1.csv", "--out", tmp_path / "again"
+    )
     assert status == 2
     assert "are not in the training data" in error
     assert "request 3 of a chain" in call("show", parent)[1]
@@ -147,7 +186,18 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
         assert config["r"] == 4 + build("e2urec").lora.rank
     request = ("--request", tmp_path / "3.csv")
     for start, out in (("u2", "own"), ("o", "other")):
-        assert call("unlearn", tmp_path / start, *request, "--out", tmp_path / out, "--method", "retrain")[0] == 0
+        assert (
+            call(
+                "unlearn",
+                tmp_path / start,
+                *request,
+                "--out",
+                tmp_path / out,
+                "--method",
+                "retrain",
+            )[0]
+            == 0
+        )
     assert call("evaluate", parent, *request, "--against", tmp_path / "own")[0] == 0
     for against, message in (("other", "without other rows"), ("u2", "was not retrained")):
         status, _, error = call("evaluate", parent, *request, "--against", tmp_path / against)
@@ -157,7 +207,9 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
     assert (status, "another key" in error) == (2, True)
 
 
-def test_next_request_finds_its_rows_when_erased_ones_were_deleted_and_others_have_come(call, toy, tmp_path):
+def test_next_request_finds_its_rows_when_erased_ones_were_deleted_and_others_have_come(
+    call, toy, tmp_path
+):
     folder = tmp_path / "raw"
     folder.mkdir()
     words = set_([*movielens_1m(folder), *QUICK])
@@ -179,7 +231,9 @@ def test_next_request_finds_its_rows_when_erased_ones_were_deleted_and_others_ha
     assert len(left) < len(rows)
     status, before, error = call("unlearn", tmp_path / "v", *users, "--dry-run", "--json")
     assert status == 0, error
-    (folder / "ratings.dat").write_text("".join([*left, "1::1::5::1700000000\n", "31::1::5::1500000000\n"]))
+    (folder / "ratings.dat").write_text(
+        "".join([*left, "1::1::5::1700000000\n", "31::1::5::1500000000\n"])
+    )
     status, after, error = call("unlearn", tmp_path / "v", *users, "--dry-run", "--json")
     assert (status, after) == (0, before), error
     status, _, error = call("unlearn", tmp_path / "o", *users, "--dry-run")

@@ -64,31 +64,63 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     assert status == 0, error
     assert json.loads(out)["rows"]["forgotten_users"] == 3
     for name, method in (("unlearned", "e2urec"), ("retrained", "retrain")):
-        words = ("unlearn", tmp_path / "original", *request, "--method", method, "--out", tmp_path / name, "--json")
+        words = (
+            "unlearn",
+            tmp_path / "original",
+            *request,
+            "--method",
+            method,
+            "--out",
+            tmp_path / name,
+            "--json",
+        )
         status, out, error = call(*words)
         assert status == 0, error
-        assert not (set(users) & set(re.findall(r"[0-9a-zA-Z]+", json.dumps(json.loads(out)["run"]["method"]))))
+        assert not (
+            set(users)
+            & set(re.findall(r"[0-9a-zA-Z]+", json.dumps(json.loads(out)["run"]["method"])))
+        )
     assert (tmp_path / "original" / "run.json").read_bytes() == before
 
-    words = ("evaluate", tmp_path / "unlearned", *request, "--against", tmp_path / "retrained", "--json")
+    words = (
+        "evaluate",
+        tmp_path / "unlearned",
+        *request,
+        "--against",
+        tmp_path / "retrained",
+        "--json",
+    )
     words += ("--robustness",) if find_spec("torchao") else ()
     status, out, error = call(*words)
     assert status == 0, error
     found = json.loads(out)
-    shapes = {"unlearned_int8", *(["unlearned_merged"] if tuning else [])} if find_spec("torchao") else set()
+    shapes = (
+        {"unlearned_int8", *(["unlearned_merged"] if tuning else [])}
+        if find_spec("torchao")
+        else set()
+    )
     assert set(found["memory"]) == {"unlearned", "placebo_temperature", "placebo_retain", *shapes}
     assert set(found["relearning"]) == ({"unlearned", "retrained_1"} if shapes else set())
     assert found["memory"]["placebo_temperature"]["auc"]["value"] == pytest.approx(1)
-    for row in [*found["models"].values(), *found["memory"].values(), *found["distance"].values(), found["headroom"]]:
+    for row in [
+        *found["models"].values(),
+        *found["memory"].values(),
+        *found["distance"].values(),
+        found["headroom"],
+    ]:
         assert all(set(each) == {"value", "low", "high", "n"} for each in row.values())
     assert found["verdict"]["original"]["outcome"] != "PASS"
-    status, out, error = call("evaluate", tmp_path / "unlearned", *request, "--shadows", 2, "--gate", "--json")
+    status, out, error = call(
+        "evaluate", tmp_path / "unlearned", *request, "--shadows", 2, "--gate", "--json"
+    )
     found = json.loads(out)
     assert status == (0 if found["verdict"]["unlearned"]["outcome"] == "PASS" else 3)
     assert found["verdict"]["unlearned"]["basis"] == "shadows"
     assert set(found["membership"]["unlearned"]) == {"loss", "loss_user", "ratio", "ratio_user"}
     assert "2 shadow models read" in error
-    assert len(list((tmp_path / "unlearned" / "shadows").glob("*/*/adapter_model.safetensors"))) == 2
+    assert (
+        len(list((tmp_path / "unlearned" / "shadows").glob("*/*/adapter_model.safetensors"))) == 2
+    )
     assert call("show", tmp_path / "unlearned")[0] == 0
     status, _, error = call("evaluate", tmp_path / "unlearned", *request, "--shadows", 0, "--gate")
     assert status == 2
@@ -98,8 +130,12 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     assert "another request" in error
 
     assert call("show", tmp_path / "unlearned")[0] == 0
-    (tmp_path / "rows.jsonl").write_text('{"prompt": "Liked: none. Disliked: none. Will the user like Heat?"}\n')
-    status, out, error = call("score", tmp_path / "unlearned", "--examples", tmp_path / "rows.jsonl")
+    (tmp_path / "rows.jsonl").write_text(
+        '{"prompt": "Liked: none. Disliked: none. Will the user like Heat?"}\n'
+    )
+    status, out, error = call(
+        "score", tmp_path / "unlearned", "--examples", tmp_path / "rows.jsonl"
+    )
     assert status == 0, error
     assert 0 < float(out) < 1
     if tuning:
@@ -111,7 +147,9 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     else:
         AutoModelForCausalLM.from_pretrained(tmp_path / "unlearned" / "model")
     leftovers = [
-        path.name for path in tmp_path.rglob("*") if "augmented" in path.name or path.name.endswith(".partial")
+        path.name
+        for path in tmp_path.rglob("*")
+        if "augmented" in path.name or path.name.endswith(".partial")
     ]
     assert leftovers == []
 
@@ -129,7 +167,15 @@ def test_interrupt_is_told_with_its_own_status_and_leaves_nothing(call, toy, tmp
 
 
 def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
-    words = ("demo", "--out", tmp_path / "demo", "--set", f"model.name={toy}", "--set", "model.layers=none")
+    words = (
+        "demo",
+        "--out",
+        tmp_path / "demo",
+        "--set",
+        f"model.name={toy}",
+        "--set",
+        "model.layers=none",
+    )
     status, out, error = call(*words, *SMALL, "--json")
     assert status == 0, error
     found = json.loads(out)
@@ -139,7 +185,9 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
     for name in ("unlearned", "placebo_temperature", "placebo_retain"):
         assert set(found["memory"][name]["auc"]) >= {"value", "low", "high"}
     for name in ("original", "unlearned", "retrained_again"):
-        assert set(found["distance"][name]) == {f"{d}{s}" for d in ("js", "jeffreys", "l2") for s in ("", "_answers")}
+        assert set(found["distance"][name]) == {
+            f"{d}{s}" for d in ("js", "jeffreys", "l2") for s in ("", "_answers")
+        }
     phases = (
         "original",
         "retrained",
@@ -163,16 +211,37 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("<svg") == 4
     assert not re.findall(r"""(?:src|href)=["']http|url\(http|@import""", page)
-    weights = sorted(path.relative_to(tmp_path / "demo").as_posix() for path in tmp_path.rglob("*.safetensors"))
+    weights = sorted(
+        path.relative_to(tmp_path / "demo").as_posix() for path in tmp_path.rglob("*.safetensors")
+    )
     assert weights == ["original/model/model.safetensors", "unlearned/model/model.safetensors"]
     original, unlearned = (load_file(tmp_path / "demo" / name) for name in weights)
     assert set(original) == set(unlearned)
 
 
-@pytest.mark.parametrize(("wanted", "minutes", "plots"), [(0, "none", 2), (1, "none", 3), (2, "0.0001", 3)])
-def test_demo_shows_what_it_has_when_it_retrains_less_often(call, toy, tmp_path, wanted, minutes, plots):
-    words = ("demo", "--out", tmp_path / "demo", "--set", f"model.name={toy}", "--set", "model.layers=none")
-    fewer = ("--set", f"retrained={wanted}", "--set", f"minutes={minutes}", "--set", "request.unit=interactions")
+@pytest.mark.parametrize(
+    ("wanted", "minutes", "plots"), [(0, "none", 2), (1, "none", 3), (2, "0.0001", 3)]
+)
+def test_demo_shows_what_it_has_when_it_retrains_less_often(
+    call, toy, tmp_path, wanted, minutes, plots
+):
+    words = (
+        "demo",
+        "--out",
+        tmp_path / "demo",
+        "--set",
+        f"model.name={toy}",
+        "--set",
+        "model.layers=none",
+    )
+    fewer = (
+        "--set",
+        f"retrained={wanted}",
+        "--set",
+        f"minutes={minutes}",
+        "--set",
+        "request.unit=interactions",
+    )
     status, out, error = call(*words, *SMALL, *fewer, "--json")
     assert status == 0, error
     rows = json.loads(out)["rows"]
@@ -199,7 +268,10 @@ BAD = [
     (["unlearn", "{run}", "--set", "alhpa=2"], "did you mean 'alpha'"),
     (["unlearn", "{run}", "--set", "beta=2"], "beta=2"),
     (["unlearn", "{run}", "--preset", "papr"], "did you mean 'paper'"),
-    (["unlearn", "{run}", "--request", "{dir}/unknown.txt"], "1 of 1 users are not in the training data"),
+    (
+        ["unlearn", "{run}", "--request", "{dir}/unknown.txt"],
+        "1 of 1 users are not in the training data",
+    ),
     (["unlearn", "{run}", "--request", "{dir}/empty.txt"], "names nobody"),
     (["unlearn", "{run}", "--request", "{dir}/none.txt"], "cannot be read"),
     (["unlearn", "{run}", "--forget-ratio", "1.5"], "request.ratio = 1.5"),

@@ -17,10 +17,17 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     backbone = toy_backbone("causal")
     backbone.lm.save_pretrained(tmp_path / "toy")
     backbone.tokenizer.save_pretrained(tmp_path / "toy")
-    small = [f"model.name={tmp_path / 'toy'}", "model.layers=1", "data.rows=300", "data.held_rows=100"]
+    small = [
+        f"model.name={tmp_path / 'toy'}",
+        "model.layers=1",
+        "data.rows=300",
+        "data.held_rows=100",
+    ]
     small += ["data.test_rows=200"]
     updated = Recipe.updated
-    monkeypatch.setattr(Recipe, "updated", lambda recipe, settings: updated(recipe, [*settings, *small]))
+    monkeypatch.setattr(
+        Recipe, "updated", lambda recipe, settings: updated(recipe, [*settings, *small])
+    )
     monkeypatch.setenv("E2UREC_KEY_FILE", str(tmp_path / "key"))
     (tmp_path / "key").write_bytes(b"controller")
     monkeypatch.chdir(tmp_path)

@@ -11,19 +11,31 @@ from safetensors.numpy import load_file
 from conftest import toy_backbone
 
 SETTINGS = {
-    "data.rows": 200, "data.held_rows": 60, "data.test_rows": 60, "data.history": 3, "data.per_user": 20,
-    "tuning.schedule.epochs": 1, "tuning.schedule.learning_rate": 0.003, "tuning.schedule.precision": "fp32",
-}  # fmt: skip
+    "data.rows": 200,
+    "data.held_rows": 60,
+    "data.test_rows": 60,
+    "data.history": 3,
+    "data.per_user": 20,
+    "tuning.schedule.epochs": 1,
+    "tuning.schedule.learning_rate": 0.003,
+    "tuning.schedule.precision": "fp32",
+}
 LAUNCH = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29531"]
 
 
 def call(processes: int, *words: object) -> None:
     launcher = LAUNCH if processes == 2 else []
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "E2UREC_KEY_FILE": str(Path(str(words[-1])) / "key")}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "E2UREC_KEY_FILE": str(Path(str(words[-1])) / "key"),
+    }
     done = subprocess.run(
         [sys.executable, *launcher, "-m", "e2urec.cli", *map(str, words[:-1])],
-        capture_output=True, text=True, timeout=240, env=environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("seed 0") == 1, "one process speaks"
 
@@ -42,4 +54,9 @@ def test_two_processes_train_and_unlearn_as_one_does(tmp_path):
     for kind in ("original", "unlearned"):
         one, two = (load_file(runs / f"{kind}_{n}" / "model" / "model.safetensors") for n in (1, 2))
         assert max(np.abs(one[name] - two[name]).max() for name in one) < 1e-3
-    assert sorted(path.name for path in runs.iterdir()) == ["original_1", "original_2", "unlearned_1", "unlearned_2"]
+    assert sorted(path.name for path in runs.iterdir()) == [
+        "original_1",
+        "original_2",
+        "unlearned_1",
+        "unlearned_2",
+    ]

@@ -21,12 +21,18 @@ def test_published_algorithm_moves_the_student_towards_its_teacher_and_the_origi
     before = {name: value.clone() for name, value in task.original.lm.state_dict().items()}
     plain = Published(task.original, task.forget, task.retain, seed=0)
     student = plain.unlearn(augment=8, warmup=6, joint=1)
-    assert all(torch.equal(value, before[name]) for name, value in task.original.lm.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in task.original.lm.state_dict().items()
+    )
     assert names(student.lm) == []
     assert set(plain.seconds) == {"augmented", "warmup", "joint"}
     z = {
         name: model.to_logits(states(model, task.forget, precision="fp32"))
-        for name, model in {"original": task.original, "augmented": plain.augmented, "student": student}.items()
+        for name, model in {
+            "original": task.original,
+            "augmented": plain.augmented,
+            "student": student,
+        }.items()
     }
     teacher = forgetting_teacher(z["original"], z["augmented"], ALPHA, "raw", student.verbaliser)
     assert kl_divergence(teacher, z["student"]) < 0.9 * kl_divergence(teacher, z["original"])

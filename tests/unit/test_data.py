@@ -22,7 +22,12 @@ def detect(folder: Path) -> Interactions:
 
 
 def table(**columns: list[object]) -> pl.DataFrame:
-    start: dict[str, list[object]] = {"user": [1, 1, 2], "item": [1, 2, 1], "rating": [5, 3, 4], "time": [10, 20, 30]}
+    start: dict[str, list[object]] = {
+        "user": [1, 1, 2],
+        "item": [1, 2, 1],
+        "rating": [5, 3, 4],
+        "time": [10, 20, 30],
+    }
     return pl.DataFrame(start | columns, strict=False)
 
 
@@ -83,8 +88,12 @@ def test_rows_are_ordered_by_user_then_time_then_file_position(rows):
 
 
 def test_fingerprint_does_not_depend_on_the_file_the_data_came_from():
-    again = Interactions.from_tables(table().cast({"rating": pl.String, "time": pl.String}), ITEMS, place="x")
-    assert Interactions.from_tables(table(), ITEMS, place="t.csv").fingerprint() == again.fingerprint()
+    again = Interactions.from_tables(
+        table().cast({"rating": pl.String, "time": pl.String}), ITEMS, place="x"
+    )
+    assert (
+        Interactions.from_tables(table(), ITEMS, place="t.csv").fingerprint() == again.fingerprint()
+    )
 
 
 # --- prompts ------------------------------------------------------------------------------------------------
@@ -92,7 +101,9 @@ def test_fingerprint_does_not_depend_on_the_file_the_data_came_from():
 
 @settings(max_examples=60)
 @given(histories, st.integers(1, 6), st.sampled_from(sorted(TEMPLATES)))
-def test_prompt_shows_the_users_own_last_rows_before_the_target_and_no_other(rows, history, template):
+def test_prompt_shows_the_users_own_last_rows_before_the_target_and_no_other(
+    rows, history, template
+):
     data = telling(rows)
     samples = Samples(data, np.arange(len(data)), history)
     order = [int(re.findall(r"\d+", data.titles[item])[0]) for item in data.item]
@@ -112,12 +123,16 @@ def test_prompt_does_not_depend_on_the_targets_rating(rows, template):
     last = len(data) - 1
     prompt = TEMPLATES[template].render(Samples(data, np.array([last]), 5))
     ratings[last] = 6 - ratings[last]
-    changed = Interactions(**{**{name: getattr(data, name) for name in data.__dataclass_fields__}, "rating": ratings})
+    changed = Interactions(
+        **{**{name: getattr(data, name) for name in data.__dataclass_fields__}, "rating": ratings}
+    )
     assert TEMPLATES[template].render(Samples(changed, np.array([last]), 5)) == prompt
 
 
 def test_compact_prompt_is_what_it_says():
-    frame = pl.DataFrame({"user": [1] * 4, "item": [1, 2, 3, 4], "rating": [5, 2, 4, 1], "time": [1, 2, 3, 4]})
+    frame = pl.DataFrame(
+        {"user": [1] * 4, "item": [1, 2, 3, 4], "rating": [5, 2, 4, 1], "time": [1, 2, 3, 4]}
+    )
     items = pl.DataFrame({"item": [1, 2, 3, 4], "title": ["A", "B\n(1990)", "C", "D"]})
     data = Interactions.from_tables(frame, items, place="t")
     (prompt,) = TEMPLATES["compact"].render(Samples(data, np.array([3]), 10))
@@ -141,7 +156,9 @@ def test_split_is_chronological_and_held_out_users_train_nobody(rows, seed):
     unseen, calibration = set(parts.unseen.users), set(parts.calibration.users)
     assert not unseen & calibration
     assert not (unseen | calibration) & (set(parts.train.users) | set(parts.valid.users))
-    everything = [getattr(parts, name).rows for name in ("train", "valid", "test", "calibration", "unseen")]
+    everything = [
+        getattr(parts, name).rows for name in ("train", "valid", "test", "calibration", "unseen")
+    ]
     assert len(np.unique(np.concatenate(everything))) == sum(map(len, everything))
 
 
@@ -189,7 +206,9 @@ def test_request_file_may_be_a_list_or_a_table(tmp_path):
         assert ErasureRequest.from_file(tmp_path / name).users == ("u1", "u3")
 
 
-@pytest.mark.parametrize(("text", "message"), [("", "names nobody"), ("# nothing\n", "names nobody")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "names nobody"), ("# nothing\n", "names nobody")]
+)
 def test_request_that_names_nobody_is_refused(tmp_path, text, message):
     (tmp_path / "r.txt").write_text(text)
     with pytest.raises(DataError, match=message):
@@ -207,7 +226,9 @@ def test_unknown_users_are_counted_but_never_listed_and_can_be_skipped():
 
 def test_request_for_nobody_known_or_for_everybody_is_refused():
     parts = split(generated(), history=3, seed=1)
-    everybody = tuple(str(parts.train.interactions.user_ids[int(code)]) for code in np.unique(parts.train.users))
+    everybody = tuple(
+        str(parts.train.interactions.user_ids[int(code)]) for code in np.unique(parts.train.users)
+    )
     with pytest.raises(DataError, match="names every training row"):
         resolve(ErasureRequest(everybody), parts)
     with pytest.raises(DataError, match="nothing to forget"):
@@ -219,7 +240,9 @@ def test_request_for_nobody_known_or_for_everybody_is_refused():
 
 def raw_movielens(folder: Path) -> Path:
     (folder / "u.data").write_text("1\t1\t5\t10\n1\t2\t3\t20\n2\t1\t4\t30\n")
-    (folder / "u.item").write_bytes("1|Café (1990)|01-Jan-1990||x|0\n2|B (1991)|||y|0\n".encode("latin-1"))
+    (folder / "u.item").write_bytes(
+        "1|Café (1990)|01-Jan-1990||x|0\n2|B (1991)|||y|0\n".encode("latin-1")
+    )
     (folder / "u.user").write_text("1|24|M|technician|85711\n2|53|F|other|94043\n")
     return folder
 
@@ -237,13 +260,23 @@ def test_official_and_packaged_forms_read_to_the_same_interactions(tmp_path):
     packaged = tmp_path / "packaged"
     packaged.mkdir()
     pl.DataFrame(
-        {"user_id": [1, 1, 2], "movie_id": [1, 2, 1], "rating": [5, 3, 4], "timestamp": [10, 20, 30]}
+        {
+            "user_id": [1, 1, 2],
+            "movie_id": [1, 2, 1],
+            "rating": [5, 3, 4],
+            "timestamp": [10, 20, 30],
+        }
     ).write_parquet(packaged / "MovieLens100k_data.parquet.brotli")
     pl.DataFrame({"movie_id": [1, 2], "movie_title": ["Café (1990)", "B (1991)"]}).write_parquet(
         packaged / "MovieLens100k_items.parquet.brotli"
     )
     pl.DataFrame(
-        {"user_id": [1, 2], "age": [24, 53], "gender": ["M", "F"], "occupation": ["technician", "other"]}
+        {
+            "user_id": [1, 2],
+            "age": [24, 53],
+            "gender": ["M", "F"],
+            "occupation": ["technician", "other"],
+        }
     ).write_parquet(packaged / "MovieLens100k_users.parquet.brotli")
     assert detect(packaged).fingerprint() == data.fingerprint()
 

@@ -11,12 +11,16 @@ from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest
 from e2urec.data.splits import limit, split
 
-RATINGS = pl.DataFrame({"user": [1, 1, 2], "item": [1, 2, 1], "rating": [5, 3, 4], "time": [10, 20, 30]})
+RATINGS = pl.DataFrame(
+    {"user": [1, 1, 2], "item": [1, 2, 1], "rating": [5, 3, 4], "time": [10, 20, 30]}
+)
 ITEMS = pl.DataFrame({"item": [1, 2], "title": ["A", "B"]})
 USERS = pl.DataFrame({"user": [1, 2], "work": ["baker", "smith"]})
 
 
-def read(ratings: pl.DataFrame = RATINGS, items: pl.DataFrame = ITEMS, users: pl.DataFrame = USERS) -> Interactions:
+def read(
+    ratings: pl.DataFrame = RATINGS, items: pl.DataFrame = ITEMS, users: pl.DataFrame = USERS
+) -> Interactions:
     return Interactions.from_tables(ratings, items, users, place="t.csv")
 
 
@@ -32,7 +36,10 @@ def uneven(sizes: list[int]) -> Samples:
     "other",
     [
         read(users=USERS.with_columns(work=pl.Series(["baker", "tailor"]))),
-        read(ratings=RATINGS.with_columns(pl.col("user") + 1), users=USERS.with_columns(pl.col("user") + 1)),
+        read(
+            ratings=RATINGS.with_columns(pl.col("user") + 1),
+            users=USERS.with_columns(pl.col("user") + 1),
+        ),
         read(items=ITEMS.with_columns(title=pl.Series(["A", "C"]))),
         read(ratings=RATINGS.with_columns(rating=pl.Series([5, 3, 5]))),
     ],
@@ -76,7 +83,9 @@ def test_setting_that_cannot_split_the_data_is_named(setting, value):
 
 
 @settings(max_examples=60)
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 200), st.integers(0, 9))
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 200), st.integers(0, 9)
+)
 def test_limit_is_never_far_beyond_what_was_asked_unless_nobody_fits(sizes, rows, seed):
     samples = uneven(sizes)
     kept = limit(samples, rows, seed=seed, name="train")

@@ -18,7 +18,11 @@ def truth(seed=0):
     found = {}
     for k, (part, n) in enumerate(ROWS.items()):
         labels = random.integers(0, 2, n).astype(np.int8)
-        found[part] = (labels, 1000 * k + random.integers(0, 60, n), 0.5 * (2 * labels - 1) + random.normal(size=n))
+        found[part] = (
+            labels,
+            1000 * k + random.integers(0, 60, n),
+            0.5 * (2 * labels - 1) + random.normal(size=n),
+        )
     return found
 
 
@@ -38,15 +42,25 @@ def answers(rows, seed, memory):
 @pytest.fixture(scope="module")
 def models():
     rows = truth()
-    made = {"original": answers(rows, 1, 0.8), "twin": answers(rows, 2, 0.8), "half": answers(rows, 3, 0.4)}
+    made = {
+        "original": answers(rows, 1, 0.8),
+        "twin": answers(rows, 2, 0.8),
+        "half": answers(rows, 3, 0.4),
+    }
     return made | {f"r{k}": answers(rows, 10 + k, 0.0) for k in range(5)}
 
 
 @pytest.fixture(scope="module")
 def found(models):
-    candidates = {"half": models["half"], "again": models["r4"], "placebo": softened(models["original"])}
+    candidates = {
+        "half": models["half"],
+        "again": models["r4"],
+        "placebo": softened(models["original"]),
+    }
     retrained = [models[f"r{k}"] for k in range(4)]
-    return evaluate(models["original"], retrained, candidates, seed=0, twin=models["twin"], resamples=300)
+    return evaluate(
+        models["original"], retrained, candidates, seed=0, twin=models["twin"], resamples=300
+    )
 
 
 def test_every_candidate_is_placed_between_original_and_retrained(found):
@@ -66,8 +80,12 @@ def test_projection_is_free_of_seed_noise_and_has_the_value_of_the_plain_metric(
     assert found.projection["half"].high - found.projection["half"].low < 0.3
 
 
-def test_distances_are_means_over_the_other_retrained_models_and_the_floor_is_their_own(models, found):
-    expected = [models["half"]["forget"].distances(models[f"r{k}"]["forget"])["js"].mean() for k in range(4)]
+def test_distances_are_means_over_the_other_retrained_models_and_the_floor_is_their_own(
+    models, found
+):
+    expected = [
+        models["half"]["forget"].distances(models[f"r{k}"]["forget"])["js"].mean() for k in range(4)
+    ]
     assert found.distance["half"]["js"].value == pytest.approx(np.mean(expected))
     assert found.apart["half"]["retrained_3"]["js"].value == pytest.approx(expected[2])
     assert set(found.apart["retrained"]) == {"retrained_2", "retrained_3", "retrained_4"}
@@ -86,17 +104,27 @@ def test_verdict_passes_what_was_retrained_and_nothing_that_remembers(found):
 
 def test_one_retrained_model_leaves_floor_excess_and_projection_unknown(models):
     half = {"half": models["half"]}
-    found = evaluate(models["original"], [models["r0"]], half, seed=0, twin=models["twin"], resamples=20)
+    found = evaluate(
+        models["original"], [models["r0"]], half, seed=0, twin=models["twin"], resamples=20
+    )
     assert (found.floor, found.excess, found.projection) == ({}, {}, {})
     assert found.memory["half"]["auc"].value > 0
 
 
-def test_membership_table_shows_differences_where_a_retrained_model_seems_to_remember(models, capsys):
+def test_membership_table_shows_differences_where_a_retrained_model_seems_to_remember(
+    models, capsys
+):
     rows = truth()
     labels, users, taste = rows["forget"]
     easy = rows | {"forget": (labels, users, taste + 1.0 * (2 * labels - 1))}
     retrained = [answers(easy, 20 + k, 0.0) for k in range(2)]
-    found = evaluate(answers(easy, 1, 0.8), retrained, {"unlearned": answers(easy, 3, 0.4)}, seed=0, resamples=100)
+    found = evaluate(
+        answers(easy, 1, 0.8),
+        retrained,
+        {"unlearned": answers(easy, 3, 0.4)},
+        seed=0,
+        resamples=100,
+    )
     assert found.membership["retrained"]["loss"]["auc"].low > 0.5
     show_results(found, as_json=False)
     told = capsys.readouterr().out

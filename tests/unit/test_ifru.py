@@ -6,7 +6,14 @@ import torch
 
 from conftest import toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
-from e2urec.methods.ifru import IFRU, POWER, conjugate_gradients, gauss_newton, gradient, largest_eigenvalue
+from e2urec.methods.ifru import (
+    IFRU,
+    POWER,
+    conjugate_gradients,
+    gauss_newton,
+    gradient,
+    largest_eigenvalue,
+)
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Examples
@@ -19,7 +26,9 @@ SMALL = {"lora": LoRA(rank=2, alpha=4, targets="all"), "rows": 24, "iterations":
 
 def quadratic(values: list[float]) -> torch.Tensor:
     """A symmetric matrix with these eigenvalues."""
-    turn = torch.linalg.qr(torch.randn(len(values), len(values), generator=torch.Generator().manual_seed(0)))[0]
+    turn = torch.linalg.qr(
+        torch.randn(len(values), len(values), generator=torch.Generator().manual_seed(0))
+    )[0]
     return turn @ torch.diag(torch.tensor(values)) @ turn.T
 
 
@@ -27,9 +36,15 @@ def student(kind: str):
     """A recommender with a fresh adapter at B = 0, and some of its rows."""
     backbone = toy_backbone(kind)
     lm = adapters.attach(backbone.lm, "student", LoRA(rank=1, alpha=2), seed=0)
-    model = Recommender(backbone.__class__(lm, backbone.tokenizer, "toy"), TEMPLATES["compact"], active=("student",))
+    model = Recommender(
+        backbone.__class__(lm, backbone.tokenizer, "toy"), TEMPLATES["compact"], active=("student",)
+    )
     parameters = adapters.up_projections(model.lm, "student")
-    return model, parameters, model.encode_texts(["Liked: Movie 1. Movie 2?", "Disliked: none. Movie?", "Heat?"])
+    return (
+        model,
+        parameters,
+        model.encode_texts(["Liked: Movie 1. Movie 2?", "Disliked: none. Movie?", "Heat?"]),
+    )
 
 
 @torch.no_grad()
@@ -61,7 +76,9 @@ def test_conjugate_gradients_stop_at_the_tolerance_and_at_a_zero_target():
 
 def test_power_iteration_finds_the_largest_eigenvalue():
     matrix = quadratic([0.0, 1.0, 2.0, 7.0])
-    assert largest_eigenvalue(lambda v: matrix @ v, torch.zeros(4), 30, 0) == pytest.approx(7.0, rel=1e-4)
+    assert largest_eigenvalue(lambda v: matrix @ v, torch.zeros(4), 30, 0) == pytest.approx(
+        7.0, rel=1e-4
+    )
     assert largest_eigenvalue(lambda v: 0 * v, torch.zeros(4), 5, 0) == 0.0
 
 
@@ -78,7 +95,9 @@ def test_curvature_product_equals_that_of_an_explicit_jacobian(kind):
         expected = torch.zeros(size)
         for row in z:
             lines = [torch.autograd.grad(value, parameters, retain_graph=True) for value in row]
-            jacobian = torch.stack([torch.cat([part.reshape(-1) for part in line]) for line in lines])
+            jacobian = torch.stack(
+                [torch.cat([part.reshape(-1) for part in line]) for line in lines]
+            )
             p = row.softmax(-1).detach()
             expected += jacobian.T @ ((torch.diag(p) - torch.outer(p, p)) @ (jacobian @ vector))
         found = gauss_newton(model, parameters, batch, vector)
@@ -92,7 +111,9 @@ def test_gradient_is_the_slope_of_the_summed_loss():
 
     def loss() -> float:
         tokens = model.verbaliser.tokens(batch.labels)
-        return torch.nn.functional.cross_entropy(model.logits(batch), tokens, reduction="sum").item()
+        return torch.nn.functional.cross_entropy(
+            model.logits(batch), tokens, reduction="sum"
+        ).item()
 
     with model.using():
         for parameter in parameters:
@@ -122,7 +143,9 @@ def test_small_step_grows_with_its_scale():
     for scale in (0.005, 0.01):
         task = toy_task("causal")
         before = predict(task.original, task.forget, precision="fp32").odds
-        after = predict(IFRU(**SMALL, scale=scale).unlearn(task), task.forget, precision="fp32").odds
+        after = predict(
+            IFRU(**SMALL, scale=scale).unlearn(task), task.forget, precision="fp32"
+        ).odds
         moved.append(np.abs(after - before).mean())
     assert moved[1] == pytest.approx(2 * moved[0], rel=0.1)
 
@@ -140,7 +163,8 @@ def test_plan_is_exact_while_the_solver_does_not_converge_and_a_bound_otherwise(
 
 def test_same_seed_gives_the_same_step_and_another_seed_another():
     scores = [
-        IFRU(**SMALL).unlearn(toy_task("causal", seed=seed)).score(toy_task("causal").forget) for seed in (5, 5, 6)
+        IFRU(**SMALL).unlearn(toy_task("causal", seed=seed)).score(toy_task("causal").forget)
+        for seed in (5, 5, 6)
     ]
     assert np.array_equal(scores[0], scores[1])
     assert not np.array_equal(scores[0], scores[2])

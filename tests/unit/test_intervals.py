@@ -8,7 +8,14 @@ from sklearn.metrics import roc_curve
 
 from e2urec.core.errors import DataError
 from e2urec.metrics import classification as m
-from e2urec.metrics.bootstrap import advantage, interval, over_seeds, remaining, tpr_at_fpr, user_bootstrap
+from e2urec.metrics.bootstrap import (
+    advantage,
+    interval,
+    over_seeds,
+    remaining,
+    tpr_at_fpr,
+    user_bootstrap,
+)
 
 
 def rows(n=600, users=30, *, seed=0, ties=True):
@@ -24,8 +31,15 @@ def request_models():
     """Labels of D_f, an original that knows them, two retrained models that know less, and a bootstrap."""
     random = np.random.default_rng(1)
     y = random.integers(0, 2, 4000)
-    original, r1, r2 = (strength * (2 * y - 1) + random.normal(size=4000) for strength in (1.2, 0.4, 0.4))
-    return y, original, [r1, r2], user_bootstrap(random.integers(0, 200, 4000), resamples=400, seed=3)
+    original, r1, r2 = (
+        strength * (2 * y - 1) + random.normal(size=4000) for strength in (1.2, 0.4, 0.4)
+    )
+    return (
+        y,
+        original,
+        [r1, r2],
+        user_bootstrap(random.integers(0, 200, 4000), resamples=400, seed=3),
+    )
 
 
 def memory(y, p, original, retrained, boot, level=0.95):
@@ -45,10 +59,14 @@ def test_every_figure_equals_that_of_the_repeated_rows(ties):
     y, d, users = rows(n=150, users=12, ties=ties)
     boot = user_bootstrap(users, resamples=70, seed=5)  # 71 lines are not a multiple of the chunk
     figures = boot.utility(y, d)
-    assert {name: len(figure) for name, figure in figures.items()} == dict.fromkeys(m.utility(y, d, users), 71)
+    assert {name: len(figure) for name, figure in figures.items()} == dict.fromkeys(
+        m.utility(y, d, users), 71
+    )
     for k, weight in enumerate(boot.weights()):
         again = np.repeat(np.arange(150), weight)
-        copy = np.concatenate([np.arange(times) for times in weight])  # a user drawn twice counts as two users
+        copy = np.concatenate(
+            [np.arange(times) for times in weight]
+        )  # a user drawn twice counts as two users
         expected = m.utility(y[again], d[again], users[again] * 1000 + copy)
         for name, figure in figures.items():
             assert figure[k] == pytest.approx(expected[name], abs=1e-12), name
@@ -79,7 +97,9 @@ def test_bootstrap_depends_on_its_seed_alone():
 
 
 def test_interval_has_the_width_of_the_mean_over_users():
-    values = np.random.default_rng(2).normal(size=400)  # one row a user: the textbook standard error holds
+    values = np.random.default_rng(2).normal(
+        size=400
+    )  # one row a user: the textbook standard error holds
     boot = user_bootstrap(np.arange(400), seed=0)
     found = boot.interval(boot.mean(values))
     assert found.low < found.value < found.high
@@ -175,7 +195,9 @@ def test_memory_interval_pairs_its_draws(request_models):
     found = memory(y, mixed, original, retrained, boot)["auc"]
     p, o, r1, r2 = (boot.auc(y, d)[1:] for d in (mixed, original, *retrained))
     r = (r1 + r2) / 2
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile((p - r) / (o - r), [0.025, 0.975])))
+    assert (found.low, found.high) == pytest.approx(
+        tuple(np.quantile((p - r) / (o - r), [0.025, 0.975]))
+    )
 
 
 def test_memory_by_auc_is_blind_to_softening_where_memory_by_loss_is_not(request_models):
@@ -218,7 +240,9 @@ def test_three_retrained_models_bring_the_noise_of_their_seeds_as_student_has_it
     levels = np.array([0.60, 0.64, 0.65, 0.67])
     figures = [np.full(200_001, level) for level in levels]
     found = interval(over_seeds(figures, seed=1), 10, 0.9)
-    half = 2.3534 * levels.std(ddof=1) / 2  # t of 3 degrees of freedom, two-sided 90%, over √4 models
+    half = (
+        2.3534 * levels.std(ddof=1) / 2
+    )  # t of 3 degrees of freedom, two-sided 90%, over √4 models
     assert found.value == pytest.approx(0.64)
     assert (found.low, found.high) == pytest.approx((0.64 - half, 0.64 + half), abs=5e-4)
     assert (over_seeds(figures[:2], seed=1) == 0.62).all()
@@ -227,7 +251,10 @@ def test_three_retrained_models_bring_the_noise_of_their_seeds_as_student_has_it
 def test_paired_difference_is_far_narrower_than_an_unpaired_one(request_models):
     y, original, _, boot = request_models
     nearly = original + 0.05 * np.random.default_rng(0).normal(size=len(y))
-    alone, found = boot.interval(boot.auc(y, original)), boot.interval(boot.auc(y, nearly) - boot.auc(y, original))
+    alone, found = (
+        boot.interval(boot.auc(y, original)),
+        boot.interval(boot.auc(y, nearly) - boot.auc(y, original)),
+    )
     assert found.value == pytest.approx(m.auc(y, nearly) - m.auc(y, original))
     assert found.high - found.low < 0.2 * (alone.high - alone.low)
 

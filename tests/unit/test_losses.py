@@ -5,7 +5,14 @@ import torch
 
 from e2urec.methods.pcgrad import surgery
 from e2urec.models.verbaliser import Verbaliser
-from e2urec.unlearning.losses import cross_entropy, forgetting_teacher, kl_divergence, npo, simnpo, with_odds
+from e2urec.unlearning.losses import (
+    cross_entropy,
+    forgetting_teacher,
+    kl_divergence,
+    npo,
+    simnpo,
+    with_odds,
+)
 
 ANSWERS = Verbaliser(yes=0, no=1)
 
@@ -45,7 +52,9 @@ def test_odds_teacher_moves_the_answers_and_leaves_every_other_token_alone():
     before, after = original.softmax(-1), found.softmax(-1)
     assert torch.allclose(before[:, 2:], after[:, 2:], atol=1e-6)
     gain = ANSWERS.log_odds(augmented) - ANSWERS.log_odds(original)
-    assert torch.allclose(ANSWERS.log_odds(found), ANSWERS.log_odds(original) - 1.5 * gain, atol=1e-5)
+    assert torch.allclose(
+        ANSWERS.log_odds(found), ANSWERS.log_odds(original) - 1.5 * gain, atol=1e-5
+    )
 
 
 def test_teacher_without_gain_is_the_original():
@@ -76,9 +85,13 @@ def test_npo_nears_ascent_on_the_cross_entropy_as_beta_falls():
 
 def test_simnpo_by_hand():
     # NLL is log 2 and log 4; −2·log σ(log 2) = 2·log 1.5, −2·log σ(log 4) = 2·log 1.25.
-    assert simnpo(Z, Y, beta=1.0, delta=0.0).item() == pytest.approx(math.log(1.5) + math.log(1.25), rel=1e-6)
+    assert simnpo(Z, Y, beta=1.0, delta=0.0).item() == pytest.approx(
+        math.log(1.5) + math.log(1.25), rel=1e-6
+    )
     # δ = log 2 leaves 0 and log 2.
-    assert simnpo(Z, Y, beta=1.0, delta=math.log(2)).item() == pytest.approx(math.log(2) + math.log(1.5), rel=1e-6)
+    assert simnpo(Z, Y, beta=1.0, delta=math.log(2)).item() == pytest.approx(
+        math.log(2) + math.log(1.5), rel=1e-6
+    )
 
 
 def test_with_odds_sets_the_odds_and_keeps_the_mass_of_both_answers():
@@ -91,5 +104,7 @@ def test_surgery_by_hand():
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])
     # ⟨a, b⟩ = −1: a + b/2 = (½, ½), b + a = (0, 1); their mean is (¼, ¾).
     assert torch.allclose(surgery(a, b), torch.tensor([0.25, 0.75]))
-    assert torch.allclose(surgery(a, torch.tensor([1.0, 1.0])), torch.tensor([1.0, 0.5])), "no conflict, no change"
+    assert torch.allclose(surgery(a, torch.tensor([1.0, 1.0])), torch.tensor([1.0, 0.5])), (
+        "no conflict, no change"
+    )
     assert torch.equal(surgery(a, torch.zeros(2)), a / 2)

@@ -12,7 +12,9 @@ from e2urec.models.predictions import Predictions
 
 
 def answers(odds, labels, users):
-    return Predictions(hidden=None, head=(np.zeros((1, 1)), None), odds=odds, labels=labels, users=users)
+    return Predictions(
+        hidden=None, head=(np.zeros((1, 1)), None), odds=odds, labels=labels, users=users
+    )
 
 
 def two_groups(strength, seed=0, n=1500):
@@ -24,7 +26,9 @@ def two_groups(strength, seed=0, n=1500):
         difficulty = 3 * random.normal(size=n)
         thoughts.append(difficulty)
         noise = random.normal(size=n)
-        groups.append(answers(difficulty + memory * (2 * y - 1) + noise, y, first + random.integers(0, 60, n)))
+        groups.append(
+            answers(difficulty + memory * (2 * y - 1) + noise, y, first + random.integers(0, 60, n))
+        )
     return groups, ShadowScores(*thoughts, spread=1.0)
 
 
@@ -60,7 +64,9 @@ def test_ratio_finds_members_that_difficulty_hides_from_the_loss():
 
 def test_a_model_that_knows_neither_group_is_at_chance_in_every_attack():
     (forget, unseen), outside = two_groups(0.0)
-    for attack in attacks({"forget": forget, "unseen": unseen}, outside, seed=0, resamples=400).values():
+    for attack in attacks(
+        {"forget": forget, "unseen": unseen}, outside, seed=0, resamples=400
+    ).values():
         assert attack["auc"].low < 0.5 < attack["auc"].high
 
 
@@ -73,16 +79,24 @@ def test_groups_that_differ_by_nature_show_no_memory_beyond_a_retrained_model():
     assert (found["auc_beyond"].low, found["auc_beyond"].high) == (0, 0)
     known = answers(easy.odds + 1.0 * (2 * easy.labels - 1), easy.labels, easy.users)
     assert (
-        attacks({"forget": known, "unseen": unseen}, None, control, seed=0, resamples=200)["loss"]["auc_beyond"].low > 0
+        attacks({"forget": known, "unseen": unseen}, None, control, seed=0, resamples=200)["loss"][
+            "auc_beyond"
+        ].low
+        > 0
     )
 
 
 def test_hit_rate_is_left_out_below_a_thousand_non_members():
     (forget, unseen), _ = two_groups(1.0, n=900)
-    assert "tpr_at_fpr" not in attacks({"forget": forget, "unseen": unseen}, None, seed=0, resamples=20)["loss"]
+    assert (
+        "tpr_at_fpr"
+        not in attacks({"forget": forget, "unseen": unseen}, None, seed=0, resamples=20)["loss"]
+    )
 
 
-def test_shadows_never_read_forgotten_rows_and_are_taken_from_the_cache_the_second_time(tmp_path, monkeypatch):
+def test_shadows_never_read_forgotten_rows_and_are_taken_from_the_cache_the_second_time(
+    tmp_path, monkeypatch
+):
     task = toy_task("causal")
     rows = {"retain": task.retain, "unseen": task.unseen, "forget": task.forget}
     read, tuned = [], []
@@ -100,7 +114,14 @@ def test_shadows_never_read_forgotten_rows_and_are_taken_from_the_cache_the_seco
     def ask(count=4, **change):
         how = Shadows(count=count, lora=LoRA(rank=2))
         return outsiders(
-            task.base, task.original.template, task.tuning, rows | change, how, window=512, seed=3, cache=tmp_path
+            task.base,
+            task.original.template,
+            task.tuning,
+            rows | change,
+            how,
+            window=512,
+            seed=3,
+            cache=tmp_path,
         )
 
     first = ask()

@@ -48,13 +48,19 @@ def test_log_loss_stays_finite_and_exact_for_extreme_log_odds():
 def test_calibration_error_by_hand():
     # P = ¼, ¼, ¾, 1 in two bins: |½ − 1|/4 and |1¾ − 1|/4.
     d = np.array([-np.log(3), -np.log(3), np.log(3), 100.0])
-    assert m.expected_calibration_error(np.array([1, 0, 1, 0]), d, bins=2) == pytest.approx(0.5 / 4 + 0.75 / 4)
+    assert m.expected_calibration_error(np.array([1, 0, 1, 0]), d, bins=2) == pytest.approx(
+        0.5 / 4 + 0.75 / 4
+    )
 
 
 def test_user_auc_is_the_mean_over_users_with_both_classes():
     y, d, users = rows(n=200, users=40)
     users = users * 7 - 3  # codes need neither start at 0 nor be dense
-    each = [sk.roc_auc_score(y[users == u], d[users == u]) for u in np.unique(users) if len(set(y[users == u])) == 2]
+    each = [
+        sk.roc_auc_score(y[users == u], d[users == u])
+        for u in np.unique(users)
+        if len(set(y[users == u])) == 2
+    ]
     assert len(each) < len(np.unique(users))
     assert m.gauc(y, d, users) == pytest.approx(np.mean(each), abs=1e-12)
 
@@ -135,7 +141,10 @@ def test_vocabulary_distances_do_not_depend_on_the_chunk_and_match_float64(bias)
     random = np.random.default_rng(0)
     states = random.normal(size=(2, 21, 16)).astype(np.float32)
     heads = [
-        (random.normal(size=(300, 16)).astype(np.float32), random.normal(size=300).astype(np.float32) if bias else None)
+        (
+            random.normal(size=(300, 16)).astype(np.float32),
+            random.normal(size=300).astype(np.float32) if bias else None,
+        )
         for _ in range(2)
     ]
     p, q = (
@@ -151,7 +160,9 @@ def test_vocabulary_distances_do_not_depend_on_the_chunk_and_match_float64(bias)
 
 def test_vocabulary_distances_leave_states_and_heads_as_they_were():
     random = np.random.default_rng(0)
-    states, weight, bias = (random.normal(size=s).astype(np.float32) for s in ((5, 4), (9, 4), (9,)))
+    states, weight, bias = (
+        random.normal(size=s).astype(np.float32) for s in ((5, 4), (9, 4), (9,))
+    )
     before = [array.copy() for array in (states, weight, bias)]
     same = distances.vocabulary_distances(states, (weight, bias), states, (weight, bias))
     assert all((a == b).all() for a, b in zip(before, (states, weight, bias), strict=True))
@@ -167,7 +178,10 @@ def test_vocabulary_distances_survive_probabilities_below_the_smallest_float32()
 
 def test_vocabulary_distances_of_a_large_vocabulary_need_less_than_a_gigabyte():
     random = np.random.default_rng(0)
-    states, head = random.normal(size=(600, 8)).astype(np.float32), random.normal(size=(49_152, 8)).astype(np.float32)
+    states, head = (
+        random.normal(size=(600, 8)).astype(np.float32),
+        random.normal(size=(49_152, 8)).astype(np.float32),
+    )
     tracemalloc.start()
     try:
         distances.vocabulary_distances(states, (head, None), states + 1, (head, None))
@@ -179,8 +193,14 @@ def test_vocabulary_distances_of_a_large_vocabulary_need_less_than_a_gigabyte():
 
 def test_vocabulary_distances_of_no_rows_are_empty():
     head = (np.ones((3, 2), np.float32), None)
-    found = distances.vocabulary_distances(np.empty((0, 2), np.float32), head, np.empty((0, 2), np.float32), head)
-    assert {name: len(values) for name, values in found.items()} == {"js": 0, "jeffreys": 0, "l2": 0}
+    found = distances.vocabulary_distances(
+        np.empty((0, 2), np.float32), head, np.empty((0, 2), np.float32), head
+    )
+    assert {name: len(values) for name, values in found.items()} == {
+        "js": 0,
+        "jeffreys": 0,
+        "l2": 0,
+    }
 
 
 # --- placebo, projection, other papers
@@ -200,18 +220,24 @@ def test_temperature_finds_the_one_that_made_the_scores_overconfident(true):
 def test_projection_averages_seed_noise_out():
     random = np.random.default_rng(0)
     memory = random.normal(size=200_000)
-    seeds = random.normal(size=(5, 200_000))  # every model its own noise, as large as what it remembers
+    seeds = random.normal(
+        size=(5, 200_000)
+    )  # every model its own noise, as large as what it remembers
     r1, r2, r3 = seeds[:3]
     o, o2 = seeds[3] + memory, seeds[4] + memory
     assert published.projection(o, r1, o2, r2, o) == 1
     assert published.projection(r1, r1, o2, r2, o) == 0
     assert published.projection(r3, r1, o2, r2, o) == pytest.approx(0, abs=0.03)
-    assert published.projection(seeds[3] + 0.5 * memory, r1, o2, r2, o) == pytest.approx(0.5, abs=0.03)
+    assert published.projection(seeds[3] + 0.5 * memory, r1, o2, r2, o) == pytest.approx(
+        0.5, abs=0.03
+    )
 
 
 def test_projection_by_hand():
     p, r1, o2, r2, o = (np.array(x, float) for x in ([2, 1], [1, 1], [3, 2], [1, 1], [5, 2]))
-    assert published.projection(p, r1, o2, r2, o) == pytest.approx(2 / 9)  # ⟨(1, 0), (2, 1)⟩ / ⟨(4, 1), (2, 1)⟩
+    assert published.projection(p, r1, o2, r2, o) == pytest.approx(
+        2 / 9
+    )  # ⟨(1, 0), (2, 1)⟩ / ⟨(4, 1), (2, 1)⟩
     assert np.isnan(published.projection(p, o, o2, r2, o))
 
 

@@ -59,7 +59,9 @@ class _Shared:
 
 
 def test_score_does_not_depend_on_batch_neighbours(recommender, samples):
-    alone = np.concatenate([recommender.score(samples.take(np.array([k]))) for k in range(len(samples))])
+    alone = np.concatenate(
+        [recommender.score(samples.take(np.array([k]))) for k in range(len(samples))]
+    )
     together = recommender.score(samples, batch_size=16)
     assert np.abs(alone - together).max() <= 1e-5
 
@@ -67,7 +69,9 @@ def test_score_does_not_depend_on_batch_neighbours(recommender, samples):
 def test_score_is_the_share_of_yes_among_the_answers_of_the_whole_model(recommender, samples):
     examples = recommender.encode(samples)
     batch = recommender.collate(examples, np.array([3]))
-    inputs = {"input_ids": batch.ids[:, : examples.lengths[3]]}  # as a stranger would ask: no padding, no mask
+    inputs = {
+        "input_ids": batch.ids[:, : examples.lengths[3]]
+    }  # as a stranger would ask: no padding, no mask
     if recommender.seq2seq:
         inputs["decoder_input_ids"] = torch.zeros((1, 1), dtype=torch.long)
     with torch.no_grad():
@@ -76,7 +80,9 @@ def test_score_is_the_share_of_yes_among_the_answers_of_the_whole_model(recommen
     assert recommender.score(samples)[3] == pytest.approx(pair[0].item(), abs=1e-5)
 
 
-def test_saved_model_loads_with_transformers_alone_and_scores_the_same(recommender, samples, tmp_path):
+def test_saved_model_loads_with_transformers_alone_and_scores_the_same(
+    recommender, samples, tmp_path
+):
     recommender.save(tmp_path / "run")
     again = Recommender.load(tmp_path / "run")
     assert np.array_equal(again.score(samples), recommender.score(samples))
@@ -122,7 +128,9 @@ def test_switching_adapters_restores_modes_gradients_and_the_active_set(recommen
     assert np.array_equal(recommender.score(samples), before)
     with recommender.using(("student",)), torch.no_grad():
         moved = recommender.logits(recommender.collate(examples, np.arange(4)))
-    assert not torch.allclose(moved, recommender.logits(recommender.collate(examples, np.arange(4))))
+    assert not torch.allclose(
+        moved, recommender.logits(recommender.collate(examples, np.arange(4)))
+    )
 
 
 def test_merging_and_concatenating_keep_the_outputs(recommender, samples):
@@ -190,7 +198,10 @@ def test_attaching_an_adapter_leaves_the_global_random_stream_alone(recommender)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=90), st.integers(1, 9), st.integers(0, 3))
 def test_an_epoch_holds_every_row_exactly_once(lengths, size, epoch):
     lengths = np.array(lengths)
-    for batches in (shuffled(lengths, size, seed=1, epoch=epoch, window=2), by_length(lengths, size)):
+    for batches in (
+        shuffled(lengths, size, seed=1, epoch=epoch, window=2),
+        by_length(lengths, size),
+    ):
         assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
         assert max(map(len, batches)) <= size
 

@@ -23,9 +23,15 @@ def test_recipe_round_trips_as_json():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"data": {"hstory": 3}}, r"here: \[data\] has unknown key 'hstory'; did you mean 'history'"),
+        (
+            {"data": {"hstory": 3}},
+            r"here: \[data\] has unknown key 'hstory'; did you mean 'history'",
+        ),
         ({"dta": {}}, "here: has unknown key 'dta'; did you mean 'data'"),
-        ({"tuning": {"lora": {"ranc": 3}}}, r"here: \[tuning.lora\] has unknown key 'ranc'; did you mean 'rank'"),
+        (
+            {"tuning": {"lora": {"ranc": 3}}},
+            r"here: \[tuning.lora\] has unknown key 'ranc'; did you mean 'rank'",
+        ),
         ({"data": {"history": 0}}, "here: data.history = 0: input should be greater"),
         ({"request": {"ratio": 2}}, "here: request.ratio = 2"),
         ({"seed": "x"}, "here: seed = 'x'"),
@@ -38,14 +44,24 @@ def test_wrong_key_or_value_is_named_with_its_place(values, message):
 
 def test_settings_reach_nested_and_optional_parts():
     found = Recipe().updated(
-        ["data.rows=30", "tuning.lora.rank=4", "method.alpha=2.5", "model.name=x/y", "data.rows=none"]
+        [
+            "data.rows=30",
+            "tuning.lora.rank=4",
+            "method.alpha=2.5",
+            "model.name=x/y",
+            "data.rows=none",
+        ]
     )
     assert found.data.rows is None
     assert found.tuning.lora is not None
     assert found.tuning.lora.rank == 4
     assert found.method.settings == {"alpha": 2.5}
     assert found.model.name == "x/y"
-    assert parse_settings(["a=1", "lora.rank=2", "b=text"]) == {"a": 1, "lora": {"rank": 2}, "b": "text"}
+    assert parse_settings(["a=1", "lora.rank=2", "b=text"]) == {
+        "a": 1,
+        "lora": {"rank": 2},
+        "b": "text",
+    }
 
 
 @pytest.mark.parametrize("setting", ["data.rows", "nothing.rows=3"])

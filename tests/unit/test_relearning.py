@@ -14,7 +14,12 @@ HOW = Relearning(steps=30, every=10, batch_size=8, learning_rate=2e-3, lora=LoRA
 
 
 def test_steps_lie_between_two_looks_and_are_censored():
-    looks = [np.array([0.8, 0.4, 0.8]), np.array([0.6, 0.3, 0.7]), np.array([0.2, 0.2, 0.6]), np.array([0.1, 0.1, 0.5])]
+    looks = [
+        np.array([0.8, 0.4, 0.8]),
+        np.array([0.6, 0.3, 0.7]),
+        np.array([0.2, 0.2, 0.6]),
+        np.array([0.1, 0.1, 0.5]),
+    ]
     goal = np.array([0.5, 0.5, 0.4])  # a quarter of the way from 0.6 to 0.2; at once; never
     how = Relearning(steps=55, every=20)
     assert steps_until(looks, goal, how) == pytest.approx([25, 0, 55])
@@ -41,7 +46,10 @@ def test_merged_and_rounded_models_answer_nearly_as_before_and_the_model_stays(l
     pytest.importorskip("torchao")
     task = toy_task("causal", lora=lora)
     before = predict(task.original, task.forget, precision="fp32").odds
-    found = {name: predict(model, task.forget, precision="fp32").odds for name, model in reshaped(task.original)}
+    found = {
+        name: predict(model, task.forget, precision="fp32").odds
+        for name, model in reshaped(task.original)
+    }
     assert list(found) == (["merged", "int8"] if lora else ["int8"])
     if lora:
         assert np.allclose(found["merged"], before, atol=1e-4)

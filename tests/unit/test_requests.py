@@ -26,21 +26,36 @@ def prompts(samples: Samples) -> list[str]:
 
 
 def mentions(text: str, data: Interactions, rows: np.ndarray) -> bool:
-    return any(f"{data.titles[item]} " in text or f"{data.titles[item]}." in text for item in data.item[rows])
+    return any(
+        f"{data.titles[item]} " in text or f"{data.titles[item]}." in text
+        for item in data.item[rows]
+    )
 
 
 def parts_of(rows: list[tuple[int, int, int]]) -> Split:
     return split(
-        telling(rows), history=3, min_history=1, fractions=(0.6, 0.2, 0.2), unseen=0.2, calibration=0.2, seed=0
+        telling(rows),
+        history=3,
+        min_history=1,
+        fractions=(0.6, 0.2, 0.2),
+        unseen=0.2,
+        calibration=0.2,
+        seed=0,
     )
 
 
 @settings(max_examples=80, deadline=None)
-@given(histories, st.randoms(use_true_random=False), st.sampled_from(["interactions", "items", "users"]))
+@given(
+    histories,
+    st.randoms(use_true_random=False),
+    st.sampled_from(["interactions", "items", "users"]),
+)
 def test_no_retained_text_mentions_what_was_forgotten(rows, random, unit):
     try:
         parts = parts_of(rows)
-        request = ErasureRequest.sample(parts.train, random.uniform(0.05, 0.6), random.randrange(99), unit)
+        request = ErasureRequest.sample(
+            parts.train, random.uniform(0.05, 0.6), random.randrange(99), unit
+        )
         found = resolve(request, parts)
     except DataError:
         return  # too few rows, or all of them named
@@ -64,7 +79,13 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
     """Any rows, also such as no training prompt shows before others have gone; deleted at their source or not."""
     try:
         left = split(
-            telling(rows), history=2, min_history=3, fractions=(0.6, 0.2, 0.2), unseen=0.2, calibration=0.2, seed=0
+            telling(rows),
+            history=2,
+            min_history=3,
+            fractions=(0.6, 0.2, 0.2),
+            unseen=0.2,
+            calibration=0.2,
+            seed=0,
         )
     except DataError:
         return
@@ -73,14 +94,18 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
     for _ in range(4):
         some = random.sample(range(len(data)), min(3, len(data)))
         pairs = tuple(
-            (str(data.user_ids[int(data.user[row])]), str(data.item_ids[int(data.item[row])])) for row in some
+            (str(data.user_ids[int(data.user[row])]), str(data.item_ids[int(data.item[row])]))
+            for row in some
         )
         try:
             found = resolve(ErasureRequest(interactions=pairs), left, skip_unknown=True)
         except DataError:
             continue
         now = left.train.interactions
-        erased, split_index = erased.and_these(now, found.gone), split_index.without(now, found.gone)
+        erased, split_index = (
+            erased.and_these(now, found.gone),
+            split_index.without(now, found.gone),
+        )
         removed += int(found.gone.sum())
         gone = erased.marked(data)
         assert gone.sum() == removed
@@ -98,18 +123,26 @@ def test_ledger_finds_the_same_rows_when_others_have_come_and_erased_ones_were_d
         assert part.rows.tolist() == getattr(parts, name).rows.tolist()
     found = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
     kept = split_index.without(parts.train.interactions, found.gone)
-    before = {name: prompts(part) for name, part in vars(kept.split(parts.train.interactions, 3)).items()}
+    before = {
+        name: prompts(part) for name, part in vars(kept.split(parts.train.interactions, 3)).items()
+    }
     assert before["train"] == prompts(found.retain)
     table, titles = generated_tables()
     went = parts.train.interactions.user_ids.to_list()
     gone = {went[code] for code in np.unique(found.forget.users)}
     table = table.filter(~pl.col("user").is_in(list(gone)))
-    new = pl.DataFrame({"user": ["a-new-one"] * 9, "item": table["item"][:9], "rating": table["rating"][:9]})
+    new = pl.DataFrame(
+        {"user": ["a-new-one"] * 9, "item": table["item"][:9], "rating": table["rating"][:9]}
+    )
     new = new.with_columns(time=table["time"].max() + pl.int_range(9))
-    later = Interactions.from_tables(pl.concat([new.select(table.columns), table]), titles, place="t")
+    later = Interactions.from_tables(
+        pl.concat([new.select(table.columns), table]), titles, place="t"
+    )
     after = {name: prompts(part) for name, part in vars(kept.split(later, 3)).items()}
     assert after == before
-    with pytest.raises(DataError, match="rows that the recommender was tuned, chosen or tested on are not there"):
+    with pytest.raises(
+        DataError, match="rows that the recommender was tuned, chosen or tested on are not there"
+    ):
         split_index.split(later, 3)
     (tmp_path / "rows.npz").write_bytes(b"no")
     with pytest.raises(RunError, match="missing or damaged"):
@@ -122,11 +155,18 @@ def _targets(samples: Samples) -> np.ndarray:
 
 def test_forgetting_one_interaction_takes_its_row_and_rewrites_the_prompts_that_showed_it():
     data = telling([(0, 5, k) for k in range(8)] + [(1, 5, k) for k in range(8)])
-    parts = split(data, history=2, min_history=2, fractions=(0.9, 0.05, 0.05), unseen=0, calibration=0, seed=0)
+    parts = split(
+        data, history=2, min_history=2, fractions=(0.9, 0.05, 0.05), unseen=0, calibration=0, seed=0
+    )
     before = len(parts.train)
     user, item = str(data.user_ids[0]), str(data.item_ids[3])
     found = resolve(ErasureRequest(interactions=((user, item),)), parts)
-    assert (int(found.gone.sum()), found.rewritten, len(found.forget), len(found.retain)) == (1, 2, 3, before - 1)
+    assert (int(found.gone.sum()), found.rewritten, len(found.forget), len(found.retain)) == (
+        1,
+        2,
+        3,
+        before - 1,
+    )
     rewritten = [text for text in prompts(found.retain) if "item Title-4-end." in text]
     assert "Title-2-end" in rewritten[0]
     assert "Title-1-end" in rewritten[0]  # the history reaches one row further back
@@ -134,7 +174,9 @@ def test_forgetting_one_interaction_takes_its_row_and_rewrites_the_prompts_that_
 
 def test_row_that_was_only_ever_shown_can_be_forgotten():
     data = telling([(0, 5, k) for k in range(8)] + [(1, 5, k) for k in range(8)])
-    parts = split(data, history=2, min_history=2, fractions=(0.9, 0.05, 0.05), unseen=0, calibration=0, seed=0)
+    parts = split(
+        data, history=2, min_history=2, fractions=(0.9, 0.05, 0.05), unseen=0, calibration=0, seed=0
+    )
     first = ErasureRequest(interactions=((str(data.user_ids[0]), str(data.item_ids[0])),))
     found = resolve(first, parts)
     assert (int(found.gone.sum()), found.rewritten) == (1, 1)
@@ -157,10 +199,15 @@ def test_forgetting_users_changes_nobody_elses_rows():
         ("b.csv", "item\n3\n", ErasureRequest(items=("3",))),
         ("c.jsonl", '{"user": "u1", "item": 3}\n', ErasureRequest(interactions=(("u1", "3"),))),
         ("d.txt", "u1\n", ErasureRequest(("u1",))),
-        ("e.csv", "# from the shop\n item , user\r\n3, u1\r\n", ErasureRequest(interactions=(("u1", "3"),))),
+        (
+            "e.csv",
+            "# from the shop\n item , user\r\n3, u1\r\n",
+            ErasureRequest(interactions=(("u1", "3"),)),
+        ),
         (
             "f.jsonl",
-            '{"user": 1}\n' * 200 + '{"item": 9007199254740993, "user": "b"}\n{"user": null, "item": "c"}\n',
+            '{"user": 1}\n' * 200
+            + '{"item": 9007199254740993, "user": "b"}\n{"user": null, "item": "c"}\n',
             ErasureRequest(("1",), (("b", "9007199254740993"),), ("c",)),
         ),
     ],
@@ -173,7 +220,11 @@ def test_file_names_users_interactions_or_items(tmp_path, name, text, expected):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "user,movie\nsecret,3\n", "line 1: column 'movie' might name the item; call it so"),
+        (
+            "a.csv",
+            "user,movie\nsecret,3\n",
+            "line 1: column 'movie' might name the item; call it so",
+        ),
         ("a.csv", "secret\nother\n", "line 1: names no column user or item"),
         ("a.csv", "user,user\nsecret,3\n", "line 1: names no column user or item, each once"),
         ("a.csv", "user,item\nu1,3\n\nsecret\n", "line 4: has 1 fields, the header 2"),
@@ -185,13 +236,19 @@ def test_file_names_users_interactions_or_items(tmp_path, name, text, expected):
         ("a.csv", "uid,item\nsecret,3\n", "line 1: column 'uid' might name the user"),
         ("a.csv", "user,mid\nsecret,3\n", "line 1: column 'mid' might name the item"),
         ("a.csv", 'user\n"secret\n', "line 2: is no CSV"),
-        ("a.jsonl", '{"user": 1.5}\n', "line 1: holds an id that is neither text nor a whole number"),
+        (
+            "a.jsonl",
+            '{"user": 1.5}\n',
+            "line 1: holds an id that is neither text nor a whole number",
+        ),
         ("a.jsonl", '["secret"]\n', "line 1: is no JSON object"),
         ("a.csv", "", "names nobody"),
         ("a.csv", "user\n", "names nobody"),
     ],
 )
-def test_file_that_might_name_too_much_is_refused_and_its_ids_are_not_told(tmp_path, name, text, message):
+def test_file_that_might_name_too_much_is_refused_and_its_ids_are_not_told(
+    tmp_path, name, text, message
+):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message) as error:
         ErasureRequest.from_file(tmp_path / name)
@@ -215,7 +272,10 @@ def test_users_keep_the_digest_of_earlier_versions_and_each_kind_has_its_own():
     assert ErasureRequest(("b", "a")).lines() == ["a", "b"]
     lines = {tuple(each.lines()) for each in (ErasureRequest(("a",)), ErasureRequest(items=("a",)))}
     assert len(lines) == 2
-    odd = {tuple(ErasureRequest(("a\tb",)).lines()), tuple(ErasureRequest(interactions=(("a", "b"),)).lines())}
+    odd = {
+        tuple(ErasureRequest(("a\tb",)).lines()),
+        tuple(ErasureRequest(interactions=(("a", "b"),)).lines()),
+    }
     assert len(odd | {tuple(ErasureRequest(('["interaction", "a", "b"]',)).lines())}) == 3
 
 

@@ -57,7 +57,9 @@ def test_terms_by_hand(task, name, settings, forget, retain):
 
 def logits(task, rows) -> torch.Tensor:
     """What the original answers about the first row of a set."""
-    return task.original.to_logits(states(task.original, rows.take(np.arange(2)), precision="fp32"))[:1]
+    return task.original.to_logits(
+        states(task.original, rows.take(np.arange(2)), precision="fp32")
+    )[:1]
 
 
 def test_npo_refers_to_the_original(task):
@@ -84,7 +86,9 @@ def test_even_bad_teacher_keeps_the_mass_of_both_answers_and_asks_for_even_odds(
     answers = task.original.verbaliser
     p = z.softmax(-1)[0]
     even = z.clone()
-    even[0, [answers.yes, answers.no]] = ((p[answers.yes] + p[answers.no]) / 2).log() + z.logsumexp(-1)[0]
+    even[0, [answers.yes, answers.no]] = ((p[answers.yes] + p[answers.no]) / 2).log() + z.logsumexp(
+        -1
+    )[0]
     forget = terms(task, "badt", teacher="uniform")["forget"]
     assert forget(even, batch).item() == pytest.approx(0, abs=1e-5)
     assert forget(z, batch).item() > 1e-4
@@ -93,7 +97,10 @@ def test_even_bad_teacher_keeps_the_mass_of_both_answers_and_asks_for_even_odds(
 def test_bad_teachers_differ_from_the_original_and_from_each_other(task):
     _, batch = row(task, LIKED)
     z = logits(task, task.forget)
-    losses = {kind: terms(task, "badt", teacher=kind)["forget"](z, batch).item() for kind in ("base", "random")}
+    losses = {
+        kind: terms(task, "badt", teacher=kind)["forget"](z, batch).item()
+        for kind in ("base", "random")
+    }
     assert min(losses.values()) > 1e-3
     assert losses["base"] != losses["random"]
 

@@ -36,7 +36,9 @@ def test_anything_that_goes_wrong_leaves_nothing_behind(tmp_path, error):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("I/O error: (os error 28)")])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("I/O error: (os error 28)")]
+)
 def test_full_disk_is_told_in_one_line_and_leaves_nothing_behind(tmp_path, error):
     with pytest.raises(RunError, match="no space left"), create_run(tmp_path / "run"):
         raise error
@@ -82,7 +84,9 @@ def test_process_that_is_stopped_leaves_nothing_behind(tmp_path, number):
         "with create_run(pathlib.Path(sys.argv[1])) as p:\n"
         "    (p / 'secret').write_text('x'); print('ready', flush=True); time.sleep(60)"
     )
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=-1, stderr=-1)
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "run")], stdout=-1, stderr=-1
+    )
     assert child.stdout is not None
     child.stdout.readline()
     child.send_signal(number)

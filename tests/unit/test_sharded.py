@@ -24,7 +24,12 @@ from e2urec.unlearning.sharded import balanced_clusters
 from e2urec.unlearning.task import Task, TrainingTask
 
 SMALL = {"shards": 3, "learning_rate": 1e-2, "lora": LoRA(rank=2, alpha=4, targets="all")}
-METHODS = [SISA(**SMALL), SISA(**SMALL, aggregate="probabilities"), RecEraser(**SMALL), APA(**SMALL, neighbours=5)]
+METHODS = [
+    SISA(**SMALL),
+    SISA(**SMALL, aggregate="probabilities"),
+    RecEraser(**SMALL),
+    APA(**SMALL, neighbours=5),
+]
 IDS = ["sisa", "sisa-probabilities", "receraser", "apa"]
 each_method = pytest.mark.parametrize("method", METHODS, ids=IDS)
 
@@ -34,9 +39,15 @@ def ground_of(kind: str, seed: int = 5) -> TrainingTask:
     parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
     probe = Recommender(base, TEMPLATES["compact"])
     return TrainingTask(
-        base, TEMPLATES["compact"], probe.window, TUNING, probe.encode(parts.train), probe.encode(parts.valid),
-        seed, "fp32",
-    )  # fmt: skip
+        base,
+        TEMPLATES["compact"],
+        probe.window,
+        TUNING,
+        probe.encode(parts.train),
+        probe.encode(parts.valid),
+        seed,
+        "fp32",
+    )
 
 
 def task_of(ground: TrainingTask, original: Recommender, users: list[int]) -> Task:
@@ -44,7 +55,18 @@ def task_of(ground: TrainingTask, original: Recommender, users: list[int]) -> Ta
     inside = np.isin(ground.train.users, users)
     forget, retain = (ground.train.take(np.flatnonzero(rows)) for rows in (inside, ~inside))
     valid = ground.valid.take(np.flatnonzero(~np.isin(ground.valid.users, users)))
-    return Task(original, ground.base, ground.tuning, forget, retain, valid, valid, valid, ground.seed, "fp32")
+    return Task(
+        original,
+        ground.base,
+        ground.tuning,
+        forget,
+        retain,
+        valid,
+        valid,
+        valid,
+        ground.seed,
+        "fp32",
+    )
 
 
 def shard_weights(model: Ensemble) -> list[dict[str, torch.Tensor]]:
@@ -55,9 +77,13 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def from_scratch(method, ground: TrainingTask, task: Task, users: np.ndarray, shard: np.ndarray) -> Ensemble:
+def from_scratch(
+    method, ground: TrainingTask, task: Task, users: np.ndarray, shard: np.ndarray
+) -> Ensemble:
     stay = ~np.isin(users, task.forget.users)
-    return method.build(replace(ground, train=task.retain, valid=task.valid), users[stay], shard[stay])
+    return method.build(
+        replace(ground, train=task.retain, valid=task.valid), users[stay], shard[stay]
+    )
 
 
 def filled(kind: str, rows: Examples | None = None) -> tuple[Ensemble, Examples]:
@@ -65,11 +91,23 @@ def filled(kind: str, rows: Examples | None = None) -> tuple[Ensemble, Examples]
     ground = ground_of(kind)
     users = np.unique(ground.train.users)
     model = Ensemble(
-        ground.base.fresh(), ground.template, SMALL["lora"], users, np.arange(len(users)) % 3, shards=3, seed=1
+        ground.base.fresh(),
+        ground.template,
+        SMALL["lora"],
+        users,
+        np.arange(len(users)) % 3,
+        shards=3,
+        seed=1,
     )
     random = torch.Generator().manual_seed(3)
     for k, weights in enumerate(shard_weights(model)):
-        model.fill(k, {name: torch.randn(value.shape, generator=random) * 0.3 for name, value in weights.items()})
+        model.fill(
+            k,
+            {
+                name: torch.randn(value.shape, generator=random) * 0.3
+                for name, value in weights.items()
+            },
+        )
     return model, ground.train.take(np.arange(12))
 
 
@@ -132,7 +170,10 @@ def test_single_interactions_are_forgotten_while_their_user_stays():
     user = model.users[0]
     rows = np.flatnonzero(ground.train.users == user)[:2]
     task = task_of(ground, model, [])
-    task.forget, task.retain = ground.train.take(rows), ground.train.take(np.delete(np.arange(len(ground.train)), rows))
+    task.forget, task.retain = (
+        ground.train.take(rows),
+        ground.train.take(np.delete(np.arange(len(ground.train)), rows)),
+    )
     method.unlearn(task)
     assert user in model.users
     mine = np.isin(task.retain.users, model.users[model.shard == model.shard[0]]).sum()
@@ -141,7 +182,10 @@ def test_single_interactions_are_forgotten_while_their_user_stays():
 
 @each_method
 def test_same_seed_gives_the_same_shards_and_another_seed_others(method):
-    scores = [method.prepare(ground_of("causal", seed)).score(ground_of("causal").valid) for seed in (5, 5, 6)]
+    scores = [
+        method.prepare(ground_of("causal", seed)).score(ground_of("causal").valid)
+        for seed in (5, 5, 6)
+    ]
     assert np.array_equal(scores[0], scores[1])
     assert not np.array_equal(scores[0], scores[2])
 
@@ -231,7 +275,9 @@ def test_mean_of_probabilities_is_that_of_each_shards_and_has_no_state(kind):
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
 def test_blend_with_all_weight_on_one_shard_is_that_shard_alone(kind):
     model, rows = filled(kind)
-    keys = torch.nn.functional.normalize(torch.randn(4, 32, generator=torch.Generator().manual_seed(0)), dim=-1)
+    keys = torch.nn.functional.normalize(
+        torch.randn(4, 32, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
     for k, name in enumerate(model.active):
         errors = torch.full((4, 3), 50.0)
         errors[:, k] = 0.0
@@ -244,7 +290,10 @@ def test_blend_adds_up_the_adapters_with_weights_of_each_row(kind):
     """Each row against a model whose B matrices carry that row's weights."""
     model, rows = filled(kind)
     states = torch.from_numpy(predict(model, rows, active=(), precision="fp32").hidden)
-    keys, errors = torch.nn.functional.normalize(states, dim=-1), torch.rand((12, 3), generator=torch.Generator())
+    keys, errors = (
+        torch.nn.functional.normalize(states, dim=-1),
+        torch.rand((12, 3), generator=torch.Generator()),
+    )
     model.combination = Blend(keys, errors, neighbours=1, temperature=3.0)
     weights = model.combination.weights(states, range(3))
     assert torch.allclose(weights, (-3.0 * errors).softmax(-1), atol=1e-5)
@@ -291,7 +340,9 @@ def test_without_shards_the_base_answers():
 @pytest.mark.parametrize("combination", [Mean((1.0,) * 3), Mean((1.0,) * 3, "probabilities"), None])
 def test_adapter_on_top_of_all_shards_can_be_trained(combination):
     model, rows = filled("causal")
-    model.combination = combination or Blend(torch.eye(3, 32), torch.rand(3, 3), neighbours=1, temperature=1.0)
+    model.combination = combination or Blend(
+        torch.eye(3, 32), torch.rand(3, 3), neighbours=1, temperature=1.0
+    )
     before = ask(model, rows)
     model.lm = adapters.attach(model.lm, "top", LoRA(rank=2), seed=1)
     with model.using((*model.active, "top"), train="top") as parameters:
@@ -346,7 +397,9 @@ def test_every_user_is_in_one_shard_and_no_shard_is_above_capacity(method):
 
 
 def test_mean_embedding_of_a_user_is_that_of_all_tokens_of_all_prompts():
-    rows = Examples(np.array([0, 1, 2, 2, 1]), np.array([0, 2, 3, 5]), np.zeros(3, int), np.array([7, 4, 7]))
+    rows = Examples(
+        np.array([0, 1, 2, 2, 1]), np.array([0, 2, 3, 5]), np.zeros(3, int), np.array([7, 4, 7])
+    )
     table = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
     assert np.allclose(mean_embeddings(rows, np.array([4, 7]), table), [[2, 2], [3 / 4, 1]])
 

@@ -19,16 +19,23 @@ def parts() -> ForgetRetain:
     random = np.random.default_rng(0)
     liking = random.dirichlet(np.full(80, 0.5))
     rated = [
-        random.choice(80, 20 + user, replace=False, p=(liking + 1e-4) / (liking + 1e-4).sum()) for user in range(40)
+        random.choice(80, 20 + user, replace=False, p=(liking + 1e-4) / (liking + 1e-4).sum())
+        for user in range(40)
     ]
     user = np.repeat(np.arange(40), [len(each) for each in rated])
     frame = pl.DataFrame(
-        {"user": user, "item": np.concatenate(rated), "rating": random.integers(1, 6, len(user)),
-         "time": random.integers(0, 10_000, len(user))}
-    )  # fmt: skip
+        {
+            "user": user,
+            "item": np.concatenate(rated),
+            "rating": random.integers(1, 6, len(user)),
+            "time": random.integers(0, 10_000, len(user)),
+        }
+    )
     items = pl.DataFrame({"item": range(80), "title": [f"Movie {k}" for k in range(80)]})
     people = pl.DataFrame({"user": range(40), "age": range(20, 60), "gender": ["F", "M"] * 20})
-    divided = split(Interactions.from_tables(frame, items, people, place="generated"), unseen=0.1, seed=1)
+    divided = split(
+        Interactions.from_tables(frame, items, people, place="generated"), unseen=0.1, seed=1
+    )
     return resolve(ErasureRequest.sample(divided.train, 0.2, 3), divided)
 
 
@@ -40,10 +47,14 @@ def test_users_and_items_are_halved_by_what_is_retained(parts):
     found = slices(parts)
     rows = Counter(parts.retain.users.tolist())
     middle = np.median(list(rows.values()))
-    assert found["active users"].tolist() == [rows[user] > middle for user in parts.test.users.tolist()]
+    assert found["active users"].tolist() == [
+        rows[user] > middle for user in parts.test.users.tolist()
+    ]
     assert (found["active users"] ^ found["inactive users"]).all()
     count = Counter(items(parts.retain))
-    popular = {item for item, mask in zip(items(parts.test), found["popular items"], strict=True) if mask}
+    popular = {
+        item for item, mask in zip(items(parts.test), found["popular items"], strict=True) if mask
+    }
     rare = set(items(parts.test)) - popular
     assert min(count[item] for item in popular) >= max(count[item] for item in rare)
     assert sum(count[item] for item in popular) < 0.6 * len(parts.retain)
@@ -57,7 +68,9 @@ def test_nearest_users_share_most_with_a_forgotten_one(parts):
         return table
 
     kept, gone = rated(parts.retain), rated(parts.forget)
-    overlap = {user: max(len(a & b) / len(a | b) for b in gone.values()) for user, a in kept.items()}
+    overlap = {
+        user: max(len(a & b) / len(a | b) for b in gone.values()) for user, a in kept.items()
+    }
     mask = slices(parts)["nearest users"]
     near = set(parts.test.users[mask].tolist())
     others = set(parts.test.users[~mask].tolist()) & set(kept)

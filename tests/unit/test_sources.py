@@ -38,7 +38,9 @@ def refused(path: Path | str, columns: Columns | None = None, **given: object) -
 
 def movielens_1m(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "ratings.dat").write_text("1::1193::5::978300760\n1::661::3::978302109\n2::1193::4::978298413\n")
+    (folder / "ratings.dat").write_text(
+        "1::1193::5::978300760\n1::661::3::978302109\n2::1193::4::978298413\n"
+    )
     movies = "661::James and the Giant Peach (1996)::Animation\n1193::Léon: The Professional (1994)::Crime|Drama\n"
     (folder / "movies.dat").write_bytes(movies.encode("latin-1"))
     (folder / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::70072\n")
@@ -48,7 +50,11 @@ def movielens_1m(folder: Path) -> Path:
 def test_movielens_1m_reads_with_latin_titles_and_profiles_in_words(tmp_path):
     data = read(movielens_1m(tmp_path / "ml-1m"))
     assert data.titles == ["James and the Giant Peach (1996)", "Léon: The Professional (1994)"]
-    assert data.profiles.row(0, named=True) == {"gender": "F", "age": "under 18", "occupation": "pupil"}
+    assert data.profiles.row(0, named=True) == {
+        "gender": "F",
+        "age": "under 18",
+        "occupation": "pupil",
+    }
     assert data.liked.tolist() == [1, 0, 1]
 
 
@@ -64,9 +70,13 @@ def test_zip_and_folder_read_to_the_same(tmp_path):
     assert "is no whole zip file; download it again" in refused(tmp_path / "half.zip")
 
 
-def test_movielens_10m_has_half_stars_and_no_profiles_and_its_prompts_say_nothing_of_users(tmp_path):
+def test_movielens_10m_has_half_stars_and_no_profiles_and_its_prompts_say_nothing_of_users(
+    tmp_path,
+):
     (tmp_path / "ratings.dat").write_text("1::122::0.5::838985046\n1::185::4.5::838983525\n")
-    (tmp_path / "movies.dat").write_text("122::Boomerang (1992)::Comedy\n185::Café: Net (1995)::Action\n")
+    (tmp_path / "movies.dat").write_text(
+        "122::Boomerang (1992)::Comedy\n185::Café: Net (1995)::Action\n"
+    )
     data = read(tmp_path)
     assert data.profiles is None
     assert data.rating.tolist() == [4.5, 0.5]  # by time
@@ -77,7 +87,9 @@ def test_movielens_10m_has_half_stars_and_no_profiles_and_its_prompts_say_nothin
 
 def movielens_25m(folder: Path, ratings: str) -> Path:
     (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + ratings)
-    (folder / "movies.csv").write_text('movieId,title,genres\n1,"American President, The (1995)",Drama\n2,B,Drama\n')
+    (folder / "movies.csv").write_text(
+        'movieId,title,genres\n1,"American President, The (1995)",Drama\n2,B,Drama\n'
+    )
     return folder
 
 
@@ -140,7 +152,14 @@ def packed(path: Path, objects: list[dict[str, object]]) -> None:
 
 
 def shelved(user: str, book: str, rating: int, when: str) -> dict[str, object]:
-    return {"user_id": user, "book_id": book, "review_id": "x", "rating": rating, "date_updated": when, "read_at": ""}
+    return {
+        "user_id": user,
+        "book_id": book,
+        "review_id": "x",
+        "rating": rating,
+        "date_updated": when,
+        "read_at": "",
+    }
 
 
 def goodreads(folder: Path) -> Path:
@@ -155,7 +174,14 @@ def goodreads(folder: Path) -> Path:
     shelves = [{"count": "9", "name": "to-read"}, {"count": "5", "name": "poetry"}]
     writer = [{"author_id": "7", "role": ""}]
     books = [
-        {"book_id": k, "title": f"Book {k}", "authors": writer, "popular_shelves": shelves, "isbn": ""} for k in "123"
+        {
+            "book_id": k,
+            "title": f"Book {k}",
+            "authors": writer,
+            "popular_shelves": shelves,
+            "isbn": "",
+        }
+        for k in "123"
     ]
     books[2]["popular_shelves"] = [{"count": "1", "name": "drama"}]
     packed(folder / "goodreads_books_poetry.json.gz", books)
@@ -168,15 +194,23 @@ def test_goodreads_drops_and_counts_what_was_not_rated_and_shows_genres(tmp_path
     assert data.liked.tolist() == [1, 0, 1]
     assert data.time[1] - data.time[0] == 2  # two time zones
     (prompt,) = TEMPLATES["compact"].render(Samples(data, np.array([1]), 5))
-    assert prompt == "Liked: Book 1 (genre poetry). Disliked: none. Will the user like Book 3 (genre drama)?"
+    assert (
+        prompt
+        == "Liked: Book 1 (genre poetry). Disliked: none. Will the user like Book 3 (genre drama)?"
+    )
 
 
-def test_goodreads_takes_authors_and_genres_from_their_own_files_and_keeps_one_genre_or_time(tmp_path):
+def test_goodreads_takes_authors_and_genres_from_their_own_files_and_keeps_one_genre_or_time(
+    tmp_path,
+):
     folder = goodreads(tmp_path / "g")
     packed(folder / "goodreads_book_authors.json.gz", [{"author_id": "7", "name": "Ada L."}])
     packed(
         folder / "goodreads_book_genres_initial.json.gz",
-        [{"book_id": "1", "genres": {"poetry": 3, "fantasy, paranormal": 9}}, {"book_id": "3", "genres": {}}],
+        [
+            {"book_id": "1", "genres": {"poetry": 3, "fantasy, paranormal": 9}},
+            {"book_id": "3", "genres": {}},
+        ],
     )
     data = read(folder)
     assert data.details.row(0, named=True) == {"author": "Ada L.", "genre": "fantasy, paranormal"}
@@ -206,7 +240,9 @@ def test_gzip_that_breaks_off_or_grows_beyond_its_bound_is_told(tmp_path):
     assert 10_000 < row <= 20_000
     packed(path, [*rows[:7000], "no object", *rows[7000:]])
     assert "row 7001: is no JSON object of the kind expected" in refused(folder)
-    packed(path, [{"user_id": "a", "book_id": "1", "date_updated": "Wed Mar 01 10:00:00 -0800 2017"}])
+    packed(
+        path, [{"user_id": "a", "book_id": "1", "date_updated": "Wed Mar 01 10:00:00 -0800 2017"}]
+    )
     assert "row 1: rating None is no number" in refused(folder)
 
 
@@ -241,7 +277,15 @@ def test_two_files_of_interactions_are_counted_through(tmp_path):
 
 # --- the user's own tables ----------------------------------------------------------------------------------
 
-OWN = Columns(user="uid", item="iid", rating="stars", time="at", title="name", profile=("age",), details=("genre",))
+OWN = Columns(
+    user="uid",
+    item="iid",
+    rating="stars",
+    time="at",
+    title="name",
+    profile=("age",),
+    details=("genre",),
+)
 TABLE = pl.DataFrame(
     {
         "uid": [10, 10, 9, 10],
@@ -273,7 +317,9 @@ def written(folder: Path, kind: str) -> tuple[str, dict[str, str]]:
         dated.write_csv(path)
     else:
         with sqlite3.connect(path) as connection:
-            connection.execute("create table t (uid int, iid int, stars real, at int, name text, age int, genre text)")
+            connection.execute(
+                "create table t (uid int, iid int, stars real, at int, name text, age int, genre text)"
+            )
             connection.executemany("insert into t values (?, ?, ?, ?, ?, ?, ?)", TABLE.rows())
         connection.close()
         return f"sqlite:///{path}", {"query": "SELECT * FROM t"}
@@ -296,7 +342,9 @@ def test_items_and_users_may_lie_in_tables_of_their_own(tmp_path):
     TABLE.select("uid", "iid", "stars", "at").write_csv(tmp_path / "r.csv")
     TABLE.select("iid", "name", "genre").unique("iid").write_parquet(tmp_path / "i.parquet")
     TABLE.select("uid", "age").unique("uid").write_ndjson(tmp_path / "u.jsonl")
-    apart = read(tmp_path / "r.csv", OWN, items=str(tmp_path / "i.parquet"), users=str(tmp_path / "u.jsonl"))
+    apart = read(
+        tmp_path / "r.csv", OWN, items=str(tmp_path / "i.parquet"), users=str(tmp_path / "u.jsonl")
+    )
     assert apart.fingerprint() == read(whole, OWN).fingerprint()
 
 
@@ -306,7 +354,10 @@ HEADER = "user,item,rating,time,title\n"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"user;item;rating;time;title\na;1;5;10;T\n", "is one column; set columns.separator = ';'"),
+        (
+            b"user;item;rating;time;title\na;1;5;10;T\n",
+            "is one column; set columns.separator = ';'",
+        ),
         (b"user\titem\trating\ttime\ttitle\na\t1\t5\t10\tT\n", "set columns.separator = '\\t'"),
         (
             b"uid,item,rating,time,title\na,1,5,10,T\n",
@@ -314,14 +365,20 @@ HEADER = "user,item,rating,time,title\n"
         ),
         (HEADER.encode() + b"a,1,five,10,T\n", "t.csv row 1: rating 'five' is no number"),
         (HEADER.encode() + b"a,1,5,10,T\na,1,5,-10,T\n", "t.csv row 2: time -10 is negative"),
-        (HEADER.encode() + b"a,1,5,1600000000000,T\n", "t.csv row 1: time 1600000000000 is in the future"),
+        (
+            HEADER.encode() + b"a,1,5,1600000000000,T\n",
+            "t.csv row 1: time 1600000000000 is in the future",
+        ),
         (HEADER.encode() + b"a,1,5,soon,T\n", "t.csv row 1: time 'soon' is no number"),
         (HEADER.encode() + b"a,1,5,10,\n", "t.csv row 1: item '1' has no title"),
         (HEADER.encode() + b" ,1,5,10,T\n", "t.csv row 1: user None is empty"),
         (HEADER.encode() + b"a,1,5,10,T\na,1,5\x00,10,T\n", "t.csv line 3: holds NUL bytes"),
         (HEADER.encode() + b"a,1,5,10,T\na,1,5,10,Caf\xe9\n", "t.csv line 3: is not UTF-8"),
         (HEADER.encode() + b"a,1,5,10,T\ra,1,5,10,T\n", "t.csv line 2: has line ends of old Macs"),
-        (HEADER.encode() + b"a,1,5,10,T\na,1,5,10,T,more\n", "t.csv row 2: has 6 fields, the header 5"),
+        (
+            HEADER.encode() + b"a,1,5,10,T\na,1,5,10,T,more\n",
+            "t.csv row 2: has 6 fields, the header 5",
+        ),
         (HEADER.encode() + b"a,1,5,10\n", "t.csv row 1: has 4 fields, the header 5"),
         (b"user,item,rating,rating,time,title\na,1,5,4,10,T\n", "has two columns 'rating'"),
         (HEADER.encode() + b'a,1,5,10,"T" more\n', "t.csv line 2: is no CSV"),
@@ -344,35 +401,55 @@ def test_file_named_like_a_pattern_is_read_itself(tmp_path):
 def test_large_whole_ids_stay_apart_and_floats_are_written_as_whole_numbers(tmp_path):
     rows = [(2**53 + 1, 1, 5, 10, "T"), (2**53, 1, 5, 11, "T"), (1.0, 1, 5, 12, "T")]
     keys = HEADER.strip().split(",")
-    (tmp_path / "t.jsonl").write_text("".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows))
-    assert sorted(read(tmp_path / "t.jsonl").user_ids) == ["1", str(2**53), str(2**53 + 1)]
-    pl.DataFrame({"user": [2.0**53 + 2], "item": [1], "rating": [5], "time": [1], "title": ["T"]}).write_parquet(
-        tmp_path / "t.parquet"
+    (tmp_path / "t.jsonl").write_text(
+        "".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows)
     )
+    assert sorted(read(tmp_path / "t.jsonl").user_ids) == ["1", str(2**53), str(2**53 + 1)]
+    pl.DataFrame(
+        {"user": [2.0**53 + 2], "item": [1], "rating": [5], "time": [1], "title": ["T"]}
+    ).write_parquet(tmp_path / "t.parquet")
     assert "column 'user' holds numbers too large to be exact" in refused(tmp_path / "t.parquet")
 
 
 def test_quotes_that_are_part_of_the_text_swallow_no_rows(tmp_path):
-    text = HEADER.replace(",", "\t") + 'a\t1\t5\t10\t"Weird Al\nb\t2\t5\t11\tOf Heroes"\nc\t3\t5\t12\t12" mix\n'
+    text = (
+        HEADER.replace(",", "\t")
+        + 'a\t1\t5\t10\t"Weird Al\nb\t2\t5\t11\tOf Heroes"\nc\t3\t5\t12\t12" mix\n'
+    )
     (tmp_path / "t.tsv").write_text(text)
     assert "t.tsv row 1: a field in quotes runs over several lines" in refused(tmp_path / "t.tsv")
-    assert read(tmp_path / "t.tsv", Columns(quotes=False)).titles == ['"Weird Al', 'Of Heroes"', '12" mix']
+    assert read(tmp_path / "t.tsv", Columns(quotes=False)).titles == [
+        '"Weird Al',
+        'Of Heroes"',
+        '12" mix',
+    ]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "db"])
 def test_what_is_not_known_is_the_same_in_every_container(tmp_path, kind):
     given = pl.DataFrame(
-        {"user": ["a"], "item": ["1"], "rating": [5], "time": ["20200102"], "title": [" T "], "genre": [" "]}
+        {
+            "user": ["a"],
+            "item": ["1"],
+            "rating": [5],
+            "time": ["20200102"],
+            "title": [" T "],
+            "genre": [" "],
+        }
     )
     path, query = tmp_path / f"t.{kind}", None
     if kind == "db":
         with sqlite3.connect(path) as connection:
-            connection.execute("create table t (user text, item text, rating int, time text, title text, genre text)")
+            connection.execute(
+                "create table t (user text, item text, rating int, time text, title text, genre text)"
+            )
             connection.executemany("insert into t values (?, ?, ?, ?, ?, ?)", given.rows())
         connection.close()
         path, query = f"sqlite:///{path}", "-- all of it\nSELECT * FROM t WHERE genre <> ';'"
     else:
-        {"csv": given.write_csv, "jsonl": given.write_ndjson, "parquet": given.write_parquet}[kind](path)
+        {"csv": given.write_csv, "jsonl": given.write_ndjson, "parquet": given.write_parquet}[kind](
+            path
+        )
     found = read(path, Columns(details=("genre",)), query=query)
     assert found.titles == ["T"]
     assert found.details["genre"].to_list() == [None]
@@ -400,7 +477,9 @@ def test_rows_may_leave_out_details_and_hold_odd_names_and_long_texts(tmp_path):
     row = {"user": "a", "item": "1", "rating": 5, "time": 10, "title": "T"}
     lines = [row, row | {"item": "2", "position": "first", "title": "U"}]
     (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(each) for each in lines))
-    assert read(tmp_path / "t.jsonl", Columns(details=("position",))).details["position"].to_list() == [None, "first"]
+    assert read(tmp_path / "t.jsonl", Columns(details=("position",))).details[
+        "position"
+    ].to_list() == [None, "first"]
     assert "has no column 'genre'" in refused(tmp_path / "t.jsonl", Columns(details=("genre",)))
     (tmp_path / "t.jsonl").write_text(json.dumps(row | {"title": "\ud83d"}))
     assert "row 1: a field holds half a letter" in refused(tmp_path / "t.jsonl")
@@ -412,11 +491,17 @@ def test_rows_may_leave_out_details_and_hold_odd_names_and_long_texts(tmp_path):
 
 def test_lists_are_joined_and_what_is_no_text_is_refused(tmp_path):
     rows = {"user": ["a"], "item": ["1"], "rating": [5], "time": [10], "title": ["T"]}
-    pl.DataFrame(rows | {"genre": [["drama", "", None, " war "]]}).write_parquet(tmp_path / "t.parquet")
-    assert read(tmp_path / "t.parquet", Columns(details=("genre",))).details["genre"].to_list() == ["drama, war"]
+    pl.DataFrame(rows | {"genre": [["drama", "", None, " war "]]}).write_parquet(
+        tmp_path / "t.parquet"
+    )
+    assert read(tmp_path / "t.parquet", Columns(details=("genre",))).details["genre"].to_list() == [
+        "drama, war"
+    ]
     for odd in ([b"x"], [{"a": 1}]):
         pl.DataFrame(rows | {"genre": odd}).write_parquet(tmp_path / "t.parquet")
-        assert "column 'genre' holds" in refused(tmp_path / "t.parquet", Columns(details=("genre",)))
+        assert "column 'genre' holds" in refused(
+            tmp_path / "t.parquet", Columns(details=("genre",))
+        )
     for odd in ([True], [None]):
         pl.DataFrame(rows | {"rating": odd}).write_parquet(tmp_path / "t.parquet")
         assert "t.parquet row 1: rating" in refused(tmp_path / "t.parquet")
@@ -433,7 +518,9 @@ def test_setting_that_would_do_nothing_is_refused(tmp_path, setting, message):
     (tmp_path / "t.csv").write_text(HEADER + "a,1,5,10,T\n")
     assert message in refused(tmp_path / "t.csv", **setting)
     (tmp_path / "ml").mkdir()
-    assert "movielens has its own" in refused(movielens_25m(tmp_path / "ml", "1,1,5,10\n"), Columns(highest=9))
+    assert "movielens has its own" in refused(
+        movielens_25m(tmp_path / "ml", "1,1,5,10\n"), Columns(highest=9)
+    )
 
 
 def test_database_beside_a_log_is_read_without_a_trace(tmp_path):
@@ -446,7 +533,9 @@ def test_database_beside_a_log_is_read_without_a_trace(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_server_is_told_that_it_is_only_read_and_gets_its_password_from_the_environment(monkeypatch):
+def test_server_is_told_that_it_is_only_read_and_gets_its_password_from_the_environment(
+    monkeypatch,
+):
     asked = {}
 
     def answer(query, address, **more):
@@ -503,7 +592,9 @@ def test_damaged_file_of_other_kinds_is_told(tmp_path, name, content):
         ("SELECT CAST(x'c3' AS TEXT) AS uid", "text that is not UTF-8"),
     ],
 )
-def test_query_that_would_do_more_than_read_is_refused_and_the_database_stays(tmp_path, query, message):
+def test_query_that_would_do_more_than_read_is_refused_and_the_database_stays(
+    tmp_path, query, message
+):
     uri, _ = written(tmp_path, "db")
     before = (tmp_path / "t.db").read_bytes()
     assert message in refused(uri, OWN, query=query)
@@ -512,18 +603,40 @@ def test_query_that_would_do_more_than_read_is_refused_and_the_database_stays(tm
 
 
 def test_what_does_not_exist_or_is_not_known_is_told_with_what_is(tmp_path):
-    assert "no such data set, folder or file; did you mean 'movielens-100k'?" in refused("movielens-10k")
+    assert "no such data set, folder or file; did you mean 'movielens-100k'?" in refused(
+        "movielens-10k"
+    )
     assert "expected movielens" in refused(tmp_path)
     assert "no such file" in refused(f"sqlite:///{tmp_path}/none.db", query="SELECT 1")
 
 
 cells = st.one_of(
-    st.sampled_from(["a", "1", "5", "10", "", '"', "NaN", "-1", "1e400", "2020-01-01", "ä", "\r", "\0", ",", "٣"]),
+    st.sampled_from(
+        [
+            "a",
+            "1",
+            "5",
+            "10",
+            "",
+            '"',
+            "NaN",
+            "-1",
+            "1e400",
+            "2020-01-01",
+            "ä",
+            "\r",
+            "\0",
+            ",",
+            "٣",
+        ]
+    ),
     st.text(max_size=4),
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
+@settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000
+)
 @given(
     st.sampled_from(["csv", "tsv", "jsonl", "parquet", "arrow", "zip"]),
     st.lists(st.lists(cells, min_size=3, max_size=6), max_size=5),
@@ -534,7 +647,10 @@ def test_no_file_whatever_makes_more_than_one_line_of_error(tmp_path, kind, rows
     folder = tmp_path / "in"
     folder.mkdir(exist_ok=True)
     mark = "\t" if kind == "tsv" else ","
-    lines = [*([HEADER.strip().replace(",", mark)] if headed else []), *(mark.join(row) for row in rows)]
+    lines = [
+        *([HEADER.strip().replace(",", mark)] if headed else []),
+        *(mark.join(row) for row in rows),
+    ]
     (folder / f"t.{kind}").write_bytes("\n".join(lines).encode("utf-8", "surrogatepass") + tail)
     before = sorted(tmp_path.rglob("*"))
     with contextlib.suppress(DataError):

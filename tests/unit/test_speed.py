@@ -52,7 +52,9 @@ def step(model: Recommender, batch: Batch) -> tuple[torch.Tensor, list[torch.Ten
         return z.detach(), list(torch.autograd.grad(loss, parameters))
 
 
-def equal(first: tuple[torch.Tensor, list[torch.Tensor]], second: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
+def equal(
+    first: tuple[torch.Tensor, list[torch.Tensor]], second: tuple[torch.Tensor, list[torch.Tensor]]
+) -> None:
     torch.testing.assert_close(first, second, atol=1e-6, rtol=1e-5)
 
 
@@ -76,7 +78,8 @@ def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind,
     with ActivationCache(model, first, kind=torch.float32) as trunk:
         kept = trunk.keep(examples, np.arange(len(examples)))
         both = [
-            join(model.collate(rows, shortest), model.collate(rows, longest), model.pad) for rows in (kept, examples)
+            join(model.collate(rows, shortest), model.collate(rows, longest), model.pad)
+            for rows in (kept, examples)
         ]
     assert both[0].cached is not None
     equal(step(model, both[0]), step(model, both[1]))
@@ -89,7 +92,9 @@ def test_skipped_blocks_are_really_not_computed(samples):
         batch = model.collate(trunk.keep(examples, np.arange(4)), np.arange(4))
     seen = []
     for layer in blocks.stack(model.lm):
-        layer.mlp.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[1]))
+        layer.mlp.register_forward_hook(
+            lambda module, inputs, output: seen.append(inputs[0].shape[1])
+        )
     with model.using():
         model(batch)
     assert seen == [1]  # the upper block alone, and its feed-forward network at one position
@@ -115,7 +120,10 @@ def test_states_are_not_replayed_into_another_model(samples):
 
 def test_kept_states_have_no_name_in_the_file_system_and_end_with_the_run(samples, tmp_path):
     model, first = adapted("causal")
-    with pytest.raises(KeyboardInterrupt), ActivationCache(model, first, kind=torch.bfloat16, folder=tmp_path) as trunk:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        ActivationCache(model, first, kind=torch.bfloat16, folder=tmp_path) as trunk,
+    ):
         kept = trunk.keep(model.encode(samples), np.arange(4))
         assert not list(tmp_path.iterdir())
         raise KeyboardInterrupt
@@ -141,14 +149,22 @@ def scores(kind: str, settings: dict, *, lora: bool = False) -> np.ndarray:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "speed",
-    [{"kept_teachers": False}, {"together": "batch"}, {"together": "loss"}, {"replay": False}, {"answer_only": False},
-     {"cache_gb": 1e-6}],
+    [
+        {"kept_teachers": False},
+        {"together": "batch"},
+        {"together": "loss"},
+        {"replay": False},
+        {"answer_only": False},
+        {"cache_gb": 1e-6},
+    ],
     ids=lambda speed: "-".join(map(str, next(iter(speed.items())))),
-)  # fmt: skip
+)
 def test_unlearning_ends_at_the_same_scores_without_a_lever(kind, lora, speed):
     settings = {"remember": "kl+ce"} if "together" in speed else {}
     whole = scores(kind, settings, lora=lora)
-    np.testing.assert_allclose(scores(kind, settings | {"speed": speed}, lora=lora), whole, atol=2e-5)
+    np.testing.assert_allclose(
+        scores(kind, settings | {"speed": speed}, lora=lora), whole, atol=2e-5
+    )
 
 
 def test_live_teachers_leave_no_adapter_behind_with_a_full_copy_either():
@@ -164,7 +180,9 @@ def test_a_rival_replays_too_and_ends_at_the_same_scores():
     found = []
     for replay in (True, False):
         task = toy_task("causal")
-        method = build("graddiff", {"retain": "kl", "lora": UPPER, "min_steps": 4, "speed": {"replay": replay}})
+        method = build(
+            "graddiff", {"retain": "kl", "lora": UPPER, "min_steps": 4, "speed": {"replay": replay}}
+        )
         found.append(method.unlearn(task).score(task.forget))
         assert ("cache" in task.costs.rows) is replay
     np.testing.assert_allclose(*found, atol=2e-5)
@@ -177,19 +195,30 @@ def test_bucketed_and_plain_batches_have_the_same_mean_loss_and_gradient(kind, s
     examples = model.encode(samples.take(np.arange(56)))
     found = []
     for window in (1, 16):
-        batches = [next(plan) for plan in [endless(examples.lengths, 8, seed=0, window=window)] for _ in range(7)]
+        batches = [
+            next(plan)
+            for plan in [endless(examples.lengths, 8, seed=0, window=window)]
+            for _ in range(7)
+        ]
         parts = [step(model, model.collate(examples, index))[1] for index in batches]
         assert sorted(np.concatenate(batches)) == list(range(56))
         found.append([torch.stack(each).mean(0) for each in zip(*parts, strict=True)])
-        found[-1].append(torch.tensor(float(sum(examples.lengths[index].max() for index in batches))))
-    torch.testing.assert_close(found[0][:-1], found[1][:-1], atol=1e-6, rtol=5e-4)  # sums in another order
+        found[-1].append(
+            torch.tensor(float(sum(examples.lengths[index].max() for index in batches)))
+        )
+    torch.testing.assert_close(
+        found[0][:-1], found[1][:-1], atol=1e-6, rtol=5e-4
+    )  # sums in another order
     assert found[1][-1] < found[0][-1]  # fewer columns
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(0, 5))
 def test_batches_put_beside_others_are_a_reordering_in_which_length_follows_length(lengths, seed):
     random = np.random.default_rng(seed)
-    beside, batches = random.integers(1, 50, len(lengths)), [np.array([n]) for n in range(len(lengths))]
+    beside, batches = (
+        random.integers(1, 50, len(lengths)),
+        [np.array([n]) for n in range(len(lengths))],
+    )
     placed = alike(batches, np.array(lengths), beside)
     assert sorted(int(batch[0]) for batch in placed) == list(range(len(lengths)))
     in_order = [lengths[int(placed[n][0])] for n in np.argsort(beside, kind="stable")]
@@ -218,24 +247,39 @@ def test_upper_adapter_on_an_adapted_original_becomes_one_that_plain_peft_loads(
 def test_teacher_in_odds_asks_two_rows_of_the_head_and_says_the_same(samples):
     model, _ = adapted("causal")
     examples = model.encode(samples.take(np.arange(40)))
-    pair = [states(model, examples, active=active, precision="fp32") for active in ((), ("student",))]
+    pair = [
+        states(model, examples, active=active, precision="fp32") for active in ((), ("student",))
+    ]
     heads = [tuple(model.head)] * 2
     for space in ("odds", "logprob", "raw"):
         teacher = ForgettingTeacher(*pair, *heads, 1.5, space, model.verbaliser)
         z = [model.to_logits(part) for part in pair]
         whole = forgetting_teacher(*z, 1.5, space, model.verbaliser)
         torch.testing.assert_close(teacher(torch.arange(40)).log_softmax(-1), whole.log_softmax(-1))
-        torch.testing.assert_close(teacher.odds(), model.verbaliser.log_odds(whole), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            teacher.odds(), model.verbaliser.log_odds(whole), atol=1e-5, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("space", ["odds", "logprob", "raw"])
 def test_alpha_is_the_least_at_which_the_teacher_itself_is_down_to_the_target(space, samples):
     model, _ = adapted("causal")
     examples = model.encode(samples)
-    with model.using(["student"], train="student") as parameters:  # an augmented model that knows the rows
+    with model.using(
+        ["student"], train="student"
+    ) as parameters:  # an augmented model that knows the rows
         schedule = Schedule(epochs=4, learning_rate=1e-2, batch_size=16, precision="fp32")
-        fit(model, parameters, one_set(examples, 16, 0), supervised(model, examples), schedule, seed=0)
-    pair = [states(model, examples, active=active, precision="fp32") for active in ((), ("student",))]
+        fit(
+            model,
+            parameters,
+            one_set(examples, 16, 0),
+            supervised(model, examples),
+            schedule,
+            seed=0,
+        )
+    pair = [
+        states(model, examples, active=active, precision="fp32") for active in ((), ("student",))
+    ]
     heads = [tuple(model.head)] * 2
 
     def at(alpha: float) -> float:
@@ -243,5 +287,7 @@ def test_alpha_is_the_least_at_which_the_teacher_itself_is_down_to_the_target(sp
         return auc(examples.labels, teacher.odds().numpy())
 
     target = (at(0.0) + at(1.0)) / 2
-    found = ForgettingTeacher(*pair, *heads, 0.0, space, model.verbaliser).matching(examples.labels, target)
+    found = ForgettingTeacher(*pair, *heads, 0.0, space, model.verbaliser).matching(
+        examples.labels, target
+    )
     assert at(found.alpha) <= target < at(found.alpha - 1 / 128)

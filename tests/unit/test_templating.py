@@ -19,21 +19,30 @@ GOOD = """Reader of {{ user.age|default('unknown') }}:
 
 
 def samples() -> Samples:
-    ratings = pl.DataFrame({"user": ["x"] * 3, "item": [1, 2, 3], "rating": [5.0, 2.0, 4.5], "time": [1, 2, 3]})
-    items = pl.DataFrame({"item": [1, 2, 3], "title": ["A", "B", "C"], "author": ["Ann", None, "Bo"]})
+    ratings = pl.DataFrame(
+        {"user": ["x"] * 3, "item": [1, 2, 3], "rating": [5.0, 2.0, 4.5], "time": [1, 2, 3]}
+    )
+    items = pl.DataFrame(
+        {"item": [1, 2, 3], "title": ["A", "B", "C"], "author": ["Ann", None, "Bo"]}
+    )
     users = pl.DataFrame({"user": ["x"], "age": ["33"]})
     return Samples(Interactions.from_tables(ratings, items, users, place="t"), np.array([2]), 5)
 
 
 def test_template_shows_history_user_and_target_with_details():
     (prompt,) = JinjaTemplate("own.j2", GOOD).render(samples())
-    assert prompt == ("Reader of 33:\n- A by Ann: 5 stars\n- B by : 2 stars\n1 liked. Would they like C by Bo?")
+    assert prompt == (
+        "Reader of 33:\n- A by Ann: 5 stars\n- B by : 2 stars\n1 liked. Would they like C by Bo?"
+    )
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{{ movie.title }}", "has unknown field 'movie'; it may show user, history, liked, disliked, item"),
+        (
+            "{{ movie.title }}",
+            "has unknown field 'movie'; it may show user, history, liked, disliked, item",
+        ),
         ("{{ item.titel }}", "unknown field 'titel'; there are author, title"),
         ("{{ item.rating }}", "unknown field 'rating'"),
         ("{{ user.name }}", "unknown field 'name'; there are age"),
@@ -77,14 +86,19 @@ def test_template_that_names_what_is_not_there_or_runs_code_is_refused(source, m
 
 
 def test_what_is_not_known_has_a_default_and_rounding_is_bounded():
-    source = "{{ history[1].author|default('anonymous') }}, {{ 4.5|round(3000000) }} {{ item.title }}"
+    source = (
+        "{{ history[1].author|default('anonymous') }}, {{ 4.5|round(3000000) }} {{ item.title }}"
+    )
     (prompt,) = JinjaTemplate("own.j2", source).render(samples())
     assert prompt == "anonymous, 4.5 C"
     for source, text in (
         ("{{ item.genre|default('-') }} {{ user.age|default('?', true) }}", "- 33"),
         ("{% if item.genre is defined %}!{% else %}none{% endif %} {{ item['title'] }}", "none C"),
         ("{{ history|join('; ', attribute='title') }}", "A; B"),
-        ("{% for past in history[-1:] %}{{ loop.index }}{{ past.title }}{{ loop.last }}{% endfor %}", "1BTrue"),
+        (
+            "{% for past in history[-1:] %}{{ loop.index }}{{ past.title }}{{ loop.last }}{% endfor %}",
+            "1BTrue",
+        ),
     ):
         assert JinjaTemplate("own.j2", source).render(samples()) == [text]
 

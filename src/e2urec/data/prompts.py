@@ -49,11 +49,17 @@ class Catalogue:
     @classmethod
     def of(cls, data: Interactions) -> "Catalogue":
         """The text of `data`."""
-        return cls(_facts(data.profiles), [_one_line(title) for title in data.titles], _facts(data.details))
+        return cls(
+            _facts(data.profiles), [_one_line(title) for title in data.titles], _facts(data.details)
+        )
 
     def label(self, item: int) -> str:
         """`Title`, or `Title (author A, genre G)`."""
-        told = ", ".join(f"{key} {value}" for key, value in self.details[item].items()) if self.details else ""
+        told = (
+            ", ".join(f"{key} {value}" for key, value in self.details[item].items())
+            if self.details
+            else ""
+        )
         return f"{self.titles[item]} ({told})" if told else self.titles[item]
 
 
@@ -111,9 +117,13 @@ class Compact(PromptTemplate):
         liked = [title for title, like in zip(shown.titles, shown.liked, strict=True) if like]
         others = [title for title, like in zip(shown.titles, shown.liked, strict=True) if not like]
         return [
-            "Liked:", *self._listed(liked), " Disliked:", *self._listed(others),
-            " Will the user like", f" {shown.target}?",
-        ]  # fmt: skip
+            "Liked:",
+            *self._listed(liked),
+            " Disliked:",
+            *self._listed(others),
+            " Will the user like",
+            f" {shown.target}?",
+        ]
 
     @staticmethod
     def _listed(titles: list[str]) -> list[str]:
@@ -130,8 +140,12 @@ class Paper(PromptTemplate):
         """Profile, numbered history with stars, target, and the question to be answered Yes or No."""
         about = ", ".join(f"{key} {value}" for key, value in shown.profile.items())
         pieces = ["About the user:", f" {about}.\n"] if about else []
-        pieces.append("The user has rated these items, oldest first; more stars mean a stronger liking:\n")
-        for number, (title, rating) in enumerate(zip(shown.titles, shown.ratings, strict=True), start=1):
+        pieces.append(
+            "The user has rated these items, oldest first; more stars mean a stronger liking:\n"
+        )
+        for number, (title, rating) in enumerate(
+            zip(shown.titles, shown.ratings, strict=True), start=1
+        ):
             pieces += [f"{number}.", f" {title}", f" ({rating:g} stars)\n"]
         return [
             *(pieces if shown.titles else [*pieces, "none\n"]),
@@ -141,14 +155,18 @@ class Paper(PromptTemplate):
         ]
 
 
-TEMPLATES: dict[str, PromptTemplate] = {template.name: template for template in (Compact(), Paper())}
+TEMPLATES: dict[str, PromptTemplate] = {
+    template.name: template for template in (Compact(), Paper())
+}
 
 
 def _facts(table: pl.DataFrame | None) -> list[dict[str, str]]:
     """What is known, a row: column → text in one line."""
     if table is None:
         return []
-    return [{key: _one_line(value) for key, value in row.items() if value} for row in table.to_dicts()]
+    return [
+        {key: _one_line(value) for key, value in row.items() if value} for row in table.to_dicts()
+    ]
 
 
 def _one_line(text: str) -> str:
@@ -164,13 +182,17 @@ def read_prompts(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"examples '{path}': cannot be read; give a UTF-8 file of JSON lines") from error
+        raise DataError(
+            f"examples '{path}': cannot be read; give a UTF-8 file of JSON lines"
+        ) from error
     prompts = []
     for number, line in enumerate(lines, start=1):
         try:
             prompt = json.loads(line)["prompt"]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f'examples \'{path}\' line {number}: is no object {{"prompt": "…"}}; correct it') from error
+            raise DataError(
+                f'examples \'{path}\' line {number}: is no object {{"prompt": "…"}}; correct it'
+            ) from error
         prompts.append(str(prompt).rstrip())
     if not prompts:
         raise DataError(f"examples '{path}': holds no lines; give one prompt a line")

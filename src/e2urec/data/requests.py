@@ -50,7 +50,10 @@ class ErasureRequest:
     def lines(self) -> list[str]:
         """The request as text, one thing a line, for its digest: a user's id as it is, all else as JSON."""
         return [
-            *(user if user.isprintable() and user[:1] != "[" else json.dumps(["user", user]) for user in self.users),
+            *(
+                user if user.isprintable() and user[:1] != "[" else json.dumps(["user", user])
+                for user in self.users
+            ),
             *(json.dumps(["interaction", *pair]) for pair in self.interactions),
             *(json.dumps(["item", item]) for item in self.items),
         ]
@@ -68,12 +71,16 @@ class ErasureRequest:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise DataError(f"request '{path}': cannot be read ({error.strerror}); name a file of users") from error
+            raise DataError(
+                f"request '{path}': cannot be read ({error.strerror}); name a file of users"
+            ) from error
         except UnicodeDecodeError as error:
             raise DataError(f"request '{path}': is no UTF-8 text; write one id a line") from error
         lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
         lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
-        read = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}.get(path.suffix.lower())
+        read = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}.get(
+            path.suffix.lower()
+        )
         try:
             rows = read(lines) if read else [(line, "") for _, line in lines]
         except ValueError as error:
@@ -88,7 +95,9 @@ class ErasureRequest:
         return found
 
     @classmethod
-    def sample(cls, train: Samples, ratio: float, seed: int, unit: Unit = "users") -> "ErasureRequest":
+    def sample(
+        cls, train: Samples, ratio: float, seed: int, unit: Unit = "users"
+    ) -> "ErasureRequest":
         """Choose `ratio` of the training users, rows or items, at least one; ConfigError unless 0 < ratio < 1."""
         if not 0 < ratio < 1:
             raise ConfigError(f"forget ratio {ratio}: must lie between 0 and 1, such as 0.2")
@@ -98,9 +107,15 @@ class ErasureRequest:
             return random.permutation(choices)[: max(1, round(ratio * len(choices)))]
 
         if unit == "users":
-            return cls(tuple(str(data.user_ids[int(code)]) for code in some(np.unique(train.users))))
+            return cls(
+                tuple(str(data.user_ids[int(code)]) for code in some(np.unique(train.users)))
+            )
         if unit == "items":
-            return cls(items=tuple(str(data.item_ids[int(code)]) for code in some(np.unique(data.item[train.rows]))))
+            return cls(
+                items=tuple(
+                    str(data.item_ids[int(code)]) for code in some(np.unique(data.item[train.rows]))
+                )
+            )
         rows = some(train.rows)
         return cls(
             interactions=tuple(
@@ -148,7 +163,9 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
     if not (targets | shown).any():
         raise DataError("request: nothing that it names is in the training data; nothing to forget")
     if targets.all():
-        raise DataError("request: names every training row; nothing would be retained, so delete the model instead")
+        raise DataError(
+            "request: names every training row; nothing would be retained, so delete the model instead"
+        )
     after = split.without(gone)
     later = [part.rows[gone[part.rows]] for part in (split.valid, split.test)]
     return ForgetRetain(
@@ -177,14 +194,29 @@ def marked(request: ErasureRequest, split: Split, *, skip_unknown: bool = False)
         return data.user.astype(np.int64) * len(items) + data.item
 
     kinds: tuple[tuple[str, Sequence[object], Callable[[], Ints], list[int]], ...] = (
-        ("users", request.users, lambda: data.user, [users[name] for name in request.users if name in users]),
-        ("items", request.items, lambda: data.item, [items[name] for name in request.items if name in items]),
         (
-            "interactions", request.interactions, pair,
-            [users[user] * len(items) + items[item] for user, item in request.interactions
-             if user in users and item in items],
+            "users",
+            request.users,
+            lambda: data.user,
+            [users[name] for name in request.users if name in users],
         ),
-    )  # fmt: skip
+        (
+            "items",
+            request.items,
+            lambda: data.item,
+            [items[name] for name in request.items if name in items],
+        ),
+        (
+            "interactions",
+            request.interactions,
+            pair,
+            [
+                users[user] * len(items) + items[item]
+                for user, item in request.interactions
+                if user in users and item in items
+            ],
+        ),
+    )
     gone = np.zeros(len(data), dtype=bool)
     for what, named, column, codes in kinds:
         if not named:
@@ -213,7 +245,9 @@ def _csv(lines: list[tuple[int, str]]) -> list[tuple[str, str]]:
     _check_columns(header, start)
     for number, fields in rows:
         if len(fields) != len(header):
-            raise ValueError(f"line {number}: has {len(fields)} fields, the header {len(header)}; correct the line")
+            raise ValueError(
+                f"line {number}: has {len(fields)} fields, the header {len(header)}; correct the line"
+            )
     found = [dict(zip(header, fields, strict=True)) for _, fields in rows]
     return [(row.get("user", ""), row.get("item", "")) for row in found]
 
@@ -238,7 +272,9 @@ def _json_lines(lines: list[tuple[int, str]]) -> list[tuple[str, str]]:
         _check_columns(list(row), number)
         ids = [row.get(name) for name in COLUMNS]
         if not all(value is None or type(value) in (str, int) for value in ids):
-            raise ValueError(f"line {number}: holds an id that is neither text nor a whole number; correct it")
+            raise ValueError(
+                f"line {number}: holds an id that is neither text nor a whole number; correct it"
+            )
         user, item = ("" if value is None else str(value).strip() for value in ids)
         found.append((user, item))
     return found
@@ -248,8 +284,17 @@ def _check_columns(names: list[str], number: int) -> None:
     """Raise ValueError unless there is a user or an item, and no other column that might name one of them."""
     known = [name for name in names if name in COLUMNS]
     if not known or len(known) > len(set(known)):
-        raise ValueError(f"line {number}: names no column user or item, each once; add them as the first line")
-    for absent in set(COLUMNS) - set(known):  # else single interactions would be taken for all of a user or an item
-        alike = next((name for name in names if name not in known and ALIKE[absent].search(name.lower())), None)
+        raise ValueError(
+            f"line {number}: names no column user or item, each once; add them as the first line"
+        )
+    for absent in set(COLUMNS) - set(
+        known
+    ):  # else single interactions would be taken for all of a user or an item
+        alike = next(
+            (name for name in names if name not in known and ALIKE[absent].search(name.lower())),
+            None,
+        )
         if alike is not None:
-            raise ValueError(f"line {number}: column '{alike}' might name the {absent}; call it so, or remove it")
+            raise ValueError(
+                f"line {number}: column '{alike}' might name the {absent}; call it so, or remove it"
+            )

@@ -18,9 +18,14 @@ def hashes(data: Interactions, rows: Ints, key: bytes, size: int) -> Iterator[by
 
     Ids stand in quotes, so that no two rows read alike; exact duplicates are dropped before.
     """
-    users, items = ([json.dumps(name) for name in ids.cast(str).to_list()] for ids in (data.user_ids, data.item_ids))
+    users, items = (
+        [json.dumps(name) for name in ids.cast(str).to_list()]
+        for ids in (data.user_ids, data.item_ids)
+    )
     for some in np.array_split(rows, len(rows) // CHUNK + 1):
-        columns = (column[some].tolist() for column in (data.user, data.item, data.time, data.rating))
+        columns = (
+            column[some].tolist() for column in (data.user, data.item, data.time, data.rating)
+        )
         for user, item, time, rating in zip(*columns, strict=True):
             text = f"{users[user]},{items[item]},{time},{rating:g}"
             yield hashlib.blake2b(text.encode(), key=key, digest_size=size).digest()

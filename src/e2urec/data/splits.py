@@ -37,7 +37,12 @@ class Split:
         parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
         left = {name: part.rows[~gone[part.rows]] for name, part in parts.items()}
         place, fewer = np.cumsum(~gone) - 1, data.without(gone)
-        return Split(**{name: Samples(fewer, place[rows], parts[name].history) for name, rows in left.items()})
+        return Split(
+            **{
+                name: Samples(fewer, place[rows], parts[name].history)
+                for name, rows in left.items()
+            }
+        )
 
 
 def split(
@@ -69,20 +74,34 @@ def split(
     """
     # each test is written so that NaN fails it
     if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-9):
-        raise ConfigError(f"fractions {fractions}: must be three shares that sum to 1, such as 0.6, 0.2, 0.2")
+        raise ConfigError(
+            f"fractions {fractions}: must be three shares that sum to 1, such as 0.6, 0.2, 0.2"
+        )
     if not (unseen >= 0 and calibration >= 0 and unseen + calibration < 1):
-        raise ConfigError(f"unseen {unseen} and calibration {calibration}: must be shares with a sum below 1")
-    for name, value, least in (("history", history, 1), ("min_history", min_history, 0), ("last", last, 1)):
+        raise ConfigError(
+            f"unseen {unseen} and calibration {calibration}: must be shares with a sum below 1"
+        )
+    for name, value, least in (
+        ("history", history, 1),
+        ("min_history", min_history, 0),
+        ("last", last, 1),
+    ):
         if value is not None and value < least:
             raise ConfigError(f"{name} {value}: must be at least {least}")
     index = np.arange(len(interactions))
     rows = index[index - interactions.first >= min_history]
-    rows = rows[np.argsort(interactions.time[rows], kind="stable")]  # ties stay in (user, position) order
+    rows = rows[
+        np.argsort(interactions.time[rows], kind="stable")
+    ]  # ties stay in (user, position) order
     rows = rows[-last:] if last else rows
     if not len(rows):
-        raise DataError(f"no user has more than {min_history} rows; give more data or lower min_history")
+        raise DataError(
+            f"no user has more than {min_history} rows; give more data or lower min_history"
+        )
     cuts = (np.cumsum(fractions)[:2] * len(rows)).round().astype(int)
-    train, valid, test = (Samples(interactions, np.sort(part), history) for part in np.split(rows, cuts))
+    train, valid, test = (
+        Samples(interactions, np.sort(part), history) for part in np.split(rows, cuts)
+    )
     users = stream(seed, "held-out users").permutation(np.unique(train.users))
     first, second = round(unseen * len(users)), round((unseen + calibration) * len(users))
     held = np.isin(train.users, users[:second])
@@ -100,7 +119,9 @@ def split(
     )
 
 
-def limit(samples: Samples, rows: int | None, *, per_user: int | None = None, seed: int, name: str) -> Samples:
+def limit(
+    samples: Samples, rows: int | None, *, per_user: int | None = None, seed: int, name: str
+) -> Samples:
     """Keep users whole, in a seeded order, until there are `rows` samples, or at most 5% more.
 
     A user who would go beyond is passed over, so that a very active one cannot multiply the size. The result is
@@ -115,7 +136,9 @@ def limit(samples: Samples, rows: int | None, *, per_user: int | None = None, se
     """
     users = samples.users
     if per_user is not None:
-        starts = np.concatenate([[True], users[1:] != users[:-1]]) if len(users) else np.zeros(0, bool)
+        starts = (
+            np.concatenate([[True], users[1:] != users[:-1]]) if len(users) else np.zeros(0, bool)
+        )
         first = np.maximum.accumulate(np.where(starts, np.arange(len(users)), 0))
         samples = samples.take(np.arange(len(users)) - first < per_user)
         users = samples.users

@@ -21,16 +21,53 @@ from .prompts import TEMPLATES, Catalogue, PromptTemplate, Shown
 SUFFIXES = (".j2", ".jinja", ".jinja2")
 FIELDS = ("user", "history", "liked", "disliked", "item")
 FILTERS = (
-    "capitalize", "default", "first", "int", "join", "last", "length", "lower", "reverse", "round", "title", "trim",
+    "capitalize",
+    "default",
+    "first",
+    "int",
+    "join",
+    "last",
+    "length",
+    "lower",
+    "reverse",
+    "round",
+    "title",
+    "trim",
     "upper",
-)  # fmt: skip
+)
 """None of them makes much out of little."""
 PARTS = (
-    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem,
-    nodes.Slice, nodes.For, nodes.If, nodes.CondExpr, nodes.Assign, nodes.Filter, nodes.Keyword, nodes.Test,
-    nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Neg, nodes.Pos, nodes.Add, nodes.Sub, nodes.Mul,
-    nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Tuple, nodes.List,
-)  # fmt: skip
+    nodes.Template,
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Name,
+    nodes.Const,
+    nodes.Getattr,
+    nodes.Getitem,
+    nodes.Slice,
+    nodes.For,
+    nodes.If,
+    nodes.CondExpr,
+    nodes.Assign,
+    nodes.Filter,
+    nodes.Keyword,
+    nodes.Test,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Neg,
+    nodes.Pos,
+    nodes.Add,
+    nodes.Sub,
+    nodes.Mul,
+    nodes.Div,
+    nodes.FloorDiv,
+    nodes.Mod,
+    nodes.Tuple,
+    nodes.List,
+)
 """Of Jinja2's language."""
 LOOP = ("index", "index0", "revindex", "revindex0", "first", "last", "length")
 DEEPEST = 2
@@ -52,11 +89,15 @@ def find_template(name: str, source: str | None = None) -> PromptTemplate:
     if name in TEMPLATES:
         return TEMPLATES[name]
     if Path(name).suffix not in SUFFIXES:
-        raise DataError(f"data.template '{name}': unknown{did_you_mean(name, list(TEMPLATES))}, or a file with .j2")
+        raise DataError(
+            f"data.template '{name}': unknown{did_you_mean(name, list(TEMPLATES))}, or a file with .j2"
+        )
     try:
         return JinjaTemplate(Path(name).name, Path(name).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise DataError(f"data.template '{name}': cannot be read as UTF-8 text; name another file") from error
+        raise DataError(
+            f"data.template '{name}': cannot be read as UTF-8 text; name another file"
+        ) from error
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -66,7 +107,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(
-            undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+            undefined=StrictUndefined,
+            autoescape=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            finalize=_shown,
         )
         self.globals.clear()
         self.filters = {name: self.filters[name] for name in FILTERS} | {
@@ -87,14 +132,20 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """
         if isinstance(obj, Fields):
             there = ", ".join(sorted(obj)) or "none"
-            return obj.get(attribute, StrictUndefined(f"unknown field '{attribute}'; there are {there}"))
+            return obj.get(
+                attribute, StrictUndefined(f"unknown field '{attribute}'; there are {there}")
+            )
         if isinstance(obj, Undefined) or (isinstance(obj, LoopContext) and attribute in LOOP):
             return super().getattr(obj, attribute)
         raise DataError(f"unknown field '{attribute}' of what has no fields")
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """The same in brackets, or an element of a list."""
-        return self.getattr(obj, argument) if isinstance(argument, str) else super().getitem(obj, argument)
+        return (
+            self.getattr(obj, argument)
+            if isinstance(argument, str)
+            else super().getitem(obj, argument)
+        )
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic on numbers of a sensible size, never on text or lists."""
@@ -111,12 +162,16 @@ class Fields(dict[str, Any]):
 def _shown(value: Any) -> Any:
     if isinstance(value, str | int | float | Undefined):
         return value
-    raise DataError("shows what is neither text nor a number; show its fields, such as .title, or |join of them")
+    raise DataError(
+        "shows what is neither text nor a number; show its fields, such as .title, or |join of them"
+    )
 
 
 def _default(value: Any, other: Any = "", boolean: bool = False) -> Any:
     """`other` for what is not known; with `boolean` for all that is false."""
-    return other if isinstance(value, Undefined) or value == "" or (boolean and not value) else value
+    return (
+        other if isinstance(value, Undefined) or value == "" or (boolean and not value) else value
+    )
 
 
 def _join(values: Any, between: str = "", attribute: str | None = None) -> str:
@@ -164,7 +219,9 @@ class JinjaTemplate(PromptTemplate):
         with _told(self.name):
             render = Sandbox().from_string(self.source).render
         items = _filled(catalogue.details or [{}] * len(catalogue.titles))
-        named = [Fields(facts, title=title) for facts, title in zip(items, catalogue.titles, strict=True)]
+        named = [
+            Fields(facts, title=title) for facts, title in zip(items, catalogue.titles, strict=True)
+        ]
         people = dict.fromkeys((key for facts in catalogue.profiles for key in facts), "")
         return _Compiled(self.name, render, named, people)
 
@@ -190,9 +247,12 @@ class _Compiled(PromptTemplate):
         ]
         with _told(self.name):
             text = self.render_with(
-                user=Fields(self.unknown | shown.profile), history=history, liked=_where(history, True),
-                disliked=_where(history, False), item=target,
-            )  # fmt: skip
+                user=Fields(self.unknown | shown.profile),
+                history=history,
+                liked=_where(history, True),
+                disliked=_where(history, False),
+                item=target,
+            )
         if not text.strip():
             raise DataError(f"template '{self.name}': makes an empty prompt; show item.title")
         return [text.rstrip()]
@@ -203,8 +263,14 @@ def _check(node: nodes.Node, loops: int = 0) -> None:
     loops += isinstance(node, nodes.For)
     if not isinstance(node, PARTS) or loops > DEEPEST:
         what = "a loop in a loop of a loop" if loops > DEEPEST else type(node).__name__
-        raise TemplateAssertionError(f"{what} may not stand in a template; show fields, with if and for", node.lineno)
-    if isinstance(node, nodes.Const) and isinstance(node.value, float) and not math.isfinite(node.value):
+        raise TemplateAssertionError(
+            f"{what} may not stand in a template; show fields, with if and for", node.lineno
+        )
+    if (
+        isinstance(node, nodes.Const)
+        and isinstance(node.value, float)
+        and not math.isfinite(node.value)
+    ):
         raise TemplateAssertionError("a number is too large", node.lineno)
     for child in node.iter_child_nodes():
         _check(child, loops)
@@ -230,7 +296,15 @@ def _told(name: str) -> Iterator[None]:
     """Whatever goes wrong inside is told in one line that names the template."""
     try:
         yield
-    except (TemplateError, DataError, TypeError, ValueError, ArithmeticError, RecursionError, SyntaxError) as error:
+    except (
+        TemplateError,
+        DataError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+        SyntaxError,
+    ) as error:
         number = getattr(error, "lineno", None)
         where = f" line {number}" if number else ""
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -30,12 +30,18 @@ class Kept:
         """Write `answers` to `path`; nothing where there are none."""
         if not answers:
             return
-        table = {f"{part}.{name}": getattr(rows, name) for part, rows in answers.items() for name in COLUMNS}
+        table = {
+            f"{part}.{name}": getattr(rows, name)
+            for part, rows in answers.items()
+            for name in COLUMNS
+        }
         forget, meta = answers["forget"], {}
         if forget.hidden is not None:
             table["forget.hidden"] = forget.hidden
             meta["head"] = self._save_head(forget.head)
-        save_file({name: np.ascontiguousarray(values) for name, values in table.items()}, path, meta)
+        save_file(
+            {name: np.ascontiguousarray(values) for name, values in table.items()}, path, meta
+        )
 
     def load(self, path: Path) -> dict[str, Predictions]:
         """Read what `save` wrote."""

@@ -14,7 +14,15 @@ from scipy import special
 
 from ..core.arrays import Ints, Mask
 from ..core.seeding import derive
-from ..metrics.bootstrap import Bootstrap, Figure, Interval, interval, over_seeds, remaining, user_bootstrap
+from ..metrics.bootstrap import (
+    Bootstrap,
+    Figure,
+    Interval,
+    interval,
+    over_seeds,
+    remaining,
+    user_bootstrap,
+)
 from ..metrics.classification import row_losses, temperature
 from ..metrics.published import ks_tofu, priv_leak, residual_bota
 from ..models.batches import Examples
@@ -38,7 +46,9 @@ class EvaluationSets:
     unseen: Examples
     valid: Examples
 
-    def ask(self, model: Recommender, *, precision: Precision = "auto", valid: bool = False) -> dict[str, Predictions]:
+    def ask(
+        self, model: Recommender, *, precision: Precision = "auto", valid: bool = False
+    ) -> dict[str, Predictions]:
         """The model's answers to every set; to validation only where a temperature will be fitted on it."""
         names = [name for name in self.__dataclass_fields__ if valid or name != "valid"]
         return {name: predict(model, getattr(self, name), precision=precision) for name in names}
@@ -50,7 +60,9 @@ def softened(original: Answers) -> dict[str, Predictions]:
     The two answers alone are softened, and so distances over {Yes, No} alone exist.
     """
     fitted = temperature(original["valid"].labels, original["valid"].odds)
-    return {name: replace(rows, hidden=None, odds=rows.odds / fitted) for name, rows in original.items()}
+    return {
+        name: replace(rows, hidden=None, odds=rows.odds / fitted) for name, rows in original.items()
+    }
 
 
 def evaluate(
@@ -83,11 +95,22 @@ def evaluate(
     Returns:
         Every figure with its 95% interval; see `Results`.
     """
-    references = {"retrained" if k == 0 else f"retrained_{k + 1}": answers for k, answers in enumerate(retrained)}
+    references = {
+        "retrained" if k == 0 else f"retrained_{k + 1}": answers
+        for k, answers in enumerate(retrained)
+    }
     case = _Case(
-        {"original": original, **candidates, **references}, list(candidates), list(references), seed, resamples
+        {"original": original, **candidates, **references},
+        list(candidates),
+        list(references),
+        seed,
+        resamples,
     )
-    results = Results(case.measured(), auc_difference=case.auc_difference(), collateral=case.collateral(slices or {}))
+    results = Results(
+        case.measured(),
+        auc_difference=case.auc_difference(),
+        collateral=case.collateral(slices or {}),
+    )
     if candidates:
         results.membership = case.membership(outside)
     if retrained:
@@ -125,7 +148,9 @@ class _Case:
         return {part: self._boot(part, rows[part].users) for part in ("test", "forget", "unseen")}
 
     def _boot(self, part: str, users: Ints) -> Bootstrap:
-        return user_bootstrap(users, resamples=self.resamples, seed=derive(self.seed, "bootstrap", part))
+        return user_bootstrap(
+            users, resamples=self.resamples, seed=derive(self.seed, "bootstrap", part)
+        )
 
     # --- utility ---
 
@@ -144,13 +169,23 @@ class _Case:
 
     def measured(self) -> dict[str, Row]:
         """All figures of all models."""
-        where = {name: "test" if name in UTILITY else name.split("_")[0] for name in self.figures["original"]}
-        return {m: {k: self.boots[where[k]].interval(v) for k, v in row.items()} for m, row in self.figures.items()}
+        where = {
+            name: "test" if name in UTILITY else name.split("_")[0]
+            for name in self.figures["original"]
+        }
+        return {
+            m: {k: self.boots[where[k]].interval(v) for k, v in row.items()}
+            for m, row in self.figures.items()
+        }
 
     def auc_difference(self) -> Row:
         """Test AUC less the original's."""
         before, boot = self.figures["original"]["auc"], self.boots["test"]
-        return {name: boot.interval(row["auc"] - before) for name, row in self.figures.items() if name != "original"}
+        return {
+            name: boot.interval(row["auc"] - before)
+            for name, row in self.figures.items()
+            if name != "original"
+        }
 
     def collateral(self, slices: Mapping[str, Mask]) -> dict[str, dict[str, Row]]:
         """Model → slice of the test rows → `auc`, `log_loss` less the original's there."""
@@ -162,7 +197,9 @@ class _Case:
                 y, d = test.labels[mask], answers["test"].odds[mask]
                 figures[name] = {"auc": boot.auc(y, d), "log_loss": boot.log_loss(y, d)}
             for name, rows in found.items():
-                rows[part] = {k: boot.interval(v - figures["original"][k]) for k, v in figures[name].items()}
+                rows[part] = {
+                    k: boot.interval(v - figures["original"][k]) for k, v in figures[name].items()
+                }
         return found
 
     # --- memory ---
@@ -171,12 +208,17 @@ class _Case:
         """What every model knows of D_f, by `auc` or by `loss` (sign turned: more is more), and the mean over R."""
         column, sign = {"auc": ("forget_auc", 1), "loss": ("forget_log_loss", -1)}[measure]
         kept = {name: sign * row[column] for name, row in self.figures.items()}
-        return kept, over_seeds([kept[name] for name in self.references], seed=derive(self.seed, "seeds"))
+        return kept, over_seeds(
+            [kept[name] for name in self.references], seed=derive(self.seed, "seeds")
+        )
 
     def headroom(self) -> Row:
         """What there is to forget."""
         found = {measure: self._kept(measure) for measure in ("auc", "loss")}
-        return {measure: self.boots["forget"].interval(kept["original"] - r) for measure, (kept, r) in found.items()}
+        return {
+            measure: self.boots["forget"].interval(kept["original"] - r)
+            for measure, (kept, r) in found.items()
+        }
 
     def memory(self) -> dict[str, Row]:
         """M of every candidate."""
@@ -184,28 +226,42 @@ class _Case:
         for measure in ("auc", "loss"):
             kept, after = self._kept(measure)
             for name, row in memory.items():
-                row[measure] = self.boots["forget"].interval(remaining(kept[name], kept["original"], after))
+                row[measure] = self.boots["forget"].interval(
+                    remaining(kept[name], kept["original"], after)
+                )
         return memory
 
     def projection(self, twin: Predictions) -> Row:
         """`⟨p − r1, o' − r2⟩ / ⟨o − r1, o' − r2⟩` of every candidate; see `metrics.projection`."""
-        boot, rows = self.boots["forget"], {name: answers["forget"].odds for name, answers in self.models.items()}
+        boot, rows = (
+            self.boots["forget"],
+            {name: answers["forget"].odds for name, answers in self.models.items()},
+        )
         first, second = (rows[name].astype(np.float64) for name in self.references[:2])
         direction = twin.odds - second
-        before, zero = boot.total((rows["original"] - first) * direction), np.zeros(1 + self.resamples)
+        before, zero = (
+            boot.total((rows["original"] - first) * direction),
+            np.zeros(1 + self.resamples),
+        )
         totals = {name: boot.total((rows[name] - first) * direction) for name in self.candidates}
-        return {name: boot.interval(remaining(total, before, zero)) for name, total in totals.items()}
+        return {
+            name: boot.interval(remaining(total, before, zero)) for name, total in totals.items()
+        }
 
     # --- distances ---
 
     @cached_property
     def _pairs(self) -> dict[frozenset[str], dict[str, Figure]]:
         """Distances on D_f between every model and every retrained model but itself, each pair once."""
-        names = [(name, other) for other in self.references for name in self.models if name != other]
+        names = [
+            (name, other) for other in self.references for name in self.models if name != other
+        ]
         return {
             key: {
                 measure: self.boots["forget"].mean(values)
-                for measure, values in self.models[one]["forget"].distances(self.models[other]["forget"]).items()
+                for measure, values in self.models[one]["forget"]
+                .distances(self.models[other]["forget"])
+                .items()
             }
             for key, (one, other) in {frozenset(pair): pair for pair in names}.items()
         }
@@ -215,7 +271,9 @@ class _Case:
         boot = self.boots["forget"]
         return {
             name: {
-                other: {k: boot.interval(v) for k, v in self._pairs[frozenset((name, other))].items()}
+                other: {
+                    k: boot.interval(v) for k, v in self._pairs[frozenset((name, other))].items()
+                }
                 for other in self.references
                 if other != name
             }
@@ -225,7 +283,9 @@ class _Case:
     @cached_property
     def _distances(self) -> dict[str, dict[str, Figure]]:
         found = {
-            name: [self._pairs[frozenset((name, other))] for other in self.references if other != name]
+            name: [
+                self._pairs[frozenset((name, other))] for other in self.references if other != name
+            ]
             for name in self.models
         }
         return {name: _mean(rows) for name, rows in found.items() if rows}
@@ -237,18 +297,26 @@ class _Case:
     def distance(self) -> dict[str, Row]:
         """D(m, R): mean over the retrained models but m itself."""
         boot = self.boots["forget"]
-        return {name: {k: boot.interval(v) for k, v in row.items()} for name, row in self._distances.items()}
+        return {
+            name: {k: boot.interval(v) for k, v in row.items()}
+            for name, row in self._distances.items()
+        }
 
     def floor(self) -> Row:
         """Mean distance between two retrained models."""
-        return {measure: self.boots["forget"].interval(figure) for measure, figure in self._floor.items()}
+        return {
+            measure: self.boots["forget"].interval(figure)
+            for measure, figure in self._floor.items()
+        }
 
     def excess(self) -> dict[str, Row]:
         """Distance beyond the floor as a share of the original's, where the original is beyond it."""
         before, found = self._distances["original"], {}
         for name in self.candidates:
             row = {
-                measure: self.boots["forget"].interval(remaining(figure, before[measure], self._floor[measure]))
+                measure: self.boots["forget"].interval(
+                    remaining(figure, before[measure], self._floor[measure])
+                )
                 for measure, figure in self._distances[name].items()
             }
             found[name] = {measure: each for measure, each in row.items() if np.isfinite(each.low)}
@@ -260,28 +328,41 @@ class _Case:
         """Model → attack → figures."""
         shared = {"seed": derive(self.seed, "attacks"), "resamples": self.resamples}
         control = self.models[self.references[0]] if self.references else None
-        return {name: attacks(answers, outside, control, **shared) for name, answers in self.models.items()}
+        return {
+            name: attacks(answers, outside, control, **shared)
+            for name, answers in self.models.items()
+        }
 
     def published(self, membership: Mapping[str, Mapping[str, Row]]) -> dict[str, Row]:
         """Figures that other papers report, against the first retrained model; nothing is gated on them."""
-        original, retrained = (self.models[name]["forget"] for name in ("original", self.references[0]))
+        original, retrained = (
+            self.models[name]["forget"] for name in ("original", self.references[0])
+        )
         found: dict[str, Row] = {}
         for name in self.candidates:
             rows, nan = self.models[name]["forget"], float("nan")
             losses = [row_losses(each.labels, each.odds) for each in (rows, retrained)]
-            scores = [special.expit(each.odds.astype(np.float64)) for each in (rows, retrained, original)]
-            attacked = [membership[model]["loss"]["auc"].value for model in (name, self.references[0])]
+            scores = [
+                special.expit(each.odds.astype(np.float64)) for each in (rows, retrained, original)
+            ]
+            attacked = [
+                membership[model]["loss"]["auc"].value for model in (name, self.references[0])
+            ]
             values = {
                 "residual_bota": residual_bota(*scores),
                 "ks_tofu": ks_tofu(*losses),
                 "priv_leak": priv_leak(*attacked),
             }
-            found[name] = {key: Interval(value, nan, nan, len(rows.users)) for key, value in values.items()}
+            found[name] = {
+                key: Interval(value, nan, nan, len(rows.users)) for key, value in values.items()
+            }
         return found
 
     # --- verdict ---
 
-    def verdicts(self, outside: ShadowScores | None, margins: Margins, control: Interval) -> dict[str, Verdict]:
+    def verdicts(
+        self, outside: ShadowScores | None, margins: Margins, control: Interval
+    ) -> dict[str, Verdict]:
         """Judge the original and every candidate.
 
         With retrained models M_auc is that of the table. Without, the AUC on D_f is taken beyond that on the unseen
@@ -294,9 +375,12 @@ class _Case:
         else:
             assert outside is not None, "a verdict needs retrained models or outsiders"
             n += len(self.boots["unseen"].user)
-            kept = {name: row["forget_auc"] - row["unseen_auc"] for name, row in self.figures.items()}
+            kept = {
+                name: row["forget_auc"] - row["unseen_auc"] for name, row in self.figures.items()
+            }
             told = {
-                part: self.boots[part].auc(rows[part].labels, getattr(outside, part)) for part in ("forget", "unseen")
+                part: self.boots[part].auc(rows[part].labels, getattr(outside, part))
+                for part in ("forget", "unseen")
             }
             after = told["forget"] - told["unseen"]
         before, auc = kept["original"], {name: row["auc"] for name, row in self.figures.items()}

@@ -43,9 +43,14 @@ class Shadows(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     count: int = Field(
-        8, ge=2, multiple_of=2, description="shadow models, in pairs with complementary halves of the users"
+        8,
+        ge=2,
+        multiple_of=2,
+        description="shadow models, in pairs with complementary halves of the users",
     )
-    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of a shadow's adapter")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="highest learning rate of a shadow's adapter"
+    )
     lora: LoRA = Field(LoRA(targets="all"), description="adapter of a shadow")
 
     def tuning(self, original: Tuning) -> Tuning:
@@ -116,14 +121,28 @@ def outsiders(
     edges = np.cumsum([len(part) for part in parts])
     in_retain, in_unseen, in_forget = np.split(inside, edges[:-1], axis=1)
     how = shadows.tuning(tuning)
-    folder = None if cache is None else cache / _fingerprint(base, template, how, parts[:2], window, seed)
+    folder = (
+        None
+        if cache is None
+        else cache / _fingerprint(base, template, how, parts[:2], window, seed)
+    )
     answers: dict[str, list[Floats]] = {"forget": [], "unseen": []}
     for k in range(shadows.count):
         train = concatenate(
-            [part.take(np.flatnonzero(half[k])) for part, half in zip(parts, (in_retain, in_unseen), strict=False)]
+            [
+                part.take(np.flatnonzero(half[k]))
+                for part, half in zip(parts, (in_retain, in_unseen), strict=False)
+            ]
         )
         model = _shadow(
-            base, template, how, train, folder and folder / f"{k:02}", window, derive(seed, "shadow", k), progress
+            base,
+            template,
+            how,
+            train,
+            folder and folder / f"{k:02}",
+            window,
+            derive(seed, "shadow", k),
+            progress,
         )
         for name in answers:
             answers[name].append(predict(model, rows[name], precision=how.schedule.precision).odds)
@@ -142,7 +161,12 @@ def gather(forget: Floats, forget_out: Any, unseen: Floats, unseen_out: Any) -> 
 
 
 def attacks(
-    model: Answers, outside: ShadowScores | None, control: Answers | None = None, *, seed: int, resamples: int = 2000
+    model: Answers,
+    outside: ShadowScores | None,
+    control: Answers | None = None,
+    *,
+    seed: int,
+    resamples: int = 2000,
 ) -> dict[str, dict[str, Interval]]:
     """How well each attack tells D_f from the unseen users: attack → `auc`, `advantage`, `tpr_at_fpr` (TPR at 1% FPR).
 
@@ -162,15 +186,20 @@ def attacks(
     ids, user = np.unique(users, return_inverse=True)
     of_user = np.isin(ids, model["forget"].users).astype(int)
     boots = [
-        user_bootstrap(who, group, resamples=resamples, seed=seed) for who, group in ((users, member), (ids, of_user))
+        user_bootstrap(who, group, resamples=resamples, seed=seed)
+        for who, group in ((users, member), (ids, of_user))
     ]
     scores = _scores(model, outside)
     others = scores if control is None else _scores(control, outside)
     found = {}
     for name, rows in scores.items():
-        means = [np.bincount(user, weights=each) / np.bincount(user) for each in (rows, others[name])]
+        means = [
+            np.bincount(user, weights=each) / np.bincount(user) for each in (rows, others[name])
+        ]
         found[name] = _detected(boots[0], member, rows, None if control is None else others[name])
-        found[f"{name}_user"] = _detected(boots[1], of_user, means[0], None if control is None else means[1])
+        found[f"{name}_user"] = _detected(
+            boots[1], of_user, means[0], None if control is None else means[1]
+        )
     return found
 
 
@@ -179,13 +208,17 @@ def _scores(model: Answers, outside: ShadowScores | None) -> dict[str, Floats]:
     found = {"loss": [-row_losses(model[part].labels, model[part].odds) for part in PARTS]}
     if outside is not None:
         found["ratio"] = [
-            (2.0 * model[part].labels - 1) * (model[part].odds - getattr(outside, part)) / outside.spread
+            (2.0 * model[part].labels - 1)
+            * (model[part].odds - getattr(outside, part))
+            / outside.spread
             for part in PARTS
         ]
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _detected(boot: Bootstrap, member: Ints, scores: Floats, control: Floats | None) -> dict[str, Interval]:
+def _detected(
+    boot: Bootstrap, member: Ints, scores: Floats, control: Floats | None
+) -> dict[str, Interval]:
     figures = {"auc": boot.auc(member, scores), "advantage": boot.ranked(member, scores, advantage)}
     if np.sum(member == 0) >= NEGATIVES:
         figures["tpr_at_fpr"] = boot.ranked(member, scores, tpr_at_fpr(0.01))
@@ -207,24 +240,37 @@ def _shadow(
     if folder is not None and folder.is_dir():
         fresh = base.fresh()
         lm = adapters.load_adapter(fresh.lm, folder, "original")
-        return Recommender(Backbone(lm, base.tokenizer, base.name), template, active=("original",), window=window)
+        return Recommender(
+            Backbone(lm, base.tokenizer, base.name), template, active=("original",), window=window
+        )
     name = "shadow" if folder is None else f"shadow {folder.name}"
-    model, _ = tune(base, template, tuning, train, None, window=window, seed=seed, progress=progress, phase=name)
+    model, _ = tune(
+        base, template, tuning, train, None, window=window, seed=seed, progress=progress, phase=name
+    )
     if folder is not None:
         half = folder.with_name(f"{folder.name}.partial")
         try:
             adapters.save_adapter(model.lm, "original", half)
             half.rename(folder)
         except OSError as error:
-            raise RunError(f"'{folder}': the shadow model cannot be kept there ({error.strerror})") from error
+            raise RunError(
+                f"'{folder}': the shadow model cannot be kept there ({error.strerror})"
+            ) from error
     return model
 
 
 def _fingerprint(
-    base: Backbone, template: PromptTemplate, tuning: Tuning, parts: Sequence[Examples], window: int, seed: int
+    base: Backbone,
+    template: PromptTemplate,
+    tuning: Tuning,
+    parts: Sequence[Examples],
+    window: int,
+    seed: int,
 ) -> str:
     """Hash of all that the shadows depend on: the base's weights, the rows, the settings, the seed."""
-    digest = hashlib.sha256(repr([base.name, template.name, tuning.model_dump_json(), window, seed]).encode())
+    digest = hashlib.sha256(
+        repr([base.name, template.name, tuning.model_dump_json(), window, seed]).encode()
+    )
     for tensor in base.lm.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
     for part in parts:

@@ -31,7 +31,9 @@ class Relearning(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(200, ge=1, description="steps after which a model counts as not having relearned")
+    steps: int = Field(
+        200, ge=1, description="steps after which a model counts as not having relearned"
+    )
     every: int = Field(20, ge=1, description="steps between two looks at the loss on D_f")
     batch_size: int = Field(16, ge=1, description="rows a step")
     learning_rate: float = Field(5e-4, gt=0, description="learning rate, constant")
@@ -53,11 +55,18 @@ def relearn(
     batches = endless(forget.lengths, how.batch_size, seed=derive(seed, "relearn"))
     steps = [[{"train": next(batches)} for _ in range(how.every)] for _ in range(looks)]
     schedule = Schedule(
-        epochs=looks, batch_size=how.batch_size, learning_rate=how.learning_rate, warmup=0.0, min_lr_ratio=1.0,
-        weight_decay=0.0, precision=precision,
-    )  # fmt: skip
+        epochs=looks,
+        batch_size=how.batch_size,
+        learning_rate=how.learning_rate,
+        warmup=0.0,
+        min_lr_ratio=1.0,
+        weight_decay=0.0,
+        precision=precision,
+    )
     active = (*model.active, "relearned")
-    model.lm = adapters.attach(model.lm, "relearned", how.lora, seed=derive(seed, "relearn", "adapter"))
+    model.lm = adapters.attach(
+        model.lm, "relearned", how.lora, seed=derive(seed, "relearn", "adapter")
+    )
     losses: list[Figure] = []
 
     def look() -> float:
@@ -69,9 +78,16 @@ def relearn(
         look()
         with model.using(active, train="relearned") as parameters:
             fit(
-                model, parameters, lambda epoch: steps[epoch], supervised(model, forget), schedule,
-                seed=seed, monitor=look, progress=progress, phase="relearning",
-            )  # fmt: skip
+                model,
+                parameters,
+                lambda epoch: steps[epoch],
+                supervised(model, forget),
+                schedule,
+                seed=seed,
+                monitor=look,
+                progress=progress,
+                phase="relearning",
+            )
     finally:
         model.lm = adapters.drop(model.lm, "relearned")
     return losses
@@ -89,7 +105,9 @@ def steps_until(losses: list[Figure], goal: Figure, how: Relearning) -> Figure:
     above, below = curve[np.maximum(first - 1, 0), line], curve[first, line]
     with np.errstate(invalid="ignore", divide="ignore"):
         part = np.where(above > below, (above - goal) / (above - below), 0.0)
-    steps = np.where(first > 0, (first - 1 + part) * how.every, np.where(reached[0], 0.0, how.steps))
+    steps = np.where(
+        first > 0, (first - 1 + part) * how.every, np.where(reached[0], 0.0, how.steps)
+    )
     return np.where(np.isnan(goal), np.nan, np.minimum(steps, how.steps))
 
 
@@ -120,9 +138,14 @@ class Relearner:
         """Note how many steps `model` takes; it is left as it was."""
         goal = self.boot.log_loss(self.forget.labels, self.before.odds)
         losses = relearn(
-            model, self.forget, self.boot, self.how,
-            seed=self.seed, precision=self.precision, progress=self.progress,
-        )  # fmt: skip
+            model,
+            self.forget,
+            self.boot,
+            self.how,
+            seed=self.seed,
+            precision=self.precision,
+            progress=self.progress,
+        )
         self.steps[name] = steps_until(losses, goal, self.how)
 
     def found(self) -> dict[str, dict[str, Interval]]:
@@ -159,4 +182,6 @@ def reshaped(model: Recommender) -> Iterator[tuple[str, Recommender]]:
 def require_int8() -> None:
     """Raise ConfigError unless torchao is installed."""
     if importlib.util.find_spec("torchao") is None:
-        raise ConfigError("rounding to int8 needs torchao, which is not installed; pip install 'e2urec[int8]'")
+        raise ConfigError(
+            "rounding to int8 needs torchao, which is not installed; pip install 'e2urec[int8]'"
+        )

@@ -58,10 +58,17 @@ class Results:
     def row(self, name: str) -> dict[str, Interval]:
         """All figures of one model under one name each: what a table of many models has as columns."""
         found = dict(self.models[name])
-        for prefix, table in (("memory", self.memory), ("distance", self.distance), ("excess", self.excess),
-                              ("published", self.published)):  # fmt: skip
+        for prefix, table in (
+            ("memory", self.memory),
+            ("distance", self.distance),
+            ("excess", self.excess),
+            ("published", self.published),
+        ):
             found |= {f"{prefix}_{key}": figure for key, figure in table.get(name, {}).items()}
-        for label, one in (("auc_difference", self.auc_difference), ("projection", self.projection)):
+        for label, one in (
+            ("auc_difference", self.auc_difference),
+            ("projection", self.projection),
+        ):
             if name in one:
                 found[label] = one[name]
         for attack, figures in self.membership.get(name, {}).items():
@@ -145,13 +152,16 @@ class Comparison:
         """One entry a model × seed × request: its figures, its verdict, what it cost."""
         return [
             {
-                "method": name, "seed": seed, "request": number, "metrics": found.row(name),
+                "method": name,
+                "seed": seed,
+                "request": number,
+                "metrics": found.row(name),
                 "verdict": found.verdict[name].outcome if name in found.verdict else None,
                 "cost": self.cost((seed, number), name),
             }
             for (seed, number), found in self.results.items()
             for name in found.models
-        ]  # fmt: skip
+        ]
 
     def cost(self, key: tuple[int, int], name: str) -> dict[str, Any]:
         """What the making of a model took; `evaluate` calls the first retrained model `retrained`."""
@@ -162,9 +172,13 @@ class Comparison:
         """The same as plain JSON values."""
         cells = [cell | {"metrics": _plain(cell["metrics"])} for cell in self.cells()]
         return {
-            "cells": cells, "settings": self.settings, "trials": self.trials, "failed": self.failed,
-            "rows": {str(number): counts for number, counts in self.rows.items()}, "exact": self.exact,
-        }  # fmt: skip
+            "cells": cells,
+            "settings": self.settings,
+            "trials": self.trials,
+            "failed": self.failed,
+            "rows": {str(number): counts for number, counts in self.rows.items()},
+            "exact": self.exact,
+        }
 
 
 def values(row: Mapping[str, Interval]) -> dict[str, float]:

@@ -43,7 +43,10 @@ def _by_value(column: pl.Series) -> dict[str, Mask]:
     if numbers.null_count() == column.null_count() and column.n_unique() > 10:
         middle = float(numbers.median() or 0)  # type: ignore[arg-type]
         values = numbers.to_numpy()
-        return {f"{column.name}<={middle:g}": values <= middle, f"{column.name}>{middle:g}": values > middle}
+        return {
+            f"{column.name}<={middle:g}": values <= middle,
+            f"{column.name}>{middle:g}": values > middle,
+        }
     return {
         f"{column.name}={value}": (column == value).fill_null(False).to_numpy()
         for value in column.unique().drop_nulls().sort()

@@ -18,7 +18,9 @@ class Margins(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    memory: float = Field(0.25, gt=0, description="largest |M_auc|: the share of the memory of D_f that may be left")
+    memory: float = Field(
+        0.25, gt=0, description="largest |M_auc|: the share of the memory of D_f that may be left"
+    )
     auc_drop: float = Field(0.02, ge=0, description="largest loss of test AUC against the original")
 
 
@@ -42,7 +44,10 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
-        return {name: value.as_dict() if isinstance(value, Interval) else value for name, value in vars(self).items()}
+        return {
+            name: value.as_dict() if isinstance(value, Interval) else value
+            for name, value in vars(self).items()
+        }
 
 
 def judge(
@@ -79,14 +84,22 @@ def judge(
         return verdict("UNMEASURABLE", text)
     if control is not None and not control.low > 0.5:
         return verdict(
-            "UNMEASURABLE", f"the positive control failed: an attack on the original has AUC {_text(control)}"
+            "UNMEASURABLE",
+            f"the positive control failed: an attack on the original has AUC {_text(control)}",
         )
     outside = [name for name, (found, a, b) in parts.items() if found.low > b or found.high < a]
     if outside:
-        return verdict("FAIL", " and ".join(f"{told[name]}, outside {_margin(name, margins)}" for name in outside))
-    unsure = [name for name, (found, a, b) in parts.items() if not (a <= found.low and found.high <= b)]
+        return verdict(
+            "FAIL",
+            " and ".join(f"{told[name]}, outside {_margin(name, margins)}" for name in outside),
+        )
+    unsure = [
+        name for name, (found, a, b) in parts.items() if not (a <= found.low and found.high <= b)
+    ]
     if unsure:
-        text = " and ".join(f"{told[name]}, not surely inside {_margin(name, margins)}" for name in unsure)
+        text = " and ".join(
+            f"{told[name]}, not surely inside {_margin(name, margins)}" for name in unsure
+        )
         return verdict("RETRAIN", text)
     return verdict("PASS", f"{' and '.join(told.values())}, both inside their margins")
 

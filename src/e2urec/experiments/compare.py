@@ -35,7 +35,9 @@ from .workspace import RequestRows, Workspace, outsiders_of
 DEVELOPMENT = "development"
 
 
-def compare(recipe: Recipe, out: Path, *, progress: Progress = silent, say: Say = lambda text: None) -> Comparison:
+def compare(
+    recipe: Recipe, out: Path, *, progress: Progress = silent, say: Say = lambda text: None
+) -> Comparison:
     """Run the comparison of `recipe` into folder `out`, going on where an interrupted one left off.
 
     Raises:
@@ -63,37 +65,58 @@ def compare(recipe: Recipe, out: Path, *, progress: Progress = silent, say: Say 
                 found[bench.recipe.seed, number] = _request(bench, number, rows[number], methods)
                 if wanted.shadows:
                     cache = partial / "shadows" / bench.place
-                    outside[bench.recipe.seed, number] = outsiders_of(bench.space, rows[number], cache)
+                    outside[bench.recipe.seed, number] = outsiders_of(
+                        bench.space, rows[number], cache
+                    )
             bench.leave()
         comparison = Comparison(
-            results={key: _evaluate(recipe, key, found, rows[key[1]], outside.get(key)) for key in found},
-            records={key: {name: cell.record for name, cell in cells.items()} for key, cells in found.items()},
-            odds={key: {m: cell.answers["forget"].odds for m, cell in cells.items()} for key, cells in found.items()},
+            results={
+                key: _evaluate(recipe, key, found, rows[key[1]], outside.get(key)) for key in found
+            },
+            records={
+                key: {name: cell.record for name, cell in cells.items()}
+                for key, cells in found.items()
+            },
+            odds={
+                key: {m: cell.answers["forget"].odds for m, cell in cells.items()}
+                for key, cells in found.items()
+            },
             labels={number: each.forget.labels for number, each in rows.items()},
-            settings=settings, trials=trials, failed=grid.failed,
+            settings=settings,
+            trials=trials,
+            failed=grid.failed,
             rows={number: each.counts() for number, each in rows.items()},
             exact=[name for name, method in methods.items() if method.exact],
-        )  # fmt: skip
+        )
         write_comparison(comparison, partial)
         for leftover in ("cells", "shadows"):
             shutil.rmtree(partial / leftover, ignore_errors=True)
         (partial / "recipe.json").unlink()
-        write_record(partial, {"kind": "comparison", "recipe": recipe.model_dump(mode="json"), "seed": recipe.seed})
+        write_record(
+            partial,
+            {"kind": "comparison", "recipe": recipe.model_dump(mode="json"), "seed": recipe.seed},
+        )
     return comparison
 
 
 def methods_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Settings by name of the methods to compare, each checked; raises ConfigError."""
     known, wanted = all_methods(), recipe.compare
-    names = wanted.methods or tuple(name for name in known if name != "finetune")  # that is placebo (ii)
+    names = wanted.methods or tuple(
+        name for name in known if name != "finetune"
+    )  # that is placebo (ii)
     fixed = {name: dict(wanted.settings.get(name, {})) for name in names}
     if "retrain" in fixed:  # one more than those it is measured against
         fixed["retrain"].setdefault("number", recipe.retrained + 1)
     if wanted.trials > 1 and not recipe.retrained:
-        raise ConfigError("compare.trials: settings are chosen against retrained models; set retrained to 1 or more")
+        raise ConfigError(
+            "compare.trials: settings are chosen against retrained models; set retrained to 1 or more"
+        )
     for name in wanted.settings:
         if name not in known:
-            raise ConfigError(f"compare.settings: unknown method '{name}'{did_you_mean(name, list(known))}")
+            raise ConfigError(
+                f"compare.settings: unknown method '{name}'{did_you_mean(name, list(known))}"
+            )
     for name, settings in fixed.items():
         for each in _trials(build(name, settings), settings, wanted.trials, recipe.seed):
             build(name, each)
@@ -103,16 +126,25 @@ def methods_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
 def cells_of(recipe: Recipe, fixed: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Names of all cells of the grid."""
     wanted = recipe.compare
-    trials = {name: _trials(build(name, each), each, wanted.trials, recipe.seed) for name, each in fixed.items()}
+    trials = {
+        name: _trials(build(name, each), each, wanted.trials, recipe.seed)
+        for name, each in fixed.items()
+    }
     references = ["original", *(f"retrained-{k}" for k in range(1, recipe.retrained + 1))]
     yield from (f"seed-{seed}/model" for seed in wanted.seeds)
     if wanted.trials > 1:
         yield from (f"{DEVELOPMENT}/{name}" for name in references)
         yield from (
-            f"{DEVELOPMENT}/{name}-{k}" for name, each in trials.items() if len(each) > 1 for k in range(len(each))
+            f"{DEVELOPMENT}/{name}-{k}"
+            for name, each in trials.items()
+            if len(each) > 1
+            for k in range(len(each))
         )
     for seed, number in itertools.product(wanted.seeds, range(1, len(wanted.requests) + 1)):
-        yield from (f"seed-{seed}/request-{number}/{name}" for name in (*references, *fixed, "placebo_retain"))
+        yield from (
+            f"seed-{seed}/request-{number}/{name}"
+            for name in (*references, *fixed, "placebo_retain")
+        )
 
 
 def _unnamed(bench: Bench) -> Samples:
@@ -131,7 +163,9 @@ def _unnamed(bench: Bench) -> Samples:
     return free
 
 
-def choose(bench: Bench, fixed: Mapping[str, dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+def choose(
+    bench: Bench, fixed: Mapping[str, dict[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Settings of each method: the trial with the least |M_auc| on the development request (method, section 5).
 
     Trials that cost more validation AUC than the recipe tolerates count only if all of them do. No test row is read.
@@ -148,30 +182,51 @@ def choose(bench: Bench, fixed: Mapping[str, dict[str, Any]]) -> tuple[dict[str,
     def known(answers: Answers, part: str = "forget") -> float:
         return auc(answers[part].labels, answers[part].odds)
 
-    floor, least = float(np.mean([known(each) for each in after])), known(before, "valid") - wanted.tolerance
+    floor, least = (
+        float(np.mean([known(each) for each in after])),
+        known(before, "valid") - wanted.tolerance,
+    )
     for name, settings in fixed.items():
         tried: list[tuple[bool, float, dict[str, Any]]] = []
         options = _trials(build(name, settings), settings, wanted.trials, bench.recipe.seed)
         for k, each in enumerate(options if len(options) > 1 else []):
-            cell = bench.grid.try_cell(f"{DEVELOPMENT}/{name}-{k}", bench.make(build(name, each), rows))
+            cell = bench.grid.try_cell(
+                f"{DEVELOPMENT}/{name}-{k}", bench.make(build(name, each), rows)
+            )
             if cell is None:
                 continue
             left = (known(cell.answers) - floor) / (known(before) - floor)
             valid = known(cell.answers, "valid")
-            trials.append({"method": name, "trial": k, "settings": each, "memory_auc": left, "valid_auc": valid})
+            trials.append(
+                {
+                    "method": name,
+                    "trial": k,
+                    "settings": each,
+                    "memory_auc": left,
+                    "valid_auc": valid,
+                }
+            )
             tried.append((valid < least, abs(left) if valid >= least else -valid, each))
         if tried:
             chosen[name] = min(tried, key=lambda trial: trial[:2])[2]
     return chosen, trials
 
 
-def _trials(method: Method, settings: Mapping[str, Any], count: int, seed: int) -> list[dict[str, Any]]:
+def _trials(
+    method: Method, settings: Mapping[str, Any], count: int, seed: int
+) -> list[dict[str, Any]]:
     """`settings` as they are, then other points of the method's search space on top, drawn without repetition."""
     space = {name: values for name, values in method.search.items() if name not in settings}
     if count == 1 or method.exact or not space:
         return [dict(settings)]
-    points = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    points = [point for point in points if any(getattr(method, name) != value for name, value in point.items())]
+    points = [
+        dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())
+    ]
+    points = [
+        point
+        for point in points
+        if any(getattr(method, name) != value for name, value in point.items())
+    ]
     if len(points) < count - 1:
         raise ConfigError(
             f"compare.trials = {count}: method '{method.name}' has {len(points) + 1} settings to try; ask for fewer"
@@ -180,16 +235,22 @@ def _trials(method: Method, settings: Mapping[str, Any], count: int, seed: int) 
     return [dict(settings), *({**settings, **points[k]} for k in order[: count - 1])]
 
 
-def _request(bench: Bench, number: int, rows: RequestRows, methods: Mapping[str, Method]) -> dict[str, Cell]:
+def _request(
+    bench: Bench, number: int, rows: RequestRows, methods: Mapping[str, Method]
+) -> dict[str, Cell]:
     """All cells of one request: original, retrained models, placebos, methods."""
     place = f"{bench.place}/request-{number}"
     before = bench.before(place, rows)
     cells: dict[str, Cell | None] = {"original": before}
-    cells |= {f"retrained_{k}": cell for k, cell in enumerate(bench.retrained(place, rows), start=1)}
+    cells |= {
+        f"retrained_{k}": cell for k, cell in enumerate(bench.retrained(place, rows), start=1)
+    }
     for name, method in methods.items():
         cells[name] = bench.grid.try_cell(f"{place}/{name}", bench.make(method, rows))
     cells["placebo_temperature"] = Cell(softened(before.answers), {"seconds": {"total": 0.0}})
-    cells["placebo_retain"] = bench.grid.try_cell(f"{place}/placebo_retain", bench.control(methods, rows))
+    cells["placebo_retain"] = bench.grid.try_cell(
+        f"{place}/placebo_retain", bench.control(methods, rows)
+    )
     return {name: cell for name, cell in cells.items() if cell is not None}
 
 
@@ -208,9 +269,16 @@ def _evaluate(
     other = seeds[(seeds.index(seed) + 1) % len(seeds)]
     twin = None if other == seed else found[other, number]["original"].answers
     return evaluate(
-        original, retrained, answers, seed=recipe.seed, twin=twin, outside=outside, margins=recipe.margins,
-        slices=rows.slices, resamples=recipe.compare.resamples,
-    )  # fmt: skip
+        original,
+        retrained,
+        answers,
+        seed=recipe.seed,
+        twin=twin,
+        outside=outside,
+        margins=recipe.margins,
+        slices=rows.slices,
+        resamples=recipe.compare.resamples,
+    )
 
 
 @dataclass(frozen=True)
@@ -234,14 +302,18 @@ def estimate(recipe: Recipe) -> Estimate:
     for number, request in enumerate(wanted.requests, start=1):
         parts = space.resolve(space.drawn(request))
         sizes[number] = (len(parts.forget), len(parts.retain))
-        sets = max(sets, len(parts.test) + len(parts.valid) + len(parts.forget) + len(space.split.unseen))
+        sets = max(
+            sets, len(parts.test) + len(parts.valid) + len(parts.forget) + len(space.split.unseen)
+        )
     for name, settings in fixed.items():
         method = build(name, settings)
         per_cell[name] = sum(sum(method.plan(*size, schedule).values()) for size in sizes.values())
         trials = len(_trials(method, settings, wanted.trials, recipe.seed))
         once = schedule.epochs * len(train) if method.prepares else 0
         per_cell[name] = len(wanted.seeds) * (per_cell[name] + once)
-        per_cell[name] += sum(method.plan(*sizes[1], schedule).values()) * trials if trials > 1 else 0
+        per_cell[name] += (
+            sum(method.plan(*sizes[1], schedule).values()) * trials if trials > 1 else 0
+        )
     retain = sum(size[1] for size in sizes.values())
     rows = {"originals": len(wanted.seeds) * schedule.epochs * len(train)}
     rows["retrained"] = len(wanted.seeds) * recipe.retrained * schedule.epochs * retain
@@ -253,15 +325,23 @@ def estimate(recipe: Recipe) -> Estimate:
     cells = len(list(cells_of(recipe, fixed)))
     rows |= per_cell | {"answers": cells * sets}
     few = train.take(np.arange(min(len(train), 8 * schedule.batch_size)))
-    quick = recipe.tuning.model_copy(update={"schedule": schedule.model_copy(update={"epochs": 1, "patience": None})})
-    _, trace = tune(space.base, space.template, quick, few, None, window=recipe.model.window, seed=recipe.seed)
+    quick = recipe.tuning.model_copy(
+        update={"schedule": schedule.model_copy(update={"epochs": 1, "patience": None})}
+    )
+    _, trace = tune(
+        space.base, space.template, quick, few, None, window=recipe.model.window, seed=recipe.seed
+    )
     weighted = sum(count / 3 if part == "answers" else count for part, count in rows.items())
     return Estimate(rows, trace.seconds / max(1, trace.rows) * weighted / 3600, cells)
 
 
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:
     """The recipe of one seed; the data are split by one seed, so that all originals know the same rows."""
-    data = recipe.data if recipe.data.seed is not None else recipe.data.model_copy(update={"seed": recipe.seed})
+    data = (
+        recipe.data
+        if recipe.data.seed is not None
+        else recipe.data.model_copy(update={"seed": recipe.seed})
+    )
     return recipe.model_copy(update={"seed": seed, "data": data})
 
 

@@ -22,12 +22,17 @@ UNLEARNING = ("cache", "augmented", "teachers", "warmup", "joint", "final")
 RECIPE: dict[str, Any] = {
     "data": {"history": 5, "rows": 6000, "per_user": 40, "test_rows": 1500, "held_rows": 1000},
     "model": {"layers": 4},
-    "tuning": {"embeddings": False, "schedule": {"epochs": 3, "learning_rate": 3e-4, "batch_size": 16}},
+    "tuning": {
+        "embeddings": False,
+        "schedule": {"epochs": 3, "learning_rate": 3e-4, "batch_size": 16},
+    },
     "minutes": 19,
 }
 
 
-def demo(recipe: Recipe, out: Path, *, request: Path | None = None, progress: Progress = silent) -> Demonstration:
+def demo(
+    recipe: Recipe, out: Path, *, request: Path | None = None, progress: Progress = silent
+) -> Demonstration:
     """Run the whole story of `recipe` into folder `out`: `original/`, `unlearned/`, results and a page.
 
     Raises:
@@ -55,7 +60,9 @@ def demo(recipe: Recipe, out: Path, *, request: Path | None = None, progress: Pr
             answers["unlearned"] = sets.ask(unlearned, precision=precision)
         del unlearned
         with space.costs.phase("placebo_retain"):
-            control = placebo(method, space.task(original, rows, method))  # from here on, `original` is the placebo
+            control = placebo(
+                method, space.task(original, rows, method)
+            )  # from here on, `original` is the placebo
         with space.costs.phase("evaluation"):
             answers["placebo_retain"] = sets.ask(control, precision=precision)
             answers["placebo_temperature"] = softened(answers["original"])
@@ -74,20 +81,37 @@ def demo(recipe: Recipe, out: Path, *, request: Path | None = None, progress: Pr
         with space.costs.phase("evaluation"):
             results = _evaluate(answers, recipe, rows)
         found = Demonstration(
-            results, answers, task.phase_logs, _seconds(space.costs, task, retraining), rows.counts(),
-            task.costs.trainable, original.parameter_count(), recipe.seed, recipe.retrained - len(retraining),
-        )  # fmt: skip
+            results,
+            answers,
+            task.phase_logs,
+            _seconds(space.costs, task, retraining),
+            rows.counts(),
+            task.costs.trainable,
+            original.parameter_count(),
+            recipe.seed,
+            recipe.retrained - len(retraining),
+        )
         write_json(partial / "results.json", found.as_dict())
         write_page(found, partial / "report.html")
-        write_record(partial, {"kind": "demo", "recipe": recipe.model_dump(mode="json"), "seed": recipe.seed})
+        write_record(
+            partial, {"kind": "demo", "recipe": recipe.model_dump(mode="json"), "seed": recipe.seed}
+        )
     return found
 
 
 def _evaluate(answers: dict[str, Answers], recipe: Recipe, rows: RequestRows) -> Results:
-    candidates = {name: answers[name] for name in ("unlearned", "placebo_temperature", "placebo_retain", "untuned")}
+    candidates = {
+        name: answers[name]
+        for name in ("unlearned", "placebo_temperature", "placebo_retain", "untuned")
+    }
     retrained = [rows for name, rows in answers.items() if name.startswith("retrained_")]
     return evaluate(
-        answers["original"], retrained, candidates, seed=recipe.seed, margins=recipe.margins, slices=rows.slices
+        answers["original"],
+        retrained,
+        candidates,
+        seed=recipe.seed,
+        margins=recipe.margins,
+        slices=rows.slices,
     )
 
 

@@ -107,7 +107,9 @@ class Bench:
     recipe: Recipe
     grid: Grid
     progress: Progress
-    _prepared: dict[str, tuple[Recommender, float]] = field(default_factory=dict)  # originals of sharded methods
+    _prepared: dict[str, tuple[Recommender, float]] = field(
+        default_factory=dict
+    )  # originals of sharded methods
 
     def leave(self) -> None:
         """Let go of data and models: the next seed needs the memory."""
@@ -136,7 +138,9 @@ class Bench:
 
         self.grid.cell(f"{self.place}/model", make)
         folder = self.grid.folder / self.place / "model"
-        return Recommender.load(folder, self.space.base.fresh() if self.recipe.tuning.lora else None)
+        return Recommender.load(
+            folder, self.space.base.fresh() if self.recipe.tuning.lora else None
+        )
 
     def parts(self, wanted: RequestRecipe, among: Samples | None = None) -> ForgetRetain:
         """Samples of a request, drawn from `among` (all training samples)."""
@@ -147,7 +151,9 @@ class Bench:
         return self.space.rows(self.parts(wanted, among))
 
     def _ask(self, model: Recommender, rows: RequestRows) -> Answers:
-        return rows.evaluation.ask(model, precision=self.recipe.tuning.schedule.precision, valid=True)
+        return rows.evaluation.ask(
+            model, precision=self.recipe.tuning.schedule.precision, valid=True
+        )
 
     def before(self, place: str, rows: RequestRows) -> Cell:
         """What the original answers before a request."""

@@ -23,21 +23,36 @@ class _Part(BaseModel):
 class DataRecipe(Reading):
     """Which interactions, how they are split, how they become prompts."""
 
-    template: str = Field("compact", description="prompt template: compact, paper, or a Jinja2 file (.j2)")
+    template: str = Field(
+        "compact", description="prompt template: compact, paper, or a Jinja2 file (.j2)"
+    )
     history: int = Field(10, ge=1, description="K: items that a prompt shows")
-    min_history: int = Field(5, ge=1, description="earlier rows that a row needs to become a sample")
-    fractions: tuple[float, float, float] = Field((0.6, 0.2, 0.2), description="train, valid, test by time")
+    min_history: int = Field(
+        5, ge=1, description="earlier rows that a row needs to become a sample"
+    )
+    fractions: tuple[float, float, float] = Field(
+        (0.6, 0.2, 0.2), description="train, valid, test by time"
+    )
     last: int | None = Field(None, ge=1, description="keep only the last so many samples by time")
-    unseen: float = Field(0.1, ge=0, lt=1, description="share of the training period's users held out as non-members")
+    unseen: float = Field(
+        0.1, ge=0, lt=1, description="share of the training period's users held out as non-members"
+    )
     calibration: float = Field(0.05, ge=0, lt=1, description="the same for choosing settings")
     rows: int | None = Field(None, ge=1, description="about how many training rows, users whole")
-    per_user: int | None = Field(None, ge=1, description="at most so many samples of a user in each part")
-    test_rows: int | None = Field(None, ge=1, description="about how many test rows, users whole")
-    held_rows: int | None = Field(None, ge=1, description="the same for valid and for each group of held-out users")
-    joined: bool = Field(
-        True, description="tokenise recurring pieces of prompts once, where that gives the same tokens"
+    per_user: int | None = Field(
+        None, ge=1, description="at most so many samples of a user in each part"
     )
-    seed: int | None = Field(None, description="of the split and of the users kept; default: the recipe's seed")
+    test_rows: int | None = Field(None, ge=1, description="about how many test rows, users whole")
+    held_rows: int | None = Field(
+        None, ge=1, description="the same for valid and for each group of held-out users"
+    )
+    joined: bool = Field(
+        True,
+        description="tokenise recurring pieces of prompts once, where that gives the same tokens",
+    )
+    seed: int | None = Field(
+        None, description="of the split and of the users kept; default: the recipe's seed"
+    )
 
 
 class ModelRecipe(_Part):
@@ -51,7 +66,9 @@ class ModelRecipe(_Part):
 class RequestRecipe(_Part):
     """Whom to forget, when no file says so."""
 
-    ratio: float = Field(0.2, gt=0, lt=1, description="share of the training users, or of what unit says")
+    ratio: float = Field(
+        0.2, gt=0, lt=1, description="share of the training users, or of what unit says"
+    )
     unit: Unit = Field("users", description="what is drawn: users, interactions or items")
     seed: int = Field(42, description="seed of their choice")
 
@@ -61,23 +78,38 @@ class MethodRecipe(_Part):
 
     name: str = Field("e2urec", description="method")
     preset: str = Field("default", description="preset of the method")
-    settings: dict[str, Any] = Field(default_factory=dict, description="settings on top of the preset")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="settings on top of the preset"
+    )
 
 
 class CompareRecipe(_Part):
     """Methods × seeds × requests, on the same footing."""
 
     methods: tuple[str, ...] = Field((), description="methods to compare; all of them by default")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="seeds of the originals and of all made from them")
-    requests: tuple[RequestRecipe, ...] = Field((RequestRecipe(),), min_length=1, description="whom to forget, in turn")
-    development: RequestRecipe = Field(
-        RequestRecipe(seed=7), description="request on which settings are chosen, among users no other request names"
+    seeds: tuple[int, ...] = Field(
+        (0,), min_length=1, description="seeds of the originals and of all made from them"
     )
-    trials: int = Field(1, ge=1, description="settings tried for each method, its own first; 1: nothing is chosen")
-    tolerance: float = Field(0.01, ge=0, description="validation AUC that a chosen setting may cost")
-    shadows: bool = Field(False, description="attack by likelihood ratio as well, with the recipe's shadow models")
+    requests: tuple[RequestRecipe, ...] = Field(
+        (RequestRecipe(),), min_length=1, description="whom to forget, in turn"
+    )
+    development: RequestRecipe = Field(
+        RequestRecipe(seed=7),
+        description="request on which settings are chosen, among users no other request names",
+    )
+    trials: int = Field(
+        1, ge=1, description="settings tried for each method, its own first; 1: nothing is chosen"
+    )
+    tolerance: float = Field(
+        0.01, ge=0, description="validation AUC that a chosen setting may cost"
+    )
+    shadows: bool = Field(
+        False, description="attack by likelihood ratio as well, with the recipe's shadow models"
+    )
     resamples: int = Field(2000, ge=100, description="resamples of users behind each interval")
-    settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="settings by method")
+    settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="settings by method"
+    )
 
 
 class Recipe(_Part):
@@ -94,7 +126,9 @@ class Recipe(_Part):
     relearning: Relearning = Relearning()
     compare: CompareRecipe = CompareRecipe()
     retrained: int = Field(2, ge=0, description="retrained models to compare with")
-    minutes: float | None = Field(None, gt=0, description="no retraining but the first that would end the demo later")
+    minutes: float | None = Field(
+        None, gt=0, description="no retraining but the first that would end the demo later"
+    )
     seed: int = Field(0, description="of everything random but the request")
 
     @classmethod
@@ -115,7 +149,9 @@ class Recipe(_Part):
         try:
             return cls.build(tomllib.loads(path.read_text(encoding="utf-8")), place=str(path))
         except OSError as error:
-            raise ConfigError(f"recipe '{path}': cannot be read ({error.strerror}); name a TOML file") from error
+            raise ConfigError(
+                f"recipe '{path}': cannot be read ({error.strerror}); name a TOML file"
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"recipe '{path}': {error}; correct the line") from error
 
@@ -125,7 +161,9 @@ class Recipe(_Part):
         for setting in settings:
             key, sign, text = setting.partition("=")
             if not sign:
-                raise ConfigError(f"--set {setting}: has no '='; write key=value, such as data.rows=3000")
+                raise ConfigError(
+                    f"--set {setting}: has no '='; write key=value, such as data.rows=3000"
+                )
             _place(values, key.strip(), toml_value(text.strip()), setting)
         return Recipe.build(values, place="--set")
 
@@ -146,7 +184,9 @@ def _place(values: dict[str, Any], key: str, value: Any, setting: str) -> None:
             part[parent] = {}
         known = [name for name, inner in part.items() if isinstance(inner, dict)]
         if parent not in known:
-            raise ConfigError(f"--set {setting}: unknown part '{parent}'{did_you_mean(parent, known)}")
+            raise ConfigError(
+                f"--set {setting}: unknown part '{parent}'{did_you_mean(parent, known)}"
+            )
         part = part[parent]
     if parents == ["method"] and last not in MethodRecipe.model_fields:
         part = part["settings"]  # method.alpha=2: the method itself checks it
@@ -170,7 +210,9 @@ def _fields(path: list[str]) -> list[str]:
             continue
         annotation = model.model_fields[part].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel))
+        model = next(
+            kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)
+        )
     return list(model.model_fields)
 
 

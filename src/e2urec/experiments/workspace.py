@@ -81,17 +81,28 @@ class Workspace:
             return self.split_index.split(self.data, data.history)
         seed = self.recipe.seed if data.seed is None else data.seed
         whole = split(
-            self.data, history=data.history, min_history=data.min_history, fractions=data.fractions,
-            last=data.last, unseen=data.unseen, calibration=data.calibration, seed=seed,
-        )  # fmt: skip
+            self.data,
+            history=data.history,
+            min_history=data.min_history,
+            fractions=data.fractions,
+            last=data.last,
+            unseen=data.unseen,
+            calibration=data.calibration,
+            seed=seed,
+        )
         sizes = {"train": data.rows, "test": data.test_rows}
         return Split(
             **{
-                name: limit(getattr(whole, name), sizes.get(name, data.held_rows), per_user=data.per_user,
-                            seed=seed, name=name)
+                name: limit(
+                    getattr(whole, name),
+                    sizes.get(name, data.held_rows),
+                    per_user=data.per_user,
+                    seed=seed,
+                    name=name,
+                )
                 for name in Split.__dataclass_fields__
             }
-        )  # fmt: skip
+        )
 
     @cached_property
     def base(self) -> Backbone:
@@ -105,7 +116,14 @@ class Workspace:
         reader = self.reader or self.base
         window = self.recipe.model.window
         joined = self.recipe.data.joined
-        return tokenise(samples, self.template, reader.tokenizer, seq2seq=reader.seq2seq, window=window, joined=joined)
+        return tokenise(
+            samples,
+            self.template,
+            reader.tokenizer,
+            seq2seq=reader.seq2seq,
+            window=window,
+            joined=joined,
+        )
 
     def request(self, path: Path | None = None) -> ErasureRequest:
         """The request in `path`, or the recipe's share of the training users."""
@@ -124,40 +142,76 @@ class Workspace:
 
     def rows(self, parts: ForgetRetain) -> "RequestRows":
         """Tokenise the rows of a request."""
-        encoded = {name: self.encode(part) for name, part in vars(parts).items() if isinstance(part, Samples)}
+        encoded = {
+            name: self.encode(part)
+            for name, part in vars(parts).items()
+            if isinstance(part, Samples)
+        }
         return RequestRows(
-            **encoded, slices=slices(parts), removed=int(parts.gone.sum()), rewritten=parts.rewritten,
+            **encoded,
+            slices=slices(parts),
+            removed=int(parts.gone.sum()),
+            rewritten=parts.rewritten,
             removed_users=len(np.unique(parts.forget.interactions.user[parts.gone])),
-        )  # fmt: skip
+        )
 
     def train(self) -> tuple[Recommender, Trace]:
         """Tune the original on all training rows."""
-        self.template.render(self.split.train.take(np.arange(min(20, len(self.split.train)))))  # before a model loads
+        self.template.render(
+            self.split.train.take(np.arange(min(20, len(self.split.train))))
+        )  # before a model loads
         base, train, valid = self.base, self.encode(self.split.train), self.encode(self.split.valid)
         with self.costs.phase("original"):
             return tune(
-                base, self.template, self.recipe.tuning, train, valid,
-                window=self.recipe.model.window, seed=self.recipe.seed, progress=self.progress,
-            )  # fmt: skip
+                base,
+                self.template,
+                self.recipe.tuning,
+                train,
+                valid,
+                window=self.recipe.model.window,
+                seed=self.recipe.seed,
+                progress=self.progress,
+            )
 
     def foundation(self) -> TrainingTask:
         """What methods with an original of their own train it from."""
         recipe = self.recipe
         return TrainingTask(
-            base=self.base, template=self.template, window=recipe.model.window, tuning=recipe.tuning,
-            train=self.encode(self.split.train), valid=self.encode(self.split.valid),
-            seed=recipe.seed, precision=recipe.tuning.schedule.precision, progress=self.progress,
-        )  # fmt: skip
+            base=self.base,
+            template=self.template,
+            window=recipe.model.window,
+            tuning=recipe.tuning,
+            train=self.encode(self.split.train),
+            valid=self.encode(self.split.valid),
+            seed=recipe.seed,
+            precision=recipe.tuning.schedule.precision,
+            progress=self.progress,
+        )
 
-    def task(self, original: Recommender, rows: "RequestRows", method: Method, *, scratch: Path | None = None) -> Task:
+    def task(
+        self,
+        original: Recommender,
+        rows: "RequestRows",
+        method: Method,
+        *,
+        scratch: Path | None = None,
+    ) -> Task:
         """A task for `method`, which may change `original` and may keep large things in `scratch` while it runs."""
         return Task(
-            original=original, base=self.base if method.needs_base else None, tuning=self.recipe.tuning,
-            forget=rows.forget, retain=rows.retain, valid=rows.valid,
-            calibration=rows.calibration, unseen=rows.unseen,
-            seed=self.recipe.seed, precision=self.recipe.tuning.schedule.precision, progress=self.progress,
-            rewritten=rows.rewritten, scratch=scratch,
-        )  # fmt: skip
+            original=original,
+            base=self.base if method.needs_base else None,
+            tuning=self.recipe.tuning,
+            forget=rows.forget,
+            retain=rows.retain,
+            valid=rows.valid,
+            calibration=rows.calibration,
+            unseen=rows.unseen,
+            seed=self.recipe.seed,
+            precision=self.recipe.tuning.schedule.precision,
+            progress=self.progress,
+            rewritten=rows.rewritten,
+            scratch=scratch,
+        )
 
 
 @dataclass(frozen=True)
@@ -213,12 +267,20 @@ def outsiders_of(space: Workspace, rows: RequestRows, cache: Path | None = None)
     """What shadow models, tuned on neither, answer about D_f and the unseen users; their adapters stay in `cache`."""
     recipe = space.recipe
     return outsiders(
-        space.base, space.template, recipe.tuning,
-        {"retain": rows.retain, "unseen": rows.unseen, "forget": rows.forget}, recipe.shadows,
-        window=recipe.model.window, seed=recipe.seed, cache=cache, progress=space.progress,
-    )  # fmt: skip
+        space.base,
+        space.template,
+        recipe.tuning,
+        {"retain": rows.retain, "unseen": rows.unseen, "forget": rows.forget},
+        recipe.shadows,
+        window=recipe.model.window,
+        seed=recipe.seed,
+        cache=cache,
+        progress=space.progress,
+    )
 
 
 def unlearning_seconds(costs: Costs) -> float:
     """Sum of the forgetting phases: augmented model and teachers too, without loading and watching."""
-    return sum(value for phase, value in costs.seconds.items() if phase not in ("logging", "loading"))
+    return sum(
+        value for phase, value in costs.seconds.items() if phase not in ("logging", "loading")
+    )

@@ -24,7 +24,9 @@ from .simnpo import SimNPO
 from .sisa import SISA
 
 BUILT_IN: tuple[type[Method], ...] = tuple(
-    each for each in vars().values() if isinstance(each, type) and issubclass(each, Method) and each is not Method
+    each
+    for each in vars().values()
+    if isinstance(each, type) and issubclass(each, Method) and each is not Method
 )
 """The methods imported above."""
 
@@ -42,7 +44,11 @@ def _within(default: Any, value: Any) -> Any:
     """`value`, in which a part that is not given (of `lora`, say) stays as it is by default."""
     if isinstance(default, BaseModel):
         default = default.model_dump()
-    return {**default, **value} if isinstance(default, Mapping) and isinstance(value, Mapping) else value
+    return (
+        {**default, **value}
+        if isinstance(default, Mapping) and isinstance(value, Mapping)
+        else value
+    )
 
 
 def build(name: str, settings: Mapping[str, Any] | None = None, preset: str = "default") -> Method:
@@ -57,16 +63,22 @@ def build(name: str, settings: Mapping[str, Any] | None = None, preset: str = "d
     cls = known[name]
     presets = {"default": {}, **cls.presets}
     if preset not in presets:
-        raise ConfigError(f"method '{name}' has no preset '{preset}'{did_you_mean(preset, list(presets))}")
+        raise ConfigError(
+            f"method '{name}' has no preset '{preset}'{did_you_mean(preset, list(presets))}"
+        )
     merged: dict[str, Any] = dict(presets[preset])
     for key, value in (settings or {}).items():
         if key.split(".")[0] not in cls.model_fields:
             fields = list(cls.model_fields)
-            raise ConfigError(f"method '{name}' has unknown setting '{key}'{did_you_mean(key, fields)}")
+            raise ConfigError(
+                f"method '{name}' has unknown setting '{key}'{did_you_mean(key, fields)}"
+            )
         merged[key] = _within(merged.get(key, cls.model_fields[key].default), value)
     try:
         return cls(**merged)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"method '{name}': {place}={first.get('input')!r}: {first['msg']}") from error
+        raise ConfigError(
+            f"method '{name}': {place}={first.get('input')!r}: {first['msg']}"
+        ) from error

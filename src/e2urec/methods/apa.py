@@ -22,8 +22,12 @@ class APA(Sharded):
 
     name: ClassVar[str] = "apa"
 
-    neighbours: int = Field(20, ge=1, description="validation rows near a row that say which shards to trust")
-    temperature: float = Field(10.0, ge=0, description="τ: 0 trusts all shards alike, more the best ones more")
+    neighbours: int = Field(
+        20, ge=1, description="validation rows near a row that say which shards to trust"
+    )
+    temperature: float = Field(
+        10.0, ge=0, description="τ: 0 trusts all shards alike, more the best ones more"
+    )
 
     def assign(self, ground: TrainingTask, users: Ints) -> Ints:
         """Balanced clusters of the users' mean answer-position states in the base."""

@@ -23,8 +23,10 @@ class BadTeacher(Paired):
     name: ClassVar[str] = "badt"
     needs_base: ClassVar[bool] = True
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        **Paired.search, "teacher": ("base", "uniform"), "weight": (0.1, 0.3, 1.0),
-    }  # fmt: skip
+        **Paired.search,
+        "teacher": ("base", "uniform"),
+        "weight": (0.1, 0.3, 1.0),
+    }
 
     teacher: Literal["base", "random", "uniform"] = Field(
         "base",
@@ -55,5 +57,9 @@ class BadTeacher(Paired):
     def _incompetent(self, task: Task) -> Recommender:
         if task.base is None:
             raise ConfigError("method 'badt' needs the base model; give it, or set teacher=uniform")
-        made = task.base if self.teacher == "base" else task.base.untrained(seed=derive(task.seed, "bad teacher"))
+        made = (
+            task.base
+            if self.teacher == "base"
+            else task.base.untrained(seed=derive(task.seed, "bad teacher"))
+        )
         return Recommender(made, task.original.template, window=task.original.window)

@@ -67,28 +67,49 @@ class E2URec(Method):
     name: ClassVar[str] = "e2urec"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
-            "alpha": 2.0, "teacher": "raw", "augment": "full", "augment_passes": 1.48, "augment_rate": 5e-5,
-            "start_scale": 0.0, "warmup": 1.0, "joint": 0.232, "final": 0.0, "beta": 0.4, "remember": "kl+ce",
-            "min_lr_ratio": 1.0, "min_steps": 1, "augment_min_steps": 1,
+            "alpha": 2.0,
+            "teacher": "raw",
+            "augment": "full",
+            "augment_passes": 1.48,
+            "augment_rate": 5e-5,
+            "start_scale": 0.0,
+            "warmup": 1.0,
+            "joint": 0.232,
+            "final": 0.0,
+            "beta": 0.4,
+            "remember": "kl+ce",
+            "min_lr_ratio": 1.0,
+            "min_steps": 1,
+            "augment_min_steps": 1,
             "lora": {"rank": 16, "alpha": 32, "dropout": 0.05, "targets": "attention"},
         }
-    }  # fmt: skip
+    }
 
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "start_scale": (1.0, 2.0, 3.0, 4.0), "joint": (0.25, 0.5, 1.0), "beta": (0.6, 0.8, 0.9),
+        "start_scale": (1.0, 2.0, 3.0, 4.0),
+        "joint": (0.25, 0.5, 1.0),
+        "beta": (0.6, 0.8, 0.9),
         "augment_passes": (1.0, 2.0, 3.0),
-    }  # fmt: skip
+    }
 
     alpha: float | Literal["auto"] = Field(
         "auto",
         description="how much of the gain on D_f the forgetting teacher takes off; auto: until its AUC on D_f is "
         "the original's there less what tuning gives the original on D_r over rows of users it was not tuned on",
     )
-    teacher: TeacherSpace = Field("odds", description="where the gain is measured: raw, logprob or odds")
-    augment: Literal["adapter", "full"] = Field("adapter", description="augmented model: an adapter, or a full copy")
-    augment_passes: float = Field(2.0, gt=0, description="passes over D_f that make the augmented model")
+    teacher: TeacherSpace = Field(
+        "odds", description="where the gain is measured: raw, logprob or odds"
+    )
+    augment: Literal["adapter", "full"] = Field(
+        "adapter", description="augmented model: an adapter, or a full copy"
+    )
+    augment_passes: float = Field(
+        2.0, gt=0, description="passes over D_f that make the augmented model"
+    )
     augment_rate: float = Field(2e-3, gt=0, description="learning rate of the augmented model")
-    augment_min_steps: int = Field(32, ge=1, description="least steps that make it, however few rows D_f has")
+    augment_min_steps: int = Field(
+        32, ge=1, description="least steps that make it, however few rows D_f has"
+    )
     start_scale: float = Field(
         2.0,
         ge=0,
@@ -96,22 +117,40 @@ class E2URec(Method):
         "0: it starts as the original",
     )
     max_retain_kl: float = Field(
-        0.1, gt=0, description="most that the start may move D_r, in nats of L_REM; it is halved until it does not"
+        0.1,
+        gt=0,
+        description="most that the start may move D_r, in nats of L_REM; it is halved until it does not",
     )
-    warmup: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone, before the joint phase")
+    warmup: float = Field(
+        0.0, ge=0, description="passes over D_f with L_FGT alone, before the joint phase"
+    )
     joint: float = Field(0.5, ge=0, description="passes over D_f with L_FGT and L_REM together")
-    final: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone, after the joint phase")
-    beta: float = Field(0.8, ge=0, le=1, description="weight of L_FGT in the joint phase; L_REM has 1 − beta")
-    remember: Literal["kl", "kl+ce"] = Field("kl", description="remembering loss: KL to the original, or KL + CE")
+    final: float = Field(
+        0.0, ge=0, description="passes over D_f with L_FGT alone, after the joint phase"
+    )
+    beta: float = Field(
+        0.8, ge=0, le=1, description="weight of L_FGT in the joint phase; L_REM has 1 − beta"
+    )
+    remember: Literal["kl", "kl+ce"] = Field(
+        "kl", description="remembering loss: KL to the original, or KL + CE"
+    )
     learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of the student")
-    min_lr_ratio: float = Field(0.1, ge=0, le=1, description="last learning rate of a phase as a share of the highest")
-    batch_size: int = Field(16, ge=1, description="rows of D_f (and of D_r, in the joint phase) a step")
+    min_lr_ratio: float = Field(
+        0.1, ge=0, le=1, description="last learning rate of a phase as a share of the highest"
+    )
+    batch_size: int = Field(
+        16, ge=1, description="rows of D_f (and of D_r, in the joint phase) a step"
+    )
     min_steps: int = Field(
-        16, ge=1, description="least steps of each of the student's phases, however few rows D_f has"
+        16,
+        ge=1,
+        description="least steps of each of the student's phases, however few rows D_f has",
     )
     lora: LoRA = Field(LoRA(upper=0.5), description="adapter of student and augmented model")
     calibration_ratio: float = Field(
-        1.0, gt=0, description="rows of D_r, and of the calibration users, that alpha=auto asks for each row of D_f"
+        1.0,
+        gt=0,
+        description="rows of D_r, and of the calibration users, that alpha=auto asks for each row of D_f",
     )
     speed: Speed = Field(Speed(), description="ways to the same result with less work")
 
@@ -133,7 +172,9 @@ class E2URec(Method):
         with replaying(task, self.lora, self.speed, read) as task:
             return self._taught(task, phases, read)
 
-    def _taught(self, task: Task, phases: dict[str, list[Step]], read: dict[str, list[Rows]]) -> Recommender:
+    def _taught(
+        self, task: Task, phases: dict[str, list[Step]], read: dict[str, list[Rows]]
+    ) -> Recommender:
         """Make both teachers, then the student."""
         original, once = task.original, self.speed.kept_teachers
         with contextlib.ExitStack() as teachers:
@@ -163,7 +204,13 @@ class E2URec(Method):
             with Student(task, self.lora, seed=derive(task.seed, "student")) as student:
                 if augmented.adapter and self.start_scale:
                     with task.costs.phase("teachers"):
-                        self._start(task, student, augmented.adapter, -self.start_scale * forgetting.alpha, remembering)
+                        self._start(
+                            task,
+                            student,
+                            augmented.adapter,
+                            -self.start_scale * forgetting.alpha,
+                            remembering,
+                        )
                     task.log_phase("start", original, active=student.active)
                 for phase, steps in phases.items():
                     schedule = task.schedule(self.batch_size, self.learning_rate, self.min_lr_ratio)
@@ -198,13 +245,21 @@ class E2URec(Method):
         """Steps of each phase: passes over D_f, and not too few in a phase that is wanted at all."""
         one = math.ceil(forget / self.batch_size)
         steps = {"augmented": max(self.augment_min_steps, math.ceil(self.augment_passes * one))}
-        for phase, passes in (("warmup", self.warmup), ("joint", self.joint), ("final", self.final)):
+        for phase, passes in (
+            ("warmup", self.warmup),
+            ("joint", self.joint),
+            ("final", self.final),
+        ):
             steps[phase] = max(self.min_steps, math.ceil(passes * one)) if passes else 0
         return steps
 
     def _phases(self, task: Task) -> dict[str, list[Step]]:
         """Steps of each phase. Retain rows go round all of D_r before any is read twice: none is cut off."""
-        count = {phase: steps for phase, steps in self._steps(len(task.forget)).items() if phase != "augmented"}
+        count = {
+            phase: steps
+            for phase, steps in self._steps(len(task.forget)).items()
+            if phase != "augmented"
+        }
         seed = derive(task.seed, "phases")
         batches = endless(task.forget.lengths, self.batch_size, seed=seed, window=self.speed.window)
         return {
@@ -223,7 +278,9 @@ class E2URec(Method):
         original, forget = task.original, task.forget
         schedule = task.schedule(self.batch_size, self.augment_rate, self.min_lr_ratio)
         batches = endless(forget.lengths, self.batch_size, seed=seed, window=self.speed.window)
-        steps: list[Step] = [{"train": next(batches)} for _ in range(self._steps(len(forget))["augmented"])]
+        steps: list[Step] = [
+            {"train": next(batches)} for _ in range(self._steps(len(forget))["augmented"])
+        ]
 
         def answers(model: Recommender, active: tuple[str, ...]) -> States:
             if not self.speed.kept_teachers:
@@ -237,9 +294,15 @@ class E2URec(Method):
             with task.costs.phase("augmented"):
                 copy.lm.requires_grad_(True)
                 trace = fit(
-                    copy, list(copy.lm.parameters()), lambda epoch: steps, supervised(copy, forget),
-                    schedule, seed=seed, progress=task.progress, phase="augmented",
-                )  # fmt: skip
+                    copy,
+                    list(copy.lm.parameters()),
+                    lambda epoch: steps,
+                    supervised(copy, forget),
+                    schedule,
+                    seed=seed,
+                    progress=task.progress,
+                    phase="augmented",
+                )
                 task.costs.read("augmented", trace.rows)
             weight, bias = copy.head
             return Augmented(answers(copy, copy.active), (weight.detach(), bias), None)
@@ -273,7 +336,9 @@ class E2URec(Method):
         """
         original, count = task.original, self._sampled(len(task.forget))
         asked = remembering.rows.cpu().numpy()
-        others = stream(task.seed, "alpha").permutation(np.setdiff1d(np.arange(len(task.retain)), asked))
+        others = stream(task.seed, "alpha").permutation(
+            np.setdiff1d(np.arange(len(task.retain)), asked)
+        )
         outside = stream(task.seed, "outside").permutation(len(task.calibration))[:count]
         tuned = [odds_of(original, remembering)]
 
@@ -286,7 +351,9 @@ class E2URec(Method):
             tuned.append(ask(task.retain.take(others)))
             asked = np.concatenate([asked, others])
         calibration = task.calibration.take(outside)
-        return auc(task.retain.labels[asked], np.concatenate(tuned)) - auc(calibration.labels, ask(calibration))
+        return auc(task.retain.labels[asked], np.concatenate(tuned)) - auc(
+            calibration.labels, ask(calibration)
+        )
 
     def _start(
         self,
@@ -303,16 +370,23 @@ class E2URec(Method):
         original, retain = task.original, task.retain
         random = stream(task.seed, "start")
         if not len(remembering.rows):
-            remembering = frozen(original, task, retain, [random.permutation(len(retain))[:CHECKED]])
-        rows = remembering.rows[torch.from_numpy(random.permutation(len(remembering.rows))[:CHECKED])]
+            remembering = frozen(
+                original, task, retain, [random.permutation(len(retain))[:CHECKED]]
+            )
+        rows = remembering.rows[
+            torch.from_numpy(random.permutation(len(remembering.rows))[:CHECKED])
+        ]
         some = retain.take(rows.cpu().numpy())
 
         def moved() -> float:
             task.costs.read("teachers", len(some))
             after = states(original, some, active=student.active, precision=task.precision)
-            parts = zip(torch.split(rows, 16), torch.split(after, 16), strict=True)  # logits of a few rows at a time
+            parts = zip(
+                torch.split(rows, 16), torch.split(after, 16), strict=True
+            )  # logits of a few rows at a time
             return sum(
-                len(one) * kl_divergence(remembering(one), original.to_logits(h)).item() for one, h in parts
+                len(one) * kl_divergence(remembering(one), original.to_logits(h)).item()
+                for one, h in parts
             ) / len(rows)
 
         student.start_at(adapter, scale)

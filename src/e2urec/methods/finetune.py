@@ -21,7 +21,9 @@ class Finetune(Method):
 
     name: ClassVar[str] = "finetune"
 
-    steps: int | None = Field(None, ge=1, description="batches of retain rows; default: one pass over as many as D_f")
+    steps: int | None = Field(
+        None, ge=1, description="batches of retain rows; default: one pass over as many as D_f"
+    )
     batch_size: int = Field(16, ge=1, description="rows a step")
     learning_rate: float = Field(5e-4, gt=0, description="highest learning rate of the student")
     lora: LoRA = Field(LoRA(), description="adapter of the student")
@@ -39,7 +41,9 @@ class Finetune(Method):
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read by the one phase."""
-        return {"finetune": rows_read(self.updates(forget, retain, schedule), retain, self.batch_size)}
+        return {
+            "finetune": rows_read(self.updates(forget, retain, schedule), retain, self.batch_size)
+        }
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """The steps as set, or one pass over as many rows as D_f has."""

@@ -17,12 +17,16 @@ class GradDiff(Paired):
 
     name: ClassVar[str] = "graddiff"
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        **Paired.search, "gamma": (0.1, 0.2, 0.5, 1.0), "retain": ("ce", "kl"),
-    }  # fmt: skip
+        **Paired.search,
+        "gamma": (0.1, 0.2, 0.5, 1.0),
+        "retain": ("ce", "kl"),
+    }
 
     gamma: float = Field(1.0, ge=0, description="weight of the ascent on D_f")
     alpha: float = Field(1.0, ge=0, description="weight of the retain loss")
-    retain: Literal["ce", "kl"] = Field("ce", description="retain loss: cross-entropy, or KL to the original")
+    retain: Literal["ce", "kl"] = Field(
+        "ce", description="retain loss: cross-entropy, or KL to the original"
+    )
 
     def terms(self, task: Task, steps: Sequence[Step]) -> Mapping[str, Term]:
         """Ascent on D_f; descent or the original's answers on D_r."""

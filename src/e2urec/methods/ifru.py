@@ -31,7 +31,9 @@ TOLERANCE = 1e-4
 """Conjugate gradients stop at a residual of so much of the target's length."""
 
 
-def conjugate_gradients(product: Product, target: torch.Tensor, iterations: int, tolerance: float) -> torch.Tensor:
+def conjugate_gradients(
+    product: Product, target: torch.Tensor, iterations: int, tolerance: float
+) -> torch.Tensor:
     """Solve `H·x = target` for a positive definite H given by `product`: (m,) → (m,) (Hestenes and Stiefel 1952).
 
     Stops after `iterations` products, or once ‖target − H·x‖ ≤ tolerance·‖target‖.
@@ -65,7 +67,9 @@ def largest_eigenvalue(product: Product, like: torch.Tensor, iterations: int, se
 
 def gradient(model: Recommender, parameters: Sequence[nn.Parameter], batch: Batch) -> torch.Tensor:
     """Gradient of the cross-entropy of the right answers, summed over the batch: (m,)."""
-    loss = cross_entropy(model.logits(batch), model.verbaliser.tokens(batch.labels)) * len(batch.index)
+    loss = cross_entropy(model.logits(batch), model.verbaliser.tokens(batch.labels)) * len(
+        batch.index
+    )
     return _flat(torch.autograd.grad(loss, parameters))
 
 
@@ -101,11 +105,17 @@ class IFRU(Method):
     name: ClassVar[str] = "ifru"
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"scale": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)}
 
-    scale: float = Field(1.0, gt=0, description="multiple of the step that influence functions give")
+    scale: float = Field(
+        1.0, gt=0, description="multiple of the step that influence functions give"
+    )
     rows: int = Field(256, ge=1, description="rows of D_r from which the curvature is estimated")
     iterations: int = Field(40, ge=1, description="most iterations of conjugate gradients")
-    damping: float = Field(0.01, gt=0, description="λ as a share of the curvature's largest eigenvalue")
-    batch_size: int = Field(8, ge=1, description="rows at a time; two backward passes need the memory of both")
+    damping: float = Field(
+        0.01, gt=0, description="λ as a share of the curvature's largest eigenvalue"
+    )
+    batch_size: int = Field(
+        8, ge=1, description="rows at a time; two backward passes need the memory of both"
+    )
     lora: LoRA = Field(LoRA(rank=8, alpha=16, targets="all"), description="adapter of the student")
 
     def unlearn(self, task: Task) -> Recommender:
@@ -134,14 +144,23 @@ class IFRU(Method):
         """ΔB, (m,)."""
         model, forget = task.original, task.forget
         with task.costs.phase("gradient"):
-            batches = [model.collate(forget, index) for index in by_length(forget.lengths, self.batch_size)]
-            target = torch.stack([gradient(model, parameters, batch) for batch in batches]).sum(0) / len(forget)
+            batches = [
+                model.collate(forget, index) for index in by_length(forget.lengths, self.batch_size)
+            ]
+            target = torch.stack([gradient(model, parameters, batch) for batch in batches]).sum(
+                0
+            ) / len(forget)
         task.costs.read("gradient", len(forget))
         with task.costs.phase("curvature"):
             product = self._curvature(task, parameters)
-            damping = self.damping * largest_eigenvalue(product, target, POWER, derive(task.seed, "power"))
+            damping = self.damping * largest_eigenvalue(
+                product, target, POWER, derive(task.seed, "power")
+            )
             influence = conjugate_gradients(
-                lambda vector: product(vector) + damping * vector, target, self.iterations, TOLERANCE
+                lambda vector: product(vector) + damping * vector,
+                target,
+                self.iterations,
+                TOLERANCE,
             )
         whole = len(forget) + len(task.retain) - task.rewritten
         return self.scale * len(forget) / whole * influence
@@ -150,7 +169,9 @@ class IFRU(Method):
         """v → GGN·v, the mean over some rows of D_r; tells progress and counts what it reads."""
         chosen = stream(task.seed, "curvature").permutation(len(task.retain))[: self.rows]
         some: Examples = task.retain.take(np.sort(chosen))
-        batches = [task.original.collate(some, index) for index in by_length(some.lengths, self.batch_size)]
+        batches = [
+            task.original.collate(some, index) for index in by_length(some.lengths, self.batch_size)
+        ]
         done = 0
 
         def product(vector: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,10 @@ class NegGrad(Paired):
     """`CE(D_r) − λ·CE(D_f)`: ascend on what shall be forgotten, with the weight that E2URec's code released."""
 
     name: ClassVar[str] = "neggrad"
-    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {**Paired.search, "weight": (0.1, 0.2, 0.5, 1.0)}
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        **Paired.search,
+        "weight": (0.1, 0.2, 0.5, 1.0),
+    }
 
     weight: float = Field(0.2, ge=0, description="λ, weight of the ascent on D_f")
 

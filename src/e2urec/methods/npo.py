@@ -17,8 +17,10 @@ class NPO(Paired):
 
     name: ClassVar[str] = "npo"
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        **Paired.search, "beta": (0.05, 0.1, 0.5), "weight": (0.1, 0.3, 1.0),
-    }  # fmt: skip
+        **Paired.search,
+        "beta": (0.05, 0.1, 0.5),
+        "weight": (0.1, 0.3, 1.0),
+    }
 
     beta: float = Field(0.1, gt=0, description="β: the larger, the sooner the push on a row ends")
     weight: float = Field(1.0, ge=0, description="weight of the term on D_f")
@@ -29,7 +31,8 @@ class NPO(Paired):
         reference = frozen(task.original, task, task.forget, [step["forget"] for step in steps])
         return {
             "forget": lambda z, batch: (
-                self.weight * npo(z, reference(batch.index), answers.tokens(batch.labels), self.beta)
+                self.weight
+                * npo(z, reference(batch.index), answers.tokens(batch.labels), self.beta)
             ),
             "retain": answered(task),
         }

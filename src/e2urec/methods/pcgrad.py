@@ -19,17 +19,25 @@ def surgery(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """
     conflict = torch.dot(a, b).clamp(max=0)
     tiny = torch.finfo(a.dtype).tiny
-    return ((a - conflict / b.dot(b).clamp(min=tiny) * b) + (b - conflict / a.dot(a).clamp(min=tiny) * a)) / 2
+    return (
+        (a - conflict / b.dot(b).clamp(min=tiny) * b)
+        + (b - conflict / a.dot(a).clamp(min=tiny) * a)
+    ) / 2
 
 
 def project(
-    losses: Losses, weights: Mapping[str, float], parameters: Sequence[nn.Parameter], accelerator: Accelerator
+    losses: Losses,
+    weights: Mapping[str, float],
+    parameters: Sequence[nn.Parameter],
+    accelerator: Accelerator,
 ) -> torch.Tensor:
     """Leave the mean of the two projected gradients in `.grad`; returns the sum of the losses."""
     flat = []
     for loss in losses.values():
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
-        flat.append(accelerator.reduce(torch.cat([each.flatten() for each in gradients]), reduction="mean"))
+        flat.append(
+            accelerator.reduce(torch.cat([each.flatten() for each in gradients]), reduction="mean")
+        )
     combined = torch.split(surgery(*flat), [parameter.numel() for parameter in parameters])
     for parameter, gradient in zip(parameters, combined, strict=True):
         parameter.grad = gradient.view_as(parameter)

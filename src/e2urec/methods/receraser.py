@@ -21,7 +21,9 @@ LARGEST = 10.0
 def mean_embeddings(rows: Examples, users: Ints, table: Floats) -> Floats:
     """Mean embedding of all tokens in each user's prompts: `users` (u,) sorted, `table` (V, d) → (u, d)."""
     user = np.repeat(np.searchsorted(users, rows.users), rows.lengths)
-    counts = sparse.coo_array((np.ones(len(user)), (user, rows.tokens)), shape=(len(users), len(table))).tocsr()
+    counts = sparse.coo_array(
+        (np.ones(len(user)), (user, rows.tokens)), shape=(len(users), len(table))
+    ).tocsr()
     return np.asarray((counts @ table) / counts.sum(1)[:, None])
 
 
@@ -52,13 +54,18 @@ class RecEraser(Sharded):
         """Balanced clusters of the users' mean embeddings in the base: their items are what prompts differ by."""
         table = ground.base.lm.get_input_embeddings().weight.detach().float().cpu().numpy()
         return balanced_clusters(
-            mean_embeddings(ground.train, users, table), self.shards, seed=derive(ground.seed, "shards")
+            mean_embeddings(ground.train, users, table),
+            self.shards,
+            seed=derive(ground.seed, "shards"),
         )
 
     def combination(self, model: Ensemble, ground: TrainingTask | Task) -> Mean:
         """Mean of logits with learned weights; a shard without users has weight 0."""
         speaking, valid = np.unique(model.shard), self.validation(ground)
-        odds = [predict(model, valid, active=(model.active[k],), precision=ground.precision).odds for k in speaking]
+        odds = [
+            predict(model, valid, active=(model.active[k],), precision=ground.precision).odds
+            for k in speaking
+        ]
         ground.costs.read("aggregation", len(odds) * len(valid))
         weights = np.zeros(self.shards)
         if odds:

@@ -15,7 +15,10 @@ class Relabel(Paired):
     """`CE(D_r) + w·CE(D_f with flipped answers)`."""
 
     name: ClassVar[str] = "relabel"
-    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {**Paired.search, "weight": (0.05, 0.1, 0.2, 0.5)}
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        **Paired.search,
+        "weight": (0.05, 0.1, 0.2, 0.5),
+    }
 
     weight: float = Field(0.2, ge=0, description="weight of the flipped answers")
 
@@ -23,6 +26,8 @@ class Relabel(Paired):
         """Cross-entropy on both, with Yes and No exchanged on D_f."""
         answers = task.original.verbaliser
         return {
-            "forget": lambda z, batch: self.weight * cross_entropy(z, answers.tokens(1 - batch.labels)),
+            "forget": lambda z, batch: (
+                self.weight * cross_entropy(z, answers.tokens(1 - batch.labels))
+            ),
             "retain": answered(task),
         }

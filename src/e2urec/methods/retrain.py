@@ -20,7 +20,9 @@ class Retrain(Method):
     needs_base: ClassVar[bool] = True
     exact: ClassVar[bool] = True
 
-    number: int = Field(1, ge=1, description="which retrained model: the seed is 1000·number + the original's")
+    number: int = Field(
+        1, ge=1, description="which retrained model: the seed is 1000·number + the original's"
+    )
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the retrained model.
@@ -29,13 +31,21 @@ class Retrain(Method):
             ConfigError: the task holds no base.
         """
         if task.base is None:
-            raise ConfigError("method 'retrain' needs the base model; give the name or folder it was tuned from")
+            raise ConfigError(
+                "method 'retrain' needs the base model; give the name or folder it was tuned from"
+            )
         with task.costs.phase("retrain"):
             model, trace = tune(
-                task.base, task.original.template, task.tuning, task.retain, task.valid,
-                window=task.original.window, seed=1000 * self.number + task.seed,
-                progress=task.progress, phase="retrain",
-            )  # fmt: skip
+                task.base,
+                task.original.template,
+                task.tuning,
+                task.retain,
+                task.valid,
+                window=task.original.window,
+                seed=1000 * self.number + task.seed,
+                progress=task.progress,
+                phase="retrain",
+            )
         task.costs.read("retrain", trace.rows)
         return model
 

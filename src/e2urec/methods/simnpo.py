@@ -16,17 +16,23 @@ class SimNPO(Paired):
 
     name: ClassVar[str] = "simnpo"
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        **Paired.search, "gamma": (0.125, 0.5, 1.0), "beta": (1.0, 2.5, 4.5),
-    }  # fmt: skip
+        **Paired.search,
+        "gamma": (0.125, 0.5, 1.0),
+        "beta": (1.0, 2.5, 4.5),
+    }
 
     gamma: float = Field(0.125, ge=0, description="γ, weight of the term on D_f")
     beta: float = Field(4.5, gt=0, description="β: the larger, the sooner the push on a row ends")
-    delta: float = Field(0.0, description="δ, margin in nats that the loss of a row is held against")
+    delta: float = Field(
+        0.0, description="δ, margin in nats that the loss of a row is held against"
+    )
 
     def terms(self, task: Task, steps: Sequence[Step]) -> Mapping[str, Term]:
         """No teacher at all."""
         answers = task.original.verbaliser
         return {
-            "forget": lambda z, batch: self.gamma * simnpo(z, answers.tokens(batch.labels), self.beta, self.delta),
+            "forget": lambda z, batch: (
+                self.gamma * simnpo(z, answers.tokens(batch.labels), self.beta, self.delta)
+            ),
             "retain": answered(task),
         }

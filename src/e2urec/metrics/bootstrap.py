@@ -37,7 +37,9 @@ class Interval:
 def interval(figure: Figure, n: int, level: float = 0.95) -> Interval:
     """Percentile interval (Efron and Tibshirani 1993, chapter 13) of a figure over `n` rows, by its finite draws."""
     known = figure[1:][np.isfinite(figure[1:])]
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) if len(known) else (-np.inf, np.inf)
+    low, high = (
+        np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) if len(known) else (-np.inf, np.inf)
+    )
     return Interval(float(figure[0]), float(low), float(high), n)
 
 
@@ -69,7 +71,10 @@ class Bootstrap:
 
     def total(self, values: npt.NDArray[Any]) -> Figure:
         """Σ over the rows drawn of `values` (n,)."""
-        return np.asarray(self.counts @ np.bincount(self.user, weights=values, minlength=self.counts.shape[1]), float)
+        return np.asarray(
+            self.counts @ np.bincount(self.user, weights=values, minlength=self.counts.shape[1]),
+            float,
+        )
 
     def mean(self, values: npt.NDArray[Any]) -> Figure:
         """Mean over the rows drawn of `values` (n,): Σ_u c_u·(sum over u's rows) / Σ_u c_u·(number of u's rows)."""
@@ -110,7 +115,9 @@ class Bootstrap:
         each = auc_by_user(y, d, self.user)
         both = np.isfinite(each)
         with np.errstate(invalid="ignore"):
-            return np.asarray((self.counts @ np.where(both, each, 0.0)) / (self.counts @ both), float)
+            return np.asarray(
+                (self.counts @ np.where(both, each, 0.0)) / (self.counts @ both), float
+            )
 
     def calibration_error(self, y: Ints, d: Floats, bins: int = 15) -> Figure:
         """Expected calibration error of the rows drawn."""
@@ -130,7 +137,9 @@ class Bootstrap:
         }
 
 
-def user_bootstrap(users: Ints, strata: Ints | None = None, *, resamples: int = 2000, seed: int) -> Bootstrap:
+def user_bootstrap(
+    users: Ints, strata: Ints | None = None, *, resamples: int = 2000, seed: int
+) -> Bootstrap:
     """Draw as many users as there are, with replacement, `resamples` times; a function of `seed` alone.
 
     Args:
@@ -143,7 +152,9 @@ def user_bootstrap(users: Ints, strata: Ints | None = None, *, resamples: int = 
         DataError: there are no rows.
     """
     if not len(users):
-        raise DataError("0 rows to draw users from: a bootstrap needs at least one row; evaluate a larger set")
+        raise DataError(
+            "0 rows to draw users from: a bootstrap needs at least one row; evaluate a larger set"
+        )
     ids, first, user = np.unique(users, return_index=True, return_inverse=True)
     group = np.zeros(len(ids), int) if strata is None else strata[first]
     random = np.random.default_rng(seed)
@@ -152,7 +163,9 @@ def user_bootstrap(users: Ints, strata: Ints | None = None, *, resamples: int = 
         members = np.flatnonzero(group == name)
         # One user alone says nothing about how users differ: nobody is drawn, and no figure is bounded.
         drawn = len(members) if len(members) > 1 else 0
-        counts[1:, members] = random.multinomial(drawn, np.full(len(members), 1 / len(members)), size=resamples)
+        counts[1:, members] = random.multinomial(
+            drawn, np.full(len(members), 1 / len(members)), size=resamples
+        )
     return Bootstrap(counts, user)
 
 
@@ -176,7 +189,9 @@ def tpr_at_fpr(rate: float) -> Ranked:
 
     def measure(ups: Floats, downs: Floats) -> Floats:
         hits, alarms = _rates(ups), _rates(downs)
-        return np.where(np.isnan(alarms[:, 0]), np.nan, np.where(alarms <= rate, hits, 0.0).max(axis=1))
+        return np.where(
+            np.isnan(alarms[:, 0]), np.nan, np.where(alarms <= rate, hits, 0.0).max(axis=1)
+        )
 
     return measure
 
@@ -200,7 +215,9 @@ def over_seeds(figures: Sequence[Figure], *, seed: int) -> Figure:
         DataError: there is none.
     """
     if not len(figures):
-        raise DataError("0 retrained models: memory is measured against at least one; retrain on the retain set")
+        raise DataError(
+            "0 retrained models: memory is measured against at least one; retrain on the retain set"
+        )
     mean = np.mean(figures, axis=0)
     if len(figures) > 2:
         spread = np.std([figure[0] for figure in figures], ddof=1) / np.sqrt(len(figures))

@@ -24,7 +24,9 @@ def auc(y: Ints, d: Floats) -> float:
     if positive in (0, len(y)):
         return float("nan")
     ranks = stats.rankdata(d)
-    return float((ranks[y == 1].sum() - positive * (positive + 1) / 2) / (positive * (len(y) - positive)))
+    return float(
+        (ranks[y == 1].sum() - positive * (positive + 1) / 2) / (positive * (len(y) - positive))
+    )
 
 
 def row_losses(y: Ints, d: Floats) -> Floats:
@@ -49,7 +51,11 @@ def _mean(values: npt.NDArray[Any]) -> float:
 def expected_calibration_error(y: Ints, d: Floats, bins: int = 15) -> float:
     """Σ_bins (n_bin / n)·|mean P − mean y| over equal-width bins of P, here of Yes (Guo et al. 2017, eq. 3)."""
     bin_, gap = calibration_gaps(y, d, bins)
-    return float(np.abs(np.bincount(bin_, weights=gap, minlength=bins)).sum() / len(y)) if len(y) else float("nan")
+    return (
+        float(np.abs(np.bincount(bin_, weights=gap, minlength=bins)).sum() / len(y))
+        if len(y)
+        else float("nan")
+    )
 
 
 def calibration_gaps(y: Ints, d: Floats, bins: int = 15) -> tuple[Ints, Floats]:
@@ -95,5 +101,7 @@ def temperature(y: Ints, d: Floats) -> float:
     The loss is convex in 1/T, so the minimum is the only one; separable labels end at the lower bound, labels that
     go against the scores at the upper one.
     """
-    found = optimize.minimize_scalar(lambda log_t: log_loss(y, d / np.exp(log_t)), bounds=(-5, 5), method="bounded")
+    found = optimize.minimize_scalar(
+        lambda log_t: log_loss(y, d / np.exp(log_t)), bounds=(-5, 5), method="bounded"
+    )
     return float(np.exp(found.x))

@@ -52,7 +52,9 @@ def answer_distances(d_p: Floats, d_q: Floats) -> dict[str, Floats]:
 
     Logarithms come from the log-odds, so that a certain answer costs no digits.
     """
-    log_p, log_q = (-np.logaddexp(0.0, np.stack([-d, d], axis=-1).astype(np.float64)) for d in (d_p, d_q))
+    log_p, log_q = (
+        -np.logaddexp(0.0, np.stack([-d, d], axis=-1).astype(np.float64)) for d in (d_p, d_q)
+    )
     return _distances(log_p, log_q)
 
 
@@ -69,7 +71,10 @@ def vocabulary_distances(
         chunk: rows at a time; 256 rows of 49,152 float32 logits are 50 MB an array, and about eight live at once.
     """
     parts = [
-        _distances(_log_softmax(hidden_p[k : k + chunk], head_p), _log_softmax(hidden_q[k : k + chunk], head_q))
+        _distances(
+            _log_softmax(hidden_p[k : k + chunk], head_p),
+            _log_softmax(hidden_q[k : k + chunk], head_q),
+        )
         for k in range(0, max(len(hidden_p), 1), chunk)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -57,7 +57,9 @@ class CachedActivations:
         for row, start, length in zip(states, self.starts[index], lengths, strict=True):
             self.file.seek(int(start) * size)
             self.file.readinto(row[:length])  # type: ignore[attr-defined]
-        return torch.from_numpy(states).view(self.kind).float()  # the residual stream is float32 under autocast too
+        return (
+            torch.from_numpy(states).view(self.kind).float()
+        )  # the residual stream is float32 under autocast too
 
     def put(self, index: Ints, states: torch.Tensor) -> None:
         """Write `states` (b, t, d) of rows `index`, without their padding."""
@@ -81,7 +83,13 @@ class ActivationCache:
     """
 
     def __init__(
-        self, model: Recommender, first: int, *, kind: torch.dtype, folder: Path | None = None, room: int = 16 << 30
+        self,
+        model: Recommender,
+        first: int,
+        *,
+        kind: torch.dtype,
+        folder: Path | None = None,
+        room: int = 16 << 30,
     ) -> None:
         self.model, self.first, self.kind, self.room = model, first, kind, room
         self.folder, self.tokens, self.open = folder, 0, contextlib.ExitStack()
@@ -91,24 +99,36 @@ class ActivationCache:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.open.close()
 
     @torch.no_grad()
-    def keep(self, examples: Examples, needed: npt.NDArray[Any], *, batch_size: int = 32) -> Examples:
+    def keep(
+        self, examples: Examples, needed: npt.NDArray[Any], *, batch_size: int = 32
+    ) -> Examples:
         """Return `examples` with rows `needed` computed up to block `first_block`, if there is room for them."""
         width = self.model.head[0].shape[1]
         lengths = examples.lengths[needed]
-        if not len(needed) or (self.tokens + int(lengths.sum())) * width * self.kind.itemsize > self.room:
+        if (
+            not len(needed)
+            or (self.tokens + int(lengths.sum())) * width * self.kind.itemsize > self.room
+        ):
             return examples
         starts = np.full(len(examples), -1, dtype=np.int64)
         starts[needed] = self.tokens + np.cumsum(lengths) - lengths
         self.tokens += int(lengths.sum())
-        kept = CachedActivations(self.model, self.file, starts, examples.lengths, self.first, width, self.kind)
+        kept = CachedActivations(
+            self.model, self.file, starts, examples.lengths, self.first, width, self.kind
+        )
         with self.model.using():
             for done, part in enumerate(by_length(lengths, batch_size)):
                 index = needed[part]
-                kept.put(index, self.model.states_before(self.model.collate(examples, index), self.first))
+                kept.put(
+                    index, self.model.states_before(self.model.collate(examples, index), self.first)
+                )
                 release_free_memory(done)
         return replace(examples, cached=kept)

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from peft.tuners.lora import LoraLayer
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
@@ -30,13 +36,22 @@ class LoRA(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: int = Field(16, ge=1, description="rank of the update of each target")
-    alpha: float = Field(32.0, gt=0, description="scale of the update; it is multiplied by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input while it is trained")
-    targets: Literal["attention", "all"] = Field("attention", description="query and value, or all linear layers")
+    alpha: float = Field(
+        32.0, gt=0, description="scale of the update; it is multiplied by alpha / rank"
+    )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout on the adapter's input while it is trained"
+    )
+    targets: Literal["attention", "all"] = Field(
+        "attention", description="query and value, or all linear layers"
+    )
     upper: float = Field(
-        1.0, gt=0, le=1, description="share of the blocks, from the top, that get adapters; of an encoder-decoder's "
-        "encoder, whose decoder gets them all"
-    )  # fmt: skip
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the blocks, from the top, that get adapters; of an encoder-decoder's "
+        "encoder, whose decoder gets them all",
+    )
 
     def first_block(self, lm: Any) -> int:
         """Lowest block with an adapter: the states below it are the same whatever the adapter learns."""
@@ -59,19 +74,31 @@ def targets(lm: Any, lora: LoRA) -> list[str]:
     modules = dict(lm.named_modules())
     without = {lm.get_output_embeddings()}
     if lora.first_block(lm):
-        without |= {module for block in blocks.stack(lm)[: lora.first_block(lm)] for module in block.modules()}
+        without |= {
+            module
+            for block in blocks.stack(lm)[: lora.first_block(lm)]
+            for module in block.modules()
+        }
     for module in modules.values():
-        if isinstance(module, LoraLayer):  # a layer with an adapter holds the bare layer and the adapter's own
+        if isinstance(
+            module, LoraLayer
+        ):  # a layer with an adapter holds the bare layer and the adapter's own
             without |= set(module.modules()) - {module}
     kinds = (nn.Linear, Conv1D, LoraLayer)
-    layers = [name for name, module in modules.items() if isinstance(module, kinds) and module not in without]
+    layers = [
+        name
+        for name, module in modules.items()
+        if isinstance(module, kinds) and module not in without
+    ]
     if lora.targets == "all":
         return layers
     names = {name.rsplit(".", 1)[-1] for name in layers}
     for pair in ATTENTION:
         if names.issuperset(pair):
             return [name for name in layers if name.rsplit(".", 1)[-1] in pair]
-    raise ModelError(f"model of type '{lm.config.model_type}': no query and value projections found; set targets=all")
+    raise ModelError(
+        f"model of type '{lm.config.model_type}': no query and value projections found; set targets=all"
+    )
 
 
 def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:
@@ -186,7 +213,11 @@ def scaled(lm: Any, rows: Mapping[str, torch.Tensor]) -> Iterator[None]:
     try:
         for layer, scaling in zip(layers, usual, strict=True):
             layer.scaling.update(
-                {name: scaling[name] * weight[:, None, None] for name, weight in rows.items() if name in scaling}
+                {
+                    name: scaling[name] * weight[:, None, None]
+                    for name, weight in rows.items()
+                    if name in scaling
+                }
             )
         yield
     finally:
@@ -201,7 +232,10 @@ def up_projections(lm: Any, name: str) -> list[nn.Parameter]:
 
 def weights(lm: Any, name: str) -> dict[str, torch.Tensor]:
     """A copy of adapter `name`'s A and B matrices."""
-    return {key: value.detach().clone() for key, value in get_peft_model_state_dict(lm, adapter_name=name).items()}
+    return {
+        key: value.detach().clone()
+        for key, value in get_peft_model_state_dict(lm, adapter_name=name).items()
+    }
 
 
 def put(lm: Any, name: str, weights: dict[str, torch.Tensor], scale: float = 1.0) -> None:
@@ -252,7 +286,11 @@ def concatenate(lm: Any, parts: Active, into: str, *, rank: int | None = None) -
             lm.add_adapter(into, config)
         for layer in lm.modules():
             if isinstance(layer, LoraLayer) and whole in layer.lora_A:
-                a, b = _nearest(layer.lora_A[whole].weight, layer.scaling[whole] * layer.lora_B[whole].weight, rank)
+                a, b = _nearest(
+                    layer.lora_A[whole].weight,
+                    layer.scaling[whole] * layer.lora_B[whole].weight,
+                    rank,
+                )
                 layer.lora_A[into].weight.data, layer.lora_B[into].weight.data = a, b
         lm.delete_adapter(whole)
     lm.requires_grad_(False)
@@ -267,14 +305,20 @@ def _nearest(a: torch.Tensor, b: torch.Tensor, rank: int) -> tuple[torch.Tensor,
     root, kept = values[:rank].sqrt(), min(rank, len(values))
     up, down = q_out @ u[:, :kept] * root, (q_in @ v[:kept].T * root).T
     less = rank - kept  # a layer narrower than the rank
-    up, down = torch.nn.functional.pad(up, (0, less)), torch.nn.functional.pad(down, (0, 0, 0, less))
+    up, down = (
+        torch.nn.functional.pad(up, (0, less)),
+        torch.nn.functional.pad(down, (0, 0, 0, less)),
+    )
     return down.to(a.dtype).contiguous(), up.to(b.dtype).contiguous()
 
 
 def save_adapter(lm: Any, name: str, folder: Path) -> None:
     """Write adapter `name` so that plain `PeftModel.from_pretrained(base, folder)` finds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().cpu().contiguous() for k, v in get_peft_model_state_dict(lm, adapter_name=name).items()}
+    state = {
+        k: v.detach().cpu().contiguous()
+        for k, v in get_peft_model_state_dict(lm, adapter_name=name).items()
+    }
     save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = copy.copy(lm.peft_config[name])
     config.inference_mode = True

@@ -73,7 +73,9 @@ def load_backbone(source: str | Path, *, layers: int | None = None) -> Backbone:
         if layers is not None:
             extra["num_hidden_layers"] = _allowed(layers, config, source)
         device = default_device()
-        if device.type == "cpu":  # the fused kernel's backward pass is slower there than plain products
+        if (
+            device.type == "cpu"
+        ):  # the fused kernel's backward pass is slower there than plain products
             extra["attn_implementation"] = "eager"
         lm = kind.from_pretrained(str(source), dtype=torch.float32, **extra)
     except (OSError, ValueError, KeyError) as error:

@@ -80,10 +80,13 @@ class Examples:
 def concatenate(parts: Sequence[Examples]) -> Examples:
     """All rows of `parts`, one part after another."""
     columns: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("tokens", "labels", "users")
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("tokens", "labels", "users")
     }
     lengths = np.concatenate([part.lengths for part in parts])
-    return Examples(**columns, offsets=np.cumsum([0, *lengths]), truncated=sum(part.truncated for part in parts))
+    return Examples(
+        **columns, offsets=np.cumsum([0, *lengths]), truncated=sum(part.truncated for part in parts)
+    )
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,9 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
         tensors: dict[str, Any] = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
         }
         return replace(self, **tensors)
 
@@ -146,14 +151,26 @@ def join(first: Batch, second: Batch, pad: int) -> Batch:
     def rows(name: str, fill: int) -> torch.Tensor:
         pair = [getattr(batch, name) for batch in (first, second)]
         missing = [(0,) * (2 * part.dim() - 3) + (width - part.shape[1],) for part in pair]
-        return torch.cat([F.pad(part, fit, value=fill) for part, fit in zip(pair, missing, strict=True)])
+        return torch.cat(
+            [F.pad(part, fit, value=fill) for part, fit in zip(pair, missing, strict=True)]
+        )
 
-    flat = {name: torch.cat([getattr(first, name), getattr(second, name)]) for name in ("position", "labels", "index")}
-    both = first.cached is not None and second.cached is not None and first.first_block == second.first_block
+    flat = {
+        name: torch.cat([getattr(first, name), getattr(second, name)])
+        for name in ("position", "labels", "index")
+    }
+    both = (
+        first.cached is not None
+        and second.cached is not None
+        and first.first_block == second.first_block
+    )
     return Batch(
-        ids=rows("ids", pad), mask=rows("mask", 0), **flat,
-        cached=rows("cached", 0) if both else None, first_block=first.first_block,
-    )  # fmt: skip
+        ids=rows("ids", pad),
+        mask=rows("mask", 0),
+        **flat,
+        cached=rows("cached", 0) if both else None,
+        first_block=first.first_block,
+    )
 
 
 def by_length(lengths: Ints, size: int) -> list[Ints]:
@@ -162,7 +179,9 @@ def by_length(lengths: Ints, size: int) -> list[Ints]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def shuffled(lengths: Ints, size: int, *, seed: int, epoch: int, window: int = WINDOW) -> list[Ints]:
+def shuffled(
+    lengths: Ints, size: int, *, seed: int, epoch: int, window: int = WINDOW
+) -> list[Ints]:
     """Every row once, in a random order that is a function of (seed, epoch).
 
     Rows are sorted by length inside windows of `window` batches, so that little of a batch is padding while

@@ -26,7 +26,9 @@ def stack(lm: Any) -> nn.ModuleList:
     for name, module in lm.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count and prefix in name:
             return module
-    raise ModelError(f"model of type '{lm.config.model_type}': its blocks were not found; set lora.upper=1")
+    raise ModelError(
+        f"model of type '{lm.config.model_type}': its blocks were not found; set lora.upper=1"
+    )
 
 
 @contextlib.contextmanager
@@ -74,10 +76,16 @@ def replayed(lm: Any, first: int, states: torch.Tensor) -> Iterator[None]:
         if attention is None:
             return lambda hidden, *args, **kwargs: states
 
-        def shares_bias(hidden: torch.Tensor, mask: Any = None, bias: Any = None, *args: Any, **kwargs: Any) -> Any:
+        def shares_bias(
+            hidden: torch.Tensor, mask: Any = None, bias: Any = None, *args: Any, **kwargs: Any
+        ) -> Any:
             """T5's first block owns the position bias of all others, and hands it on."""
             width = states.shape[1]
-            return states, attention.compute_bias(width, width, states.device) if bias is None else bias, None
+            return (
+                states,
+                attention.compute_bias(width, width, states.device) if bias is None else bias,
+                None,
+            )
 
         return shares_bias
 

@@ -63,7 +63,11 @@ class Blend:
 
     def weights(self, states: torch.Tensor, speaking: Sequence[int]) -> torch.Tensor:
         """Weights of the shards `speaking` for rows with the base's `states`: (b, d) → (b, len(speaking))."""
-        near = (F.normalize(states, dim=-1) @ self.states.T).topk(min(self.neighbours, len(self.states))).indices
+        near = (
+            (F.normalize(states, dim=-1) @ self.states.T)
+            .topk(min(self.neighbours, len(self.states)))
+            .indices
+        )
         return (-self.temperature * self.errors[near].mean(1)[:, list(speaking)]).softmax(-1)
 
 
@@ -130,7 +134,10 @@ class Ensemble(Recommender):
             return self._blended(batch, self.combination, speaking, others)
         assert self.has_state, "a mean of probabilities has no state"
         shares = self.combination.shares(speaking)
-        states = (share * self._alone(batch, k, others).float() for k, share in zip(speaking, shares, strict=True))
+        states = (
+            share * self._alone(batch, k, others).float()
+            for k, share in zip(speaking, shares, strict=True)
+        )
         return torch.stack(list(states)).sum(0)
 
     def logits(self, batch: Batch) -> torch.Tensor:
@@ -141,7 +148,9 @@ class Ensemble(Recommender):
         parts = []
         for k, share in zip(speaking, self.combination.shares(speaking), strict=True):
             if share:
-                parts.append(self.to_logits(self._alone(batch, k, others)).log_softmax(-1) + np.log(share))
+                parts.append(
+                    self.to_logits(self._alone(batch, k, others)).log_softmax(-1) + np.log(share)
+                )
         return torch.stack(parts).logsumexp(0)
 
     forward = logits
@@ -159,14 +168,18 @@ class Ensemble(Recommender):
     def _present(self) -> tuple[list[int], list[str]]:
         """Shards that are active and hold a user, and other adapters that are active."""
         now = adapters.current(self.lm)
-        speaking = [k for k, name in enumerate(self.active) if name in now and np.any(self.shard == k)]
+        speaking = [
+            k for k, name in enumerate(self.active) if name in now and np.any(self.shard == k)
+        ]
         return speaking, [name for name in now if name not in self.active]
 
     def _alone(self, batch: Batch, k: int, others: Sequence[str]) -> torch.Tensor:
         with adapters.narrowed(self.lm, (self.active[k], *others)):
             return super().hidden(batch)
 
-    def _blended(self, batch: Batch, blend: Blend, speaking: Sequence[int], others: Sequence[str]) -> torch.Tensor:
+    def _blended(
+        self, batch: Batch, blend: Blend, speaking: Sequence[int], others: Sequence[str]
+    ) -> torch.Tensor:
         """One pass of the base says where the rows lie, one with all adapters answers."""
         with torch.no_grad(), adapters.narrowed(self.lm, ()):
             weights = blend.weights(super().hidden(batch).float(), speaking)

@@ -56,7 +56,9 @@ def states(
 
     `active` names the adapters that answer; by default the recommender's own.
     """
-    return _ask(model, lambda batch: model.hidden(batch).float(), examples, active, batch_size, precision)
+    return _ask(
+        model, lambda batch: model.hidden(batch).float(), examples, active, batch_size, precision
+    )
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,12 @@ def predict(
     if isinstance(model, Ensemble) and not model.has_state:
         hidden = None
         odds = _ask(
-            model, lambda batch: model.verbaliser.log_odds(model.logits(batch)), examples, active, 32, precision
+            model,
+            lambda batch: model.verbaliser.log_odds(model.logits(batch)),
+            examples,
+            active,
+            32,
+            precision,
         )
     else:
         hidden = states(model, examples, active=active, precision=precision)

@@ -41,7 +41,12 @@ class Recommender(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, template: PromptTemplate, *, active: Sequence[str] = (), window: int = 512
+        self,
+        backbone: Backbone,
+        template: PromptTemplate,
+        *,
+        active: Sequence[str] = (),
+        window: int = 512,
     ) -> None:
         """Raise ModelError when the answers cannot be told apart, or the head is followed by other operations."""
         super().__init__()
@@ -69,18 +74,27 @@ class Recommender(nn.Module):
         bias = getattr(layer, "bias", None)
         return layer.weight.float(), None if bias is None else bias.float()
 
-    def using(self, active: Sequence[str] | None = None, *, train: str | None = None) -> AbstractContextManager[Any]:
+    def using(
+        self, active: Sequence[str] | None = None, *, train: str | None = None
+    ) -> AbstractContextManager[Any]:
         """Switch to `active` (default: this recommender's own adapters); see `adapters.active`."""
         return adapters.active(self.lm, self.active if active is None else active, train=train)
 
     def encode(self, samples: Samples) -> Examples:
         """Tokenise the prompts of `samples`."""
-        return tokenise(samples, self.template, self.tokenizer, seq2seq=self.seq2seq, window=self.window)
+        return tokenise(
+            samples, self.template, self.tokenizer, seq2seq=self.seq2seq, window=self.window
+        )
 
     def encode_texts(self, prompts: Sequence[str]) -> Examples:
         """Tokenise prompts written by somebody else; their labels are not known and read 0."""
         unknown = np.zeros(len(prompts), dtype=np.int8)
-        return pack(prompt_ids(self.tokenizer, prompts, seq2seq=self.seq2seq), unknown, unknown, window=self.window)
+        return pack(
+            prompt_ids(self.tokenizer, prompts, seq2seq=self.seq2seq),
+            unknown,
+            unknown,
+            window=self.window,
+        )
 
     def collate(self, examples: Examples, index: Ints) -> Batch:
         """Pad rows `index` into a batch on the model's device."""
@@ -126,7 +140,9 @@ class Recommender(nn.Module):
             return F.linear(hidden.float(), *self.head)
 
     @torch.no_grad()
-    def score(self, samples: Samples | Examples, *, batch_size: int = 64) -> npt.NDArray[np.float32]:
+    def score(
+        self, samples: Samples | Examples, *, batch_size: int = 64
+    ) -> npt.NDArray[np.float32]:
         """P(Yes) / (P(Yes) + P(No)) of each row, (n,) float32, in float32 arithmetic; order as given."""
         examples = samples if isinstance(samples, Examples) else self.encode(samples)
         scores = np.zeros(len(examples), dtype=np.float32)
@@ -159,7 +175,9 @@ class Recommender(nn.Module):
         else:
             self.lm.save_pretrained(str(folder / "model"))
             self.tokenizer.save_pretrained(str(folder / "model"))
-        (folder / "recommender.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (folder / "recommender.json").write_text(
+            json.dumps(record, indent=2) + "\n", encoding="utf-8"
+        )
 
     @classmethod
     def load(cls, folder: Path, base: Backbone | None = None) -> "Recommender":
@@ -172,16 +190,29 @@ class Recommender(nn.Module):
             record = json.loads((folder / "recommender.json").read_text(encoding="utf-8"))
             template = find_template(record["template"], record.get("template_source"))
         except (OSError, ValueError, KeyError, DataError) as error:
-            raise RunError(f"'{folder}': holds no recommender; name a folder made by e2urec train") from error
+            raise RunError(
+                f"'{folder}': holds no recommender; name a folder made by e2urec train"
+            ) from error
         if (folder / "model").is_dir():
             return cls(load_backbone(folder / "model"), template, window=record["window"])
         if base is None:
-            raise RunError(f"'{folder}': holds an adapter; give the base model '{record['base']}' with it")
+            raise RunError(
+                f"'{folder}': holds an adapter; give the base model '{record['base']}' with it"
+            )
         lm = adapters.load_adapter(base.lm, folder / "adapter", "original")
-        return cls(Backbone(lm, base.tokenizer, base.name), template, active=("original",), window=record["window"])
+        return cls(
+            Backbone(lm, base.tokenizer, base.name),
+            template,
+            active=("original",),
+            window=record["window"],
+        )
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
-        inputs: dict[str, Any] = {"input_ids": batch.ids, "attention_mask": batch.mask, "use_cache": False}
+        inputs: dict[str, Any] = {
+            "input_ids": batch.ids,
+            "attention_mask": batch.mask,
+            "use_cache": False,
+        }
         if self.seq2seq:
             start = self.lm.config.decoder_start_token_id
             inputs["decoder_input_ids"] = torch.full_like(batch.ids[:, :1], start)

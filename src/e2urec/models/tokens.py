@@ -18,7 +18,13 @@ CHUNK = 4096
 
 
 def tokenise(
-    samples: Samples, template: PromptTemplate, tokenizer: Any, *, seq2seq: bool, window: int, joined: bool = True
+    samples: Samples,
+    template: PromptTemplate,
+    tokenizer: Any,
+    *,
+    seq2seq: bool,
+    window: int,
+    joined: bool = True,
 ) -> Examples:
     """Render and tokenise `samples`; a prompt beyond `window` tokens loses its beginning.
 
@@ -45,7 +51,9 @@ def _put(rows: list[list[int]], index: Iterable[int], found: Iterable[list[int]]
         rows[n] = row
 
 
-def _whole(samples: Samples, template: PromptTemplate, tokenizer: Any, seq2seq: bool) -> Iterator[list[int]]:
+def _whole(
+    samples: Samples, template: PromptTemplate, tokenizer: Any, seq2seq: bool
+) -> Iterator[list[int]]:
     """Tokens of whole prompts, some thousand at a time."""
     cuts = template.cut(samples)
     while texts := ["".join(pieces) for pieces in islice(cuts, CHUNK)]:
@@ -66,7 +74,9 @@ class Pieces:
     def __getitem__(self, piece: str) -> list[int]:
         found = self.known.get(piece)
         if found is None:
-            found = self.known[piece] = list(self.tokenizer(piece, add_special_tokens=False).input_ids)
+            found = self.known[piece] = list(
+                self.tokenizer(piece, add_special_tokens=False).input_ids
+            )
         return found
 
     def join(self, pieces: Sequence[str]) -> list[int]:

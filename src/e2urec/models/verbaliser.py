@@ -72,7 +72,9 @@ def find_verbaliser(tokenizer: Any, prompts: Sequence[str], *, seq2seq: bool) ->
             pair.append(after[len(before)])
         found.add(tuple(pair))
     if len(found) != 1:
-        raise ModelError(f"tokenizer '{name}': the answers' tokens depend on the prompt; use another template")
+        raise ModelError(
+            f"tokenizer '{name}': the answers' tokens depend on the prompt; use another template"
+        )
     yes, no = found.pop()
     if yes == no:
         raise ModelError(

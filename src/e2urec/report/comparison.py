@@ -17,11 +17,16 @@ from .names import NAMES, in_order, table
 from .page import render
 
 COLUMNS = {
-    "memory_auc": ("M_auc", 2), "memory_loss": ("M_loss", 2), "auc": ("test AUC", 3),
-    "auc_difference": ("test AUC − original's", 3), "distance_js_answers": ("JS to retrained", 4),
-    "excess_js": ("JS beyond floor", 2), "projection": ("projection", 2),
-    "attack_loss_auc_beyond": ("attack beyond retrained", 3), "seconds": ("seconds", 1),
-}  # fmt: skip
+    "memory_auc": ("M_auc", 2),
+    "memory_loss": ("M_loss", 2),
+    "auc": ("test AUC", 3),
+    "auc_difference": ("test AUC − original's", 3),
+    "distance_js_answers": ("JS to retrained", 4),
+    "excess_js": ("JS beyond floor", 2),
+    "projection": ("projection", 2),
+    "attack_loss_auc_beyond": ("attack beyond retrained", 3),
+    "seconds": ("seconds", 1),
+}
 """Figures of the summary: title, digits."""
 NARROW = ("memory_auc", "auc_difference", "seconds")
 """Those that fit into 80 columns."""
@@ -43,7 +48,11 @@ class Entry:
         """`0.43 [0.40, 0.46]`, without limits where there are none."""
         if not np.isfinite(self.mean):
             return "–"
-        limits = f" [{self.low:.{digits}f}, {self.high:.{digits}f}]" if np.isfinite([self.low, self.high]).all() else ""
+        limits = (
+            f" [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+            if np.isfinite([self.low, self.high]).all()
+            else ""
+        )
         return f"{self.mean:.{digits}f}{limits}"
 
     def seeds(self, digits: int) -> str:
@@ -67,15 +76,26 @@ def long_table(comparison: Comparison) -> pl.DataFrame:
     rows = []
     for cell in comparison.cells():
         key = {name: cell[name] for name in columns}
-        rows += [key | {"metric": metric} | figure.as_dict() for metric, figure in cell["metrics"].items()]
+        rows += [
+            key | {"metric": metric} | figure.as_dict()
+            for metric, figure in cell["metrics"].items()
+        ]
         nan = float("nan")
         seconds = cell["cost"].get("seconds", {})
         rows += [
             key | {"metric": f"seconds_{phase}", "value": value, "low": nan, "high": nan, "n": 1}
             for phase, value in seconds.items()
         ]
-    kinds = {"method": pl.String, "seed": pl.Int64, "request": pl.Int64, "metric": pl.String, "value": pl.Float64,
-             "low": pl.Float64, "high": pl.Float64, "n": pl.Int64}  # fmt: skip
+    kinds = {
+        "method": pl.String,
+        "seed": pl.Int64,
+        "request": pl.Int64,
+        "metric": pl.String,
+        "value": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "n": pl.Int64,
+    }
     return pl.DataFrame(rows, schema=kinds)
 
 
@@ -91,10 +111,21 @@ def summary(comparison: Comparison) -> list[Line]:
                 for seed, each in found
                 if name in each.models
             ]
-            entries = {key: _entry([row[key] for row in rows]) for key in COLUMNS if all(key in row for row in rows)}
-            if all(value is not None for value in seconds) and name not in ("original", "placebo_temperature"):
-                entries["seconds"] = _over_seeds([float(value) for value in seconds if value is not None])
-            verdicts = tuple(each.verdict[name].outcome for _, each in found if name in each.verdict)
+            entries = {
+                key: _entry([row[key] for row in rows])
+                for key in COLUMNS
+                if all(key in row for row in rows)
+            }
+            if all(value is not None for value in seconds) and name not in (
+                "original",
+                "placebo_temperature",
+            ):
+                entries["seconds"] = _over_seeds(
+                    [float(value) for value in seconds if value is not None]
+                )
+            verdicts = tuple(
+                each.verdict[name].outcome for _, each in found if name in each.verdict
+            )
             if not name.startswith("retrained_"):
                 lines.append(Line(name, number, entries, verdicts))
     held = [line for line in lines if line.method in NAMES]
@@ -116,7 +147,9 @@ def _over_seeds(values: Sequence[float]) -> Entry:
     mean, nan = float(np.mean(values)), float("nan")
     if len(values) < 2:
         return Entry(tuple(values), mean, nan, nan)
-    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    half = float(
+        stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    )
     return Entry(tuple(values), mean, mean - half, mean + half)
 
 
@@ -140,7 +173,9 @@ def rich_table(comparison: Comparison) -> Table:
     shown = table("Methods by what is left of D_f", [*titles, "verdict"])
     for line in summary(comparison):
         cells = [_cell(line, key, "\n").replace(" [", "\n[") for key in NARROW]
-        shown.add_row(label(comparison, line), *cells, "\n".join(dict.fromkeys(line.verdicts)) or "–")
+        shown.add_row(
+            label(comparison, line), *cells, "\n".join(dict.fromkeys(line.verdicts)) or "–"
+        )
     return shown
 
 
@@ -165,7 +200,10 @@ def latex(comparison: Comparison) -> str:
     lines = summary(comparison)
     keys = _columns(lines)
     head = ["method", *(_tex(COLUMNS[key][0]) for key in keys)]
-    body = [[_tex(label(comparison, line)), *(_tex(_cell(line, key, "; ")) for key in keys)] for line in lines]
+    body = [
+        [_tex(label(comparison, line)), *(_tex(_cell(line, key, "; ")) for key in keys)]
+        for line in lines
+    ]
     rows = " \\\\\n".join(" & ".join(row) for row in body)
     return (
         f"% {CAPTION}\n\\begin{{tabular}}{{l{'r' * len(keys)}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
@@ -181,7 +219,14 @@ def _cell(line: Line, key: str, between: str) -> str:
 
 
 def _tex(text: str) -> str:
-    for plain, written in (("_", "\\_"), ("†", "$^\\dagger$"), ("−", "$-$"), ("–", "--"), ("%", "\\%"), ("&", "\\&")):
+    for plain, written in (
+        ("_", "\\_"),
+        ("†", "$^\\dagger$"),
+        ("−", "$-$"),
+        ("–", "--"),
+        ("%", "\\%"),
+        ("&", "\\&"),
+    ):
         text = text.replace(plain, written)
     return text
 
@@ -199,20 +244,37 @@ def _page(comparison: Comparison) -> str:
     lines = summary(comparison)
     first = min(comparison.results)
     drawn = {
-        "utility": plots.trade_off(_points(lines, "auc_difference"), "test AUC less the original's"),
-        "cost": plots.trade_off(_points(lines, "seconds"), "seconds, everything included", log=True),
+        "utility": plots.trade_off(
+            _points(lines, "auc_difference"), "test AUC less the original's"
+        ),
+        "cost": plots.trade_off(
+            _points(lines, "seconds"), "seconds, everything included", log=True
+        ),
         "scores": plots.score_spread(
-            {NAMES.get(name, name): odds for name, odds in comparison.odds[first].items() if odds is not None},
+            {
+                NAMES.get(name, name): odds
+                for name, odds in comparison.odds[first].items()
+                if odds is not None
+            },
             comparison.labels[first[1]],
         ),
     }
     return render(
-        "comparison.html.j2", comparison=comparison, lines=lines, keys=_columns(lines), plots=drawn,
-        label=label, cell=_cell, columns=COLUMNS, caption=CAPTION,
-    )  # fmt: skip
+        "comparison.html.j2",
+        comparison=comparison,
+        lines=lines,
+        keys=_columns(lines),
+        plots=drawn,
+        label=label,
+        cell=_cell,
+        columns=COLUMNS,
+        caption=CAPTION,
+    )
 
 
-def _points(lines: Sequence[Line], other: str) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
+def _points(
+    lines: Sequence[Line], other: str
+) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
     """Model → each seed's M_auc and `other`, over all requests; the original and R stand where M has them."""
     found: dict[str, tuple[list[float], list[float]]] = {}
     anchors = {"original": 1.0, "retrained": 0.0}
@@ -221,7 +283,13 @@ def _points(lines: Sequence[Line], other: str) -> dict[str, tuple[Sequence[float
         if line.method == "original" and other == "auc_difference":
             y = (0.0,)
         memory = line.entries.get("memory_auc")
-        x = memory.each if memory else [anchors[line.method]] * len(y) if line.method in anchors else ()
+        x = (
+            memory.each
+            if memory
+            else [anchors[line.method]] * len(y)
+            if line.method in anchors
+            else ()
+        )
         if len(x) and len(x) == len(y):
             mine = found.setdefault(NAMES.get(line.method, line.method), ([], []))
             mine[0].extend(x)

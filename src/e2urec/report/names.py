@@ -35,7 +35,12 @@ def limits(found: Interval, digits: int = 3, between: str = " ") -> str:
 def table(title: str, columns: Iterable[str], first: str = "model", **options: Any) -> Table:
     """A table of figures by model that fits into 80 columns."""
     shown = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, **options
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        **options,
     )
     shown.add_column(first, no_wrap=True)
     for heading in columns:

@@ -16,9 +16,12 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 COLOURS = {
-    "original": "#c0392b", "unlearned": "#1f6fb2", "retrained": "#3a8f5c",
-    "placebo_temperature": "#b58900", "placebo_retain": "#8a6d9e",
-}  # fmt: skip
+    "original": "#c0392b",
+    "unlearned": "#1f6fb2",
+    "retrained": "#3a8f5c",
+    "placebo_temperature": "#b58900",
+    "placebo_retain": "#8a6d9e",
+}
 
 
 def _svg(figure: "plt.Figure") -> str:
@@ -47,7 +50,11 @@ def score_distributions(odds: Mapping[str, Floats], labels: Ints) -> str:
             shown = name if sign == 1 else None
             axes.plot(middle, sign * share, color=COLOURS[name], label=shown, lw=2, alpha=0.9)
     axes.axhline(0, color="#888", lw=0.8)
-    axes.set(xlabel="P(Yes) on the forgotten rows", ylabel="share of disliked (below) and liked rows", xlim=(0, 1))
+    axes.set(
+        xlabel="P(Yes) on the forgotten rows",
+        ylabel="share of disliked (below) and liked rows",
+        xlim=(0, 1),
+    )
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0%}")
     axes.legend(frameon=False)
     return _svg(figure)
@@ -57,7 +64,13 @@ def phases(phase_logs: Sequence[PhaseLog], retrained_loss: float | None) -> str:
     """Log loss on D_f and on the unseen users after each phase."""
     figure, axes = _axes()
     steps = range(len(phase_logs))
-    axes.plot(steps, [s.forget_log_loss for s in phase_logs], "o-", color=COLOURS["unlearned"], label="D_f")
+    axes.plot(
+        steps,
+        [s.forget_log_loss for s in phase_logs],
+        "o-",
+        color=COLOURS["unlearned"],
+        label="D_f",
+    )
     unseen = [s.unseen_log_loss for s in phase_logs]
     axes.plot(steps, unseen, "s--", color="#666", label="unseen users")
     if retrained_loss is not None:
@@ -77,11 +90,15 @@ def memory(found: Mapping[str, Interval], names: Mapping[str, str]) -> str:
     axes.axvline(0, color=COLOURS["retrained"], lw=1.5)
     axes.axvline(1, color=COLOURS["original"], lw=1.5)
     axes.set_yticks(range(len(found)), [names.get(name, name) for name in reversed(list(found))])
-    axes.set(xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original", ylim=(-0.6, len(found) - 0.4))
+    axes.set(
+        xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original", ylim=(-0.6, len(found) - 0.4)
+    )
     return _svg(figure)
 
 
-def apart(found: Mapping[str, Mapping[str, Mapping[str, Interval]]], names: Mapping[str, str]) -> str:
+def apart(
+    found: Mapping[str, Mapping[str, Mapping[str, Interval]]], names: Mapping[str, str]
+) -> str:
     """JS over {Yes, No} on D_f to the first retrained model (circles) and to the second (squares), a row a model.
 
     They are unsigned: a second retrained model is not at 0 either, and softening all answers, which forgets nothing,
@@ -93,24 +110,41 @@ def apart(found: Mapping[str, Mapping[str, Mapping[str, Interval]]], names: Mapp
     for row, name in enumerate(reversed(rows)):
         for other, marker, lift in (("retrained", "o", 0.12), ("retrained_2", "s", -0.12)):
             if other in found[name]:
-                js, colour = found[name][other]["js_answers"], COLOURS.get(name, COLOURS["retrained"])
+                js, colour = (
+                    found[name][other]["js_answers"],
+                    COLOURS.get(name, COLOURS["retrained"]),
+                )
                 axes.plot([js.low, js.high], [row + lift] * 2, color=colour, lw=2)
                 axes.plot(js.value, row + lift, marker, color=colour)
     for marker, told in (("o", "first"), ("s", "second")):
         axes.plot([], [], marker, color="#666", label=f"to the {told} retrained model")
     axes.set_yticks(range(len(rows)), [names.get(name, name) for name in reversed(rows)])
-    axes.set(xlabel="Jensen–Shannon divergence of the answers on D_f", ylim=(-0.6, len(rows) - 0.4), xlim=(0, None))
+    axes.set(
+        xlabel="Jensen–Shannon divergence of the answers on D_f",
+        ylim=(-0.6, len(rows) - 0.4),
+        xlim=(0, None),
+    )
     axes.locator_params(axis="x", nbins=6)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return _svg(figure)
 
 
-def trade_off(found: Mapping[str, tuple[Sequence[float], Sequence[float]]], told: str, *, log: bool = False) -> str:
+def trade_off(
+    found: Mapping[str, tuple[Sequence[float], Sequence[float]]], told: str, *, log: bool = False
+) -> str:
     """A point a seed: M_auc across, `told` upwards; the model's name beside its last point."""
     figure, axes = _axes(4.2)
     marks = itertools.cycle("osD^vP*X<>")
     for k, (name, (memory, other)) in enumerate(found.items()):
-        axes.plot(memory, other, next(marks), color=plt.get_cmap("tab20")(k % 20), label=name, ms=7, alpha=0.9)
+        axes.plot(
+            memory,
+            other,
+            next(marks),
+            color=plt.get_cmap("tab20")(k % 20),
+            label=name,
+            ms=7,
+            alpha=0.9,
+        )
     for place, key in ((0, "retrained"), (1, "original")):
         axes.axvline(place, color=COLOURS[key], lw=1, ls=":")
     if log:
@@ -128,7 +162,9 @@ def score_spread(odds: Mapping[str, Floats], labels: Ints) -> str:
     for row, values in enumerate(reversed(list(odds.values()))):
         p = special.expit(values.astype(np.float64))
         for label, lift, colour in ((1, 0.17, "#1f6fb2"), (0, -0.17, "#a9c9e4")):
-            low, first, middle, third, high = np.quantile(p[labels == label], [0.05, 0.25, 0.5, 0.75, 0.95])
+            low, first, middle, third, high = np.quantile(
+                p[labels == label], [0.05, 0.25, 0.5, 0.75, 0.95]
+            )
             axes.plot([low, high], [row + lift] * 2, color=colour, lw=1)
             axes.plot([first, third], [row + lift] * 2, color=colour, lw=6, solid_capstyle="butt")
             axes.plot(middle, row + lift, "|", color="#1c2330", ms=8)

@@ -42,12 +42,17 @@ class ErasedRows:
     def and_these(self, data: Interactions, gone: Mask) -> "ErasedRows":
         """These rows and those of `data` that `gone` (n,) marks."""
         return ErasedRows(
-            self.key, self.digests | {each.hex() for each in hashes(data, np.flatnonzero(gone), self.key, SIZE)}
+            self.key,
+            self.digests
+            | {each.hex() for each in hashes(data, np.flatnonzero(gone), self.key, SIZE)},
         )
 
     def marked(self, data: Interactions) -> Mask:
         """(n,) True where a row of `data` is one of them."""
-        known = (each.hex() in self.digests for each in hashes(data, np.arange(len(data)), self.key, SIZE))
+        known = (
+            each.hex() in self.digests
+            for each in hashes(data, np.arange(len(data)), self.key, SIZE)
+        )
         return np.fromiter(known, dtype=bool, count=len(data))
 
     def save(self, folder: Path) -> None:
@@ -72,7 +77,9 @@ class ErasedRows:
                 "run again from its original"
             ) from error
         if check != empty._hash(b"check"):
-            raise RunError(f"'{folder}': what it erased was recorded under another key; give that one with --key-file")
+            raise RunError(
+                f"'{folder}': what it erased was recorded under another key; give that one with --key-file"
+            )
         return cls(empty.key, rows)
 
     def _hash(self, text: bytes) -> str:

@@ -74,15 +74,21 @@ def _made(out: Path, keep: str | None) -> Iterator[Path]:
         if keep is None or not (partial / keep).exists():
             shutil.rmtree(partial, ignore_errors=True)
         if _disk_full(error):
-            raise RunError(f"'{out}': no space left on the disk; free some and run again") from error
+            raise RunError(
+                f"'{out}': no space left on the disk; free some and run again"
+            ) from error
         if isinstance(error, OSError):
-            raise RunError(f"'{out}': {error.strerror or error}; choose a folder that can be written") from error
+            raise RunError(
+                f"'{out}': {error.strerror or error}; choose a folder that can be written"
+            ) from error
         raise
 
 
 def _disk_full(error: BaseException) -> bool:
     """Also as safetensors tells it, which wraps the system's error in text."""
-    return (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "os error 28" in str(error).lower()
+    return (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "os error 28" in str(
+        error
+    ).lower()
 
 
 def _locked(partial: Path) -> bool:
@@ -119,14 +125,20 @@ def open_run(path: Path, *, verify: bool = False) -> Run:
     if not path.is_dir():
         raise RunError(f"'{path}': is no folder; name a run folder made by e2urec")
     if path.suffix == ".partial":
-        raise RunError(f"'{path}': is a half-made run; wait for it, or remove it with: e2urec discard {path.stem}")
+        raise RunError(
+            f"'{path}': is a half-made run; wait for it, or remove it with: e2urec discard {path.stem}"
+        )
     try:
         record = json.loads((path / "run.json").read_text(encoding="utf-8"))
         files: dict[str, Any] = record["files"]
     except FileNotFoundError as error:
-        raise RunError(f"'{path}': is no run folder (it has no run.json); name one made by e2urec") from error
+        raise RunError(
+            f"'{path}': is no run folder (it has no run.json); name one made by e2urec"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"'{path / 'run.json'}': is damaged; restore the folder from a backup") from error
+        raise RunError(
+            f"'{path / 'run.json'}': is damaged; restore the folder from a backup"
+        ) from error
     for name, expected in files.items():
         file = path / name
         whole = file.is_file() and file.stat().st_size == expected["bytes"]

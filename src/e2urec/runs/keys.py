@@ -24,7 +24,9 @@ def controller_key(path: Path | None = None) -> bytes:
     Raises:
         RunError: the file cannot be read or made, or is empty.
     """
-    named = path or (Path(os.environ["E2UREC_KEY_FILE"]) if os.environ.get("E2UREC_KEY_FILE") else None)
+    named = path or (
+        Path(os.environ["E2UREC_KEY_FILE"]) if os.environ.get("E2UREC_KEY_FILE") else None
+    )
     if named is None:
         named = user_data_path("e2urec") / "controller.key"
         try:
@@ -34,11 +36,15 @@ def controller_key(path: Path | None = None) -> bytes:
                 with os.fdopen(handle, "wb") as file:
                     file.write(secrets.token_bytes(32))
         except OSError as error:
-            raise RunError(f"key file '{named}': cannot be made ({error.strerror}); name one by --key-file") from error
+            raise RunError(
+                f"key file '{named}': cannot be made ({error.strerror}); name one by --key-file"
+            ) from error
     try:
         key = named.read_bytes()
     except OSError as error:
-        raise RunError(f"key file '{named}': cannot be read ({error.strerror}); name another") from error
+        raise RunError(
+            f"key file '{named}': cannot be read ({error.strerror}); name another"
+        ) from error
     if not key:
         raise RunError(f"key file '{named}': is empty; it must hold the controller's key")
     return key

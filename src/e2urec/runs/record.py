@@ -26,7 +26,9 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that is whole or not there; NaN and infinity become null."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(finite(value), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.write_text(
+        json.dumps(finite(value), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
     temporary.replace(path)
 
 
@@ -42,7 +44,9 @@ def finite(value: Any) -> Any:
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide a result."""
     libraries = ("e2urec", "torch", "transformers", "peft", "accelerate", "numpy", "polars")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in libraries}
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in libraries
+    }
 
 
 def hash_file(path: Path) -> str:

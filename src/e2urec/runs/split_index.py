@@ -81,7 +81,12 @@ class SplitIndex:
 
     def save(self, folder: Path) -> None:
         """Write the split_index."""
-        np.savez(folder / FILE, salt=np.frombuffer(self.salt, np.uint8), digests=self.digests, codes=self.codes)
+        np.savez(
+            folder / FILE,
+            salt=np.frombuffer(self.salt, np.uint8),
+            digests=self.digests,
+            codes=self.codes,
+        )
 
     @classmethod
     def load(cls, folder: Path) -> "SplitIndex":

@@ -35,12 +35,20 @@ class Schedule(BaseModel):
     epochs: int = Field(3, ge=1, description="passes over the rows")
     batch_size: int = Field(16, ge=1, description="rows a step, over all processes")
     learning_rate: float = Field(3e-4, gt=0, description="highest learning rate of AdamW")
-    warmup: float = Field(0.06, ge=0, lt=1, description="share of the steps with a rising learning rate")
-    min_lr_ratio: float = Field(0.0, ge=0, le=1, description="last learning rate as a share of the highest")
+    warmup: float = Field(
+        0.06, ge=0, lt=1, description="share of the steps with a rising learning rate"
+    )
+    min_lr_ratio: float = Field(
+        0.0, ge=0, le=1, description="last learning rate as a share of the highest"
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation loss")
-    precision: Precision = Field("auto", description="bf16 autocast, or fp32; auto: bf16 where the processor has it")
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many epochs without a better validation loss"
+    )
+    precision: Precision = Field(
+        "auto", description="bf16 autocast, or fp32; auto: bf16 where the processor has it"
+    )
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of 0-based `step` of `steps`, as a share of the highest."""
@@ -77,7 +85,10 @@ Combine = Callable[[Losses, Mapping[str, float], Sequence[nn.Parameter], Acceler
 
 
 def weighted_sum(
-    losses: Losses, weights: Mapping[str, float], parameters: Sequence[nn.Parameter], accelerator: Accelerator
+    losses: Losses,
+    weights: Mapping[str, float],
+    parameters: Sequence[nn.Parameter],
+    accelerator: Accelerator,
 ) -> torch.Tensor:
     """Leave the gradient of Σ weight·loss in `.grad`; a term without a weight counts once. Returns the sum."""
     total = sum((weights.get(name, 1.0) * loss for name, loss in losses.items()), torch.zeros(()))
@@ -128,7 +139,9 @@ def fit(
     """
     accelerator = Accelerator(cpu=parameters[0].device.type == "cpu")
     rank, world = accelerator.process_index, accelerator.num_processes
-    optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+    )
     wrapped = accelerator.prepare_model(model) if world > 1 and combine is weighted_sum else model
     low = autocast_type(schedule.precision, parameters[0].device)
     trace, best = Trace(), (math.inf, [p.detach().clone() for p in parameters] if monitor else [])

@@ -27,7 +27,9 @@ class Tuning(BaseModel):
 
     schedule: Schedule = Schedule()
     lora: LoRA | None = None
-    embeddings: bool = Field(True, description="whether full tuning moves token embeddings and output head as well")
+    embeddings: bool = Field(
+        True, description="whether full tuning moves token embeddings and output head as well"
+    )
 
 
 def cross_entropy(z: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -35,7 +37,9 @@ def cross_entropy(z: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(z, tokens)
 
 
-def supervised(model: Recommender, rows: Examples, name: str = "train") -> Callable[[nn.Module, Step], Losses]:
+def supervised(
+    model: Recommender, rows: Examples, name: str = "train"
+) -> Callable[[nn.Module, Step], Losses]:
     """Objective: cross-entropy of the right answer over the whole vocabulary."""
 
     def objective(wrapped: nn.Module, step: Step) -> Losses:
@@ -47,7 +51,9 @@ def supervised(model: Recommender, rows: Examples, name: str = "train") -> Calla
 
 def one_set(rows: Examples, size: int, seed: int, name: str = "train") -> Plan:
     """Plan: every row once an epoch."""
-    return lambda epoch: [{name: index} for index in shuffled(rows.lengths, size, seed=seed, epoch=epoch)]
+    return lambda epoch: [
+        {name: index} for index in shuffled(rows.lengths, size, seed=seed, epoch=epoch)
+    ]
 
 
 def tune(
@@ -71,7 +77,9 @@ def tune(
     if tuning.lora:
         lm = adapters.attach(backbone.lm, "original", tuning.lora, seed=derive(seed, "adapter"))
         backbone = Backbone(lm, base.tokenizer, base.name)
-    model = Recommender(backbone, template, active=("original",) if tuning.lora else (), window=window)
+    model = Recommender(
+        backbone, template, active=("original",) if tuning.lora else (), window=window
+    )
 
     def validation() -> float:
         assert valid is not None

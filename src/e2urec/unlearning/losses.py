@@ -18,7 +18,9 @@ TeacherSpace = Literal["raw", "logprob", "odds"]
 
 def kl_divergence(target: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     """`KL(softmax(target) ‖ softmax(z))`, mean over rows: (b, V), (b, V) → scalar ≥ 0, in nats."""
-    return F.kl_div(z.log_softmax(-1), target.log_softmax(-1), reduction="batchmean", log_target=True)
+    return F.kl_div(
+        z.log_softmax(-1), target.log_softmax(-1), reduction="batchmean", log_target=True
+    )
 
 
 def forgetting_teacher(
@@ -65,7 +67,9 @@ def with_odds(z: torch.Tensor, odds: torch.Tensor, verbaliser: Verbaliser) -> to
     return changed
 
 
-def npo(z: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor, beta: float) -> torch.Tensor:
+def npo(
+    z: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor, beta: float
+) -> torch.Tensor:
     """`−(2/β)·mean log σ(−β·log(p_θ(y) / p_o(y)))`, NPO (Zhang et al. 2024, arXiv 2404.05868, eq. 3).
 
     z and the original's `reference` (b, V), answer tokens y (b,) → scalar ≥ 0. As β → 0 its gradient is that of

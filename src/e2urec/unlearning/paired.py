@@ -28,7 +28,9 @@ Term = Callable[[torch.Tensor, Batch], torch.Tensor]
 
 
 def side_by_side(
-    task: Task, terms: Mapping[str, Sequence[Term]], together: Literal["step", "batch", "loss"] = "step"
+    task: Task,
+    terms: Mapping[str, Sequence[Term]],
+    together: Literal["step", "batch", "loss"] = "step",
 ) -> Objective:
     """Objective: a loss for each batch of a step (`forget`, `retain`), the sum of its `terms`.
 
@@ -40,7 +42,8 @@ def side_by_side(
         batches = {name: model.collate(rows[name], index) for name, index in step.items()}
         if together == "loss":
             return {
-                name: sum_of(term(wrapped(batch), batch) for term in terms[name]) for name, batch in batches.items()
+                name: sum_of(term(wrapped(batch), batch) for term in terms[name])
+                for name, batch in batches.items()
             }
         if together == "step" and len({batch.cached is None for batch in batches.values()}) == 1:
             whole = reduce(lambda a, b: join(a, b, model.pad), batches.values())
@@ -48,7 +51,8 @@ def side_by_side(
         else:
             parts = tuple(wrapped(batch) for batch in batches.values())
         return {
-            name: sum_of(term(z, batches[name]) for term in terms[name]) for name, z in zip(batches, parts, strict=True)
+            name: sum_of(term(z, batches[name]) for term in terms[name])
+            for name, z in zip(batches, parts, strict=True)
         }
 
     return objective
@@ -67,7 +71,10 @@ def answered(task: Task) -> Term:
 class Paired(Method):
     """A student on the original, tuned on a batch of D_f and a batch of D_r a step."""
 
-    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"learning_rate": (5e-4, 1e-3, 2e-3), "passes": (1.0, 2.0, 4.0)}
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (5e-4, 1e-3, 2e-3),
+        "passes": (1.0, 2.0, 4.0),
+    }
 
     passes: float = Field(1.0, gt=0, description="passes over D_f")
     min_steps: int = Field(16, ge=1, description="least steps, however few rows D_f has")
@@ -103,7 +110,9 @@ class Paired(Method):
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows of both sets."""
         count = self.updates(forget, retain, schedule)
-        return {self.name: sum(rows_read(count, rows, self.batch_size) for rows in (forget, retain))}
+        return {
+            self.name: sum(rows_read(count, rows, self.batch_size) for rows in (forget, retain))
+        }
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """Steps of the student."""

@@ -22,16 +22,26 @@ class Speed(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kept_teachers: bool = Field(True, description="compute each teacher's answer once and keep its state")
-    buckets: bool = Field(True, description="put rows of about the same length into a batch, and such batches together")
-    together: Literal["step", "batch", "loss"] = Field(
-        "step", description="a pass through the model for each step, each batch of it, or each loss of a batch"
+    kept_teachers: bool = Field(
+        True, description="compute each teacher's answer once and keep its state"
     )
-    replay: bool = Field(True, description="compute the blocks below the adapters once a row; see lora.upper")
+    buckets: bool = Field(
+        True,
+        description="put rows of about the same length into a batch, and such batches together",
+    )
+    together: Literal["step", "batch", "loss"] = Field(
+        "step",
+        description="a pass through the model for each step, each batch of it, or each loss of a batch",
+    )
+    replay: bool = Field(
+        True, description="compute the blocks below the adapters once a row; see lora.upper"
+    )
     answer_only: bool = Field(
         True, description="compute the last block at the answer's position alone, where it can be"
     )
-    cache_gb: float = Field(16.0, ge=0, description="most disk that replay may take, in GB; rows beyond do without")
+    cache_gb: float = Field(
+        16.0, ge=0, description="most disk that replay may take, in GB; rows beyond do without"
+    )
 
     @property
     def window(self) -> int:
@@ -40,7 +50,9 @@ class Speed(BaseModel):
 
 
 @contextlib.contextmanager
-def replaying(task: Task, lora: LoRA, speed: Speed, read: Mapping[str, Sequence[Rows]]) -> Iterator[Task]:
+def replaying(
+    task: Task, lora: LoRA, speed: Speed, read: Mapping[str, Sequence[Rows]]
+) -> Iterator[Task]:
     """Yield `task` with what the blocks below the adapters make of the rows `read` computed and kept, while inside.
 
     Args:
@@ -50,7 +62,10 @@ def replaying(task: Task, lora: LoRA, speed: Speed, read: Mapping[str, Sequence[
         read: of `forget` and `retain`, the batches that will be read, more than once or by more than one model.
     """
     model, first = task.original, lora.first_block(task.original.lm)
-    kind, room = autocast_type(task.precision, model.device), speed.cache_gb * 1e9 if first and speed.replay else 0
+    kind, room = (
+        autocast_type(task.precision, model.device),
+        speed.cache_gb * 1e9 if first and speed.replay else 0,
+    )
     usual, model.answer_only = model.answer_only, model.answer_only and speed.answer_only
     with contextlib.ExitStack() as stack:
         stack.callback(setattr, model, "answer_only", usual)
@@ -58,10 +73,15 @@ def replaying(task: Task, lora: LoRA, speed: Speed, read: Mapping[str, Sequence[
             yield task
             return
         trunk = stack.enter_context(
-            ActivationCache(model, first, kind=kind or torch.float32, folder=task.scratch, room=int(room))
+            ActivationCache(
+                model, first, kind=kind or torch.float32, folder=task.scratch, room=int(room)
+            )
         )
         kept: dict[str, Any] = {}
-        with task.costs.phase("cache"), torch.autocast(model.device.type, dtype=kind, enabled=kind is not None):
+        with (
+            task.costs.phase("cache"),
+            torch.autocast(model.device.type, dtype=kind, enabled=kind is not None),
+        ):
             for name, batches in read.items():
                 needed = np.unique(np.concatenate([np.zeros(0, np.int64), *batches]))
                 kept[name] = trunk.keep(getattr(task, name), needed)

@@ -57,7 +57,9 @@ def balanced_clusters(points: Floats, k: int, *, seed: int, iterations: int = 10
         if np.array_equal(cluster, before):
             break
         held = [points[cluster == j] for j in range(k)]
-        centres = _unit(np.stack([part.mean(0) if len(part) else centres[j] for j, part in enumerate(held)]))
+        centres = _unit(
+            np.stack([part.mean(0) if len(part) else centres[j] for j, part in enumerate(held)])
+        )
     return cluster
 
 
@@ -72,8 +74,12 @@ class Sharded(Method):
     exact: ClassVar[bool] = True
     prepares: ClassVar[bool] = True
 
-    shards: int = Field(4, ge=2, description="parts of the users, each with an adapter of its own on the base")
-    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of a shard's adapter")
+    shards: int = Field(
+        4, ge=2, description="parts of the users, each with an adapter of its own on the base"
+    )
+    learning_rate: float = Field(
+        1e-3, gt=0, description="highest learning rate of a shard's adapter"
+    )
     lora: LoRA = Field(LoRA(rank=8, alpha=16, targets="all"), description="adapter of a shard")
 
     def assign(self, ground: TrainingTask, users: Ints) -> Ints:
@@ -103,10 +109,18 @@ class Sharded(Method):
     def build(self, ground: TrainingTask, users: Ints, shard: Ints) -> Ensemble:
         """The model with `users` in these shards, trained from the base: what an unlearned one must equal."""
         model = Ensemble(
-            ground.base.fresh(), ground.template, self.lora, users, shard,
-            shards=self.shards, seed=ground.seed, window=ground.window,
-        )  # fmt: skip
-        trained = self._trained(model, ground, ground.base, ground.train, range(self.shards), gone=users[:0])
+            ground.base.fresh(),
+            ground.template,
+            self.lora,
+            users,
+            shard,
+            shards=self.shards,
+            seed=ground.seed,
+            window=ground.window,
+        )
+        trained = self._trained(
+            model, ground, ground.base, ground.train, range(self.shards), gone=users[:0]
+        )
         return self._finish(model, ground, trained)
 
     def unlearn(self, task: Task) -> Ensemble:
@@ -121,7 +135,9 @@ class Sharded(Method):
                 f"method '{self.name}' starts from shards trained before any request; use it in e2urec compare"
             )
         if task.base is None:
-            raise ConfigError(f"method '{self.name}' needs the base model; give the name or folder of it")
+            raise ConfigError(
+                f"method '{self.name}' needs the base model; give the name or folder of it"
+            )
         gone = np.setdiff1d(task.forget.users, task.retain.users)
         touched = np.unique(model.shard[np.isin(model.users, task.forget.users)])
         trained = self._trained(model, task, task.base, task.retain, touched, gone=gone)
@@ -168,18 +184,30 @@ class Sharded(Method):
                 continue
             with ground.costs.phase("shards"):
                 tuned, trace = tune(
-                    base, model.template, tuning, mine, None, window=model.window,
-                    seed=derive(model.seed, "shard", k), progress=ground.progress, phase=f"shard {k}",
-                )  # fmt: skip
+                    base,
+                    model.template,
+                    tuning,
+                    mine,
+                    None,
+                    window=model.window,
+                    seed=derive(model.seed, "shard", k),
+                    progress=ground.progress,
+                    phase=f"shard {k}",
+                )
                 found[k] = adapters.weights(tuned.lm, *tuned.active)
             ground.costs.read("shards", trace.rows)
         return found
 
-    def _finish(self, model: Ensemble, ground: TrainingTask | Task, trained: dict[int, Weights | None]) -> Ensemble:
+    def _finish(
+        self, model: Ensemble, ground: TrainingTask | Task, trained: dict[int, Weights | None]
+    ) -> Ensemble:
         for k, weights in trained.items():
             model.fill(k, weights)
         ground.costs.trainable = sum(
-            value.numel() for weights in trained.values() if weights is not None for value in weights.values()
+            value.numel()
+            for weights in trained.values()
+            if weights is not None
+            for value in weights.values()
         )
         with ground.costs.phase("aggregation"):
             model.combination = self.combination(model, ground)

@@ -37,7 +37,10 @@ class Student:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if not self.finished:
             self.discard()
@@ -65,9 +68,17 @@ class Student:
         task = self.task
         with task.costs.phase(phase), self.model.using(self.active, train=self.name) as parameters:
             trace = fit(
-                self.model, parameters, lambda epoch: steps, objective, schedule,
-                seed=self.seed, weights=weights, combine=combine, progress=task.progress, phase=phase,
-            )  # fmt: skip
+                self.model,
+                parameters,
+                lambda epoch: steps,
+                objective,
+                schedule,
+                seed=self.seed,
+                weights=weights,
+                combine=combine,
+                progress=task.progress,
+                phase=phase,
+            )
         task.costs.read(phase, trace.rows)
 
     def parameter_count(self) -> int:
@@ -100,7 +111,9 @@ class Student:
         return self.model
 
 
-def frozen(model: Recommender, task: Task, rows: Examples, read: Sequence[Rows], *, once: bool = True) -> FrozenTeacher:
+def frozen(
+    model: Recommender, task: Task, rows: Examples, read: Sequence[Rows], *, once: bool = True
+) -> FrozenTeacher:
     """`model`'s answers to those of `rows` that some batch of `read` holds, each computed `once` or whenever asked."""
     weight, bias = model.head
     head = (weight.detach(), None if bias is None else bias.detach())
@@ -118,9 +131,17 @@ def frozen(model: Recommender, task: Task, rows: Examples, read: Sequence[Rows],
 def pairs(task: Task, count: int, size: int, *, seed: int, speed: Speed) -> list[Step]:
     """`count` steps of a batch of D_f and one of D_r. Each set is gone through before a row of it is read twice."""
     forget, retain = (
-        list(itertools.islice(endless(rows.lengths, size, seed=derived, window=speed.window), count))
+        list(
+            itertools.islice(endless(rows.lengths, size, seed=derived, window=speed.window), count)
+        )
         for rows, derived in ((task.forget, seed), (task.retain, derive(seed, "retain")))
     )
     if speed.buckets:
-        retain = alike(retain, task.retain.lengths, np.array([task.forget.lengths[rows].max() for rows in forget]))
-    return [{"forget": first, "retain": second} for first, second in zip(forget, retain, strict=True)]
+        retain = alike(
+            retain,
+            task.retain.lengths,
+            np.array([task.forget.lengths[rows].max() for rows in forget]),
+        )
+    return [
+        {"forget": first, "retain": second} for first, second in zip(forget, retain, strict=True)
+    ]

@@ -66,7 +66,9 @@ class Task:
     scratch: Path | None = None
     phase_logs: list[PhaseLog] = field(default_factory=list)
 
-    def log_phase(self, phase: str, model: Recommender, *, active: tuple[str, ...] | None = None) -> None:
+    def log_phase(
+        self, phase: str, model: Recommender, *, active: tuple[str, ...] | None = None
+    ) -> None:
         """Log loss and AUC on D_f and on the unseen users; its seconds are not the method's."""
         with self.costs.phase("logging"):
             seen = [
@@ -75,14 +77,22 @@ class Task:
             ]
             self.log_scores(phase, *seen)
 
-    def schedule(self, batch_size: int, learning_rate: float, min_lr_ratio: float = 0.0) -> Schedule:
+    def schedule(
+        self, batch_size: int, learning_rate: float, min_lr_ratio: float = 0.0
+    ) -> Schedule:
         """The schedule of a method's own steps, laid out as one epoch."""
         return Schedule(
-            epochs=1, batch_size=batch_size, learning_rate=learning_rate, min_lr_ratio=min_lr_ratio, weight_decay=0.0,
+            epochs=1,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            min_lr_ratio=min_lr_ratio,
+            weight_decay=0.0,
             precision=self.precision,
-        )  # fmt: skip
+        )
 
-    def log_scores(self, phase: str, forget: np.ndarray[Any, Any], unseen: np.ndarray[Any, Any]) -> None:
+    def log_scores(
+        self, phase: str, forget: np.ndarray[Any, Any], unseen: np.ndarray[Any, Any]
+    ) -> None:
         """Log the log-odds `forget` on D_f (n,) and `unseen` on the unseen users."""
         scores = (
             measure(rows.labels, odds)

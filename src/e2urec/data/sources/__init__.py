@@ -31,7 +31,9 @@ class Source:
 
 
 SOURCES: dict[str, Source] = {
-    "movielens": Source(movielens.recognises, movielens.read, ("movielens-100k",), movielens.EXPECTS),
+    "movielens": Source(
+        movielens.recognises, movielens.read, ("movielens-100k",), movielens.EXPECTS
+    ),
     "goodreads": Source(goodreads.recognises, goodreads.read, (), goodreads.EXPECTS, ("genre",)),
 }
 PACKAGED = [name for source in SOURCES.values() for name in source.packaged]
@@ -66,11 +68,15 @@ def read(reading: Reading, columns: Columns | None = None) -> Interactions:
                     raise DataError(f"[columns]: {name} has its own; leave out all but liked_above")
                 return source.read(files, reading, columns)
     expected = "; ".join(f"{name}: {source.expects}" for name, source in SOURCES.items())
-    raise DataError(f"data '{path}': holds no data set that is known here; expected {expected}; or {tabular.EXPECTS}")
+    raise DataError(
+        f"data '{path}': holds no data set that is known here; expected {expected}; or {tabular.EXPECTS}"
+    )
 
 
 def _heeded(reading: Reading, settings: tuple[str, ...], what: str) -> None:
     """Raise DataError for a setting that would do nothing."""
     for name, field in Reading.model_fields.items():
         if name not in (*ALL, *settings) and getattr(reading, name) != field.default:
-            raise DataError(f"data.{name} {getattr(reading, name)!r}: is not for {what}; leave it out")
+            raise DataError(
+                f"data.{name} {getattr(reading, name)!r}: is not for {what}; leave it out"
+            )

@@ -49,11 +49,15 @@ class Files:
             names = [path.name for path in self.path.iterdir() if path.is_file()]
         else:
             with self._archive() as archive:
-                names = [Path(info.filename).name for info in archive.infolist() if not info.is_dir()]
+                names = [
+                    Path(info.filename).name for info in archive.infolist() if not info.is_dir()
+                ]
         found = sorted(name for name in names if fnmatch(name, pattern))
         again = next((name for name, after in itertools.pairwise(found) if name == after), None)
         if again:
-            raise DataError(f"'{self.path}': holds more than one {again}; keep the one that is meant")
+            raise DataError(
+                f"'{self.path}': holds more than one {again}; keep the one that is meant"
+            )
         return found
 
     def has(self, *names: str) -> bool:
@@ -76,9 +80,13 @@ class Files:
             with self._archive() as archive, self._member(archive, name) as file:
                 yield file
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-            raise DataError(f"'{self.path}': {name} cannot be unpacked; download it again ({line(error)})") from error
+            raise DataError(
+                f"'{self.path}': {name} cannot be unpacked; download it again ({line(error)})"
+            ) from error
         except OSError as error:
-            raise DataError(f"'{self.path / name}': cannot be read ({error.strerror or line(error)})") from error
+            raise DataError(
+                f"'{self.path / name}': cannot be read ({error.strerror or line(error)})"
+            ) from error
 
     def _member(self, archive: zipfile.ZipFile, name: str) -> IO[bytes]:
         member = next(info for info in archive.infolist() if Path(info.filename).name == name)
@@ -87,7 +95,9 @@ class Files:
         try:
             return archive.open(member)
         except (NotImplementedError, RuntimeError) as error:  # a rare compression, or a password
-            raise DataError(f"'{self.path}': {name} cannot be unpacked ({line(error)}); unpack it yourself") from error
+            raise DataError(
+                f"'{self.path}': {name} cannot be unpacked ({line(error)}); unpack it yourself"
+            ) from error
 
     def _archive(self) -> zipfile.ZipFile:
         try:
@@ -136,7 +146,9 @@ def whole_lines(blocks: Iterator[bytes], name: str) -> Iterator[tuple[int, bytes
         if not end:
             rest += block
             if len(rest) > LONGEST:
-                raise DataError(f"{name} row {rows + 1}: has no end within {LONGEST:,} bytes; get the file again")
+                raise DataError(
+                    f"{name} row {rows + 1}: has no end within {LONGEST:,} bytes; get the file again"
+                )
             continue
         part, rest = rest + block[:end], block[end:]
         yield rows, part
@@ -169,7 +181,12 @@ def check_text(file: IO[bytes], name: str, encoding: str = "utf-8", or_else: str
         faults = [(block.find(b"\0"), "holds NUL bytes; export it as text again")]
         lone = ends.replace(b"\r\n", b"\n\n").find(b"\r", 0, len(ends) - 1)
         if lone >= 0:
-            faults.append((max(0, lone - len(last)), "has line ends of old Macs beside others; save it with \\n"))
+            faults.append(
+                (
+                    max(0, lone - len(last)),
+                    "has line ends of old Macs beside others; save it with \\n",
+                )
+            )
         try:
             decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
@@ -195,7 +212,11 @@ def delimited(data: bytes, name: str, columns: list[str], separator: str) -> pl.
         raise DataError(f"{name}: holds no rows; get the official file again")
     try:
         table = pl.read_csv(
-            io.BytesIO(data), separator=separator, has_header=False, infer_schema=False, quote_char=None
+            io.BytesIO(data),
+            separator=separator,
+            has_header=False,
+            infer_schema=False,
+            quote_char=None,
         )
         uneven = table[table.columns[-1]].null_count() > 0
     except pl.exceptions.PolarsError:
@@ -206,7 +227,9 @@ def delimited(data: bytes, name: str, columns: list[str], separator: str) -> pl.
                 told = f"has {row.count(mark) + 1} columns, the first row {width}"
                 raise DataError(f"{name} row {number}: {told}; get the official file again")
     if width < len(columns):
-        raise DataError(f"{name}: has {width} columns, not {len(columns)}; the separator is {separator!r}")
+        raise DataError(
+            f"{name}: has {width} columns, not {len(columns)}; the separator is {separator!r}"
+        )
     table = table.select(table.columns[: len(columns)])
     table.columns = columns
     return table
@@ -217,7 +240,9 @@ def integers(table: pl.DataFrame, columns: list[str], place: str) -> pl.DataFram
     for name in columns:
         if table.schema[name].is_integer():
             continue
-        wrong = table.with_row_index("position").filter(pl.col(name).cast(pl.Int64, strict=False).is_null())
+        wrong = table.with_row_index("position").filter(
+            pl.col(name).cast(pl.Int64, strict=False).is_null()
+        )
         if wrong.height:
             row = int(wrong["position"][0]) + 1
             raise DataError(f"{place} row {row}: its {name} is no number; correct the row")
@@ -227,7 +252,9 @@ def integers(table: pl.DataFrame, columns: list[str], place: str) -> pl.DataFram
 
 def too_large(name: str, limit: int) -> str:
     """What is said of a file that would unpack to more than `limit` bytes."""
-    return f"{name}: unpacks to more than {limit / 1e9:g} GB; if that is right, raise data.unpacked_gb"
+    return (
+        f"{name}: unpacks to more than {limit / 1e9:g} GB; if that is right, raise data.unpacked_gb"
+    )
 
 
 def line(error: Exception) -> str:

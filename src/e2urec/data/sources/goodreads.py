@@ -15,13 +15,21 @@ from .reading import Columns, Reading
 EXPECTS = "goodreads_interactions*.json.gz and goodreads_books*.json.gz, with or without _book_authors and _book_genres"
 Schema = dict[str, pl.DataType | type[pl.DataType]]
 
-RATED: Schema = {"user_id": pl.String, "book_id": pl.String, "rating": pl.Int64, "date_updated": pl.String}
+RATED: Schema = {
+    "user_id": pl.String,
+    "book_id": pl.String,
+    "rating": pl.Int64,
+    "date_updated": pl.String,
+}
 SHELVES = pl.List(pl.Struct({"count": pl.String, "name": pl.String}))
 AUTHORS = pl.List(pl.Struct({"author_id": pl.String, "role": pl.String}))
 BOOK: Schema = {
-    "book_id": pl.String, "title": pl.String, "title_without_series": pl.String, "authors": AUTHORS,
+    "book_id": pl.String,
+    "title": pl.String,
+    "title_without_series": pl.String,
+    "authors": AUTHORS,
     "popular_shelves": SHELVES,
-}  # fmt: skip
+}
 NAMES: Schema = {"author_id": pl.String, "name": pl.String}
 STATES = (
     r"(^|-)(to-read|read|reads|reading|own|owned|favou?rites?|ebooks?|kindle|audio|audiobooks?|library|wish"
@@ -44,16 +52,24 @@ def read(files: Files, reading: Reading, columns: Columns) -> Interactions:
         DataError: a file is missing, breaks off or is malformed, or its rows cannot be used.
     """
     if not files.has("goodreads_books*.json.gz"):
-        raise DataError(f"data '{files.path}': goodreads_books*.json.gz missing; put the file there ({EXPECTS})")
+        raise DataError(
+            f"data '{files.path}': goodreads_books*.json.gz missing; put the file there ({EXPECTS})"
+        )
     items = _books(files, reading)
     if reading.genre is not None:
         items = items.filter(pl.col("genre").str.to_lowercase() == reading.genre.lower())
         if items.is_empty():
-            raise DataError(f"data.genre '{reading.genre}': no book has it; leave it out to see which there are")
+            raise DataError(
+                f"data.genre '{reading.genre}': no book has it; leave it out to see which there are"
+            )
     names, unrated, before = files.find("goodreads_interactions*.json.gz"), 0, 0
     kinds: Schema = {
-        "position": pl.UInt32, "user": pl.String, "item": pl.String, "rating": pl.Int64, "time": pl.Int64,
-    }  # fmt: skip
+        "position": pl.UInt32,
+        "user": pl.String,
+        "item": pl.String,
+        "rating": pl.Int64,
+        "time": pl.Int64,
+    }
     parts = [pl.DataFrame(schema=kinds)]
     for name in names:
         last = 0
@@ -70,13 +86,20 @@ def read(files: Files, reading: Reading, columns: Columns) -> Interactions:
         before += last
     place = names[0] if len(names) == 1 else f"{', '.join(names)}, one after another,"
     return Interactions.from_tables(
-        pl.concat(parts), items, place=place, strict=reading.strict, unrated=unrated, liked_above=columns.liked_above
+        pl.concat(parts),
+        items,
+        place=place,
+        strict=reading.strict,
+        unrated=unrated,
+        liked_above=columns.liked_above,
     )
 
 
 def _timed(rows: pl.DataFrame, name: str) -> pl.DataFrame:
     """The rows with `time` in seconds; raises DataError where `date_updated` is no date."""
-    time = pl.col("date_updated").str.to_datetime(WRITTEN, strict=False, time_zone="UTC").dt.epoch("s")
+    time = (
+        pl.col("date_updated").str.to_datetime(WRITTEN, strict=False, time_zone="UTC").dt.epoch("s")
+    )
     rows = rows.with_columns(time=time)
     wrong = rows.filter(pl.col("time").is_null())
     if wrong.height:
@@ -92,12 +115,19 @@ def _books(files: Files, reading: Reading) -> pl.DataFrame:
     shelves = pl.col("popular_shelves").list.eval(pl.element().struct.field("name"))
     topics = shelves.list.eval(pl.element().filter(~pl.element().str.contains(STATES)))
     title = pl.coalesce(
-        *(pl.when(pl.col(name).str.strip_chars() != "").then(name) for name in ("title", "title_without_series")),
+        *(
+            pl.when(pl.col(name).str.strip_chars() != "").then(name)
+            for name in ("title", "title_without_series")
+        ),
         pl.lit("Untitled"),
     )
     author = pl.col("authors").list.first().struct.field("author_id")
-    told = [pl.col("book_id").alias("item"), title.alias("title"), author.alias("author_id"),
-            topics.list.first().alias("genre")]  # fmt: skip
+    told = [
+        pl.col("book_id").alias("item"),
+        title.alias("title"),
+        author.alias("author_id"),
+        topics.list.first().alias("genre"),
+    ]
     items = _all(files, "goodreads_books*.json.gz", BOOK, reading, lambda part: part.select(told))
     columns = ["item", "title"]
     if files.has("goodreads_book_authors*.json.gz"):
@@ -106,13 +136,19 @@ def _books(files: Files, reading: Reading) -> pl.DataFrame:
         items = items.join(people, on="author_id", how="left", maintain_order="left")
         columns.append("author")
     if files.has("goodreads_book_genres*.json.gz"):
-        found = _all(files, "goodreads_book_genres*.json.gz", None, reading, _genres).unique("item", keep="first")
+        found = _all(files, "goodreads_book_genres*.json.gz", None, reading, _genres).unique(
+            "item", keep="first"
+        )
         items = items.drop("genre").join(found, on="item", how="left", maintain_order="left")
     return items.unique("item", keep="first", maintain_order=True).select(*columns, "genre")
 
 
 def _all(
-    files: Files, pattern: str, schema: Schema | None, reading: Reading, take: Callable[[pl.DataFrame], pl.DataFrame]
+    files: Files,
+    pattern: str,
+    schema: Schema | None,
+    reading: Reading,
+    take: Callable[[pl.DataFrame], pl.DataFrame],
 ) -> pl.DataFrame:
     """What `take` makes of each part of the files, together."""
     parts = []
@@ -137,12 +173,18 @@ def _genres(part: pl.DataFrame) -> pl.DataFrame:
     if not counts.width:
         return pl.DataFrame([item, pl.Series("genre", [None] * len(item), pl.String)])
     names = pl.Series(counts.columns, dtype=pl.String)
-    best = counts.fill_null(0).select(most=pl.concat_list(pl.all()).list.arg_max(), any=pl.max_horizontal(pl.all()))
-    chosen = names.gather(best["most"].fill_null(0)).zip_with((best["any"] > 0).fill_null(False), pl.Series([None]))
+    best = counts.fill_null(0).select(
+        most=pl.concat_list(pl.all()).list.arg_max(), any=pl.max_horizontal(pl.all())
+    )
+    chosen = names.gather(best["most"].fill_null(0)).zip_with(
+        (best["any"] > 0).fill_null(False), pl.Series([None])
+    )
     return pl.DataFrame([item, chosen.alias("genre")])
 
 
-def _objects(files: Files, name: str, schema: Schema | None, reading: Reading) -> Iterator[tuple[int, pl.DataFrame]]:
+def _objects(
+    files: Files, name: str, schema: Schema | None, reading: Reading
+) -> Iterator[tuple[int, pl.DataFrame]]:
     """Some thousand lines of a gzipped file at a time, with the number of the first."""
     with files.open(name) as file:
         for rows, lines in whole_lines(unpacked(file, name, reading.limit), name):

@@ -26,12 +26,38 @@ COLUMNS = {
     "movies.dat": ["item", "title"],
     "users.dat": ["user", "gender", "age", "occupation"],
 }
-AGES = {"1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "over 55"}
+AGES = {
+    "1": "under 18",
+    "18": "18-24",
+    "25": "25-34",
+    "35": "35-44",
+    "45": "45-49",
+    "50": "50-55",
+    "56": "over 55",
+}
 WORK = (
-    "other", "academic", "artist", "clerk", "student", "customer service", "doctor", "manager", "farmer", "homemaker",
-    "pupil", "lawyer", "programmer", "retired", "sales", "scientist", "self-employed", "engineer", "craftsman",
-    "unemployed", "writer",
-)  # fmt: skip
+    "other",
+    "academic",
+    "artist",
+    "clerk",
+    "student",
+    "customer service",
+    "doctor",
+    "manager",
+    "farmer",
+    "homemaker",
+    "pupil",
+    "lawyer",
+    "programmer",
+    "retired",
+    "sales",
+    "scientist",
+    "self-employed",
+    "engineer",
+    "craftsman",
+    "unemployed",
+    "writer",
+)
 """What the numbers of the 1M data set's users stand for, in its README's order."""
 
 
@@ -49,16 +75,22 @@ def read(files: Files, reading: Reading, columns: Columns) -> Interactions:
     names = next(form for form in FORMS if files.has(form["data"]))
     missing = [name for name in names.values() if name not in OPTIONAL and not files.has(name)]
     if missing:
-        raise DataError(f"data '{files.path}': {', '.join(missing)} missing; put the file there ({EXPECTS})")
+        raise DataError(
+            f"data '{files.path}': {', '.join(missing)} missing; put the file there ({EXPECTS})"
+        )
     there = {part: name for part, name in names.items() if files.has(name)}
     load = _parquet if names is _PARQUET else _commas if names is _COMMAS else _raw
     tables = {part: load(files, name, part) for part, name in there.items()}
     halves = names is _COMMAS or (names is _COLONS and "users" not in tables)
     return Interactions.from_tables(
-        reading.within(tables["data"]), tables["items"], tables.get("users"),
-        place=names["data"], rating_range=(0.5 if halves else 1.0, 5.0), liked_above=columns.liked_above,
+        reading.within(tables["data"]),
+        tables["items"],
+        tables.get("users"),
+        place=names["data"],
+        rating_range=(0.5 if halves else 1.0, 5.0),
+        liked_above=columns.liked_above,
         strict=reading.strict,
-    )  # fmt: skip
+    )
 
 
 def _parquet(files: Files, name: str, part: str) -> pl.DataFrame:
@@ -70,7 +102,9 @@ def _parquet(files: Files, name: str, part: str) -> pl.DataFrame:
             return table.select(item="movie_id", title="movie_title")
         return table.select("age", "gender", "occupation", user="user_id")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{name}: cannot be read as Parquet; fetch it again ({line(error)})") from error
+        raise DataError(
+            f"{name}: cannot be read as Parquet; fetch it again ({line(error)})"
+        ) from error
 
 
 def _raw(files: Files, name: str, part: str) -> pl.DataFrame:
@@ -86,7 +120,8 @@ def _raw(files: Files, name: str, part: str) -> pl.DataFrame:
     if name == "users.dat":
         numbers = [str(number) for number in range(len(WORK))]
         table = table.with_columns(
-            pl.col("age").replace(AGES), pl.col("occupation").replace(dict(zip(numbers, WORK, strict=True)))
+            pl.col("age").replace(AGES),
+            pl.col("occupation").replace(dict(zip(numbers, WORK, strict=True))),
         )
     return integers(table, [column for column in ("user", "item") if column in columns], name)
 
@@ -103,7 +138,9 @@ def _commas(files: Files, name: str, part: str) -> pl.DataFrame:
         try:
             typed = {column: numbers.get(column, pl.String) for column in wanted}
             table = pl.read_csv(io.BytesIO(data), columns=list(wanted), schema_overrides=typed)
-        except pl.exceptions.ComputeError:  # a field is no number: read as text, so that its row can be told
+        except (
+            pl.exceptions.ComputeError
+        ):  # a field is no number: read as text, so that its row can be told
             table = pl.read_csv(io.BytesIO(data), columns=list(wanted), infer_schema=False)
     except pl.exceptions.PolarsError as error:
         raise DataError(

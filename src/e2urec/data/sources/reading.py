@@ -26,22 +26,30 @@ class Columns(BaseModel):
     rating: str = Field("rating", description="how much it was liked")
     time: str = Field("time", description="when: seconds since 1970, or a date")
     title: str = Field("title", description="of the item, in data.items or beside each rating")
-    profile: tuple[str, ...] = Field((), description="columns about the user, in data.users or beside each rating")
+    profile: tuple[str, ...] = Field(
+        (), description="columns about the user, in data.users or beside each rating"
+    )
     details: tuple[str, ...] = Field((), description="further columns about the item")
-    separator: str | None = Field(None, pattern=r"^[ -!#-~\t]$", description="of CSV; default: by the file's name")
+    separator: str | None = Field(
+        None, pattern=r"^[ -!#-~\t]$", description="of CSV; default: by the file's name"
+    )
     quotes: bool = Field(True, description="of CSV: quotes around a field are not part of it")
     encoding: Literal["utf-8", "latin-1"] = Field("utf-8", description="of text files")
     time_unit: Literal["s", "ms", "us"] = Field("s", description="of times that are numbers")
     lowest: float = Field(1.0, allow_inf_nan=False, description="lowest rating")
     highest: float = Field(5.0, allow_inf_nan=False, description="highest rating")
-    liked_above: float = Field(3.0, allow_inf_nan=False, description="a rating above it means liked, of any source")
+    liked_above: float = Field(
+        3.0, allow_inf_nan=False, description="a rating above it means liked, of any source"
+    )
 
     @field_validator("profile", "details")
     @classmethod
     def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         taken = sorted({"user", "item", "rating", "time", "title"}.intersection(names))
         if taken or len(set(names)) < len(names):
-            raise ValueError(f"{taken[0] if taken else 'a column'} is named twice; rename the column in the table")
+            raise ValueError(
+                f"{taken[0] if taken else 'a column'} is named twice; rename the column in the table"
+            )
         return names
 
 
@@ -57,7 +65,9 @@ class Reading(BaseModel):
     )
     items: str | None = Field(None, description="table of items, beside a table of ratings")
     users: str | None = Field(None, description="table of users, beside a table of ratings")
-    query: str | None = Field(None, description="SELECT that gives the table of ratings, for a database")
+    query: str | None = Field(
+        None, description="SELECT that gives the table of ratings, for a database"
+    )
     items_query: str | None = Field(None, description="SELECT that gives the table of items")
     users_query: str | None = Field(None, description="SELECT that gives the table of users")
     genre: str | None = Field(None, description="keep items of this genre alone (GoodReads)")

@@ -49,14 +49,24 @@ def read(reading: Reading, columns: Columns) -> Interactions:
     """
     wanted: dict[str, Wanted] = {
         "ratings": {name: getattr(columns, name) for name in ("user", "item", "rating", "time")},
-        "items": {"item": columns.item, "title": columns.title, **{name: name for name in columns.details}},
+        "items": {
+            "item": columns.item,
+            "title": columns.title,
+            **{name: name for name in columns.details},
+        },
         "users": {"user": columns.user, **{name: name for name in columns.profile}},
     }
     if database.is_address(reading.source):
-        where = {"ratings": reading.query, "items": reading.items_query, "users": reading.users_query}
+        where = {
+            "ratings": reading.query,
+            "items": reading.items_query,
+            "users": reading.users_query,
+        }
         place = {"ratings": "data.query", "items": "data.items_query", "users": "data.users_query"}
         if reading.query is None:
-            raise DataError("data.query: is not set; give the SELECT that yields the table of ratings")
+            raise DataError(
+                "data.query: is not set; give the SELECT that yields the table of ratings"
+            )
     else:
         where = {"ratings": reading.source, "items": reading.items, "users": reading.users}
         place = {part: Path(path).name for part, path in where.items() if path is not None}
@@ -66,18 +76,29 @@ def read(reading: Reading, columns: Columns) -> Interactions:
 
     def found(part: str, source: str) -> pl.DataFrame:
         if database.is_address(reading.source):
-            return _whole_ids(_text(database.select(reading.source, source, place[part]), wanted[part], place[part]))
+            return _whole_ids(
+                _text(
+                    database.select(reading.source, source, place[part]), wanted[part], place[part]
+                )
+            )
         return _whole_ids(table(Path(source), wanted[part], columns))
 
     tables = {part: found(part, source) for part, source in where.items() if source is not None}
     ratings = tables["ratings"].select("user", "item", "rating", "time").with_row_index("position")
     ratings = ratings.with_columns(time=_seconds(ratings["time"], columns))
     items = tables.get("items", tables["ratings"]).select(*wanted["items"])
-    users = tables.get("users", tables["ratings"]).select(*wanted["users"]) if columns.profile else None
+    users = (
+        tables.get("users", tables["ratings"]).select(*wanted["users"]) if columns.profile else None
+    )
     return Interactions.from_tables(
-        reading.within(ratings), items, users, place=place["ratings"], strict=reading.strict,
-        rating_range=(columns.lowest, columns.highest), liked_above=columns.liked_above,
-    )  # fmt: skip
+        reading.within(ratings),
+        items,
+        users,
+        place=place["ratings"],
+        strict=reading.strict,
+        rating_range=(columns.lowest, columns.highest),
+        liked_above=columns.liked_above,
+    )
 
 
 def table(path: Path, wanted: Wanted, columns: Columns) -> pl.DataFrame:
@@ -95,9 +116,13 @@ def table(path: Path, wanted: Wanted, columns: Columns) -> pl.DataFrame:
             return _json_lines(data, wanted, name)
         return _text(pl.read_parquet(data) if suffix == ".parquet" else _arrow(data), wanted, name)
     except OSError as error:
-        raise DataError(f"'{path}': cannot be read ({error.strerror or line(error)}); name another file") from error
+        raise DataError(
+            f"'{path}': cannot be read ({error.strerror or line(error)}); name another file"
+        ) from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise DataError(f"{name}: is damaged, or no {suffix[1:]} ({line(error)}); export it again") from error
+        raise DataError(
+            f"{name}: is damaged, or no {suffix[1:]} ({line(error)}); export it again"
+        ) from error
 
 
 def _arrow(data: bytes) -> pl.DataFrame:
@@ -111,27 +136,47 @@ def _csv(data: bytes, separator: str, wanted: Wanted, columns: Columns, place: s
     with io.TextIOWrapper(io.BytesIO(data), encoding, newline="") as text:
         csv.field_size_limit(LONGEST)
         rows = csv.reader(
-            text, delimiter=separator, strict=True, quoting=csv.QUOTE_MINIMAL if columns.quotes else csv.QUOTE_NONE
+            text,
+            delimiter=separator,
+            strict=True,
+            quoting=csv.QUOTE_MINIMAL if columns.quotes else csv.QUOTE_NONE,
         )
         try:
             header = [name.strip() for name in next(filter(any, rows), [])]
             if not header:
                 raise DataError(f"{place}: holds no rows; give a table of ratings")
-            other = next((mark for mark in ",\t;|" if mark != separator and mark in "".join(header[:1])), None)
+            other = next(
+                (mark for mark in ",\t;|" if mark != separator and mark in "".join(header[:1])),
+                None,
+            )
             if len(header) == 1 and other:
-                raise DataError(f"{place}: its header {header[0]!r} is one column; set columns.separator = {other!r}")
+                raise DataError(
+                    f"{place}: its header {header[0]!r} is one column; set columns.separator = {other!r}"
+                )
             at = _places(header, wanted, place)
             return _collected(_fields(rows, len(header), at, place), list(wanted), place)
         except csv.Error as error:
-            quotes = "; if quotes are part of the text, set columns.quotes = false" if "'\"'" in str(error) else ""
-            raise DataError(f"{place} line {rows.line_num}: is no CSV ({line(error)}){quotes}") from error
+            quotes = (
+                "; if quotes are part of the text, set columns.quotes = false"
+                if "'\"'" in str(error)
+                else ""
+            )
+            raise DataError(
+                f"{place} line {rows.line_num}: is no CSV ({line(error)}){quotes}"
+            ) from error
 
 
-def _fields(rows: Iterable[list[str]], width: int, at: list[int], place: str) -> Iterator[list[str | None]]:
+def _fields(
+    rows: Iterable[list[str]], width: int, at: list[int], place: str
+) -> Iterator[list[str | None]]:
     """The wanted fields of each row; DataError at a row that is too short or long, or a field of several lines."""
-    for number, row in enumerate((row for row in rows if len(row) > 1 or "".join(row).strip()), start=1):
+    for number, row in enumerate(
+        (row for row in rows if len(row) > 1 or "".join(row).strip()), start=1
+    ):
         if len(row) != width:
-            raise DataError(f"{place} row {number}: has {len(row)} fields, the header {width}; correct the row")
+            raise DataError(
+                f"{place} row {number}: has {len(row)} fields, the header {width}; correct the row"
+            )
         fields = [row[index].strip() for index in at]
         if any("\n" in field for field in fields):
             raise DataError(
@@ -201,7 +246,9 @@ def _places(header: list[str], wanted: Wanted, place: str) -> list[int]:
     for name, theirs in wanted.items():
         if theirs not in header:
             setting = f"; set columns.{name}" if name in Columns.model_fields else ""
-            raise DataError(f"{place}: has no column '{theirs}'{did_you_mean(theirs, header)}{setting}")
+            raise DataError(
+                f"{place}: has no column '{theirs}'{did_you_mean(theirs, header)}{setting}"
+            )
         if header.count(theirs) > 1:
             raise DataError(f"{place}: has two columns '{theirs}'; rename one")
     return [header.index(theirs) for theirs in wanted.values()]
@@ -210,23 +257,34 @@ def _places(header: list[str], wanted: Wanted, place: str) -> list[int]:
 def _text(found: pl.DataFrame, wanted: Wanted, place: str) -> pl.DataFrame:
     """Columns of any kind as a CSV would hold them."""
     at = _places(found.columns, wanted, place)
-    return pl.DataFrame([_as_text(found.to_series(n), place).alias(name) for n, name in zip(at, wanted, strict=True)])
+    return pl.DataFrame(
+        [
+            _as_text(found.to_series(n), place).alias(name)
+            for n, name in zip(at, wanted, strict=True)
+        ]
+    )
 
 
 def _as_text(column: pl.Series, place: str) -> pl.Series:
     kind = column.dtype
     if isinstance(kind, pl.List) and not kind.inner.is_nested():
         name, column = column.name, column.list.eval(pl.element().cast(pl.String).str.strip_chars())
-        column = column.list.eval(pl.element().filter(pl.element() != "")).list.join(", ").alias(name)
+        column = (
+            column.list.eval(pl.element().filter(pl.element() != "")).list.join(", ").alias(name)
+        )
     elif isinstance(kind, pl.Datetime):
         column = column.dt.convert_time_zone("UTC") if kind.time_zone else column
         column = column.dt.to_string("%Y-%m-%dT%H:%M:%S%.f")
     elif kind.is_float():
         whole = column.is_finite() & (column == column.floor())
         if (whole & (column.abs() >= EXACT)).any():
-            raise DataError(f"{place}: column '{column.name}' holds numbers too large to be exact; give them as text")
+            raise DataError(
+                f"{place}: column '{column.name}' holds numbers too large to be exact; give them as text"
+            )
         column = (
-            column.cast(pl.Int64, strict=False).cast(pl.String).zip_with(whole, column.fill_nan(None).cast(pl.String))
+            column.cast(pl.Int64, strict=False)
+            .cast(pl.String)
+            .zip_with(whole, column.fill_nan(None).cast(pl.String))
         )
     elif not (kind.is_integer() or kind.is_decimal() or kind in PLAIN):
         raise DataError(f"{place}: column '{column.name}' holds {kind}; give it as text or numbers")
@@ -254,13 +312,20 @@ def _dated(times: pl.Series) -> pl.Series:
     compact = times.drop_nulls().str.contains(r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$")
     text = times.str.replace(r"^(\d{4})(\d\d)(\d\d)$", "${1}-${2}-${3}") if compact.all() else times
     for pattern, replacement in (
-        (r"^(\d{4}-\d\d-\d\d) ", "${1}T"), (r" ?(?:[zZ]|UTC)$", "+00:00"), (r"(T.*[+-]\d\d)$", "${1}:00"),
-        (r"(T.*[+-]\d\d)(\d\d)$", "${1}:${2}"), (r"(T\d\d:\d\d)($|[+-])", "${1}:00${2}"),
-    ):  # fmt: skip
+        (r"^(\d{4}-\d\d-\d\d) ", "${1}T"),
+        (r" ?(?:[zZ]|UTC)$", "+00:00"),
+        (r"(T.*[+-]\d\d)$", "${1}:00"),
+        (r"(T.*[+-]\d\d)(\d\d)$", "${1}:${2}"),
+        (r"(T\d\d:\d\d)($|[+-])", "${1}:00${2}"),
+    ):
         text = text.str.replace(pattern, replacement)
     forms: tuple[Callable[[], pl.Series], ...] = (
-        lambda: text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us").dt.epoch("s"),
-        lambda: text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us").dt.epoch("s"),
+        lambda: text.str.to_datetime(
+            "%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us"
+        ).dt.epoch("s"),
+        lambda: text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us").dt.epoch(
+            "s"
+        ),
         lambda: text.str.to_date("%Y-%m-%d", strict=False).dt.epoch("s"),
     )
     found = pl.Series(values=[None] * len(times), dtype=pl.Int64)
