@@ -1,11 +1,20 @@
-"""One evaluation on made answers of which the truth is known: originals that remember, models that do not."""
+"""The evaluation on made-up answers of which the truth is known."""
 
 import numpy as np
 import pytest
 
 from e2urec.cli.terminal import show_results
-from e2urec.evaluation.evaluate import evaluate, softened
-from e2urec.metrics import classification as m
+from e2urec.evaluation import measures
+from e2urec.evaluation.answers import Answers, softened
+from e2urec.evaluation.evaluate import evaluate
+from e2urec.evaluation.evidence import Evidence
+from e2urec.evaluation.roles import (
+    ORIGINAL,
+    PLACEBO_TEMPERATURE,
+    UNLEARNED,
+    retrained,
+    unlearned_by,
+)
 from e2urec.models.predictions import Predictions
 
 ROWS = {"test": 900, "forget": 1200, "unseen": 1100, "valid": 300}
@@ -28,104 +37,166 @@ def truth(seed=0):
 
 def answers(rows, seed, memory):
     """A model that knows everybody's taste, remembers D_f by `memory`, and has its own noise."""
-    random, told = np.random.default_rng(seed), {}
+    random = np.random.default_rng(seed)
+    parts = {}
     head = np.array([[0.5, 0, 0], [-0.5, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
     for part, (labels, users, taste) in rows.items():
         odds = taste + 0.3 * random.normal(size=len(labels))
         if part == "forget":
             odds = odds + memory * (2 * labels - 1)
         states = np.stack([odds, *random.normal(size=(2, len(labels)))], axis=1).astype(np.float32)
-        told[part] = Predictions(states, (head, None), states[:, 0], labels, users)
-    return told
+        parts[part] = Predictions(states, (head, None), states[:, 0], labels, users)
+    return Answers(**parts)
+
+
+HALF = unlearned_by("half")
+AGAIN = unlearned_by("again")
 
 
 @pytest.fixture(scope="module")
 def models():
     rows = truth()
-    made = {
-        "original": answers(rows, 1, 0.8),
-        "twin": answers(rows, 2, 0.8),
-        "half": answers(rows, 3, 0.4),
+    models = {
+        ORIGINAL: answers(rows, 1, 0.8),
+        HALF: answers(rows, 3, 0.4),
+        AGAIN: answers(rows, 14, 0.0),
     }
-    return made | {f"r{k}": answers(rows, 10 + k, 0.0) for k in range(5)}
+    models[PLACEBO_TEMPERATURE] = softened(models[ORIGINAL])
+    return models | {retrained(k): answers(rows, 9 + k, 0.0) for k in range(1, 5)}
 
 
 @pytest.fixture(scope="module")
-def found(models):
-    candidates = {
-        "half": models["half"],
-        "again": models["r4"],
-        "placebo": softened(models["original"]),
-    }
-    retrained = [models[f"r{k}"] for k in range(4)]
-    return evaluate(
-        models["original"], retrained, candidates, seed=0, twin=models["twin"], resamples=300
-    )
+def twin():
+    return answers(truth(), 2, 0.8)
 
 
-def test_every_candidate_is_placed_between_original_and_retrained(found):
+@pytest.fixture(scope="module")
+def results(models, twin):
+    return evaluate(Evidence(models, seed=0, twin=twin, resamples=300))
+
+
+def test_every_candidate_is_placed_between_original_and_retrained(results):
     for measure in ("auc", "loss"):
-        assert found.headroom[measure].low > 0
-        assert found.memory["again"][measure].low < 0 < found.memory["again"][measure].high
-    assert found.memory["placebo"]["auc"].value == pytest.approx(1)
-    assert 0.3 < found.memory["half"]["auc"].value < 0.8
+        assert results.figure("headroom", measure).low > 0
+        again = results.figure("memory", measure, AGAIN)
+        assert again.low < 0 < again.high
+    assert results.figure("memory", "auc", PLACEBO_TEMPERATURE).value == pytest.approx(1)
+    assert 0.3 < results.figure("memory", "auc", HALF).value < 0.8
 
 
-def test_projection_is_free_of_seed_noise_and_has_the_value_of_the_plain_metric(models, found):
-    odds = {name: rows["forget"].odds for name, rows in models.items()}
-    arguments = (odds["half"], odds["r0"], odds["twin"], odds["r1"], odds["original"])
-    assert found.projection["half"].value == pytest.approx(m.projection(*arguments))
-    assert found.projection["half"].low < 0.5 < found.projection["half"].high
-    assert found.projection["again"].low < 0 < found.projection["again"].high
-    assert found.projection["half"].high - found.projection["half"].low < 0.3
+def test_projection_is_free_of_seed_noise_and_has_the_value_of_its_formula(models, twin, results):
+    odds = {role: model.forget.odds.astype(np.float64) for role, model in models.items()}
+    first, second = odds[retrained(1)], odds[retrained(2)]
+    direction = twin.forget.odds - second
+    expected = ((odds[HALF] - first) @ direction) / ((odds[ORIGINAL] - first) @ direction)
+    half = results.figure("projection", "projection", HALF)
+    again = results.figure("projection", "projection", AGAIN)
+    assert half.value == pytest.approx(expected)
+    assert half.low < 0.5 < half.high
+    assert again.low < 0 < again.high
+    assert half.high - half.low < 0.3
 
 
 def test_distances_are_means_over_the_other_retrained_models_and_the_floor_is_their_own(
-    models, found
+    models, results
 ):
-    expected = [
-        models["half"]["forget"].distances(models[f"r{k}"]["forget"])["js"].mean() for k in range(4)
+    numbers = range(1, 5)
+    half = models[HALF].forget
+    expected = [half.distances(models[retrained(k)].forget)["js"].mean() for k in numbers]
+    assert results.figure("distance", "js", HALF).value == pytest.approx(np.mean(expected))
+    third = results.figure("pairwise_distance", "js", HALF, retrained(3).key)
+    assert third.value == pytest.approx(expected[2])
+    rows = results.tables["pairwise_distance"].rows
+    assert {row.group for row in rows if row.role == retrained(1)} == {
+        retrained(k).key for k in (2, 3, 4)
+    }
+    pairs = [
+        results.figure("pairwise_distance", "js", retrained(k), retrained(1).key).value
+        for k in (2, 3, 4)
     ]
-    assert found.distance["half"]["js"].value == pytest.approx(np.mean(expected))
-    assert found.apart["half"]["retrained_3"]["js"].value == pytest.approx(expected[2])
-    assert set(found.apart["retrained"]) == {"retrained_2", "retrained_3", "retrained_4"}
-    floor = [found.apart[f"retrained_{k}"]["retrained"]["js"].value for k in (2, 3, 4)]
-    assert min(floor) < found.floor["js"].value
-    assert found.excess["again"]["js"].value == pytest.approx(0, abs=0.3)
-    assert found.excess["half"]["js"].value < 1
+    assert min(pairs) < results.figure("noise_floor", "js").value
+    again = results.figure("excess_distance", "js", AGAIN)
+    assert again.value == pytest.approx(0, abs=0.3)
+    assert results.figure("excess_distance", "js", HALF).value < 1
 
 
-def test_verdict_passes_what_was_retrained_and_nothing_that_remembers(found):
-    assert found.verdict["again"].outcome == "PASS"
-    assert found.verdict["original"].outcome == "FAIL"
-    assert found.verdict["placebo"].outcome == "FAIL"
-    assert found.verdict["half"].outcome in ("FAIL", "RETRAIN")
+def test_verdict_passes_what_was_retrained_and_nothing_that_remembers(results):
+    outcomes = {role: verdict.outcome for role, verdict in results.verdicts.items()}
+    assert outcomes[AGAIN] == "PASS"
+    assert outcomes[ORIGINAL] == "FAIL"
+    assert outcomes[PLACEBO_TEMPERATURE] == "FAIL"
+    assert outcomes[HALF] in ("FAIL", "RETRAIN")
 
 
-def test_one_retrained_model_leaves_floor_excess_and_projection_unknown(models):
-    half = {"half": models["half"]}
-    found = evaluate(
-        models["original"], [models["r0"]], half, seed=0, twin=models["twin"], resamples=20
-    )
-    assert (found.floor, found.excess, found.projection) == ({}, {}, {})
-    assert found.memory["half"]["auc"].value > 0
+def test_one_retrained_model_leaves_floor_excess_and_projection_unknown(models, twin):
+    few = {role: models[role] for role in (ORIGINAL, HALF, retrained(1))}
+    results = evaluate(Evidence(few, seed=0, twin=twin, resamples=20))
+    assert not {"noise_floor", "excess_distance", "projection"} & set(results.tables)
+    assert results.figure("memory", "auc", HALF).value > 0
+    with pytest.raises(KeyError, match="no figure projection"):
+        results.figure("projection", "projection", HALF)
 
 
-def test_membership_table_shows_differences_where_a_retrained_model_seems_to_remember(
-    models, capsys
-):
+def test_membership_table_shows_differences_where_a_retrained_model_seems_to_remember(capsys):
     rows = truth()
     labels, users, taste = rows["forget"]
     easy = rows | {"forget": (labels, users, taste + 1.0 * (2 * labels - 1))}
-    retrained = [answers(easy, 20 + k, 0.0) for k in range(2)]
-    found = evaluate(
-        answers(easy, 1, 0.8),
-        retrained,
-        {"unlearned": answers(easy, 3, 0.4)},
-        seed=0,
-        resamples=100,
-    )
-    assert found.membership["retrained"]["loss"]["auc"].low > 0.5
-    show_results(found, as_json=False)
-    told = capsys.readouterr().out
-    assert "less a retrained model's" in told
+    models = {
+        ORIGINAL: answers(easy, 1, 0.8),
+        UNLEARNED: answers(easy, 3, 0.4),
+        retrained(1): answers(easy, 20, 0.0),
+        retrained(2): answers(easy, 21, 0.0),
+    }
+    results = evaluate(Evidence(models, seed=0, resamples=100))
+    assert results.figure("membership", "auc", retrained(1), "loss").low > 0.5
+    show_results(results, as_json=False)
+    assert "less a retrained model's" in capsys.readouterr().out
+
+
+def test_json_has_every_figure_under_measure_model_and_group(results):
+    plain = results.as_dict()
+    half = results.figure("memory", "auc", HALF)
+    assert plain["memory"]["half"]["auc"] == half.as_dict()
+    assert plain["headroom"]["auc"] == results.figure("headroom", "auc").as_dict()
+    assert set(plain["pairwise_distance"]["retrained-1"]) == {
+        "retrained-2",
+        "retrained-3",
+        "retrained-4",
+    }
+    assert plain["verdict"]["original"]["outcome"] == "FAIL"
+
+
+MEASURE = """
+from collections.abc import Iterator
+
+from e2urec.evaluation.evidence import Evidence
+from e2urec.evaluation.measure import Column, Headline, Measure, Row
+from e2urec.metrics.bootstrap import Interval
+
+
+class RowCount(Measure):
+    name = "row_count"
+    title = "Rows of D_f"
+    columns = (Column("rows", "rows", 0),)
+    headlines = (Headline("rows", "rows of D_f", 0),)
+
+    def rows(self, evidence: Evidence) -> Iterator[Row]:
+        for role, answers in evidence.models.items():
+            rows = float(len(answers.forget.labels))
+            yield Row(role, {"rows": Interval(rows, rows, rows, len(answers.forget.labels))})
+"""
+
+
+def test_a_measure_is_one_file_found_by_being_there(models, tmp_path, monkeypatch, capsys):
+    (tmp_path / "row_count.py").write_text(MEASURE)
+    monkeypatch.setattr(measures, "__path__", [*measures.__path__, str(tmp_path)])
+    measures.all_measures.cache_clear()
+    try:
+        results = evaluate(Evidence(models, seed=0, resamples=20))
+    finally:
+        measures.all_measures.cache_clear()
+    assert results.figure("row_count", "rows", HALF).value == ROWS["forget"]
+    assert results.as_dict()["row_count"]["half"]["rows"]["value"] == ROWS["forget"]
+    assert results.headlines(HALF)["row_count_rows"].value == ROWS["forget"]
+    show_results(results, as_json=False)
+    assert "Rows of D_f" in capsys.readouterr().out

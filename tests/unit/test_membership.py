@@ -1,20 +1,39 @@
-"""Membership attacks and the verdict, on numbers worked by hand and on models that do and do not remember."""
+"""Membership attacks and the verdict, on numbers worked by hand and on models that remember or not."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from conftest import toy_task
-from e2urec.evaluation.membership import Shadows, ShadowScores, attacks, gather, halves, outsiders
-from e2urec.evaluation.verdict import Margins, judge
+from e2urec.evaluation import shadows as shadow_module
+from e2urec.evaluation.answers import Answers
+from e2urec.evaluation.attacks import AttackSetup
+from e2urec.evaluation.shadows import (
+    ShadowFactory,
+    ShadowRows,
+    Shadows,
+    ShadowScores,
+    halves,
+    pool,
+)
+from e2urec.evaluation.verdict import Controls, Margins, judge
 from e2urec.metrics.bootstrap import Interval
 from e2urec.models.adapters import LoRA
 from e2urec.models.predictions import Predictions
+from e2urec.models.recommender import Recommender
 
 
 def answers(odds, labels, users):
     return Predictions(
         hidden=None, head=(np.zeros((1, 1)), None), odds=odds, labels=labels, users=users
     )
+
+
+def attacks(forget, unseen, shadows=None, control=None, *, seed=0, resamples=200):
+    """All attacks on a model's answers; no attack reads test rows."""
+    setup = AttackSetup(shadows, control, seed, resamples)
+    return setup.attack(Answers(test=unseen, forget=forget, unseen=unseen))
 
 
 def two_groups(strength, seed=0, n=1500):
@@ -46,7 +65,7 @@ def test_each_pair_of_halves_takes_every_user_whole_and_once():
 def test_outsiders_are_the_mean_of_those_that_are_out_with_a_pooled_spread():
     forget = np.array([[1.0, 9.0], [9.0, 2.0], [3.0, 9.0], [9.0, 6.0]])
     out = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], bool)
-    found = gather(forget, out, forget[:, :1], out[:, :1])
+    found = pool((forget, out), (forget[:, :1], out[:, :1]))
     assert found.forget.tolist() == [2.0, 4.0]
     assert found.unseen.tolist() == [2.0]
     assert found.spread == pytest.approx(np.sqrt((1 + 1 + 4 + 4 + 1 + 1) / 3))
@@ -54,7 +73,7 @@ def test_outsiders_are_the_mean_of_those_that_are_out_with_a_pooled_spread():
 
 def test_ratio_finds_members_that_difficulty_hides_from_the_loss():
     (forget, unseen), outside = two_groups(1.0)
-    found = attacks({"forget": forget, "unseen": unseen}, outside, seed=0, resamples=200)
+    found = attacks(forget, unseen, outside)
     assert found["ratio"]["auc"].low > 0.5
     assert found["ratio"]["auc"].value > found["loss"]["auc"].value + 0.1
     assert found["ratio_user"]["auc"].value > found["ratio"]["auc"].value
@@ -64,76 +83,53 @@ def test_ratio_finds_members_that_difficulty_hides_from_the_loss():
 
 def test_a_model_that_knows_neither_group_is_at_chance_in_every_attack():
     (forget, unseen), outside = two_groups(0.0)
-    for attack in attacks(
-        {"forget": forget, "unseen": unseen}, outside, seed=0, resamples=400
-    ).values():
+    for attack in attacks(forget, unseen, outside, resamples=400).values():
         assert attack["auc"].low < 0.5 < attack["auc"].high
 
 
 def test_groups_that_differ_by_nature_show_no_memory_beyond_a_retrained_model():
     (forget, unseen), _ = two_groups(0.0)
     easy = answers(forget.odds + 2 * (2 * forget.labels - 1), forget.labels, forget.users)
-    control = {"forget": easy, "unseen": unseen}
-    found = attacks(control, None, control, seed=0, resamples=200)["loss"]
+    control = Answers(test=unseen, forget=easy, unseen=unseen)
+    found = attacks(easy, unseen, control=control)["loss"]
     assert found["auc"].low > 0.5
     assert (found["auc_beyond"].low, found["auc_beyond"].high) == (0, 0)
     known = answers(easy.odds + 1.0 * (2 * easy.labels - 1), easy.labels, easy.users)
-    assert (
-        attacks({"forget": known, "unseen": unseen}, None, control, seed=0, resamples=200)["loss"][
-            "auc_beyond"
-        ].low
-        > 0
-    )
+    assert attacks(known, unseen, control=control)["loss"]["auc_beyond"].low > 0
 
 
 def test_hit_rate_is_left_out_below_a_thousand_non_members():
     (forget, unseen), _ = two_groups(1.0, n=900)
-    assert (
-        "tpr_at_fpr"
-        not in attacks({"forget": forget, "unseen": unseen}, None, seed=0, resamples=20)["loss"]
-    )
+    assert "tpr_at_fpr" not in attacks(forget, unseen, resamples=20)["loss"]
 
 
 def test_shadows_never_read_forgotten_rows_and_are_taken_from_the_cache_the_second_time(
     tmp_path, monkeypatch
 ):
     task = toy_task("causal")
-    rows = {"retain": task.retain, "unseen": task.unseen, "forget": task.forget}
-    read, tuned = [], []
-    from e2urec.evaluation import membership
+    users_read = []
+    tune = shadow_module.tune
 
-    real = membership.tune
+    def watched(untuned, tuning, train, *rest):
+        users_read.append(set(train.users.tolist()))
+        return tune(untuned, tuning, train, *rest)
 
-    def watched(base, template, tuning, train, *rest, **options):
-        read.append(set(train.users.tolist()))
-        tuned.append(1)
-        return real(base, template, tuning, train, *rest, **options)
+    monkeypatch.setattr(shadow_module, "tune", watched)
+    untuned = Recommender(task.base, task.original.template)
+    settings = Shadows(count=4, lora=LoRA(rank=2))
+    factory = ShadowFactory(untuned, task.tuning, settings, seed=3, folder=tmp_path)
+    rows = ShadowRows(task.retain, task.unseen, task.forget)
 
-    monkeypatch.setattr(membership, "tune", watched)
-
-    def ask(count=4, **change):
-        how = Shadows(count=count, lora=LoRA(rank=2))
-        return outsiders(
-            task.base,
-            task.original.template,
-            task.tuning,
-            rows | change,
-            how,
-            window=512,
-            seed=3,
-            cache=tmp_path,
-        )
-
-    first = ask()
-    assert len(tuned) == 4
-    assert not set(task.forget.users.tolist()) & set.union(*read)
-    again = ask()
-    assert len(tuned) == 4
+    first = factory.scores(rows)
+    assert len(users_read) == 4
+    assert not set(task.forget.users.tolist()) & set.union(*users_read)
+    again = factory.scores(rows)
+    assert len(users_read) == 4
     assert np.allclose(first.forget, again.forget, atol=1e-5)
     assert np.allclose(first.unseen, again.unseen, atol=1e-5)
     assert first.forget.shape == (len(task.forget),)
-    ask(retain=task.retain.take(np.arange(len(task.retain) - 5)))
-    assert len(tuned) == 8, "other rows are other shadows"
+    factory.scores(replace(rows, retain=task.retain.take(np.arange(len(task.retain) - 5))))
+    assert len(users_read) == 8, "other rows are other shadows"
     assert not list(tmp_path.rglob("*.partial"))
 
 
@@ -164,12 +160,13 @@ ROOM = about(0.1, 0.02)
     ],
 )
 def test_verdict_follows_the_intervals(memory, drop, room, control, outcome):
-    found = judge(memory, drop, room, Margins(), basis="retrained", control=control)
+    found = judge(memory, drop, Controls(room, control, "retrained"), Margins())
     assert found.outcome == outcome
     assert "\n" not in found.reason
     assert found.as_dict()["memory"]["n"] == memory.n
 
 
 def test_verdict_uses_the_margins_it_is_given():
-    wide = judge(about(0.3, 0.1), about(0.0, 0.01), ROOM, Margins(memory=0.5), basis="retrained")
+    controls = Controls(ROOM, None, "retrained")
+    wide = judge(about(0.3, 0.1), about(0.0, 0.01), controls, Margins(memory=0.5))
     assert wide.outcome == "PASS"

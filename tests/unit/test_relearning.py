@@ -1,12 +1,11 @@
-"""What comes back: steps read off loss curves worked by hand, and toy models relearned, merged and rounded."""
+"""What comes back: steps off curves worked by hand, toy models relearned, merged and rounded."""
 
 import numpy as np
 import pytest
 import torch
 
 from conftest import toy_task
-from e2urec.evaluation.relearning import Relearning, relearn, reshaped, steps_until
-from e2urec.metrics.bootstrap import user_bootstrap
+from e2urec.evaluation.relearning import Relearner, Relearning, reshaped, steps_until
 from e2urec.models.adapters import LoRA
 from e2urec.models.predictions import predict
 
@@ -32,8 +31,8 @@ def test_relearning_lowers_the_loss_and_leaves_the_model_as_it_was(kind, lora):
     task = toy_task(kind, lora=lora)
     model, before = task.original, task.original.score(task.forget)
     weights = {name: value.clone() for name, value in model.lm.state_dict().items()}
-    boot = user_bootstrap(task.forget.users, resamples=10, seed=0)
-    losses = relearn(model, task.forget, boot, HOW, seed=0, precision="fp32")
+    answers = predict(model, task.forget, precision="fp32")
+    losses = Relearner(task.forget, answers, HOW, seed=0, precision="fp32").losses(model)
     assert len(losses) == 4
     assert losses[-1][0] < losses[0][0]
     assert np.array_equal(model.score(task.forget), before)

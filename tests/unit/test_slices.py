@@ -86,5 +86,5 @@ def test_attributes_are_sliced_by_value_and_numbers_at_their_median(parts):
 
 
 def test_slices_too_small_to_say_anything_are_left_out(parts, monkeypatch):
-    monkeypatch.setattr(module, "FEWEST", len(parts.test))
+    monkeypatch.setattr(module, "MIN_ROWS", len(parts.test))
     assert slices(parts) == {}

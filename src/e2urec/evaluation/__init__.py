@@ -1,1 +1,1 @@
-"""Has it forgotten, and does it still recommend? Measures of section-by-section evidence, from predictions."""
+"""Has it forgotten, and does it still recommend? Measures of models' answers, and a verdict."""

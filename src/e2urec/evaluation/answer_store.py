@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -11,76 +10,74 @@ from safetensors.numpy import load_file, save_file
 
 from ..core.arrays import Head
 from ..models.predictions import Predictions
-from .membership import Answers
+from .answers import Answers
 
 COLUMNS = ("odds", "labels", "users")
+"""Of every set of rows; states are kept for D_f alone, where vocabulary distances are measured."""
+NO_HEAD: Head = (np.zeros((0, 0), np.float32), None)
 
 
 @dataclass
-class Kept:
+class AnswerStore:
     """Answers in a folder, one file a model; an output head that models share is written once.
 
-    States are kept for D_f alone, where distances over the vocabulary are measured.
+    Attributes:
+        folder: of the output heads.
+        heads: those that were read, by name.
     """
 
     folder: Path
     heads: dict[str, Head] = field(default_factory=dict)
 
     def save(self, path: Path, answers: Answers) -> None:
-        """Write `answers` to `path`; nothing where there are none."""
-        if not answers:
-            return
-        table = {
-            f"{part}.{name}": getattr(rows, name)
-            for part, rows in answers.items()
-            for name in COLUMNS
-        }
-        forget, meta = answers["forget"], {}
+        """Write `answers` to `path`."""
+        table = {}
+        for part, rows in answers.parts().items():
+            for column in COLUMNS:
+                table[f"{part}.{column}"] = np.ascontiguousarray(getattr(rows, column))
+        metadata = {}
+        forget = answers.forget
         if forget.hidden is not None:
-            table["forget.hidden"] = forget.hidden
-            meta["head"] = self._save_head(forget.head)
-        save_file(
-            {name: np.ascontiguousarray(values) for name, values in table.items()}, path, meta
-        )
+            table["forget.hidden"] = np.ascontiguousarray(forget.hidden)
+            metadata["head"] = self._save_head(forget.head)
+        save_file(table, path, metadata)
 
-    def load(self, path: Path) -> dict[str, Predictions]:
+    def load(self, path: Path) -> Answers:
         """Read what `save` wrote."""
-        if not path.is_file():
-            return {}
-        table, told = load_file(path), _metadata(path)
-        none: Head = (np.zeros((0, 0), np.float32), None)
-        head = self._load_head(told["head"]) if "head" in told else none
-        parts = dict.fromkeys(name.split(".")[0] for name in table)
-        return {
-            part: Predictions(
-                hidden=table.get(f"{part}.hidden"),
-                head=head if f"{part}.hidden" in table else none,
-                **{name: table[f"{part}.{name}"] for name in COLUMNS},
-            )
-            for part in parts
-        }
+        table = load_file(path)
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+        head = self._load_head(metadata["head"]) if "head" in metadata else NO_HEAD
+        parts = {}
+        for part in dict.fromkeys(name.split(".")[0] for name in table):
+            hidden = table.get(f"{part}.hidden")
+            columns = {column: table[f"{part}.{column}"] for column in COLUMNS}
+            part_head = NO_HEAD if hidden is None else head
+            parts[part] = Predictions(hidden=hidden, head=part_head, **columns)
+        return Answers(**parts)
 
     def _save_head(self, head: Head) -> str:
         weight, bias = head
-        table = {"weight": weight} | ({} if bias is None else {"bias": bias})
+        table = {"weight": weight}
+        if bias is not None:
+            table["bias"] = bias
         digest = hashlib.sha256()
         for values in table.values():
             digest.update(np.ascontiguousarray(values).tobytes())
         name = digest.hexdigest()[:16]
-        path = self.folder / f"head-{name}.safetensors"
+        path = self._head_path(name)
         if not path.is_file():
-            half = path.with_suffix(".tmp")
-            save_file(table, half)
-            half.replace(path)
+            # Written aside and renamed: a file of this name is always whole.
+            partial = path.with_suffix(".tmp")
+            save_file(table, partial)
+            partial.replace(path)
         return name
 
     def _load_head(self, name: str) -> Head:
         if name not in self.heads:
-            table = load_file(self.folder / f"head-{name}.safetensors")
+            table = load_file(self._head_path(name))
             self.heads[name] = (table["weight"], table.get("bias"))
         return self.heads[name]
 
-
-def _metadata(path: Path) -> dict[str, Any]:
-    with safe_open(path, framework="numpy") as file:
-        return dict(file.metadata() or {})
+    def _head_path(self, name: str) -> Path:
+        return self.folder / f"head-{name}.safetensors"

@@ -1,7 +1,7 @@
-"""Does what was forgotten come back? Relearning it, merging the adapter, rounding the weights to int8.
+"""Does what was forgotten come back? Relearning D_f, merging the adapter, rounding the weights.
 
-A model that only hides D_f relearns it faster than one that never knew it, or shows it again once its weights are
-rounded (Zhang et al. 2024, arXiv 2410.16454).
+A model that only hides D_f relearns it faster than one that never knew it, or shows it again once
+its weights are rounded (Zhang et al. 2024, arXiv 2410.16454).
 """
 
 import importlib.util
@@ -15,15 +15,19 @@ from torch import nn
 
 from ..core.errors import ConfigError
 from ..core.seeding import derive
-from ..metrics.bootstrap import Bootstrap, Figure, Interval, user_bootstrap
+from ..metrics.bootstrap import Bootstrap, Figure, user_bootstrap
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.batches import Examples, endless
 from ..models.precision import Precision
 from ..models.predictions import Predictions, predict
 from ..models.recommender import Recommender
-from ..training.loop import Progress, Schedule, fit, silent
+from ..training.loop import Objective, Phase, Progress, Schedule, Step, fit, silent
+from ..training.state import TrainingState
 from ..training.supervised import supervised
+from .roles import Role
+
+ADAPTER = "relearned"
 
 
 class Relearning(BaseModel):
@@ -39,76 +43,22 @@ class Relearning(BaseModel):
     learning_rate: float = Field(5e-4, gt=0, description="learning rate, constant")
     lora: LoRA = Field(LoRA(), description="adapter that relearns")
 
+    @property
+    def looks(self) -> int:
+        """How often the loss on D_f is looked at after the start."""
+        return -(-self.steps // self.every)
 
-def relearn(
-    model: Recommender,
-    forget: Examples,
-    boot: Bootstrap,
-    how: Relearning,
-    *,
-    seed: int,
-    precision: Precision = "auto",
-    progress: Progress = silent,
-) -> list[Figure]:
-    """Log loss on D_f at step 0, `every`, 2·`every`, …, in nats; afterwards the model is as it was."""
-    looks = -(-how.steps // how.every)
-    batches = endless(forget.lengths, how.batch_size, seed=derive(seed, "relearn"))
-    steps = [[{"train": next(batches)} for _ in range(how.every)] for _ in range(looks)]
-    schedule = Schedule(
-        epochs=looks,
-        batch_size=how.batch_size,
-        learning_rate=how.learning_rate,
-        warmup=0.0,
-        min_lr_ratio=1.0,
-        weight_decay=0.0,
-        precision=precision,
-    )
-    active = (*model.active, "relearned")
-    model.lm = adapters.attach(
-        model.lm, "relearned", how.lora, seed=derive(seed, "relearn", "adapter")
-    )
-    losses: list[Figure] = []
-
-    def look() -> float:
-        odds = predict(model, forget, active=active, precision=precision).odds
-        losses.append(boot.log_loss(forget.labels, odds))
-        return float(losses[-1][0])
-
-    try:
-        look()
-        with model.using(active, train="relearned") as parameters:
-            fit(
-                model,
-                parameters,
-                lambda epoch: steps[epoch],
-                supervised(model, forget),
-                schedule,
-                seed=seed,
-                monitor=look,
-                progress=progress,
-                phase="relearning",
-            )
-    finally:
-        model.lm = adapters.drop(model.lm, "relearned")
-    return losses
-
-
-def steps_until(losses: list[Figure], goal: Figure, how: Relearning) -> Figure:
-    """Steps until the loss is down at `goal`, between two looks by straight line; at most `how.steps` (censored).
-
-    A draw without a goal has no steps.
-    """
-    curve = np.stack(losses)
-    reached = curve <= goal
-    first = np.where(reached.any(axis=0), reached.argmax(axis=0), 0)
-    line = np.arange(curve.shape[1])
-    above, below = curve[np.maximum(first - 1, 0), line], curve[first, line]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        part = np.where(above > below, (above - goal) / (above - below), 0.0)
-    steps = np.where(
-        first > 0, (first - 1 + part) * how.every, np.where(reached[0], 0.0, how.steps)
-    )
-    return np.where(np.isnan(goal), np.nan, np.minimum(steps, how.steps))
+    def schedule(self, precision: Precision) -> Schedule:
+        """A constant learning rate; what lies between two looks is an epoch."""
+        return Schedule(
+            epochs=self.looks,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            warmup=0.0,
+            min_lr_ratio=1.0,
+            weight_decay=0.0,
+            precision=precision,
+        )
 
 
 @dataclass
@@ -118,55 +68,100 @@ class Relearner:
     Attributes:
         forget: D_f.
         before: the original's answers to it: relearned is as low a log loss as theirs.
-        how: steps, adapter, learning rate.
+        settings: steps, adapter, learning rate.
+        seed: of the batches, the adapter and the bootstrap.
+        precision: of the training.
+        progress: told of each step.
+        steps: how many steps each model took.
     """
 
     forget: Examples
     before: Predictions
-    how: Relearning
+    settings: Relearning
     seed: int
     precision: Precision = "auto"
     progress: Progress = silent
-    steps: dict[str, Figure] = field(default_factory=dict)
+    steps: dict[Role, Figure] = field(default_factory=dict)
 
     @cached_property
-    def boot(self) -> Bootstrap:
+    def bootstrap(self) -> Bootstrap:
         """Resamples of the users of D_f."""
         return user_bootstrap(self.forget.users, seed=derive(self.seed, "bootstrap", "forget"))
 
-    def try_on(self, name: str, model: Recommender) -> None:
-        """Note how many steps `model` takes; it is left as it was."""
-        goal = self.boot.log_loss(self.forget.labels, self.before.odds)
-        losses = relearn(
-            model,
-            self.forget,
-            self.boot,
-            self.how,
-            seed=self.seed,
-            precision=self.precision,
-            progress=self.progress,
-        )
-        self.steps[name] = steps_until(losses, goal, self.how)
+    def try_on(self, role: Role, model: Recommender) -> None:
+        """Note how many steps a model takes; it is left as it was."""
+        goal = self.bootstrap.log_loss(self.forget.labels, self.before.odds)
+        self.steps[role] = steps_until(self.losses(model), goal, self.settings)
 
-    def found(self) -> dict[str, dict[str, Interval]]:
-        """Model → `steps`, and their `ratio` to the mean of those called `retrained_…`: < 1 comes back sooner."""
-        references = [figure for name, figure in self.steps.items() if name.startswith("retrained")]
-        table = {name: {"steps": self.boot.interval(figure)} for name, figure in self.steps.items()}
-        for name, figure in self.steps.items():
-            if references and not name.startswith("retrained"):
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    table[name]["ratio"] = self.boot.interval(figure / np.mean(references, axis=0))
-        return table
+    def losses(self, model: Recommender) -> list[Figure]:
+        """Log loss on D_f at the start and at each look, in nats; the model is left as it was."""
+        settings = self.settings
+        active = (*model.active, ADAPTER)
+        seed = derive(self.seed, "relearn", "adapter")
+        model.lm = adapters.attach(model.lm, ADAPTER, settings.lora, seed=seed)
+        losses: list[Figure] = []
+
+        def look() -> float:
+            odds = predict(model, self.forget, active=active, precision=self.precision).odds
+            losses.append(self.bootstrap.log_loss(self.forget.labels, odds))
+            return float(losses[-1][0])
+
+        try:
+            look()
+            epochs = self._epochs()
+            with model.using(active, train=ADAPTER) as parameters:
+                fit(
+                    model,
+                    TrainingState.start(parameters, settings.schedule(self.precision)),
+                    lambda epoch: epochs[epoch],
+                    Objective(supervised(model, self.forget)),
+                    Phase("relearning", self.seed, self.progress),
+                    monitor=look,
+                )
+        finally:
+            model.lm = adapters.drop(model.lm, ADAPTER)
+        return losses
+
+    def _epochs(self) -> list[list[Step]]:
+        """The steps between two looks, for each look."""
+        size = self.settings.batch_size
+        batches = endless(self.forget.lengths, size, seed=derive(self.seed, "relearn"))
+        epochs = []
+        for _ in range(self.settings.looks):
+            epochs.append([{"train": next(batches)} for _ in range(self.settings.every)])
+        return epochs
+
+
+def steps_until(losses: list[Figure], goal: Figure, settings: Relearning) -> Figure:
+    """Steps until the loss is down at `goal`, by a straight line between two looks.
+
+    At most `settings.steps` (censored). A resample without a goal has no steps.
+    """
+    curve = np.stack(losses)
+    reached = curve <= goal
+    first_look = np.where(reached.any(axis=0), reached.argmax(axis=0), 0)
+    line = np.arange(curve.shape[1])
+    loss_before = curve[np.maximum(first_look - 1, 0), line]
+    loss_after = curve[first_look, line]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = (loss_before - goal) / (loss_before - loss_after)
+        share = np.where(loss_before > loss_after, share, 0.0)
+    # A curve that never gets there, or starts there, has no look before the first.
+    at_start = np.where(reached[0], 0.0, settings.steps)
+    steps = np.where(first_look > 0, (first_look - 1 + share) * settings.every, at_start)
+    return np.where(np.isnan(goal), np.nan, np.minimum(steps, settings.steps))
 
 
 def reshaped(model: Recommender) -> Iterator[tuple[str, Recommender]]:
-    """The model as it may be deployed, one after another: `merged` (if it has an adapter) and `int8`.
+    """The model as it may be deployed, one after another: `merged` if adapted, and `int8`.
 
-    `int8` rounds the weights of all linear layers but the output head, a scale a channel; see `require_int8`.
+    `int8` rounds the weights of all linear layers but the output head, with a scale a channel; see
+    `require_int8`.
     """
     copied = model.copy()
     if copied.active:
-        copied.lm, copied.active = adapters.merge(copied.lm, copied.active), ()
+        copied.lm = adapters.merge(copied.lm, copied.active)
+        copied.active = ()
         yield "merged", copied
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 

@@ -1,194 +1,87 @@
-"""What an evaluation found: values with intervals, ready for JSON, tables and pages."""
+"""What an evaluation found: a table a measure, and a verdict a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.arrays import Floats, Ints
 from ..metrics.bootstrap import Interval
-from ..models.predictions import Predictions
-from ..unlearning.task import PhaseLog
+from .measure import Headline, Table
+from .roles import Role
 from .verdict import Verdict
 
 
-@dataclass
+@dataclass(frozen=True)
 class Results:
-    """Figures by model, each with its 95% interval.
+    """All figures of one request, each with its 95% interval.
 
     Attributes:
-        models: model → measure → figure: utility on test rows; AUC and log loss on D_f and on the unseen users.
-        memory: candidate → `auc`, `loss` → M; 0 = retrained, 1 = nothing done.
-        auc_difference: model → test AUC less the original's, on the same rows.
-        headroom: `auc`, `loss` → what there is to forget.
-        projection: candidate → M along the direction in which D_f moves originals, free of seed noise; only where an
-            original of another seed was at hand.
-        distance: model → measure → mean distance on D_f to the retrained models other than itself.
-        apart: model → each retrained model → measure → distance on D_f between the two.
-        floor: measure → mean distance between two retrained models; empty with fewer than two.
-        excess: candidate → measure → distance beyond the floor as a share of the original's; only where the
-            original is beyond it.
-        collateral: model → slice of the test rows → `auc`, `log_loss` less the original's on it.
-        membership: model → attack → measure → how well D_f is told from unseen users; 0.5 of AUC is chance, and
-            `auc_beyond` is the AUC less a retrained model's.
-        relearning: model → `steps` on D_f until its loss is the original's, `ratio` of them to the retrained models'.
-        published: candidate → figures of other papers, for comparison only and without limits.
-        verdict: model → PASS, FAIL, RETRAIN or UNMEASURABLE, and why.
+        tables: by name of the measure, in the order in which they are shown.
+        verdicts: PASS, FAIL, RETRAIN or UNMEASURABLE of the original and each candidate, and why.
+        roles: the models, in the order in which tables list them.
     """
 
-    models: dict[str, dict[str, Interval]]
-    memory: dict[str, dict[str, Interval]] = field(default_factory=dict)
-    auc_difference: dict[str, Interval] = field(default_factory=dict)
-    headroom: dict[str, Interval] = field(default_factory=dict)
-    projection: dict[str, Interval] = field(default_factory=dict)
-    distance: dict[str, dict[str, Interval]] = field(default_factory=dict)
-    apart: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
-    floor: dict[str, Interval] = field(default_factory=dict)
-    excess: dict[str, dict[str, Interval]] = field(default_factory=dict)
-    collateral: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
-    membership: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
-    relearning: dict[str, dict[str, Interval]] = field(default_factory=dict)
-    published: dict[str, dict[str, Interval]] = field(default_factory=dict)
-    verdict: dict[str, Verdict] = field(default_factory=dict)
+    tables: Mapping[str, Table]
+    roles: tuple[Role, ...]
+    verdicts: Mapping[Role, Verdict] = field(default_factory=dict)
 
-    def at_chance(self, attack: str) -> bool:
-        """Negative control: whether a retrained model shows `attack` nothing, or none is there to tell."""
-        found = self.membership.get("retrained", {}).get(attack, {}).get("auc")
-        return found is None or found.low <= 0.5 <= found.high
+    def find(
+        self, measure: str, column: str, role: Role | None = None, group: str = ""
+    ) -> Interval | None:
+        """A figure, or None where the measure did not apply or has no such figure."""
+        table = self.tables.get(measure)
+        return None if table is None else table.find(column, role, group)
 
-    def row(self, name: str) -> dict[str, Interval]:
-        """All figures of one model under one name each: what a table of many models has as columns."""
-        found = dict(self.models[name])
-        for prefix, table in (
-            ("memory", self.memory),
-            ("distance", self.distance),
-            ("excess", self.excess),
-            ("published", self.published),
-        ):
-            found |= {f"{prefix}_{key}": figure for key, figure in table.get(name, {}).items()}
-        for label, one in (
-            ("auc_difference", self.auc_difference),
-            ("projection", self.projection),
-        ):
-            if name in one:
-                found[label] = one[name]
-        for attack, figures in self.membership.get(name, {}).items():
-            found |= {f"attack_{attack}_{key}": figure for key, figure in figures.items()}
-        return found
+    def figure(
+        self, measure: str, column: str, role: Role | None = None, group: str = ""
+    ) -> Interval:
+        """A figure, such as `figure("memory", "auc", UNLEARNED)`.
 
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        Raises:
+            KeyError: there is none, since the measure did not apply or has no such figure.
+        """
+        figure = self.find(measure, column, role, group)
+        if figure is None:
+            place = [measure, column, *([role.key] if role else []), *([group] if group else [])]
+            raise KeyError(f"no figure {' '.join(place)}; there are {', '.join(self.tables)}")
+        return figure
 
+    def flat(self, role: Role) -> dict[str, Interval]:
+        """All figures of one model under one name each, such as `memory_auc`."""
+        figures = {}
+        for table in self.tables.values():
+            for row in table.rows:
+                if row.role != role:
+                    continue
+                for column, figure in row.figures.items():
+                    figures[flat_name(table.name, column, row.group)] = figure
+        return figures
 
-@dataclass(frozen=True)
-class Demonstration:
-    """What the demo found.
-
-    Attributes:
-        answers: of every model, by name and set.
-        skipped: retrainings of the recipe for which there was no time.
-    """
-
-    results: Results
-    answers: dict[str, Mapping[str, Predictions]]
-    phase_logs: list[PhaseLog]
-    seconds: dict[str, float]
-    rows: dict[str, int]
-    trainable_parameters: int
-    total_parameters: int
-    seed: int
-    skipped: int = 0
+    def headlines(self, role: Role) -> dict[str, Interval]:
+        """The figures of one model that stand in a table with one line a method."""
+        figures = {}
+        for name, (table, headline) in headlines_of(self.tables).items():
+            figure = table.find(headline.column, role, headline.group)
+            if figure is not None:
+                figures[name] = figure
+        return figures
 
     def as_dict(self) -> dict[str, Any]:
-        """One flat object, as `e2urec demo --json` prints it: figures and distances as plain values."""
-        plain, results = self.results.as_dict(), self.results
-        del plain["models"]
-        kept = {"original": "original", "unlearned": "unlearned", "retrained_again": "retrained_2"}
-        return {
-            **{name: values(row) for name, row in results.models.items()},
-            **plain,
-            "distance": {
-                name: values(results.distance[model]) if model in results.distance else None
-                for name, model in kept.items()
-            },
-            "phases": [vars(log) for log in self.phase_logs],
-            "seconds": self.seconds,
-            "trainable_parameters": self.trainable_parameters,
-            "total_parameters": self.total_parameters,
-            "rows": self.rows,
-            "seed": self.seed,
-            "retrainings_skipped": self.skipped,
-        }
+        """Measure → model → figures, as plain JSON values, and `verdict` → model."""
+        plain: dict[str, Any] = {name: table.as_dict() for name, table in self.tables.items()}
+        plain["verdict"] = {role.key: verdict.as_dict() for role, verdict in self.verdicts.items()}
+        return plain
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Methods × seeds × requests, measured on the same rows. A key is (seed, number of the request).
-
-    Attributes:
-        results: key → figures of all models.
-        records: key → model → settings, seconds (`prepare`, `request`, `total`) and rows read.
-        odds: key → model → log-odds on D_f, for a look at the scores.
-        labels: number of the request → labels of D_f.
-        settings: method → settings that were chosen, on top of its defaults.
-        trials: every setting that was tried on the development request, and what it scored.
-        failed: cell → why it could not be made.
-        rows: number of the request → rows in each part.
-        exact: methods that leave nothing of D_f by construction. The sharded ones among them are other
-            architectures: their distance to the retrained models is that, and no memory.
-    """
-
-    results: dict[tuple[int, int], Results]
-    records: dict[tuple[int, int], dict[str, dict[str, Any]]]
-    odds: dict[tuple[int, int], dict[str, Floats]]
-    labels: dict[int, Ints]
-    settings: dict[str, dict[str, Any]]
-    trials: list[dict[str, Any]]
-    failed: dict[str, str]
-    rows: dict[int, dict[str, int]]
-    exact: list[str]
-
-    def cells(self) -> list[dict[str, Any]]:
-        """One entry a model × seed × request: its figures, its verdict, what it cost."""
-        return [
-            {
-                "method": name,
-                "seed": seed,
-                "request": number,
-                "metrics": found.row(name),
-                "verdict": found.verdict[name].outcome if name in found.verdict else None,
-                "cost": self.cost((seed, number), name),
-            }
-            for (seed, number), found in self.results.items()
-            for name in found.models
-        ]
-
-    def cost(self, key: tuple[int, int], name: str) -> dict[str, Any]:
-        """What the making of a model took; `evaluate` calls the first retrained model `retrained`."""
-        record = self.records[key].get("retrained_1" if name == "retrained" else name, {})
-        return {told: value for told, value in record.items() if told != "phase_logs"}
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        cells = [cell | {"metrics": _plain(cell["metrics"])} for cell in self.cells()]
-        return {
-            "cells": cells,
-            "settings": self.settings,
-            "trials": self.trials,
-            "failed": self.failed,
-            "rows": {str(number): counts for number, counts in self.rows.items()},
-            "exact": self.exact,
-        }
+def headlines_of(tables: Mapping[str, Table]) -> dict[str, tuple[Table, Headline]]:
+    """The headlines of all tables in order, each under its name among all figures."""
+    headlines = {}
+    for table in tables.values():
+        for headline in table.headlines:
+            name = flat_name(table.name, headline.column, headline.group)
+            headlines[name] = (table, headline)
+    return headlines
 
 
-def values(row: Mapping[str, Interval]) -> dict[str, float]:
-    """The values of a row of figures, without their intervals."""
-    return {name: found.value for name, found in row.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Interval | Verdict):
-        return value.as_dict()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+def flat_name(measure: str, column: str, group: str = "") -> str:
+    """One name for a figure among those of all measures."""
+    return "_".join(part for part in (measure, group, column) if part)

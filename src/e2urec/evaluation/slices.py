@@ -1,4 +1,4 @@
-"""Collateral: the test rows by kind of user and item, so that harm to a few does not hide in the mean."""
+"""The test rows by kind of user and item."""
 
 import numpy as np
 import polars as pl
@@ -7,77 +7,92 @@ from ..core.arrays import Ints, Mask
 from ..data.interactions import Samples
 from ..data.requests import ForgetRetain
 
-FEWEST = 50
-"""Rows below which a slice says nothing."""
+MIN_ROWS = 50
+"""Rows below which a slice says nothing: its interval is wider than any effect we look for."""
+MANY_VALUES = 10
+"""Values beyond which an attribute that is a number is cut at its median."""
 
 
 def slices(parts: ForgetRetain) -> dict[str, Mask]:
-    """Slices of `parts.test` by name, each a mask (n,); those of fewer than 50 rows or of all rows are left out.
+    """Slices of `parts.test` by name, each a mask (n,).
+
+    Those of fewer than 50 rows, or of all rows, are left out.
 
     - `active users`, `inactive users`: with more retained rows than the median user, or not.
-    - `popular items`, `rare items`: the most rated items that make up half of the retained rows, and the others.
-    - `nearest users`: the fifth whose retained items overlap most with those of a forgotten user (Jaccard index).
+    - `popular items`, `rare items`: the most rated items that make up half of the retained rows,
+      and the others.
+    - `nearest users`: the fifth whose retained items overlap most with those of a forgotten user
+      (Jaccard index).
     - `column=value`, `column<=median`: by the users' own attributes.
     """
-    test, retain = parts.test, parts.retain
-    user, item = test.users, _items(test)
-    known, rows = np.unique(retain.users, return_counts=True)
-    active = np.isin(user, known[rows > np.median(rows)])
-    popular = np.isin(item, _popular(_items(retain)))
-    found = {
+    test = parts.test
+    retain = parts.retain
+    users, row_counts = np.unique(retain.users, return_counts=True)
+    active_users = users[row_counts > np.median(row_counts)]
+    active = np.isin(test.users, active_users)
+    popular = np.isin(_items(test), popular_items(_items(retain)))
+    masks = {
         "active users": active,
         "inactive users": ~active,
         "popular items": popular,
         "rare items": ~popular,
-        "nearest users": np.isin(user, _nearest(retain, parts.forget)),
+        "nearest users": np.isin(test.users, nearest_users(retain, parts.forget)),
     }
     profiles = test.interactions.profiles
-    for column in [] if profiles is None else profiles.get_columns():
-        found |= {name: mask[user] for name, mask in _by_value(column).items()}
-    return {name: mask for name, mask in found.items() if FEWEST <= mask.sum() < len(mask)}
+    if profiles is not None:
+        for column in profiles.get_columns():
+            for name, mask in _users_by_value(column).items():
+                masks[name] = mask[test.users]
+    return {name: mask for name, mask in masks.items() if MIN_ROWS <= mask.sum() < len(mask)}
 
 
-def _by_value(column: pl.Series) -> dict[str, Mask]:
-    """Users by attribute: a mask a value, or below and above the median of a number that takes many values."""
+def _users_by_value(column: pl.Series) -> dict[str, Mask]:
+    """Users by an attribute: a mask a value, or below and above the median of a number."""
     numbers = column.cast(pl.Float64, strict=False)
-    if numbers.null_count() == column.null_count() and column.n_unique() > 10:
-        middle = float(numbers.median() or 0)  # type: ignore[arg-type]
+    is_number = numbers.null_count() == column.null_count()
+    if is_number and column.n_unique() > MANY_VALUES:
+        median = numbers.median()
+        assert isinstance(median, float)
         values = numbers.to_numpy()
         return {
-            f"{column.name}<={middle:g}": values <= middle,
-            f"{column.name}>{middle:g}": values > middle,
+            f"{column.name}<={median:g}": values <= median,
+            f"{column.name}>{median:g}": values > median,
         }
-    return {
-        f"{column.name}={value}": (column == value).fill_null(False).to_numpy()
-        for value in column.unique().drop_nulls().sort()
-    }
+    masks = {}
+    for value in column.unique().drop_nulls().sort():
+        masks[f"{column.name}={value}"] = (column == value).fill_null(False).to_numpy()
+    return masks
 
 
 def _items(samples: Samples) -> Ints:
     return samples.interactions.item[samples.rows]
 
 
-def _popular(items: Ints) -> Ints:
-    codes, rows = np.unique(items, return_counts=True)
-    order = np.argsort(-rows, kind="stable")
-    before = np.cumsum(rows[order]) - rows[order]
-    return codes[order[before < len(items) / 2]]
+def popular_items(items: Ints) -> Ints:
+    """The most rated items that make up half of the rows: item codes (n,) of rows → codes."""
+    codes, row_counts = np.unique(items, return_counts=True)
+    order = np.argsort(-row_counts, kind="stable")
+    rows_before = np.cumsum(row_counts[order]) - row_counts[order]
+    return codes[order[rows_before < len(items) / 2]]
 
 
-def _nearest(retain: Samples, forget: Samples) -> Ints:
-    """Users of D_r alone in the highest fifth of their largest |A ∩ B| / |A ∪ B| with a user of D_f."""
-    ids, near = _rated(retain.take(~np.isin(retain.users, forget.users)))
-    if not len(ids):
-        return ids
-    _, gone = _rated(forget)
-    both = near.astype(np.float32) @ gone.T.astype(np.float32)
-    overlap = (both / (near.sum(1)[:, None] + gone.sum(1)[None, :] - both)).max(axis=1)
-    return ids[np.argsort(-overlap, kind="stable")[: -(-len(ids) // 5)]]
+def nearest_users(retain: Samples, forget: Samples) -> Ints:
+    """Users of D_r in the highest fifth of their largest |A ∩ B| / |A ∪ B| with one of D_f."""
+    stays = ~np.isin(retain.users, forget.users)
+    users, rated = _rated_items(retain.take(stays))
+    if not len(users):
+        return users
+    _, forgotten = _rated_items(forget)
+    shared = rated.astype(np.float32) @ forgotten.T.astype(np.float32)
+    union = rated.sum(1)[:, None] + forgotten.sum(1)[None, :] - shared
+    overlap = (shared / union).max(axis=1)
+    fifth = -(-len(users) // 5)
+    return users[np.argsort(-overlap, kind="stable")[:fifth]]
 
 
-def _rated(samples: Samples) -> tuple[Ints, Mask]:
-    """Users, and which items each has rated: (users,), (users, items)."""
-    ids, user = np.unique(samples.users, return_inverse=True)
-    table = np.zeros((len(ids), len(samples.interactions.titles)), dtype=bool)
+def _rated_items(samples: Samples) -> tuple[Ints, Mask]:
+    """Users, and which items each of them has rated: (users,), (users, items)."""
+    users, user = np.unique(samples.users, return_inverse=True)
+    table = np.zeros((len(users), len(samples.interactions.titles)), dtype=bool)
     table[user, _items(samples)] = True
-    return ids, table
+    return users, table

@@ -1,4 +1,4 @@
-"""PASS, FAIL, RETRAIN or UNMEASURABLE: two one-sided tests against margins that were fixed before the run."""
+"""PASS, FAIL, RETRAIN or UNMEASURABLE: two one-sided tests against margins fixed before the run."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,11 +29,13 @@ class Verdict:
     """What the measures say of one model.
 
     Attributes:
-        outcome: PASS: every gated interval lies inside its margin. FAIL: one lies wholly outside. UNMEASURABLE: the
-            request leaves nothing to measure. RETRAIN: everything else; only a retrained model would be safe.
+        outcome: PASS: every gated interval lies inside its margin. FAIL: one lies wholly outside.
+            UNMEASURABLE: the request leaves nothing to measure. RETRAIN: everything else; only a
+            retrained model would be safe.
         reason: in one sentence.
         basis: what M_auc was measured against: `retrained` models, or `shadows` and unseen users.
-        memory, auc_drop: the gated quantities with their 90% intervals.
+        memory: M_auc with its 90% interval.
+        auc_drop: the drop of test AUC with its 90% interval.
     """
 
     outcome: Outcome
@@ -45,68 +47,106 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return {
-            name: value.as_dict() if isinstance(value, Interval) else value
-            for name, value in vars(self).items()
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "basis": self.basis,
+            "memory": self.memory.as_dict(),
+            "auc_drop": self.auc_drop.as_dict(),
         }
 
 
-def judge(
-    memory: Interval,
-    auc_drop: Interval,
-    headroom: Interval,
-    margins: Margins,
-    *,
-    basis: str,
-    control: Interval | None = None,
-) -> Verdict:
+@dataclass(frozen=True)
+class Gate:
+    """A quantity, and the margin inside which it must surely lie.
+
+    Attributes:
+        name: in sentences.
+        figure: its 90% interval.
+        low: lower end of the margin.
+        high: upper end.
+        margin: the margin in sentences.
+    """
+
+    name: str
+    figure: Interval
+    low: float
+    high: float
+    margin: str
+
+    @property
+    def surely_inside(self) -> bool:
+        """Whether the whole interval lies inside the margin."""
+        return self.low <= self.figure.low and self.figure.high <= self.high
+
+    @property
+    def surely_outside(self) -> bool:
+        """Whether the whole interval lies outside."""
+        return self.figure.low > self.high or self.figure.high < self.low
+
+    def __str__(self) -> str:
+        return f"{self.name} is {_text(self.figure)}"
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What must hold before a verdict means anything.
+
+    Attributes:
+        headroom: what D_f has to forget, 95%: it must be above 0.
+        attack: AUC of a membership attack on the original, 95%: the attack must detect D_f.
+            None: there is no attack.
+        basis: what memory was measured against.
+    """
+
+    headroom: Interval
+    attack: Interval | None
+    basis: str
+
+
+def judge(memory: Interval, auc_drop: Interval, controls: Controls, margins: Margins) -> Verdict:
     """Weigh the gated quantities.
 
     Args:
         memory: M_auc, 90%.
         auc_drop: test AUC of the original less the model's, 90%.
-        headroom: what D_f has to forget, 95%.
+        controls: what must hold first.
         margins: of the recipe.
-        basis: what `memory` was measured against.
-        control: AUC of a membership attack on the original, 95%: it must be detected.
     """
-    low, high = -margins.memory, margins.memory
-    parts = {
-        "M_auc": (memory, low, high),
-        "the drop of test AUC": (auc_drop, -np.inf, margins.auc_drop),
-    }
-    told = {name: f"{name} is {_text(found)}" for name, (found, _, _) in parts.items()}
+    gates = (
+        Gate("M_auc", memory, -margins.memory, margins.memory, f"±{margins.memory:g}"),
+        Gate("the drop of test AUC", auc_drop, -np.inf, margins.auc_drop, f"{margins.auc_drop:g}"),
+    )
 
     def verdict(outcome: Outcome, reason: str) -> Verdict:
-        return Verdict(outcome, reason, basis, memory, auc_drop)
+        return Verdict(outcome, reason, controls.basis, memory, auc_drop)
 
-    if not headroom.low > 0:
-        text = f"the request is too small to measure: the original's AUC on D_f is higher by {_text(headroom)} only"
-        return verdict("UNMEASURABLE", text)
-    if control is not None and not control.low > 0.5:
-        return verdict(
-            "UNMEASURABLE",
-            f"the positive control failed: an attack on the original has AUC {_text(control)}",
-        )
-    outside = [name for name, (found, a, b) in parts.items() if found.low > b or found.high < a]
-    if outside:
-        return verdict(
-            "FAIL",
-            " and ".join(f"{told[name]}, outside {_margin(name, margins)}" for name in outside),
-        )
+    obstacle = _obstacle(controls)
+    if obstacle:
+        return verdict("UNMEASURABLE", obstacle)
+    failed = [f"{gate}, outside {gate.margin}" for gate in gates if gate.surely_outside]
+    if failed:
+        return verdict("FAIL", " and ".join(failed))
     unsure = [
-        name for name, (found, a, b) in parts.items() if not (a <= found.low and found.high <= b)
+        f"{gate}, not surely inside {gate.margin}" for gate in gates if not gate.surely_inside
     ]
     if unsure:
-        text = " and ".join(
-            f"{told[name]}, not surely inside {_margin(name, margins)}" for name in unsure
+        return verdict("RETRAIN", " and ".join(unsure))
+    return verdict("PASS", f"{' and '.join(map(str, gates))}, both inside their margins")
+
+
+def _obstacle(controls: Controls) -> str:
+    """Why nothing can be said of any model of this request; empty if something can."""
+    headroom = controls.headroom
+    if not headroom.low > 0:
+        return (
+            "the request is too small to measure: the original's AUC on D_f is higher by "
+            f"{_text(headroom)} only"
         )
-        return verdict("RETRAIN", text)
-    return verdict("PASS", f"{' and '.join(told.values())}, both inside their margins")
+    attack = controls.attack
+    if attack is not None and not attack.low > 0.5:
+        return f"the positive control failed: an attack on the original has AUC {_text(attack)}"
+    return ""
 
 
-def _margin(name: str, margins: Margins) -> str:
-    return f"±{margins.memory:g}" if name == "M_auc" else f"{margins.auc_drop:g}"
-
-
-def _text(found: Interval) -> str:
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+def _text(figure: Interval) -> str:
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"

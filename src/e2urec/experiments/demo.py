@@ -1,23 +1,22 @@
-"""All of it, small, on real data: train, retrain, forget, evaluate, and a page that shows it."""
+"""All of it, small, on real data: train, forget, retrain, evaluate, and a page that shows it."""
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.evaluate import Answers, evaluate, softened
-from ..evaluation.results import Demonstration, Results
+from ..evaluation.demonstration import Demonstration
+from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, UNTUNED, retrained
 from ..methods.retrain import Retrain
 from ..models.recommender import Recommender
 from ..report.page import write_page
+from ..runs.files import write_json
 from ..runs.folder import create_run
-from ..runs.record import write_json, write_record
-from ..training.costs import Costs
+from ..runs.record import RunRecord, write_record
 from ..training.loop import Progress, silent
-from ..unlearning.task import Task
-from .recipe import Recipe
-from .workspace import RequestRows, Workspace, method_of, placebo, unlearning_seconds
-
-UNLEARNING = ("cache", "augmented", "teachers", "warmup", "joint", "final")
+from .recipe import Recipe, method_of
+from .study import Study
+from .workspace import Workspace
 
 RECIPE: dict[str, Any] = {
     "data": {"history": 5, "rows": 6000, "per_user": 40, "test_rows": 1500, "held_rows": 1000},
@@ -28,101 +27,95 @@ RECIPE: dict[str, Any] = {
     },
     "minutes": 19,
 }
+"""What fits into twenty minutes on two processor cores."""
 
 
 def demo(
     recipe: Recipe, out: Path, *, request: Path | None = None, progress: Progress = silent
 ) -> Demonstration:
-    """Run the whole story of `recipe` into folder `out`: `original/`, `unlearned/`, results and a page.
+    """Run the whole story of `recipe` into folder `out`.
+
+    The folder holds `original/`, `unlearned/`, the results and a page.
 
     Raises:
         E2URecError: as `train` and `unlearn` do.
     """
-    started = time.monotonic()
+    clock = _Clock(recipe.minutes)
     method = method_of(recipe)
     with create_run(out) as partial:
         space = Workspace(recipe, progress)
         rows = space.rows(space.resolve(space.request(request)))
-        sets, precision = rows.evaluation, recipe.tuning.schedule.precision
-        untuned = Recommender(space.base.fresh(), space.template, window=recipe.model.window)
-        answers: dict[str, Answers] = {"untuned": sets.ask(untuned, precision=precision)}
-        del untuned
+        study = Study(space, rows)
+        study.ask(UNTUNED, space.untuned())
 
         original, _ = space.train()
         original.save(partial / "original")
-        with space.costs.phase("evaluation"):
-            answers["original"] = sets.ask(original, precision=precision, valid=True)
+        study.ask(ORIGINAL, original)
+        study.soften()
 
-        task = space.task(original.copy(), rows, method, scratch=partial)
-        unlearned = method.unlearn(task)
-        unlearned.save(partial / "unlearned")
-        with space.costs.phase("evaluation"):
-            answers["unlearned"] = sets.ask(unlearned, precision=precision)
-        del unlearned
-        with space.costs.phase("placebo_retain"):
-            control = placebo(
-                method, space.task(original, rows, method)
-            )  # from here on, `original` is the placebo
-        with space.costs.phase("evaluation"):
-            answers["placebo_retain"] = sets.ask(control, precision=precision)
-            answers["placebo_temperature"] = softened(answers["original"])
+        unlearned = study.unlearn(original.copy(), method, scratch=partial)
+        unlearned.model.save(partial / "unlearned")
+        study.ask(UNLEARNED, unlearned.model)
+        with space.costs.phase("placebo"):
+            placebo = study.placebo(original.copy(), method)
+        study.ask(PLACEBO_RETAIN, placebo)
+        del placebo
 
-        retraining: list[Costs] = []
-        for number in range(1, recipe.retrained + 1):
-            if retraining and not _time_for_another(recipe, started, retraining):
-                break
-            again = space.task(original, rows, Retrain())
-            retrained = Retrain(number=number).unlearn(again)
-            retraining.append(again.costs)
-            with space.costs.phase("evaluation"):
-                answers[f"retrained_{number}"] = sets.ask(retrained, precision=precision)
-            del retrained
-
-        with space.costs.phase("evaluation"):
-            results = _evaluate(answers, recipe, rows)
-        found = Demonstration(
-            results,
-            answers,
-            task.phase_logs,
-            _seconds(space.costs, task, retraining),
-            rows.counts(),
-            task.costs.trainable,
-            original.parameter_count(),
-            recipe.seed,
-            recipe.retrained - len(retraining),
+        _retrain(study, original, recipe.retrained, clock)
+        results = study.measure()
+        demonstration = Demonstration(
+            results=results,
+            answers=study.answers,
+            phase_logs=unlearned.phase_logs,
+            seconds=space.costs.seconds
+            | {"unlearning": unlearned.seconds, "retrained": clock.mean},
+            phases=unlearned.costs.seconds,
+            rows=rows.counts(),
+            trainable_parameters=unlearned.costs.trainable,
+            total_parameters=original.parameter_count(),
+            seed=recipe.seed,
+            skipped=recipe.retrained - len(clock.retrainings),
         )
-        write_json(partial / "results.json", found.as_dict())
-        write_page(found, partial / "report.html")
-        write_record(
-            partial, {"kind": "demo", "recipe": recipe.model_dump(mode="json"), "seed": recipe.seed}
-        )
-    return found
+        write_json(partial / "results.json", demonstration.as_dict())
+        write_page(demonstration, partial / "report.html")
+        settings = recipe.model_dump(mode="json")
+        write_record(partial, RunRecord(kind="demo", recipe=settings, seed=recipe.seed))
+    return demonstration
 
 
-def _evaluate(answers: dict[str, Answers], recipe: Recipe, rows: RequestRows) -> Results:
-    candidates = {
-        name: answers[name]
-        for name in ("unlearned", "placebo_temperature", "placebo_retain", "untuned")
-    }
-    retrained = [rows for name, rows in answers.items() if name.startswith("retrained_")]
-    return evaluate(
-        answers["original"],
-        retrained,
-        candidates,
-        seed=recipe.seed,
-        margins=recipe.margins,
-        slices=rows.slices,
-    )
+@dataclass
+class _Clock:
+    """Whether there is time for one more retraining.
+
+    Attributes:
+        minutes: in which the demo shall end; None: it takes as long as it takes.
+        started: when it began, in seconds.
+        retrainings: seconds of each so far.
+    """
+
+    minutes: float | None
+    started: float = field(default_factory=time.monotonic)
+    retrainings: list[float] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        """Mean seconds of a retraining; 0 where there was none."""
+        return sum(self.retrainings) / len(self.retrainings) if self.retrainings else 0.0
+
+    def has_time(self) -> bool:
+        """Whether a retraining as long as the last still ends in time; the first always does."""
+        if self.minutes is None or not self.retrainings:
+            return True
+        elapsed = time.monotonic() - self.started
+        return elapsed + self.retrainings[-1] < 60 * self.minutes
 
 
-def _time_for_another(recipe: Recipe, started: float, retraining: list[Costs]) -> bool:
-    """Whether one more retraining, as long as the last, still ends within the recipe's minutes."""
-    expected = time.monotonic() - started + retraining[-1].seconds["retrain"]
-    return recipe.minutes is None or expected < 60 * recipe.minutes
-
-
-def _seconds(shared: Costs, task: Task, retraining: list[Costs]) -> dict[str, float]:
-    retrained = [costs.seconds["retrain"] for costs in retraining]
-    own = {phase: task.costs.seconds.get(phase, 0.0) for phase in (*UNLEARNING, "logging")}
-    mean = sum(retrained) / len(retrained) if retrained else 0.0
-    return shared.seconds | own | {"retrained": mean, "unlearning": unlearning_seconds(task.costs)}
+def _retrain(study: Study, original: Recommender, count: int, clock: _Clock) -> None:
+    """Retrain `count` times, or as often as there is time for."""
+    for number in range(1, count + 1):
+        if not clock.has_time():
+            return
+        # The original itself is not tuned further: only its template and window are used.
+        model = study.unlearn(original, Retrain(number=number))
+        clock.retrainings.append(model.seconds)
+        study.ask(retrained(number), model.model)

@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..core.errors import ConfigError, did_you_mean
 from ..data.requests import Unit
 from ..data.sources.reading import Columns, Reading
-from ..evaluation.membership import Shadows
+from ..evaluation.shadows import Shadows
 from ..evaluation.relearning import Relearning
 from ..evaluation.verdict import Margins
+from ..methods import build
 from ..training.supervised import Tuning
+from ..unlearning.method import Method
 
 
 class _Part(BaseModel):
@@ -166,6 +168,11 @@ class Recipe(_Part):
                 )
             _place(values, key.strip(), toml_value(text.strip()), setting)
         return Recipe.build(values, place="--set")
+
+
+def method_of(recipe: Recipe) -> Method:
+    """The recipe's method with its preset and settings; raises ConfigError as `build` does."""
+    return build(recipe.method.name, recipe.method.settings, recipe.method.preset)
 
 
 def toml_value(text: str) -> Any:

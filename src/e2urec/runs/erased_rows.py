@@ -1,7 +1,7 @@
 """Rows that a request and those before it erased, as hashes under the controller's key.
 
-With the key, anyone can be shown that a row was erased, or that two models forgot the same. Without it these say
-nothing; a plain hash would: ids are few and short, and are soon guessed.
+With the key, anyone can be shown that a row was erased, or that two models forgot the same rows.
+Without it these hashes say nothing. Plain hashes would: ids are few and short, and soon guessed.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from ..data.interactions import Interactions
 from ..data.row_hashes import hashes
 
 FILE = "erased.json"
-SIZE = 16
-"""Bytes of a hash: two of a billion rows share one with a probability of 10⁻²¹."""
+HASH_BYTES = 16
+"""Two of a billion rows share a hash of this size with a probability of 10⁻²¹."""
 
 
 @dataclass(frozen=True)
@@ -35,52 +35,52 @@ class ErasedRows:
     digests: frozenset[str] = frozenset()
 
     @classmethod
-    def under(cls, controller: bytes) -> "ErasedRows":
+    def under(cls, controller_key: bytes) -> "ErasedRows":
         """No rows yet, under the controller's key."""
-        return cls(hmac.digest(controller, b"e2urec erased rows", "sha256"))
+        return cls(hmac.digest(controller_key, b"e2urec erased rows", "sha256"))
 
-    def and_these(self, data: Interactions, gone: Mask) -> "ErasedRows":
-        """These rows and those of `data` that `gone` (n,) marks."""
-        return ErasedRows(
-            self.key,
-            self.digests
-            | {each.hex() for each in hashes(data, np.flatnonzero(gone), self.key, SIZE)},
-        )
+    def with_rows(self, data: Interactions, erased: Mask) -> "ErasedRows":
+        """These rows and those of `data` that `erased` (n,) marks."""
+        rows = np.flatnonzero(erased)
+        digests = {digest.hex() for digest in hashes(data, rows, self.key, HASH_BYTES)}
+        return ErasedRows(self.key, self.digests | digests)
 
     def marked(self, data: Interactions) -> Mask:
         """(n,) True where a row of `data` is one of them."""
-        known = (
-            each.hex() in self.digests
-            for each in hashes(data, np.arange(len(data)), self.key, SIZE)
-        )
-        return np.fromiter(known, dtype=bool, count=len(data))
+        digests = hashes(data, np.arange(len(data)), self.key, HASH_BYTES)
+        marks = (digest.hex() in self.digests for digest in digests)
+        return np.fromiter(marks, dtype=bool, count=len(data))
 
     def save(self, folder: Path) -> None:
-        """Write them, sorted, so that their order tells nothing."""
-        record = {"check": self._hash(b"check"), "rows": sorted(self.digests)}
+        """Write them, sorted, so that their order says nothing."""
+        record = {"check": self._check(), "rows": sorted(self.digests)}
         (folder / FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, controller: bytes) -> "ErasedRows":
+    def load(cls, folder: Path, controller_key: bytes) -> "ErasedRows":
         """Those of run `folder`.
 
         Raises:
             RunError: there is no whole record of them, or it was made under another key.
         """
-        empty = cls.under(controller)
+        empty = cls.under(controller_key)
+        file = folder / FILE
         try:
-            record = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            check, rows = record["check"], frozenset(record["rows"])
+            record = json.loads(file.read_text(encoding="utf-8"))
+            check = record["check"]
+            digests = frozenset(record["rows"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"'{folder / FILE}': is missing or damaged, so what was erased cannot be told; restore it, or make the "
-                "run again from its original"
+                f"'{file}': is missing or damaged, so nobody can say what was erased; restore it, "
+                "or make the run again from its original"
             ) from error
-        if check != empty._hash(b"check"):
+        if check != empty._check():
             raise RunError(
-                f"'{folder}': what it erased was recorded under another key; give that one with --key-file"
+                f"'{folder}': what it erased was recorded under another key; give that one with "
+                "--key-file"
             )
-        return cls(empty.key, rows)
+        return cls(empty.key, digests)
 
-    def _hash(self, text: bytes) -> str:
-        return hashlib.blake2b(text, key=self.key, digest_size=SIZE).hexdigest()
+    def _check(self) -> str:
+        """A value that says whether the key is the right one, and nothing of the rows."""
+        return hashlib.blake2b(b"check", key=self.key, digest_size=HASH_BYTES).hexdigest()

@@ -1,50 +1,64 @@
-"""Run folders: made in `RUN.partial`, renamed when whole, hashed; an interrupt leaves nothing behind."""
+"""Run folders: made in `RUN.partial`, hashed, and renamed when whole.
+
+An interrupt leaves nothing behind.
+"""
 
 import contextlib
 import errno
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..core.errors import RunError
 from ..core.process import first_process, terminable, wait_for_all
-from .record import LOCK, hash_file
+from .files import hash_file
+from .record import LOCK, RunRecord, read_record
 
 try:
     import fcntl
 except ImportError:  # Windows: a partial folder then counts as abandoned until it is discarded
     fcntl = None  # type: ignore[assignment]
 
+PARTIAL = ".partial"
+
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run folder and what its `run.json` says."""
+    """A finished run folder, and what its `run.json` says."""
 
     path: Path
-    record: dict[str, Any]
+    record: RunRecord
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the run holds an adapter, and not a whole model."""
+        return (self.path / "adapter").is_dir()
 
 
 def partial_of(out: Path) -> Path:
     """The folder in which `out` is being made."""
-    return out.with_name(out.name + ".partial")
+    return out.with_name(out.name + PARTIAL)
 
 
 @contextlib.contextmanager
 def create_run(out: Path, *, keep: str | None = None) -> Iterator[Path]:
-    """Yield the folder to work in; it becomes `out` when the block ends well and is deleted otherwise.
+    """Yield the folder to work in; it becomes `out` when the block ends well, and is deleted else.
 
-    Once it holds something called `keep` it stays even when the block does not end well; the next call goes on in it.
     Of several processes the first makes the folder; what the others write is thrown away.
 
+    Args:
+        out: the run folder to make.
+        keep: once the folder holds a file or folder of this name, it stays even when the block does
+            not end well, and the next call goes on in it.
+
     Raises:
-        RunError: `out` exists, is being made by another process or was abandoned half-way, or the disk is full.
+        RunError: `out` exists, is being made by another process or was abandoned half-way, or the
+            disk is full.
     """
     if first_process():
-        with _made(out, keep) as partial:
+        with _partial_folder(out, keep) as partial:
             yield partial
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -54,14 +68,9 @@ def create_run(out: Path, *, keep: str | None = None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _made(out: Path, keep: str | None) -> Iterator[Path]:
+def _partial_folder(out: Path, keep: str | None) -> Iterator[Path]:
     partial = partial_of(out)
-    if out.exists():
-        raise RunError(f"'{out}': exists already; choose another folder or remove it")
-    if partial.exists() and (not keep or _locked(partial)):
-        remedy = "wait for it" if _locked(partial) else f"remove it with: e2urec discard {out}"
-        state = "is being made by another process" if _locked(partial) else "was left half-made"
-        raise RunError(f"'{partial}': {state}; {remedy}")
+    _refuse_occupied(out, partial, resumable=keep is not None)
     try:
         partial.mkdir(parents=True, mode=0o700, exist_ok=keep is not None)
         with terminable(), (partial / LOCK).open("w") as lock:
@@ -73,22 +82,41 @@ def _made(out: Path, keep: str | None) -> Iterator[Path]:
     except BaseException as error:
         if keep is None or not (partial / keep).exists():
             shutil.rmtree(partial, ignore_errors=True)
-        if _disk_full(error):
-            raise RunError(
-                f"'{out}': no space left on the disk; free some and run again"
-            ) from error
-        if isinstance(error, OSError):
-            raise RunError(
-                f"'{out}': {error.strerror or error}; choose a folder that can be written"
-            ) from error
-        raise
+        explanation = _explanation(error, out)
+        if explanation is None:
+            raise
+        raise explanation from error
+
+
+def _refuse_occupied(out: Path, partial: Path, *, resumable: bool) -> None:
+    """Raise RunError where the folder is there already, or somebody works in its partial one."""
+    if out.exists():
+        raise RunError(f"'{out}': exists already; choose another folder or remove it")
+    if not partial.exists():
+        return
+    if _locked(partial):
+        raise RunError(f"'{partial}': is being made by another process; wait for it")
+    if not resumable:
+        raise RunError(
+            f"'{partial}': was left half-made; remove it with: e2urec discard {out}"
+        )
+
+
+def _explanation(error: BaseException, out: Path) -> RunError | None:
+    """What to say where the disk is at fault; None for any other error."""
+    if _disk_full(error):
+        return RunError(f"'{out}': no space left on the disk; free some and run again")
+    if isinstance(error, OSError):
+        reason = error.strerror or error
+        return RunError(f"'{out}': {reason}; choose a folder that can be written")
+    return None
 
 
 def _disk_full(error: BaseException) -> bool:
-    """Also as safetensors tells it, which wraps the system's error in text."""
-    return (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "os error 28" in str(
-        error
-    ).lower()
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return True
+    # safetensors wraps the system's error in text
+    return "os error 28" in str(error).lower()
 
 
 def _locked(partial: Path) -> bool:
@@ -120,28 +148,21 @@ def open_run(path: Path, *, verify: bool = False) -> Run:
     """Read a run folder; with `verify` every file is checked against its SHA-256.
 
     Raises:
-        RunError: the folder is missing, partial, no run, or damaged.
+        RunError: the folder is missing, partial, no run, damaged, or of another version.
     """
     if not path.is_dir():
         raise RunError(f"'{path}': is no folder; name a run folder made by e2urec")
-    if path.suffix == ".partial":
+    if path.suffix == PARTIAL:
         raise RunError(
-            f"'{path}': is a half-made run; wait for it, or remove it with: e2urec discard {path.stem}"
+            f"'{path}': is a half-made run; wait for it, or remove it with: "
+            f"e2urec discard {path.stem}"
         )
-    try:
-        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        files: dict[str, Any] = record["files"]
-    except FileNotFoundError as error:
-        raise RunError(
-            f"'{path}': is no run folder (it has no run.json); name one made by e2urec"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"'{path / 'run.json'}': is damaged; restore the folder from a backup"
-        ) from error
-    for name, expected in files.items():
+    record = read_record(path)
+    for name, expected in record.files.items():
         file = path / name
-        whole = file.is_file() and file.stat().st_size == expected["bytes"]
-        if not whole or (verify and hash_file(file) != expected["sha256"]):
+        whole = file.is_file() and file.stat().st_size == expected.bytes
+        if whole and verify:
+            whole = hash_file(file) == expected.sha256
+        if not whole:
             raise RunError(f"'{file}': is missing or damaged; restore the folder from a backup")
     return Run(path, record)

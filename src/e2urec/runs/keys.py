@@ -1,4 +1,7 @@
-"""The controller's key, under which requests and rows are recorded."""
+"""The controller's key, under which requests and erased rows are recorded.
+
+With it a record can be shown to be that of a request; without it the record says nothing.
+"""
 
 import contextlib
 import hashlib
@@ -12,39 +15,56 @@ from platformdirs import user_data_path
 
 from ..core.errors import RunError
 
+VARIABLE = "E2UREC_KEY_FILE"
+"""Environment variable that may name the key's file."""
+KEY_BYTES = 32
+"""As long as what HMAC-SHA256 puts out: a longer key adds nothing."""
+
 
 def request_digest(lines: Iterable[str], key: bytes) -> str:
-    """HMAC-SHA256 of a request's sorted lines under the controller's key: a plain hash of ids could be guessed."""
-    return hmac.new(key, "\n".join(sorted(set(lines))).encode(), hashlib.sha256).hexdigest()
+    """HMAC-SHA256 of a request's sorted lines under the controller's key, in hexadecimal.
+
+    A plain hash of ids could be guessed.
+    """
+    text = "\n".join(sorted(set(lines)))
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 def controller_key(path: Path | None = None) -> bytes:
-    """The key in `path`, in the file that `E2UREC_KEY_FILE` names, or one that is made once for this user.
+    """The key in `path`, in the file that the environment names, or one made once for this user.
 
     Raises:
         RunError: the file cannot be read or made, or is empty.
     """
-    named = path or (
-        Path(os.environ["E2UREC_KEY_FILE"]) if os.environ.get("E2UREC_KEY_FILE") else None
-    )
-    if named is None:
-        named = user_data_path("e2urec") / "controller.key"
-        try:
-            named.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                handle = os.open(named, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-                with os.fdopen(handle, "wb") as file:
-                    file.write(secrets.token_bytes(32))
-        except OSError as error:
-            raise RunError(
-                f"key file '{named}': cannot be made ({error.strerror}); name one by --key-file"
-            ) from error
+    file = path or _named_by_environment() or _own_key_file()
     try:
-        key = named.read_bytes()
+        key = file.read_bytes()
     except OSError as error:
         raise RunError(
-            f"key file '{named}': cannot be read ({error.strerror}); name another"
+            f"key file '{file}': cannot be read ({error.strerror}); name another"
         ) from error
     if not key:
-        raise RunError(f"key file '{named}': is empty; it must hold the controller's key")
+        raise RunError(f"key file '{file}': is empty; it must hold the controller's key")
     return key
+
+
+def _named_by_environment() -> Path | None:
+    name = os.environ.get(VARIABLE)
+    return Path(name) if name else None
+
+
+def _own_key_file() -> Path:
+    """This user's own key file, made if it is not there yet."""
+    file = user_data_path("e2urec") / "controller.key"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            # Created exclusively, so that of two commands at once only one makes the key.
+            handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(secrets.token_bytes(KEY_BYTES))
+    except OSError as error:
+        raise RunError(
+            f"key file '{file}': cannot be made ({error.strerror}); name one by --key-file"
+        ) from error
+    return file

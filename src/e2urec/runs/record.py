@@ -1,55 +1,120 @@
-"""What a run folder says of itself, `run.json`: from what it was made, by which versions, and the hash of every file."""
+"""What a run folder says of itself in `run.json`: from what it was made, by what, and its files.
 
-import hashlib
+No user id stands in it. Even a hash of an id would be soon guessed, since ids are few and short.
+"""
+
 import json
-import math
 import platform
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..core.errors import RunError
+from .files import hash_file, write_json
+
+NAME = "run.json"
 LOCK = ".lock"
 """File that a process holds locked while it makes a run; it is no part of the run."""
+FORMAT = 2
+"""Raised whenever a run folder changes so that an older one cannot be read. 1 had no number."""
+LIBRARIES = ("e2urec", "torch", "transformers", "peft", "accelerate", "numpy", "polars")
+"""Those whose version can change a result."""
+
+Kind = Literal["original", "unlearned", "comparison", "demo"]
 
 
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write `run.json`: `record`, the versions at work, and size and SHA-256 of every file in `folder`."""
-    files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": hash_file(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != LOCK
-    }
-    write_json(folder / "run.json", {**record, "versions": versions(), "files": files})
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON that is whole or not there; NaN and infinity become null."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(
-        json.dumps(finite(value), indent=2, sort_keys=True) + "\n", encoding="utf-8"
-    )
-    temporary.replace(path)
+class FileRecord(_Part):
+    """A file of the run: its size in bytes and its SHA-256."""
+
+    bytes: int
+    sha256: str
 
 
-def finite(value: Any) -> Any:
-    """The same JSON value with None for every number that JSON cannot hold."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+class MethodRecord(_Part):
+    """The method that made an unlearned run, with all its settings."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+class ParentRecord(_Part):
+    """The run that a request was put to: its folder, and the SHA-256 of its `run.json`."""
+
+    path: str
+    sha256: str
+
+
+class RunRecord(_Part):
+    """`run.json`."""
+
+    kind: Kind
+    recipe: dict[str, Any] = Field(description="all settings, as resolved")
+    seed: int
+    format: int = FORMAT
+    seconds: dict[str, float] = Field(default_factory=dict, description="by phase")
+    rows: dict[str, int] = Field(default_factory=dict, description="rows tuned on, and dropped")
+    seconds_per_row: float | None = Field(None, description="of the original's training")
+    data: str | None = Field(None, description="fingerprint of the data that were tuned on")
+    method: MethodRecord | None = None
+    parent: ParentRecord | None = None
+    request_hmac: str | None = Field(None, description="the request, under the controller's key")
+    chain: tuple[str, ...] = Field((), description="the same of this request and all before it")
+    versions: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write `run.json`: the record, the versions at work, and size and hash of every file."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != LOCK:
+            size = path.stat().st_size
+            name = str(path.relative_to(folder))
+            files[name] = FileRecord(bytes=size, sha256=hash_file(path))
+    complete = record.model_copy(update={"versions": versions(), "files": files})
+    write_json(folder / NAME, complete.model_dump(mode="json", exclude_none=True))
+
+
+def read_record(folder: Path) -> RunRecord:
+    """The record of a run folder.
+
+    Raises:
+        RunError: there is none, it is damaged, or an older version of e2urec wrote it.
+    """
+    path = folder / NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(
+            f"'{folder}': is no run folder (it has no {NAME}); name one made by e2urec"
+        ) from error
+    except ValueError as error:
+        raise _damaged(path) from error
+    if not isinstance(values, dict):
+        raise _damaged(path)
+    made_by = values.get("format", 1)
+    if made_by != FORMAT:
+        raise RunError(
+            f"'{folder}': was made by another version of e2urec (format {made_by}, not {FORMAT}); "
+            "make it again with this version"
+        )
+    try:
+        return RunRecord.model_validate(values)
+    except ValidationError as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> RunError:
+    return RunError(f"'{path}': is damaged; restore the folder from a backup")
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide a result."""
-    libraries = ("e2urec", "torch", "transformers", "peft", "accelerate", "numpy", "polars")
-    return {"python": platform.python_version()} | {
-        name: metadata.version(name) for name in libraries
-    }
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    libraries = {name: metadata.version(name) for name in LIBRARIES}
+    return {"python": platform.python_version()} | libraries

@@ -1,0 +1,146 @@
+"""Measure an unlearned run."""
+
+SHADOWS = "shadows"
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What an evaluation does beyond the measures that cost little.
+
+    Attributes:
+        shadows: models to train for membership inference by likelihood ratio. Their adapters, which
+            never saw D_f, stay in the run folder for the next time. Without retrained runs the
+            verdict rests on them.
+        robustness: also ask whether D_f comes back by relearning, by merging the adapter, or by
+            rounding to int8.
+        say: told what the shadows will cost, before they are trained.
+    """
+
+    shadows: int = 0
+    robustness: bool = False
+    say: Callable[[str], object] = lambda text: None
+
+
+def evaluate(
+    run: Run,
+    against: Sequence[Run] = (),
+    request: RequestOptions | None = None,
+    options: EvaluationOptions | None = None,
+    *,
+    progress: Progress = silent,
+) -> Results:
+    """Measure an unlearned run against its original, retrained runs and both placebos.
+
+    Args:
+        run: made by `unlearn`.
+        against: retrained runs of the same request, each with its own seed.
+        request: the one that `run` honoured.
+        options: shadow models and robustness.
+        progress: told of each step.
+
+    Raises:
+        RunError: the run was not made by `unlearn`, its original has moved or changed, the request
+            is not the one that was honoured, or one of `against` was not retrained without just the
+            same rows.
+        ConfigError: an odd number of shadows; `robustness` without torchao.
+    """
+    request = request or RequestOptions()
+    options = options or EvaluationOptions()
+    if options.robustness:
+        require_int8()
+    parent = _parent(run)
+    for other in against:
+        _refuse_other_rows(run, other, request.key)
+    case = RequestCase.open(parent, request, progress)
+    if case.digest != run.record.request_hmac:
+        raise RunError(
+            f"'{run.path}': was made for another request, or under another key; name the one it "
+            "honoured"
+        )
+    study = case.study()
+    shadows = _shadow_scores(run, study, parent, options) if options.shadows else None
+    study.ask(ORIGINAL, case.original)
+    relearner = _relearner(study, progress)
+    models = {UNLEARNED: run}
+    for number, other in enumerate(against, start=1):
+        models[retrained(number)] = other
+    for role, model_run in models.items():
+        model = case.space.load(model_run)
+        study.ask(role, model)
+        if options.robustness:
+            relearner.try_on(role, model)
+        if options.robustness and role == UNLEARNED:
+            _ask_reshaped(study, role, model)
+    study.soften()
+    method = run.record.method
+    assert method is not None, "an unlearned run says how it was made"
+    placebo = study.placebo(case.original, build(method.name, method.settings))
+    study.ask(PLACEBO_RETAIN, placebo)
+    return study.measure(shadows=shadows, relearning=relearner.steps)
+
+
+def _relearner(study: Study, progress: Progress) -> Relearner:
+    recipe = study.space.recipe
+    return Relearner(
+        forget=study.rows.forget,
+        before=study.answers[ORIGINAL].forget,
+        settings=recipe.relearning,
+        seed=recipe.seed,
+        precision=recipe.tuning.schedule.precision,
+        progress=progress,
+    )
+
+
+def _ask_reshaped(study: Study, role: Role, model: Recommender) -> None:
+    """Ask the model as it may be deployed: merged, and rounded to int8."""
+    for form, reshaped_model in reshaped(model):
+        study.ask(role.as_form(form), reshaped_model)
+
+
+def _refuse_other_rows(run: Run, other: Run, key: Path | None) -> None:
+    """Raise RunError unless `other` was retrained without just the rows that `run` erased."""
+    method = other.record.method
+    if method is None or not build(method.name, method.settings).exact:
+        raise RunError(
+            f"'{other.path}': was not retrained; name runs of unlearn --method retrain"
+        )
+    if erased_rows_of(run, key) != erased_rows_of(other, key):
+        raise RunError(
+            f"'{other.path}': was retrained without other rows than '{run.path}' forgot; retrain "
+            "from the same parent"
+        )
+
+
+def _parent(run: Run) -> Run:
+    """The run that a request was put to, checked to be the one it was."""
+    record = run.record.parent
+    if record is None:
+        raise RunError(
+            f"'{run.path}': is no unlearned run; name a folder made by e2urec unlearn"
+        )
+    parent = open_run(Path(record.path))
+    if hash_file(parent.path / NAME) != record.sha256:
+        raise RunError(
+            f"'{parent.path}': has changed since '{run.path}' was made from it; restore it"
+        )
+    return parent
+
+
+def _shadow_scores(
+    run: Run, study: Study, parent: Run, options: EvaluationOptions
+) -> ShadowScores:
+    """Train the shadows, or take those that are there, after saying what they cost."""
+    space = study.space
+    space.recipe = space.recipe.updated([f"shadows.count={options.shadows}"])
+    rows = space.recipe.shadows.row_count(
+        len(study.rows.retain), len(study.rows.unseen), space.recipe.tuning
+    )
+    minutes = minutes_for(parent, rows)
+    estimate = ""
+    if minutes is not None:
+        estimate = f", about {minutes:.1f} minutes at the speed the original was trained"
+    options.say(
+        f"{options.shadows} shadow models read {rows} rows{estimate}; those already in "
+        f"'{run.path}' are taken from there"
+    )
+    return study.shadow_scores(run.path / SHADOWS)

@@ -1,0 +1,37 @@
+"""Look at data before anything is trained on them."""
+
+MEASURED_PROMPTS = 1000
+"""Prompts whose length is measured: enough for the 95th percentile."""
+ANSWERS = ("No", "Yes")
+
+
+def inspect_data(recipe: Recipe, *, examples: int = 3) -> Overview:
+    """Say what the data of `recipe` hold, and what of them will hurt, before anything is trained.
+
+    Raises:
+        DataError, ConfigError: the data cannot be used, or not as the recipe says.
+    """
+    space = Workspace(recipe)
+    train = space.split.train
+    summary = overview(train.interactions, space.split)
+    order = stream(recipe.seed, "look").permutation(len(train))
+    samples = train.take(order[:MEASURED_PROMPTS])
+    summary.examples = _example_prompts(space, samples, examples)
+    try:
+        base = space.base
+    except (ModelError, DataError) as error:
+        summary.warnings.append(
+            f"prompts were not measured, since the model cannot be loaded: {error}"
+        )
+        return summary
+    tokens = tokenise(
+        samples, space.template, base.tokenizer, seq2seq=base.seq2seq, window=sys.maxsize
+    )
+    measure_prompts(summary, tokens.lengths, recipe.model.window)
+    return summary
+
+
+def _example_prompts(space: Workspace, samples: Samples, count: int) -> list[str]:
+    prompts = space.template.render(samples.take(np.arange(count)))
+    labels = samples.labels[: len(prompts)]
+    return [f"{prompt} {ANSWERS[label]}" for prompt, label in zip(prompts, labels, strict=True)]

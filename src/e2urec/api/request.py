@@ -1,0 +1,120 @@
+"""A request to a run, and what honouring it needs."""
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """A request as it is put.
+
+    Attributes:
+        file: of users, interactions or items to forget; without one, a seeded share is drawn.
+        ratio: of that draw; default: the recipe's.
+        unit: of that draw: users, interactions or items; default: the recipe's.
+        seed: of that draw; default: the recipe's.
+        skip_unknown: go on when some of what the file names is not in the training data.
+        key: file of the controller's key, under which the request is recorded; see
+            `runs.keys.controller_key`.
+    """
+
+    file: Path | str | None = None
+    ratio: float | None = None
+    unit: Unit | None = None
+    seed: int | None = None
+    skip_unknown: bool = False
+    key: Path | None = None
+
+
+@dataclass
+class RequestCase:
+    """A request to a run, with all that honouring it needs.
+
+    Attributes:
+        parent: the run.
+        options: the request as it was put.
+        space: data and base.
+        original: the recommender of the run.
+        request: what shall be forgotten.
+        parts: the rows of the request.
+    """
+
+    parent: Run
+    options: RequestOptions
+    space: Workspace
+    original: Recommender
+    request: ErasureRequest
+    parts: ForgetRetain
+
+    @classmethod
+    def open(cls, parent: Run, options: RequestOptions, progress: Progress) -> "RequestCase":
+        """Read what is needed; a wrong key or request is told before a model is loaded."""
+        if options.file is not None and (options.ratio is not None or options.unit is not None):
+            raise ConfigError(
+                "--forget-ratio and --unit: draw a request; leave them out where --request names "
+                "one"
+            )
+        erased_rows_of(parent, options.key)
+        recipe = _recipe_of(parent, options)
+        space = Workspace(recipe, progress, split_index=SplitIndex.load(parent.path))
+        request = space.request(None if options.file is None else Path(options.file))
+        parts = space.resolve(request, skip_unknown=options.skip_unknown)
+        original = space.load(parent)
+        space.tokenizer_owner = original
+        return cls(parent, options, space, original, request, parts)
+
+    def study(self) -> Study:
+        """The study of the request."""
+        return Study(self.space, self.space.rows(self.parts))
+
+    @property
+    def digest(self) -> str:
+        """HMAC of the request under the controller's key."""
+        return request_digest(self.request.lines(), controller_key(self.options.key))
+
+    def saveerased_rows_of(self, folder: Path) -> None:
+        """Write which rows are erased by now, and for what the others are used."""
+        data = self.parts.forget.interactions
+        erased = erased_rows_of(self.parent, self.options.key)
+        if erased is None:
+            erased = ErasedRows.under(controller_key(self.options.key))
+        erased.with_rows(data, self.parts.gone).save(folder)
+        index = self.space.split_index
+        assert index is not None
+        index.without(data, self.parts.gone).save(folder)
+
+    def record(self, method: Method, unlearned: Unlearned) -> RunRecord:
+        """What the run of this request says of itself."""
+        parent = self.parent
+        digest = self.digest
+        return RunRecord(
+            kind="unlearned",
+            recipe=self.space.recipe.model_dump(mode="json"),
+            seed=self.space.recipe.seed,
+            seconds=unlearned.costs.seconds,
+            method=MethodRecord(name=method.name, settings=method.model_dump(mode="json")),
+            parent=ParentRecord(
+                path=str(parent.path.resolve()), sha256=hash_file(parent.path / NAME)
+            ),
+            request_hmac=digest,
+            chain=(*parent.record.chain, digest),
+            seconds_per_row=parent.record.seconds_per_row,
+        )
+
+
+def _recipe_of(run: Run, options: RequestOptions) -> Recipe:
+    """The recipe of a run, with the request as it was put."""
+    draw = {"ratio": options.ratio, "unit": options.unit, "seed": options.seed}
+    changes = {name: value for name, value in draw.items() if value is not None}
+    request = run.record.recipe["request"] | changes
+    return Recipe.build(run.record.recipe | {"request": request}, place=str(run.path))
+
+
+def erased_rows_of(run: Run, key: Path | None) -> ErasedRows | None:
+    """What a run and all before it erased; None for an original, which needs no key for that."""
+    if run.record.kind == "original":
+        return None
+    return ErasedRows.load(run.path, controller_key(key))
+
+
+def minutes_for(run: Run, rows: int) -> float | None:
+    """How long `rows` take at the speed at which a run was trained; None if it does not say."""
+    pace = run.record.seconds_per_row
+    return None if pace is None else pace * rows / 60

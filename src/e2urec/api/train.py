@@ -1,0 +1,49 @@
+"""Train an original."""
+
+RESULTS = "results.json"
+
+
+def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Run:
+    """Tune the original recommender of `recipe` into run folder `out`.
+
+    Raises:
+        RunError: `out` exists, or the disk is full.
+        DataError, ConfigError, ModelError: the recipe cannot be followed.
+    """
+    out = Path(out)
+    with create_run(out) as partial:
+        space = Workspace(recipe, progress)
+        model, trace = space.train()
+        model.save(partial)
+        results = _first_results(space, model)
+        write_json(partial / RESULTS, results.as_dict() | {"trace": vars(trace)})
+        SplitIndex.of(space.split).save(partial)
+        write_record(partial, _original_record(space, trace))
+    return open_run(out)
+
+
+def _first_results(space: Workspace, model: Recommender) -> Results:
+    """How an original scores before anybody asked to be forgotten."""
+    parts = {name: space.encode(getattr(space.split, name)) for name in ("test", "valid", "unseen")}
+    # Nobody is forgotten yet: the unseen users stand in for D_f, which must not be empty.
+    sets = EvaluationSets(forget=parts["unseen"], **parts)
+    answers = sets.ask(model, precision=space.recipe.tuning.schedule.precision)
+    return evaluate(Evidence({ORIGINAL: answers}, seed=space.recipe.seed))
+
+
+def _original_record(space: Workspace, trace: Trace) -> RunRecord:
+    data = space.split.train.interactions
+    seconds = space.costs.seconds
+    return RunRecord(
+        kind="original",
+        recipe=space.recipe.model_dump(mode="json"),
+        seed=space.recipe.seed,
+        seconds=seconds,
+        rows={
+            "train": trace.rows,
+            "duplicates_dropped": data.duplicates,
+            "unrated_dropped": data.unrated,
+        },
+        seconds_per_row=seconds["original"] / trace.rows,
+        data=data.fingerprint(),
+    )

@@ -1,0 +1,77 @@
+"""Make a recommender forget a request."""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a request would do.
+
+    Attributes:
+        rows: by part.
+        phases: rows read by phase.
+        minutes: estimated from the original's training; None if that is not known.
+    """
+
+    rows: dict[str, int]
+    phases: dict[str, int]
+    minutes: float | None
+
+
+def unlearn(
+    parent: Run,
+    out: Path | str,
+    method: Method,
+    options: RequestOptions | None = None,
+    *,
+    progress: Progress = silent,
+) -> Run:
+    """Make the recommender of `parent` forget a request; the result is a run folder of its own.
+
+    `parent` is only read. It may itself have been made by `unlearn`: what it forgot stays out of
+    what is retained now. The request itself is written nowhere: the record holds its HMAC, and that
+    of each row.
+
+    Raises:
+        RunError: `out` exists, `parent` is damaged, or the disk is full.
+        DataError: the request names what is not in the training data, nothing, or everything; or
+            rows that the recommender was tuned on are no longer in the data.
+    """
+    out = Path(out)
+    options = options or RequestOptions()
+    with create_run(out) as partial:
+        case = RequestCase.open(parent, options, progress)
+        study = case.study()
+        study.ask(ORIGINAL, case.original)
+        unlearned = study.unlearn(case.original, method, scratch=partial)
+        unlearned.model.save(partial)
+        study.ask(UNLEARNED, unlearned.model)
+        results = study.measure()
+        write_json(partial / RESULTS, results.as_dict() | costs_of(unlearned, study.rows))
+        case.save_erased_rows(partial)
+        write_record(partial, case.record(method, unlearned))
+    return open_run(out)
+
+
+def dry_run(parent: Run, method: Method, options: RequestOptions | None = None) -> DryRun:
+    """Say what `unlearn` would do, and about how long it would take.
+
+    The estimate is for the machine that trained the original.
+    """
+    case = RequestCase.open(parent, options or RequestOptions(), silent)
+    rows = case.study().rows
+    schedule = case.space.recipe.tuning.schedule
+    phases = method.plan(len(rows.forget), len(rows.retain), schedule)
+    return DryRun(rows.counts(), phases, minutes_for(parent, sum(phases.values())))
+
+
+def costs_of(unlearned: Unlearned, rows: RequestRows) -> dict[str, Any]:
+    """What a request took, for results.json."""
+    costs = unlearned.costs
+    return {
+        "seconds": costs.seconds | {"unlearning": unlearned.seconds},
+        "rows": rows.counts(),
+        "rows_read": costs.rows,
+        "peak_bytes": costs.peak_bytes,
+        "trainable_parameters": costs.trainable,
+        "total_parameters": unlearned.model.parameter_count(),
+        "phase_logs": [vars(log) for log in unlearned.phase_logs],
+    }

@@ -1,0 +1,75 @@
+"""What models say of the rows they are asked about.
+
+Models answer one after another, and everything later is computed from their answers. So no two
+models need to be in memory at once, and a model may be asked before it is changed.
+"""
+
+from dataclasses import dataclass, replace
+
+from ..metrics.classification import temperature
+from ..models.batches import Examples
+from ..models.precision import Precision
+from ..models.predictions import Predictions, predict
+from ..models.recommender import Recommender
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One model's answers.
+
+    Attributes:
+        test: to the test rows.
+        forget: to D_f.
+        unseen: to the rows of users on whom no model was tuned, and nothing was chosen.
+        valid: to the validation rows; None where nobody will fit a temperature on them.
+    """
+
+    test: Predictions
+    forget: Predictions
+    unseen: Predictions
+    valid: Predictions | None = None
+
+    def parts(self) -> dict[str, Predictions]:
+        """The answers by set of rows."""
+        return {name: rows for name, rows in vars(self).items() if rows is not None}
+
+
+@dataclass(frozen=True)
+class EvaluationSets:
+    """The rows that models are asked about; see `Answers`."""
+
+    test: Examples
+    forget: Examples
+    unseen: Examples
+    valid: Examples
+
+    def ask(
+        self, model: Recommender, *, precision: Precision = "auto", valid: bool = False
+    ) -> Answers:
+        """The model's answers, to validation rows only with `valid`."""
+        return Answers(
+            test=predict(model, self.test, precision=precision),
+            forget=predict(model, self.forget, precision=precision),
+            unseen=predict(model, self.unseen, precision=precision),
+            valid=predict(model, self.valid, precision=precision) if valid else None,
+        )
+
+
+def softened(original: Answers) -> Answers:
+    """Placebo (i): the original with the temperature that fits the validation rows best.
+
+    Its ranking is the original's. Only the two answers are softened, not the whole vocabulary, so
+    it has distances over {Yes, No} alone.
+    """
+    assert original.valid is not None, "a temperature is fitted on answers to validation rows"
+    fitted = temperature(original.valid.labels, original.valid.odds)
+
+    def soften(rows: Predictions) -> Predictions:
+        return replace(rows, hidden=None, odds=rows.odds / fitted)
+
+    return Answers(
+        test=soften(original.test),
+        forget=soften(original.forget),
+        unseen=soften(original.unseen),
+        valid=soften(original.valid),
+    )

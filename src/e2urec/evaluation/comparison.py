@@ -1,0 +1,99 @@
+"""What a comparison found: methods × seeds × requests, measured on the same rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.arrays import Floats, Ints
+from .results import Results
+from .roles import Role
+
+Key = tuple[int, int]
+"""Seed, and number of the request, counted from 1."""
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """How a model was made, and what it took.
+
+    Attributes:
+        settings: of its method.
+        seconds: `request`, `prepare` (made once, before any request) and their `total`.
+        phases: seconds by phase.
+        rows_read: by phase.
+        trainable_parameters: that the request moved.
+        phase_logs: loss and AUC on D_f after each phase.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    phases: Mapping[str, float] = field(default_factory=dict)
+    rows_read: Mapping[str, int] = field(default_factory=dict)
+    trainable_parameters: int = 0
+    phase_logs: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return dict(vars(self))
+
+    def cost(self) -> dict[str, Any]:
+        """The same without the logs of its phases."""
+        return {name: value for name, value in vars(self).items() if name != "phase_logs"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All models of a comparison.
+
+    Attributes:
+        results: figures of all models, by seed and request.
+        records: how each model was made.
+        log_odds: on D_f, for a look at the scores.
+        labels: of D_f, by number of the request.
+        settings: by method: those that were chosen, on top of its defaults.
+        trials: every setting that was tried on the development request, and what it scored.
+        failed: why a cell could not be made.
+        rows: rows in each part, by number of the request.
+        exact: methods that leave nothing of D_f by construction. The sharded ones among them are
+            other architectures: their distance to retrained models is that, and no memory.
+    """
+
+    results: Mapping[Key, Results]
+    records: Mapping[Key, Mapping[Role, CellRecord]]
+    log_odds: Mapping[Key, Mapping[Role, Floats]]
+    labels: Mapping[int, Ints]
+    settings: Mapping[str, Mapping[str, Any]]
+    trials: list[dict[str, Any]]
+    failed: Mapping[str, str]
+    rows: Mapping[int, Mapping[str, int]]
+    exact: list[str]
+
+    def record(self, key: Key, role: Role) -> CellRecord:
+        """How a model was made; an empty record for what was not made but computed."""
+        return self.records[key].get(role, CellRecord())
+
+    def as_dict(self) -> dict[str, Any]:
+        """One entry a model × seed × request, and all else as plain JSON values."""
+        cells = []
+        for (seed, request), results in self.results.items():
+            for role in results.roles:
+                figures = results.flat(role)
+                verdict = results.verdicts.get(role)
+                cells.append(
+                    {
+                        "model": role.key,
+                        "seed": seed,
+                        "request": request,
+                        "figures": {name: figure.as_dict() for name, figure in figures.items()},
+                        "verdict": verdict.outcome if verdict else None,
+                        "cost": self.record((seed, request), role).cost(),
+                    }
+                )
+        return {
+            "cells": cells,
+            "settings": self.settings,
+            "trials": self.trials,
+            "failed": self.failed,
+            "rows": {str(number): counts for number, counts in self.rows.items()},
+            "exact": self.exact,
+        }

@@ -1,0 +1,160 @@
+"""What an evaluation has to go by: the answers of every model, and what all measures share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from ..core.arrays import Ints, Mask
+from ..core.seeding import derive
+from ..metrics.bootstrap import Bootstrap, Figure, Interval, over_seeds, remaining, user_bootstrap
+from .answers import Answers
+from .attacks import AttackSetup
+from .roles import ORIGINAL, Kind, Role
+from .shadows import ShadowScores
+from .verdict import Margins
+
+SETS = ("test", "forget", "unseen")
+UTILITY = ("auc", "gauc", "accuracy", "log_loss", "ece")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The models of one request, and how their answers are resampled.
+
+    Attributes:
+        models: answers of each model: the original, unlearned models, placebos, retrained models.
+        seed: of the user-clustered bootstrap.
+        resamples: of the bootstrap; all figures on the same rows share them.
+        twin: answers of an original of another seed.
+        shadows: answers of models that never saw D_f, for membership inference. Without retrained
+            models the verdict rests on them.
+        slices: masks over the test rows by name, for the collateral damage.
+        relearning: steps that each model takes to relearn D_f.
+        margins: of the verdict.
+    """
+
+    models: Mapping[Role, Answers]
+    seed: int
+    resamples: int = 2000
+    twin: Answers | None = None
+    shadows: ShadowScores | None = None
+    slices: Mapping[str, Mask] = field(default_factory=dict)
+    relearning: Mapping[Role, Figure] = field(default_factory=dict)
+    margins: Margins = field(default_factory=Margins)
+
+    @property
+    def original(self) -> Answers:
+        """The original's answers."""
+        return self.models[ORIGINAL]
+
+    @cached_property
+    def retrained(self) -> list[Role]:
+        """The retrained models, by number."""
+        roles = [role for role in self.models if role.kind is Kind.RETRAINED]
+        return sorted(roles, key=lambda role: role.number)
+
+    @cached_property
+    def candidates(self) -> list[Role]:
+        """The models that are judged."""
+        judged = (Kind.UNLEARNED, Kind.PLACEBO)
+        return [role for role in self.models if role.kind in judged]
+
+    # The first line of every figure is its value on the rows themselves; the other lines are its
+    # values in resamples of users. Figures of the same rows are paired line by line.
+
+    @cached_property
+    def bootstraps(self) -> dict[str, Bootstrap]:
+        """Resamples of users for each set of rows."""
+        parts = self.original.parts()
+        return {name: self.bootstrap(name, parts[name].users) for name in SETS}
+
+    def bootstrap(self, name: str, users: Ints) -> Bootstrap:
+        """Resamples of the users of some rows; `name` is that of their random stream."""
+        seed = derive(self.seed, "bootstrap", name)
+        return user_bootstrap(users, resamples=self.resamples, seed=seed)
+
+    @cached_property
+    def figures(self) -> dict[Role, dict[str, Figure]]:
+        """Utility on test rows, and AUC and log loss on D_f and on the unseen users, by model."""
+        return {role: self._figures(answers) for role, answers in self.models.items()}
+
+    def _figures(self, answers: Answers) -> dict[str, Figure]:
+        test = answers.test
+        figures = self.bootstraps["test"].utility(test.labels, test.odds)
+        for name, rows in (("forget", answers.forget), ("unseen", answers.unseen)):
+            bootstrap = self.bootstraps[name]
+            figures[f"{name}_auc"] = bootstrap.auc(rows.labels, rows.odds)
+            figures[f"{name}_log_loss"] = bootstrap.log_loss(rows.labels, rows.odds)
+        return figures
+
+    def known(self, measure: str) -> dict[Role, Figure]:
+        """What each model knows of D_f, by `auc` or by `loss`; more is more."""
+        if measure == "auc":
+            return {role: row["forget_auc"] for role, row in self.figures.items()}
+        return {role: -row["forget_log_loss"] for role, row in self.figures.items()}
+
+    def known_after_retraining(self, measure: str) -> Figure:
+        """The mean of that over the retrained models, with the noise of their seeds."""
+        known = self.known(measure)
+        figures = [known[role] for role in self.retrained]
+        return over_seeds(figures, seed=derive(self.seed, "seeds"))
+
+    def forget_interval(self, figure: Figure) -> Interval:
+        """The interval of a figure over D_f."""
+        return self.bootstraps["forget"].interval(figure)
+
+    def forget_share(self, figure: Figure, before: Figure, after: Figure) -> Interval:
+        """The interval of `(figure − after) / (before − after)` over D_f; see `remaining`."""
+        return self.forget_interval(remaining(figure, before, after))
+
+    # --- attacks on membership, each model attacked once
+
+    @cached_property
+    def _attacks(self) -> dict[Role, dict[str, dict[str, Interval]]]:
+        return {}
+
+    def attacks(self, role: Role) -> dict[str, dict[str, Interval]]:
+        """How well each membership attack tells D_f from the unseen users, on one model."""
+        if role not in self._attacks:
+            control = self.models[self.retrained[0]] if self.retrained else None
+            seed = derive(self.seed, "attacks")
+            setup = AttackSetup(self.shadows, control, seed, self.resamples)
+            self._attacks[role] = setup.attack(self.models[role])
+        return self._attacks[role]
+
+    # --- distances on D_f, each pair of models measured once
+
+    @cached_property
+    def _distances(self) -> dict[frozenset[Role], dict[str, Figure]]:
+        return {}
+
+    def distances(self, role: Role, other: Role) -> dict[str, Figure]:
+        """Mean distances between the answers of two models, by measure."""
+        pair = frozenset((role, other))
+        if pair not in self._distances:
+            rows = self.models[role].forget.distances(self.models[other].forget)
+            mean = self.bootstraps["forget"].mean
+            self._distances[pair] = {name: mean(values) for name, values in rows.items()}
+        return self._distances[pair]
+
+    def distances_to_retrained(self, role: Role) -> dict[str, Figure]:
+        """Mean distances between a model and the retrained models other than itself."""
+        pairs = [self.distances(role, other) for other in self.retrained if other != role]
+        return mean_figures(pairs) if pairs else {}
+
+    @cached_property
+    def noise_floor(self) -> dict[str, Figure]:
+        """Mean distances between two retrained models."""
+        pairs = []
+        for number, role in enumerate(self.retrained):
+            for other in self.retrained[number + 1 :]:
+                pairs.append(self.distances(role, other))
+        return mean_figures(pairs)
+
+
+def mean_figures(rows: list[dict[str, Figure]]) -> dict[str, Figure]:
+    """The mean of each figure that all rows have."""
+    shared = [name for name in rows[0] if all(name in row for row in rows)]
+    return {name: np.mean([row[name] for row in rows], axis=0) for name in shared}

@@ -1,0 +1,187 @@
+"""What a measure is: it says what it needs, computes rows of figures, and names its columns.
+
+Each measure is one file in `measures/`, found by being there. Terminal, page, JSON, Markdown and
+LaTeX show it by what it says of itself.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..metrics.bootstrap import Interval
+from .evidence import Evidence
+from .roles import Kind, Role
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of a measure.
+
+    Attributes:
+        key: its name in JSON.
+        title: its heading in tables.
+        digits: decimals that tables show.
+        brief: whether terminal and page show it; the files have every column.
+    """
+
+    key: str
+    title: str
+    digits: int = 3
+    brief: bool = True
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A figure that stands in a table with one line a method.
+
+    Attributes:
+        column: its key.
+        title: its heading there.
+        digits: decimals.
+        group: the group it is taken from, where a measure has several rows a model.
+        narrow: whether it is also in the summary of 80 columns on a terminal.
+    """
+
+    column: str
+    title: str
+    digits: int = 2
+    group: str = ""
+    narrow: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures of one model.
+
+    Attributes:
+        role: whose; None for figures of the evaluation as a whole.
+        figures: by key of the column; a figure that does not exist is left out.
+        group: what tells this row from others of the model: a slice, an attack, another model.
+        minor: whether terminal and page leave it out; the files have it.
+    """
+
+    role: Role | None
+    figures: Mapping[str, Interval]
+    group: str = ""
+    minor: bool = False
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What there must be before a measure can be computed.
+
+    Attributes:
+        candidates: models to judge: unlearned ones and placebos.
+        retrained: at least so many retrained models.
+        twin: an original of another seed.
+        slices: slices of the test rows.
+        relearning: relearning curves.
+    """
+
+    candidates: bool = False
+    retrained: int = 0
+    twin: bool = False
+    slices: bool = False
+    relearning: bool = False
+
+    def met_by(self, evidence: Evidence) -> bool:
+        """Whether the evidence has it all."""
+        return (
+            len(evidence.candidates) >= self.candidates
+            and len(evidence.retrained) >= self.retrained
+            and (evidence.twin is not None or not self.twin)
+            and (bool(evidence.slices) or not self.slices)
+            and (bool(evidence.relearning) or not self.relearning)
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a measure found: its rows, and how they are shown.
+
+    Attributes:
+        name: of the measure.
+        title: above the table.
+        columns: in order.
+        rows: one a model, or several, told apart by their group.
+        note: a sentence below the table.
+        group_title: heading of the groups; empty where there are none.
+        spread: key of the column that is shown once a group, side by side; empty: groups are rows.
+        about: the kind of model to which terminal and page restrict the table; None: all of them.
+        brief: whether terminal and page show the table; the files have every table.
+        headlines: figures for tables with one line a method.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+    group_title: str = ""
+    spread: str = ""
+    about: Kind | None = None
+    brief: bool = True
+    headlines: tuple[Headline, ...] = ()
+
+    def find(self, column: str, role: Role | None, group: str = "") -> Interval | None:
+        """A figure, or None where there is none."""
+        for row in self.rows:
+            if row.role == role and row.group == group:
+                return row.figures.get(column)
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Role → group → column → figure; levels that a table does not have are left out."""
+        table: dict[str, Any] = {}
+        for row in self.rows:
+            figures = {key: figure.as_dict() for key, figure in row.figures.items()}
+            place = table
+            if row.role is not None:
+                place = table.setdefault(row.role.key, {})
+            if row.group:
+                place = place.setdefault(row.group, {})
+            place.update(figures)
+        return table
+
+
+class Measure(ABC):
+    """A way to look at the answers of all models of one request."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]]
+    needs: ClassVar[Needs] = Needs()
+    headlines: ClassVar[tuple[Headline, ...]] = ()
+    group_title: ClassVar[str] = ""
+    about: ClassVar[Kind | None] = None
+    brief: ClassVar[bool] = True
+    place: ClassVar[int] = 100
+    """Where tables list it: lower ones first."""
+
+    @abstractmethod
+    def rows(self, evidence: Evidence) -> Iterable[Row]:
+        """The figures, model by model."""
+
+    def note(self, evidence: Evidence) -> str:
+        """A sentence below the table, where one is needed."""
+        return ""
+
+    def spread(self, evidence: Evidence) -> str:
+        """The column that tables show with a column for each group; empty: groups are rows."""
+        return ""
+
+    def table(self, evidence: Evidence) -> Table:
+        """The rows, with all that is needed to show them."""
+        return Table(
+            name=self.name,
+            title=self.title,
+            columns=self.columns,
+            rows=tuple(self.rows(evidence)),
+            note=self.note(evidence),
+            group_title=self.group_title,
+            spread=self.spread(evidence),
+            about=self.about,
+            brief=self.brief,
+            headlines=self.headlines,
+        )

@@ -1,0 +1,27 @@
+"""Every measure there is: one file each, found by being there.
+
+A file of this folder is a measure when it defines a subclass of `Measure` that has a name.
+"""
+
+import importlib
+import pkgutil
+from functools import cache
+
+from ..measure import Measure
+
+
+@cache
+def all_measures() -> tuple[Measure, ...]:
+    """One of each measure, in the order in which tables list them."""
+    measures = []
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        members = vars(importlib.import_module(module.name)).values()
+        measures += [member() for member in members if _is_measure(member, module.name)]
+    return tuple(sorted(measures, key=lambda measure: (measure.place, measure.name)))
+
+
+def _is_measure(member: object, module: str) -> bool:
+    """Whether a member is a measure of its own, not one that the module only imports."""
+    if not isinstance(member, type) or not issubclass(member, Measure):
+        return False
+    return member.__module__ == module and hasattr(member, "name")

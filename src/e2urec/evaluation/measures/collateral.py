@@ -1,0 +1,62 @@
+"""Collateral damage: utility by kind of user and item, so that harm to a few does not hide."""
+
+from collections.abc import Iterator
+
+from ...metrics.bootstrap import Bootstrap, Figure, Interval
+from ..evidence import Evidence
+from ..measure import Column, Measure, Needs, Row
+from ..roles import ORIGINAL, Kind, Role
+
+SHOWN_ATTRIBUTES = 5
+"""Users have dozens of attribute values; tables show those that lose most."""
+
+
+class Collateral(Measure):
+    """AUC and log loss on slices of the test rows, less the original's there."""
+
+    name = "collateral"
+    title = "Test rows by slice: the model less the original"
+    place = 60
+    columns = (Column("auc", "AUC"), Column("log_loss", "log loss"))
+    needs = Needs(slices=True)
+    group_title = "slice"
+    about = Kind.UNLEARNED
+
+    def rows(self, evidence: Evidence) -> Iterator[Row]:
+        """One row a model and slice."""
+        tables = {name: self._figures(evidence, name) for name in evidence.slices}
+        for role in evidence.models:
+            if role == ORIGINAL:
+                continue
+            rows: dict[str, dict[str, Interval]] = {}
+            for name, (bootstrap, figures) in tables.items():
+                rows[name] = {}
+                for column in self.columns:
+                    difference = figures[role][column.key] - figures[ORIGINAL][column.key]
+                    rows[name][column.key] = bootstrap.interval(difference)
+            prominent = _most_harmed(rows)
+            for name, row in rows.items():
+                yield Row(role, row, group=name, minor=name not in prominent)
+
+    def _figures(
+        self, evidence: Evidence, name: str
+    ) -> tuple[Bootstrap, dict[Role, dict[str, Figure]]]:
+        mask = evidence.slices[name]
+        bootstrap = evidence.bootstrap(name, evidence.original.test.users[mask])
+        figures = {}
+        for role, answers in evidence.models.items():
+            labels = answers.test.labels[mask]
+            odds = answers.test.odds[mask]
+            figures[role] = {
+                "auc": bootstrap.auc(labels, odds),
+                "log_loss": bootstrap.log_loss(labels, odds),
+            }
+        return bootstrap, figures
+
+
+def _most_harmed(rows: dict[str, dict[str, Interval]]) -> list[str]:
+    """The general slices, and the attributes of users (`column=value`) that lose most AUC."""
+    general = [name for name in rows if "=" not in name]
+    attributes = [name for name in rows if "=" in name]
+    attributes.sort(key=lambda name: rows[name]["auc"].value)
+    return general + attributes[:SHOWN_ATTRIBUTES]

@@ -1,0 +1,58 @@
+"""Membership inference: do a model's answers give away on whose rows it was tuned?"""
+
+from collections.abc import Iterator
+
+from ..attacks import ATTACKS
+from ..evidence import Evidence
+from ..measure import Column, Headline, Measure, Needs, Row
+
+
+class Membership(Measure):
+    """How well each attack tells D_f (members) from the unseen users' rows (non-members).
+
+    0.5 of AUC is chance. Where a retrained model is off chance itself the two groups of users
+    differ by nature, and only the AUC beyond a retrained model's means anything.
+    """
+
+    name = "membership"
+    title = "Membership attacks on D_f: AUC, 0.5 = chance"
+    place = 70
+    columns = (
+        Column("auc", "AUC", 2),
+        Column("advantage", "advantage", 2),
+        Column("tpr_at_fpr", "TPR at 1% FPR", 3),
+        Column("auc_beyond", "AUC − retrained's", 2),
+    )
+    needs = Needs(candidates=True)
+    headlines = (Headline("auc_beyond", "attack beyond retrained", 3, group="loss"),)
+    group_title = "attack"
+
+    def rows(self, evidence: Evidence) -> Iterator[Row]:
+        """One row a model and attack."""
+        for role in evidence.models:
+            for attack, figures in evidence.attacks(role).items():
+                yield Row(role, figures, group=attack)
+
+    def spread(self, evidence: Evidence) -> str:
+        """The AUC itself, or that beyond a retrained model's where those are off chance."""
+        return "auc_beyond" if self._off_chance(evidence) else "auc"
+
+    def note(self, evidence: Evidence) -> str:
+        """Say where only differences count."""
+        attacks = self._off_chance(evidence)
+        if not attacks:
+            return ""
+        names = ", ".join(ATTACKS[attack] for attack in attacks)
+        return (
+            "AUC less a retrained model's, which is off chance itself by these attacks: "
+            f"{names}. The two groups of users differ by nature."
+        )
+
+    def _off_chance(self, evidence: Evidence) -> list[str]:
+        """Negative control: the attacks that a retrained model does not withstand."""
+        if not evidence.retrained:
+            return []
+        attacks = evidence.attacks(evidence.retrained[0])
+        return [
+            name for name, row in attacks.items() if not row["auc"].low <= 0.5 <= row["auc"].high
+        ]

@@ -1,0 +1,23 @@
+"""Noise floor: how far two retrained models are apart."""
+
+from collections.abc import Iterator
+
+from ..evidence import Evidence
+from ..measure import Measure, Needs, Row
+from .distance import COLUMNS
+
+
+class NoiseFloor(Measure):
+    """Mean distance between two retrained models: less cannot be asked of an unlearned one."""
+
+    name = "noise_floor"
+    title = "Noise floor: distance between two retrained models on D_f"
+    place = 51
+    columns = COLUMNS
+    needs = Needs(retrained=2)
+    brief = False
+
+    def rows(self, evidence: Evidence) -> Iterator[Row]:
+        """One row of the evaluation as a whole."""
+        floor = evidence.noise_floor
+        yield Row(None, {name: evidence.forget_interval(floor[name]) for name in floor})

@@ -1,0 +1,37 @@
+"""Utility: how well a model recommends, on test rows."""
+
+from collections.abc import Iterator
+
+from ..evidence import UTILITY, Evidence
+from ..measure import Column, Headline, Measure, Row
+from ..roles import ORIGINAL
+
+
+class Utility(Measure):
+    """Figures on the test rows, and the AUC less the original's on the same rows."""
+
+    name = "utility"
+    title = "Utility on test rows"
+    place = 10
+    columns = (
+        Column("auc", "AUC"),
+        Column("gauc", "AUC in users"),
+        Column("accuracy", "accuracy"),
+        Column("log_loss", "log loss"),
+        Column("ece", "ECE"),
+        Column("auc_difference", "AUC − original's"),
+    )
+    headlines = (
+        Headline("auc", "test AUC", 3),
+        Headline("auc_difference", "test AUC − original's", 3, narrow=True),
+    )
+
+    def rows(self, evidence: Evidence) -> Iterator[Row]:
+        """One row a model; the original has no difference to itself."""
+        bootstrap = evidence.bootstraps["test"]
+        before = evidence.figures[ORIGINAL]["auc"]
+        for role, figures in evidence.figures.items():
+            row = {name: bootstrap.interval(figures[name]) for name in UTILITY}
+            if role != ORIGINAL:
+                row["auc_difference"] = bootstrap.interval(figures["auc"] - before)
+            yield Row(role, row)

@@ -1,0 +1,91 @@
+"""Which part a model plays in an evaluation.
+
+A role is made once and compared as a value. Nothing parses its text: `key` is for files and JSON,
+`title` is for people.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """The parts there are, in the order in which tables list them."""
+
+    UNTUNED = "untuned"
+    ORIGINAL = "original"
+    UNLEARNED = "unlearned"
+    RETRAINED = "retrained"
+    PLACEBO = "placebo"
+
+
+ORDER = list(Kind)
+
+
+@dataclass(frozen=True)
+class Role:
+    """A part, and what tells it from others of its kind.
+
+    Attributes:
+        kind: the part.
+        name: the method of an unlearned model in a comparison; the kind of a placebo.
+        form: how an unlearned model is deployed, where that is not as it came: merged, or int8.
+        number: of a retrained model, counted from 1.
+    """
+
+    kind: Kind
+    name: str = ""
+    form: str = ""
+    number: int = 0
+
+    @property
+    def key(self) -> str:
+        """One name for files and JSON: `original`, `npo`, `unlearned-int8`, `retrained-1`."""
+        if self.number:
+            return f"{self.kind}-{self.number}"
+        if self.kind is Kind.PLACEBO:
+            return f"{self.kind}-{self.name}"
+        stem = self.name or str(self.kind)
+        return f"{stem}-{self.form}" if self.form else stem
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        if self.number > 1:
+            return f"retrained, seed {self.number}"
+        if self.kind is Kind.UNTUNED:
+            return "before tuning"
+        if self.kind is Kind.PLACEBO:
+            return PLACEBO_TITLES.get(self.name, f"placebo: {self.name}")
+        stem = self.name or str(self.kind)
+        if not self.form:
+            return stem
+        return f"{stem}, in {self.form}" if self.form == "int8" else f"{stem}, {self.form}"
+
+    def as_form(self, form: str) -> "Role":
+        """The same model, deployed otherwise."""
+        return Role(self.kind, self.name, form, self.number)
+
+
+PLACEBO_TITLES = {"temperature": "placebo: softened", "retain": "placebo: tuned on D_r"}
+
+UNTUNED = Role(Kind.UNTUNED)
+ORIGINAL = Role(Kind.ORIGINAL)
+UNLEARNED = Role(Kind.UNLEARNED)
+PLACEBO_TEMPERATURE = Role(Kind.PLACEBO, "temperature")
+PLACEBO_RETAIN = Role(Kind.PLACEBO, "retain")
+
+
+def retrained(number: int) -> Role:
+    """The `number`-th retrained model, counted from 1."""
+    return Role(Kind.RETRAINED, number=number)
+
+
+def unlearned_by(method: str) -> Role:
+    """The model that `method` made in a comparison of several."""
+    return Role(Kind.UNLEARNED, method)
+
+
+def in_order(roles: Iterable[Role]) -> list[Role]:
+    """The roles as a table lists them: by part, then by number; else in the order given."""
+    return sorted(roles, key=lambda role: (ORDER.index(role.kind), role.number))

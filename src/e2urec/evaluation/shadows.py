@@ -1,0 +1,220 @@
+"""Shadow models: what models that never saw a row say of it.
+
+A likelihood-ratio attack needs such answers (Carlini et al. 2022, the offline form with one pooled
+variance), and a verdict without retrained models rests on them. Each shadow is an adapter on the
+base, tuned on half of the users of D_r and of the unseen users. No shadow sees D_f: the adapters
+may be kept in the run folder, while what they say of D_f is not.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.arrays import Floats, Ints, Mask
+from ..core.errors import RunError
+from ..core.seeding import derive, stream
+from ..models import adapters
+from ..models.adapters import LoRA
+from ..models.backbone import Backbone
+from ..models.batches import Examples, concatenate
+from ..models.predictions import predict
+from ..models.recommender import Recommender
+from ..training.loop import Phase, Progress, silent
+from ..training.supervised import Tuning, tune
+
+
+class Shadows(BaseModel):
+    """How shadow models are made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int = Field(
+        8,
+        ge=2,
+        multiple_of=2,
+        description="shadow models, in pairs that are tuned on complementary halves of the users",
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of a shadow")
+    lora: LoRA = Field(LoRA(targets="all"), description="adapter of a shadow")
+
+    def tuning(self, original: Tuning) -> Tuning:
+        """The original's schedule, with an adapter and its learning rate."""
+        changes = {"learning_rate": self.learning_rate, "patience": None}
+        return Tuning(schedule=original.schedule.model_copy(update=changes), lora=self.lora)
+
+    def row_count(self, retain: int, unseen: int, tuning: Tuning) -> int:
+        """Rows that are read to train them all: what they cost."""
+        return self.count * tuning.schedule.epochs * (retain + unseen) // 2
+
+
+@dataclass(frozen=True)
+class ShadowScores:
+    """Mean log-odds of the shadows that never saw a row, (n,) each.
+
+    Attributes:
+        forget: of D_f's rows. No shadow saw any of them, but only half of the shadows are averaged,
+            as for the unseen users' rows: a mean over more would be less noisy, and the attack
+            would detect that difference.
+        unseen: of the unseen users' rows.
+        spread: pooled standard deviation of one shadow's log-odds.
+    """
+
+    forget: Floats
+    unseen: Floats
+    spread: float
+
+
+@dataclass(frozen=True)
+class ShadowRows:
+    """The rows of an attack.
+
+    Attributes:
+        retain: D_r, of which each shadow is tuned on half.
+        unseen: the same of the unseen users, who are also the non-members.
+        forget: D_f, the members: shadows are only asked about it.
+    """
+
+    retain: Examples
+    unseen: Examples
+    forget: Examples
+
+
+@dataclass(frozen=True)
+class ShadowFactory:
+    """Trains the shadows of one request, or loads those that were kept.
+
+    Attributes:
+        untuned: the base as a recommender, before any user's data.
+        tuning: the original's.
+        shadows: how many, and how they are tuned.
+        seed: of the halves and of each shadow.
+        folder: where their adapters are kept, under a hash of all they depend on; None: nowhere.
+        progress: told of each step.
+    """
+
+    untuned: Recommender
+    tuning: Tuning
+    shadows: Shadows
+    seed: int
+    folder: Path | None = None
+    progress: Progress = silent
+
+    def scores(self, rows: ShadowRows) -> ShadowScores:
+        """What the shadows say of D_f and of the unseen users' rows, each of rows it never saw."""
+        users = np.concatenate([part.users for part in (rows.retain, rows.unseen, rows.forget)])
+        inside = halves(users, self.shadows.count, seed=self.seed)
+        edges = np.cumsum([len(rows.retain), len(rows.unseen)])
+        in_retain, in_unseen, in_forget = np.split(inside, edges, axis=1)
+        tuning = self.shadows.tuning(self.tuning)
+        folder = self._cache(tuning, rows)
+
+        forget_odds = []
+        unseen_odds = []
+        for number in range(self.shadows.count):
+            retain_half = rows.retain.take(np.flatnonzero(in_retain[number]))
+            unseen_half = rows.unseen.take(np.flatnonzero(in_unseen[number]))
+            train = concatenate([retain_half, unseen_half])
+            model = self._shadow(number, tuning, train, folder)
+            precision = tuning.schedule.precision
+            forget_odds.append(predict(model, rows.forget, precision=precision).odds)
+            unseen_odds.append(predict(model, rows.unseen, precision=precision).odds)
+
+        outside_forget = (np.stack(forget_odds), ~in_forget)
+        outside_unseen = (np.stack(unseen_odds), ~in_unseen)
+        return pool(outside_forget, outside_unseen)
+
+    def _cache(self, tuning: Tuning, rows: ShadowRows) -> Path | None:
+        if self.folder is None:
+            return None
+        return self.folder / self._fingerprint(tuning, (rows.retain, rows.unseen))
+
+    def _fingerprint(self, tuning: Tuning, parts: Sequence[Examples]) -> str:
+        """Hash of all that the shadows depend on: the base's weights, the rows, the settings."""
+        untuned = self.untuned
+        settings = [
+            untuned.name,
+            untuned.template.name,
+            tuning.model_dump_json(),
+            untuned.window,
+            self.seed,
+        ]
+        digest = hashlib.sha256(repr(settings).encode())
+        for tensor in untuned.lm.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+        for part in parts:
+            for column in (part.tokens, part.offsets, part.labels, part.users):
+                digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()[:32]
+
+    def _shadow(
+        self, number: int, tuning: Tuning, train: Examples, folder: Path | None
+    ) -> Recommender:
+        # The name is also that of the shadow's random stream: kept and unkept ones differ in it.
+        name = "shadow" if folder is None else f"shadow {number:02}"
+        phase = Phase(name, derive(self.seed, "shadow", number), self.progress)
+        if folder is None:
+            return tune(self.untuned, tuning, train, None, phase)[0]
+        adapter = folder / f"{number:02}"
+        if adapter.is_dir():
+            return self._load(adapter)
+        model, _ = tune(self.untuned, tuning, train, None, phase)
+        _keep(model, adapter)
+        return model
+
+    def _load(self, adapter: Path) -> Recommender:
+        untuned = self.untuned
+        backbone = untuned.backbone.fresh()
+        lm = adapters.load_adapter(backbone.lm, adapter, "original")
+        tuned = Backbone(lm, backbone.tokenizer, backbone.name)
+        return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)
+
+
+def _keep(model: Recommender, folder: Path) -> None:
+    """Write the adapter aside and rename it, so that a folder of this name is always whole."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    try:
+        adapters.save_adapter(model.lm, "original", partial)
+        partial.rename(folder)
+    except OSError as error:
+        raise RunError(
+            f"'{folder}': the shadow model cannot be kept there ({error.strerror})"
+        ) from error
+
+
+def halves(users: Ints, count: int, *, seed: int) -> Mask:
+    """On whose rows each shadow is tuned: (count, n) for the users (n,) of rows.
+
+    Lines 2j and 2j + 1 complement each other.
+    """
+    ids, user = np.unique(users, return_inverse=True)
+    random = stream(seed, "halves")
+    lines = []
+    for _ in range(count // 2):
+        inside = np.zeros(len(ids), dtype=bool)
+        inside[random.permutation(len(ids))[: len(ids) // 2]] = True
+        lines += [inside, ~inside]
+    return np.stack(lines)[:, user]
+
+
+def pool(forget: tuple[Floats, Mask], unseen: tuple[Floats, Mask]) -> ShadowScores:
+    """Mean and pooled spread of the answers of shadows that never saw a row.
+
+    Args:
+        forget: log-odds on D_f (shadows, n), and which shadow counts for which row (shadows, n):
+            the same number of shadows for each row.
+        unseen: the same on the unseen users' rows.
+    """
+    means = []
+    squares = 0.0
+    freedom = 0
+    for odds, outside in (forget, unseen):
+        mean = np.where(outside, odds, 0.0).sum(0) / outside.sum(0)
+        squares += float((np.where(outside, odds - mean, 0.0) ** 2).sum())
+        freedom += int(outside.sum()) - odds.shape[1]
+        means.append(mean)
+    spread = float(np.sqrt(squares / freedom)) if freedom else 1.0
+    return ShadowScores(means[0], means[1], spread)

@@ -1,0 +1,148 @@
+"""Choose the settings of each method on a development request (method, section 5)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import ConfigError
+from ..data.interactions import Samples
+from ..evaluation.answers import Answers
+from ..evaluation.roles import ORIGINAL, Role
+from ..methods import build
+from ..metrics.classification import auc
+from .grid import FinishedCell
+from .plan import Plan, Settings
+from .seed_models import SeedModels
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings that were tried, and what they scored.
+
+    Attributes:
+        method: whose.
+        number: of the trial, counted from 0; 0 are the method's own settings.
+        settings: on top of the method's defaults.
+        memory_auc: M_auc on the development request.
+        valid_auc: AUC on validation rows.
+        tolerable: whether that is at most the recipe's tolerance below the original's.
+    """
+
+    method: str
+    number: int
+    settings: Settings
+    memory_auc: float
+    valid_auc: float
+    tolerable: bool
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """The least is best: the least |M_auc| of the tolerable ones, else the best validation AUC."""
+        if self.tolerable:
+            return False, abs(self.memory_auc)
+        return True, -self.valid_auc
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return {
+            "method": self.method,
+            "trial": self.number,
+            "settings": self.settings,
+            "memory_auc": self.memory_auc,
+            "valid_auc": self.valid_auc,
+        }
+
+
+def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Trial]]:
+    """The settings of each method, and what every trial scored.
+
+    A method's settings are those of the trial with the least |M_auc| on the development request.
+    Trials that cost more validation AUC than the recipe tolerates count only if all of them do. No
+    test row is read.
+    """
+    settings = {name: trials[0] for name, trials in plan.trials.items()}
+    cells = plan.development()
+    if not cells:
+        return settings, []
+    development = plan.recipe.compare.development
+    study = models.study(development, users_without_request(plan, models))
+    references: dict[Role, Answers] = {}
+    trials: list[Trial] = []
+    for cell in cells:
+        if cell.trial is None:
+            reference = models.finish(cell, study, {})
+            assert reference is not None
+            references[cell.role] = reference.answers
+            continue
+        name = cell.role.name
+        trial_settings = plan.trials[name][cell.trial]
+        finished = models.finish(cell, study, {name: build(name, trial_settings)})
+        if finished is not None:
+            scale = _Scale.of(references, plan.recipe.compare.tolerance)
+            trials.append(scale.trial(name, cell.trial, trial_settings, finished))
+    for name in settings:
+        candidates = [trial for trial in trials if trial.method == name]
+        if candidates:
+            settings[name] = min(candidates, key=lambda trial: trial.rank).settings
+    return settings, trials
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """What trials are measured by.
+
+    Attributes:
+        before: AUC of the original on D_f.
+        after: mean AUC of the retrained models on D_f.
+        min_valid_auc: validation AUC below which a trial costs too much.
+    """
+
+    before: float
+    after: float
+    min_valid_auc: float
+
+    @classmethod
+    def of(cls, references: Mapping[Role, Answers], tolerance: float) -> "_Scale":
+        original = references[ORIGINAL]
+        retrained = [answers for role, answers in references.items() if role != ORIGINAL]
+        after = [_auc(answers, "forget") for answers in retrained]
+        return cls(
+            before=_auc(original, "forget"),
+            after=float(np.mean(after)),
+            min_valid_auc=_auc(original, "valid") - tolerance,
+        )
+
+    def trial(self, name: str, number: int, settings: Settings, cell: FinishedCell) -> Trial:
+        """What a trial scored."""
+        share = (_auc(cell.answers, "forget") - self.after) / (self.before - self.after)
+        valid_auc = _auc(cell.answers, "valid")
+        return Trial(name, number, settings, share, valid_auc, valid_auc >= self.min_valid_auc)
+
+
+def _auc(answers: Answers, part: str) -> float:
+    rows = answers.parts()[part]
+    return auc(rows.labels, rows.odds)
+
+
+def users_without_request(plan: Plan, models: SeedModels) -> Samples:
+    """Training rows of users (or items) that no reported request names.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    train = models.space.split.train
+    data = train.interactions
+    masks = [models.parts(request).gone for request in plan.requests.values()]
+    erased = np.logical_or.reduce(masks)
+    unit = plan.recipe.compare.development.unit
+    columns = {"users": data.user, "items": data.item, "interactions": np.arange(len(data))}
+    column = columns[unit]
+    free = train.take(~np.isin(column[train.rows], column[erased]))
+    if not len(free):
+        raise ConfigError(
+            f"compare.development: every one of the {unit} is in a request that is reported; forget "
+            "less, or set compare.trials = 1"
+        )
+    return free

@@ -1,0 +1,138 @@
+"""How long a comparison would take: the rows of every cell, and a few timed training steps."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
+from ..methods import build
+from ..training.loop import Phase
+from ..training.supervised import tune
+from .plan import DEVELOPMENT, Cell, Plan
+from .recipe import Recipe
+from .workspace import Workspace
+
+TIMED_STEPS = 8
+"""Training steps that are timed: enough for the first ones, which are slow, not to decide."""
+ANSWER_COST = 1 / 3
+"""Of tuning on a row: the forward pass without the backward pass, which takes twice as long."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a comparison will read, and about how long it takes on this machine.
+
+    Attributes:
+        rows: that are read, by part.
+        hours: in all.
+        cells: that there are.
+    """
+
+    rows: dict[str, int]
+    hours: float
+    cells: int
+
+
+def estimate(recipe: Recipe) -> Estimate:
+    """Count the rows of every cell of the plan and time a few training steps; nothing is written.
+
+    Raises:
+        ConfigError: as `Plan.of` does.
+    """
+    plan = Plan.of(recipe)
+    space = Workspace(recipe)
+    counter = _RowCounter.of(plan, space)
+    rows = counter.originals()
+    for cell in plan.cells():
+        part, count = counter.cell(cell)
+        rows[part] = rows.get(part, 0) + count
+    rows |= counter.shadows()
+    rows["answers"] = len(plan.cells()) * counter.answered
+    tuned = sum(count for part, count in rows.items() if part != "answers")
+    weighted = tuned + ANSWER_COST * rows["answers"]
+    return Estimate(rows, _seconds_per_row(recipe, space) * weighted / 3600, len(plan))
+
+
+@dataclass(frozen=True)
+class _RowCounter:
+    """Counts the rows that cells read.
+
+    Attributes:
+        plan: of the comparison.
+        train: training rows.
+        unseen: rows of unseen users.
+        sizes: rows of D_f and of D_r, by number of the request.
+        answered: rows that each model is asked about.
+    """
+
+    plan: Plan
+    train: int
+    unseen: int
+    sizes: dict[int, tuple[int, int]]
+    answered: int
+
+    @classmethod
+    def of(cls, plan: Plan, space: Workspace) -> "_RowCounter":
+        sizes = {}
+        answered = 0
+        unseen = len(space.split.unseen)
+        for number, request in plan.requests.items():
+            parts = space.resolve(space.draw(request))
+            sizes[number] = (len(parts.forget), len(parts.retain))
+            rows = len(parts.test) + len(parts.valid) + len(parts.forget) + unseen
+            answered = max(answered, rows)
+        # The development request is drawn among users whom no other request names, which takes
+        # models of its own: the first request stands for its size.
+        sizes[DEVELOPMENT] = sizes[1]
+        return cls(plan, len(space.split.train), unseen, sizes, answered)
+
+    def originals(self) -> dict[str, int]:
+        """Rows that the originals are tuned on, those of sharded methods too."""
+        compare = self.plan.recipe.compare
+        once = len(compare.seeds) * self._epochs * self.train
+        rows = {"originals": once}
+        for name, trials in self.plan.trials.items():
+            if build(name, trials[0]).prepares:
+                rows[name] = once
+        return rows
+
+    def cell(self, cell: Cell) -> tuple[str, int]:
+        """The part of the estimate that a cell belongs to, and the rows that its making reads."""
+        forget, retain = self.sizes[cell.request]
+        schedule = self.plan.recipe.tuning.schedule
+        if cell.role == ORIGINAL:
+            return "originals", 0
+        if cell.role.kind is Kind.RETRAINED:
+            return "retrained", self._epochs * retain
+        if cell.role == PLACEBO_RETAIN:
+            return "placebo", forget
+        name = cell.role.name
+        settings = self.plan.trials[name][cell.trial or 0]
+        method = build(name, settings)
+        return name, sum(method.plan(forget, retain, schedule).values())
+
+    def shadows(self) -> dict[str, int]:
+        """Rows that shadow models are tuned on."""
+        recipe = self.plan.recipe
+        if not recipe.compare.shadows:
+            return {}
+        rows = 0
+        for _, number in self.plan.keys():
+            _, retain = self.sizes[number]
+            rows += recipe.shadows.row_count(retain, self.unseen, recipe.tuning)
+        return {"shadows": rows}
+
+    @property
+    def _epochs(self) -> int:
+        return self.plan.recipe.tuning.schedule.epochs
+
+
+def _seconds_per_row(recipe: Recipe, space: Workspace) -> float:
+    """Time a few steps of the original's training."""
+    schedule = recipe.tuning.schedule
+    count = min(len(space.split.train), TIMED_STEPS * schedule.batch_size)
+    rows = space.encode(space.split.train.take(np.arange(count)))
+    once = schedule.model_copy(update={"epochs": 1, "patience": None})
+    tuning = recipe.tuning.model_copy(update={"schedule": once})
+    _, trace = tune(space.untuned(), tuning, rows, None, Phase("original", recipe.seed))
+    return trace.seconds / max(1, trace.rows)

@@ -1,0 +1,170 @@
+"""The plan of a comparison: every cell once.
+
+Running, resuming, estimating and reporting all walk this list.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.errors import ConfigError, did_you_mean
+from ..core.seeding import stream
+from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Role, retrained, unlearned_by
+from ..methods import all_methods, build
+from ..unlearning.method import Method
+from .recipe import Recipe, RequestRecipe
+
+DEVELOPMENT = 0
+"""Number of the request on which settings are chosen; those that are reported count from 1."""
+PLACEBO = "finetune"
+"""The method that is placebo (ii): it is in every table, and no method to compare."""
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model of a comparison, asked about the rows of one request.
+
+    Attributes:
+        seed: of the original.
+        request: its number.
+        role: of the model.
+        trial: which of the settings of its method, on the development request.
+    """
+
+    seed: int
+    request: int
+    role: Role
+    trial: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of its folder."""
+        if self.request == DEVELOPMENT:
+            trial = "" if self.trial is None else f"-trial-{self.trial}"
+            return f"development/{self.role.key}{trial}"
+        return f"{seed_folder(self.seed)}/request-{self.request}/{self.role.key}"
+
+
+def seed_folder(seed: int) -> str:
+    """Name of the folder of all cells of one seed."""
+    return f"seed-{seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a comparison.
+
+    Attributes:
+        recipe: what is compared.
+        trials: settings to try by method; with one there is nothing to choose.
+    """
+
+    recipe: Recipe
+    trials: Mapping[str, list[Settings]]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Plan":
+        """The plan of a recipe.
+
+        Raises:
+            ConfigError: an unknown method or setting, more trials than a method has settings, or
+                trials without retrained models.
+        """
+        compare = recipe.compare
+        known = all_methods()
+        for name in compare.settings:
+            if name not in known:
+                hint = did_you_mean(name, list(known))
+                raise ConfigError(f"compare.settings: unknown method '{name}'{hint}")
+        if compare.trials > 1 and not recipe.retrained:
+            raise ConfigError(
+                "compare.trials: settings are chosen against retrained models; set retrained to 1 "
+                "or more"
+            )
+        trials = {}
+        for name in compare.methods or [name for name in known if name != PLACEBO]:
+            settings = dict(compare.settings.get(name, {}))
+            if name == "retrain":
+                # One more than the retrained models that it is measured against.
+                settings.setdefault("number", recipe.retrained + 1)
+            method = build(name, settings)
+            trials[name] = settings_to_try(method, settings, compare.trials, recipe.seed)
+            for trial in trials[name]:
+                build(name, trial)
+        return cls(recipe, trials)
+
+    @property
+    def references(self) -> list[Role]:
+        """The original and the retrained models, against which all others are measured."""
+        numbers = range(1, self.recipe.retrained + 1)
+        return [ORIGINAL, *(retrained(number) for number in numbers)]
+
+    @property
+    def requests(self) -> dict[int, RequestRecipe]:
+        """The requests that are reported, by number."""
+        return dict(enumerate(self.recipe.compare.requests, start=1))
+
+    def development(self) -> list[Cell]:
+        """The cells from which settings are chosen, all of the first seed; none where none are."""
+        if self.recipe.compare.trials == 1:
+            return []
+        seed = self.recipe.compare.seeds[0]
+        cells = [Cell(seed, DEVELOPMENT, role) for role in self.references]
+        for name, trials in self.trials.items():
+            if len(trials) > 1:
+                role = unlearned_by(name)
+                cells += [Cell(seed, DEVELOPMENT, role, trial) for trial in range(len(trials))]
+        return cells
+
+    def report(self, seed: int, request: int) -> list[Cell]:
+        """The cells of one seed and request, in the order in which they are made."""
+        methods = [unlearned_by(name) for name in self.trials]
+        roles = [*self.references, *methods, PLACEBO_RETAIN]
+        return [Cell(seed, request, role) for role in roles]
+
+    def keys(self) -> Iterator[tuple[int, int]]:
+        """Every seed and number of a request that are reported."""
+        return itertools.product(self.recipe.compare.seeds, self.requests)
+
+    def cells(self) -> list[Cell]:
+        """All cells."""
+        cells = self.development()
+        for seed, request in self.keys():
+            cells += self.report(seed, request)
+        return cells
+
+    def __len__(self) -> int:
+        """Cells, and the original of each seed, which is trained once and kept."""
+        return len(self.cells()) + len(self.recipe.compare.seeds)
+
+
+def settings_to_try(
+    method: Method, settings: Settings, count: int, seed: int
+) -> list[Settings]:
+    """The settings as they are, then other points of the method's search space on top of them.
+
+    Points are drawn without repetition.
+
+    Raises:
+        ConfigError: the method has fewer than `count` settings to try.
+    """
+    space = {name: values for name, values in method.search.items() if name not in settings}
+    if count == 1 or method.exact or not space:
+        return [settings]
+    grid = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    points = [point for point in grid if _differs(method, point)]
+    if len(points) < count - 1:
+        raise ConfigError(
+            f"compare.trials = {count}: method '{method.name}' has {len(points) + 1} settings to "
+            "try; ask for fewer"
+        )
+    order = stream(seed, "trials", method.name).permutation(len(points))
+    drawn = [points[index] for index in order[: count - 1]]
+    return [settings, *({**settings, **point} for point in drawn)]
+
+
+def _differs(method: Method, point: Settings) -> bool:
+    return any(getattr(method, name) != value for name, value in point.items())

@@ -1,0 +1,157 @@
+"""The models of one seed of a comparison: one original, and what every method makes of it."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..data.interactions import Samples
+from ..data.requests import ForgetRetain
+from ..evaluation.comparison import CellRecord
+from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind, Role
+from ..methods import build
+from ..methods.retrain import Retrain
+from ..models.recommender import Recommender
+from ..training.loop import Progress
+from ..unlearning.method import Method
+from .grid import FinishedCell, Grid
+from .plan import PLACEBO, Cell, seed_folder
+from .recipe import Recipe, RequestRecipe
+from .study import NOT_UNLEARNING, Study
+from .workspace import Workspace
+
+Methods = Mapping[str, Method]
+
+
+@dataclass
+class SeedModels:
+    """Makes the cells of one seed.
+
+    Attributes:
+        recipe: with this seed; the data's own seed is the same for all.
+        grid: of finished cells.
+        progress: told of each step.
+    """
+
+    recipe: Recipe
+    grid: Grid
+    progress: Progress
+    _prepared: dict[str, tuple[Recommender, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe, seed: int, grid: Grid, progress: Progress) -> "SeedModels":
+        """Those of `seed`. The data are split by one seed, so all originals know the same rows."""
+        data = recipe.data
+        if data.seed is None:
+            data = data.model_copy(update={"seed": recipe.seed})
+        return cls(recipe.model_copy(update={"seed": seed, "data": data}), grid, progress)
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of all cells of this seed."""
+        return seed_folder(self.recipe.seed)
+
+    @cached_property
+    def space(self) -> Workspace:
+        """Data and base."""
+        return Workspace(self.recipe, self.progress)
+
+    @cached_property
+    def original(self) -> Recommender:
+        """The original, trained once on all training rows; callers change a copy."""
+
+        def save(folder: Path) -> None:
+            model, _ = self.space.train()
+            model.save(folder)
+
+        folder = self.grid.folder_of(f"{self.folder}/model", save)
+        base = self.space.base.fresh() if self.recipe.tuning.lora else None
+        return Recommender.load(folder, base)
+
+    def leave(self) -> None:
+        """Let go of data and models: the next seed needs the memory."""
+        self._prepared.clear()
+        for name in ("original", "space"):
+            self.__dict__.pop(name, None)
+
+    # --- requests
+
+    def parts(self, request: RequestRecipe, among: Samples | None = None) -> ForgetRetain:
+        """Samples of a request that is drawn from `among` (all training samples)."""
+        return self.space.resolve(self.space.draw(request, among))
+
+    def study(self, request: RequestRecipe, among: Samples | None = None) -> Study:
+        """The study of such a request."""
+        return Study(self.space, self.space.rows(self.parts(request, among)))
+
+    # --- cells
+
+    def finish(self, cell: Cell, study: Study, methods: Methods) -> FinishedCell | None:
+        """The model of a cell; None where its method failed.
+
+        A reference that cannot be made is an error: nothing can be measured without it.
+        """
+        make = self._maker(cell.role, study, methods)
+        if cell.role.kind in (Kind.ORIGINAL, Kind.RETRAINED):
+            return self.grid.cell(cell.key, make)
+        return self.grid.try_cell(cell.key, make)
+
+    def _maker(
+        self, role: Role, study: Study, methods: Methods
+    ) -> Callable[[Path], FinishedCell]:
+        if role == ORIGINAL:
+            return lambda folder: self._cell(study, self.original, CellRecord())
+        if role == PLACEBO_RETAIN:
+            return lambda folder: self._placebo(study, methods)
+        if role.kind is Kind.RETRAINED:
+            method: Method = Retrain(number=role.number)
+        else:
+            method = methods[role.name]
+        return lambda folder: self._unlearned(study, method, folder)
+
+    def _cell(self, study: Study, model: Recommender, record: CellRecord) -> FinishedCell:
+        return FinishedCell(study.answers_of(model, valid=True), record)
+
+    def _unlearned(self, study: Study, method: Method, folder: Path) -> FinishedCell:
+        original, prepared = self._start(method)
+        unlearned = study.unlearn(original, method, scratch=folder)
+        costs = unlearned.costs
+        record = CellRecord(
+            settings=method.model_dump(mode="json"),
+            seconds={
+                "prepare": prepared,
+                "request": unlearned.seconds,
+                "total": prepared + unlearned.seconds,
+            },
+            phases=costs.seconds,
+            rows_read=costs.rows,
+            trainable_parameters=costs.trainable,
+            phase_logs=[vars(log) for log in unlearned.phase_logs],
+        )
+        return self._cell(study, unlearned.model, record)
+
+    def _start(self, method: Method) -> tuple[Recommender, float]:
+        """What a request is put to, and the seconds that it took beyond the shared original."""
+        if not method.prepares:
+            return self.original.copy(), 0.0
+        name = method.model_dump_json()
+        if name not in self._prepared:
+            task = self.space.training_task()
+            model = method.prepare(task)
+            phases = task.costs.seconds.items()
+            seconds = sum(value for phase, value in phases if phase not in NOT_UNLEARNING)
+            self._prepared[name] = (model, seconds)
+        model, seconds = self._prepared[name]
+        return model.copy(), seconds
+
+    def _placebo(self, study: Study, methods: Methods) -> FinishedCell:
+        """The original tuned on D_r for as many steps as the longest approximate method."""
+        approximate = [method for method in methods.values() if not method.exact]
+        longest = max(approximate, key=study.steps, default=build(PLACEBO))
+        started = time.perf_counter()
+        model = study.placebo(self.original.copy(), longest)
+        settings: dict[str, Any] = {"steps": study.steps(longest)}
+        seconds = {"total": time.perf_counter() - started}
+        return self._cell(study, model, CellRecord(settings=settings, seconds=seconds))

@@ -1,0 +1,127 @@
+"""The study of one request: its models are made, asked and measured here, and nowhere else.
+
+`api`, the demo and the comparison all go through it, so that a figure means the same everywhere.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..evaluation.answers import Answers, softened
+from ..evaluation.evaluate import evaluate
+from ..evaluation.evidence import Evidence
+from ..evaluation.results import Results
+from ..evaluation.roles import ORIGINAL, PLACEBO_TEMPERATURE, Role
+from ..evaluation.shadows import ShadowFactory, ShadowRows, ShadowScores
+from ..methods.finetune import Finetune
+from ..models.recommender import Recommender
+from ..training.costs import Costs
+from ..unlearning.method import Method
+from ..unlearning.task import PhaseLog, Task
+from .workspace import RequestRows, Workspace
+
+SHARED_SETTINGS = ("batch_size", "learning_rate", "lora")
+"""Settings of a method that its placebo takes over, where the method has them."""
+NOT_UNLEARNING = ("loading", "logging")
+"""Phases that are not part of what a request costs."""
+
+
+@dataclass(frozen=True)
+class Unlearned:
+    """A model that has forgotten, and what it took.
+
+    Attributes:
+        model: merged, or with one replacement adapter.
+        costs: by phase.
+        phase_logs: loss and AUC on D_f after each phase.
+    """
+
+    model: Recommender
+    costs: Costs
+    phase_logs: list[PhaseLog]
+
+    @property
+    def seconds(self) -> float:
+        """All phases together, augmented model and teachers too, without loading and logging."""
+        phases = self.costs.seconds.items()
+        return sum(seconds for phase, seconds in phases if phase not in NOT_UNLEARNING)
+
+
+@dataclass
+class Study:
+    """The models of one request to one original.
+
+    Attributes:
+        space: data and base.
+        rows: of the request.
+        answers: of each model asked so far.
+    """
+
+    space: Workspace
+    rows: RequestRows
+    answers: dict[Role, Answers] = field(default_factory=dict)
+
+    def ask(self, role: Role, model: Recommender) -> None:
+        """Note what a model says; the original is asked about validation rows too."""
+        self.answers[role] = self.answers_of(model, valid=role == ORIGINAL)
+
+    def answers_of(self, model: Recommender, *, valid: bool = False) -> Answers:
+        """What a model says of the rows of the request."""
+        precision = self.space.recipe.tuning.schedule.precision
+        with self.space.costs.phase("evaluation"):
+            return self.rows.evaluation.ask(model, precision=precision, valid=valid)
+
+    def unlearn(
+        self, original: Recommender, method: Method, *, scratch: Path | None = None
+    ) -> Unlearned:
+        """Make the original forget. It is used up: the method may change its weights."""
+        task = self.space.task(original, self.rows, method, scratch=scratch)
+        model = method.unlearn(task)
+        return Unlearned(model, task.costs, task.phase_logs)
+
+    def placebo(self, original: Recommender, method: Method) -> Recommender:
+        """Placebo (ii): the original tuned on D_r for as many steps as `method`, with no forget term.
+
+        The original is used up.
+        """
+        task = self.space.task(original, self.rows, method)
+        return self._finetune(method, task).unlearn(replace(task, costs=Costs(), phase_logs=[]))
+
+    def _finetune(self, method: Method, task: Task) -> Finetune:
+        names = [name for name in SHARED_SETTINGS if hasattr(method, name)]
+        settings = {name: getattr(method, name) for name in names}
+        return Finetune(steps=self.steps(method), **settings)
+
+    def steps(self, method: Method) -> int:
+        """Optimizer steps that move the recommender itself when `method` honours this request."""
+        schedule = self.space.recipe.tuning.schedule
+        return method.updates(len(self.rows.forget), len(self.rows.retain), schedule)
+
+    def soften(self) -> None:
+        """Note placebo (i): the original with its temperature fitted on validation rows."""
+        self.answers[PLACEBO_TEMPERATURE] = softened(self.answers[ORIGINAL])
+
+    def shadow_scores(self, folder: Path | None = None) -> ShadowScores:
+        """What models say of D_f and the unseen users that saw neither; kept in `folder`."""
+        recipe = self.space.recipe
+        factory = ShadowFactory(
+            untuned=self.space.untuned(),
+            tuning=recipe.tuning,
+            shadows=recipe.shadows,
+            seed=recipe.seed,
+            folder=folder,
+            progress=self.space.progress,
+        )
+        return factory.scores(ShadowRows(self.rows.retain, self.rows.unseen, self.rows.forget))
+
+    def measure(self, **evidence: Any) -> Results:
+        """Measure all models that were asked; `evidence` is what else there is to go by."""
+        recipe = self.space.recipe
+        settings = {
+            "seed": recipe.seed,
+            "margins": recipe.margins,
+            "slices": self.rows.slices,
+            **evidence,
+        }
+        with self.space.costs.phase("evaluation"):
+            return evaluate(Evidence(self.answers, **settings))

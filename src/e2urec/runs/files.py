@@ -1,0 +1,33 @@
+"""JSON files that are whole or not there, and hashes of files."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that is whole or not there; NaN and infinity become null."""
+    partial = path.with_name(path.name + ".tmp")
+    text = json.dumps(finite(value), indent=2, sort_keys=True)
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def finite(value: Any) -> Any:
+    """The same JSON value with None for every number that JSON cannot hold."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
