@@ -8,23 +8,24 @@ import pytest
 
 from e2urec.core.errors import ConfigError, DataError, RunError
 from e2urec.data.fetch import PACKAGED, fetch
+from e2urec.runs.files import hash_file, write_json
 from e2urec.runs.folder import create_run, discard_run, open_run
 from e2urec.runs.keys import controller_key, request_digest
-from e2urec.runs.record import hash_file, write_json, write_record
+from e2urec.runs.record import RunRecord, write_record
 
 
 def make(out, **files):
     with create_run(out) as partial:
         for name, text in files.items():
             (partial / name).write_text(text)
-        write_record(partial, {"kind": "test"})
+        write_record(partial, RunRecord(kind="demo", recipe={}, seed=0))
 
 
 def test_run_appears_whole_and_holds_hashes_of_its_files(tmp_path):
     make(tmp_path / "run", a="text")
     run = open_run(tmp_path / "run", verify=True)
-    assert run.record["kind"] == "test"
-    assert run.record["files"]["a"]["sha256"] == hash_file(tmp_path / "run" / "a")
+    assert run.record.kind == "demo"
+    assert run.record.files["a"].sha256 == hash_file(tmp_path / "run" / "a")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "run", "run.json"]
 
 
@@ -80,7 +81,7 @@ def test_folder_in_use_can_be_neither_made_nor_discarded(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_process_that_is_stopped_leaves_nothing_behind(tmp_path, number):
     code = (
-        "import sys, time, pathlib; from e2urec import runs\n"
+        "import sys, time, pathlib; from e2urec.runs.folder import create_run\n"
         "with create_run(pathlib.Path(sys.argv[1])) as p:\n"
         "    (p / 'secret').write_text('x'); print('ready', flush=True); time.sleep(60)"
     )
@@ -106,6 +107,21 @@ def test_damaged_runs_are_refused_with_a_remedy(tmp_path):
         open_run(tmp_path / "run", verify=True)
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(RunError, match="damaged"):
+        open_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("values", ["[]", "3", '{"format": 2}', '{"format": 2, "kind": "x"}'])
+def test_record_of_another_shape_is_refused_as_damaged(tmp_path, values):
+    make(tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text(values)
+    with pytest.raises(RunError, match="is damaged; restore"):
+        open_run(tmp_path / "run")
+
+
+def test_run_of_an_older_version_is_refused_in_one_line_that_says_so(tmp_path):
+    make(tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text('{"kind": "original", "files": {}}')
+    with pytest.raises(RunError, match=r"made by another version of e2urec.*make it again"):
         open_run(tmp_path / "run")
 
 

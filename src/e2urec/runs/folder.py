@@ -97,9 +97,7 @@ def _refuse_occupied(out: Path, partial: Path, *, resumable: bool) -> None:
     if _locked(partial):
         raise RunError(f"'{partial}': is being made by another process; wait for it")
     if not resumable:
-        raise RunError(
-            f"'{partial}': was left half-made; remove it with: e2urec discard {out}"
-        )
+        raise RunError(f"'{partial}': was left half-made; remove it with: e2urec discard {out}")
 
 
 def _explanation(error: BaseException, out: Path) -> RunError | None:

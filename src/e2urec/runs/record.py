@@ -15,6 +15,7 @@ from ..core.errors import RunError
 from .files import hash_file, write_json
 
 NAME = "run.json"
+RESULTS = "results.json"
 LOCK = ".lock"
 """File that a process holds locked while it makes a run; it is no part of the run."""
 FORMAT = 2
