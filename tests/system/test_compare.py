@@ -15,7 +15,10 @@ import pytest
 
 from conftest import toy_backbone
 from e2urec.core.errors import ConfigError, ModelError, RunError
-from e2urec.experiments.compare import compare, estimate, methods_of
+from e2urec.evaluation.roles import unlearned_by
+from e2urec.experiments.compare import compare
+from e2urec.experiments.estimate import estimate
+from e2urec.experiments.plan import Plan
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import all_methods
 from e2urec.models.recommender import Recommender
@@ -60,28 +63,28 @@ def test_smoke_recipe_compares_every_method_with_finite_figures_and_the_same_aga
     compare(recipe(toy), tmp_path / "second")
     assert figures(tmp_path / "first") == figures(tmp_path / "second")
     assert found.failed == {}
-    expected = set(all_methods()) - {"finetune"} | {"original", "retrained", "retrained_2"}
-    expected |= {"placebo_temperature", "placebo_retain"}
+    expected = set(all_methods()) - {"finetune"} | {"original", "retrained-1", "retrained-2"}
+    expected |= {"placebo-temperature", "placebo-retain"}
     cells = json.loads((tmp_path / "first" / "results.json").read_text())["cells"]
-    assert {cell["method"] for cell in cells} == expected
+    assert {cell["model"] for cell in cells} == expected
     for cell in cells:
-        assert all(math.isfinite(figure["value"]) for figure in cell["metrics"].values()), cell[
-            "method"
-        ]
-        if cell["method"] not in ("original", "placebo_temperature"):
+        values = [figure["value"] for figure in cell["figures"].values()]
+        assert all(map(math.isfinite, values)), cell["model"]
+        if cell["model"] not in ("original", "placebo-temperature"):
             assert cell["cost"]["seconds"]["total"] > 0
     assert told[-1].startswith(f"[{len(told)} of {len(told)}]")
 
     long = pl.read_parquet(tmp_path / "first" / "results.parquet")
-    assert long.columns == ["method", "seed", "request", "metric", "value", "low", "high", "n"]
-    one = long.filter(method="e2urec", metric="memory_auc")["value"].item()
-    assert (
-        one == next(c for c in cells if c["method"] == "e2urec")["metrics"]["memory_auc"]["value"]
-    )
+    assert long.columns == [
+        *("model", "seed", "request", "measure", "column", "group", "value", "low", "high", "n")
+    ]
+    value = long.filter(model="e2urec", measure="memory", column="auc")["value"].item()
+    (cell,) = (cell for cell in cells if cell["model"] == "e2urec")
+    assert value == cell["figures"]["memory_auc"]["value"]
     page = (tmp_path / "first" / "report.html").read_text()
     assert page.count("<svg") == 3
     assert not re.findall(r"""(?:src|href)=["']http|url\(http|@import""", page)
-    lines = len(expected - {"retrained_2"})
+    lines = len(expected - {"retrained-2"})
     assert (tmp_path / "first" / "table.tex").read_text().count("\\\\\n") == lines + 1, (
         "a line a model, and the head"
     )
@@ -105,7 +108,7 @@ def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_pa
     words = [
         sys.executable,
         "-m",
-        "e2urec.cli",
+        "e2urec",
         "compare",
         str(SMOKE),
         "--out",
@@ -124,21 +127,20 @@ def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_pa
     assert (tmp_path / "cut.partial" / "cells" / "seed-0" / "model").is_dir()
     with pytest.raises(RunError, match="begun with another recipe"):
         compare(recipe(toy, *FEW, "compare.seeds=[0, 2]"), tmp_path / "cut")
-    kept = (
-        (tmp_path / "cut.partial" / "cells" / "seed-0" / "model" / "cell.json").stat().st_mtime_ns
-    )
+    weights = tmp_path / "cut.partial" / "cells" / "seed-0" / "model" / "recommender.json"
+    kept = weights.stat().st_mtime_ns
     seen: list[int] = []
 
     def watch(text: str) -> None:
-        path = tmp_path / "cut.partial" / "cells" / "seed-0" / "model" / "cell.json"
-        seen.append(path.stat().st_mtime_ns)
+        seen.append(weights.stat().st_mtime_ns)
 
     compare(wanted, tmp_path / "cut", say=watch)
     assert set(seen) == {kept}, "a finished cell is not made again"
     assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
     cells = figures(tmp_path / "cut")
     assert {cell["seed"] for cell in cells} == {0, 1}
-    assert "projection" in next(cell for cell in cells if cell["method"] == "neggrad")["metrics"]
+    neggrad = next(cell for cell in cells if cell["model"] == "neggrad")
+    assert "projection_projection" in neggrad["figures"]
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -186,9 +188,10 @@ def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(
         tmp_path / "out",
     )
     assert found.failed == {"seed-0/request-1/broken": "ZeroDivisionError: of its own"}
-    cells = {cell["method"]: cell for cell in found.cells()}
-    assert cells["outsider"]["metrics"]["memory_auc"].value == pytest.approx(1)
-    assert "broken" not in cells
+    results = found.results[0, 1]
+    memory = results.figure("memory", "auc", unlearned_by("outsider"))
+    assert memory.value == pytest.approx(1)
+    assert unlearned_by("broken") not in results.roles
     assert "ZeroDivisionError" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -224,7 +227,7 @@ def test_estimate_counts_the_cells_and_writes_nothing(toy, tmp_path, monkeypatch
         name for name, method in all_methods().items() if not method.exact and name != "finetune"
     ]
     assert set(found.rows) >= {"originals", "retrained", "answers", *searched}
-    assert found.cells == 2 + 3 + 3 * len(searched) + 2 * (3 + len(methods_of(wanted)) + 1)
+    assert found.cells == 2 + 3 + 3 * len(searched) + 2 * (3 + len(Plan.of(wanted).trials) + 1)
     assert not list(tmp_path.iterdir())
 
 

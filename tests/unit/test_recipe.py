@@ -3,15 +3,13 @@ from pathlib import Path
 import pytest
 
 from e2urec.core.errors import ConfigError
-from e2urec.experiments.recipe import Recipe, parse_settings
+from e2urec.experiments.recipe import Recipe, method_of, parse_settings
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_of_the_repository_loads_and_its_method_builds(path):
-    from e2urec.experiments.workspace import method_of
-
     assert method_of(Recipe.load(path))
 
 

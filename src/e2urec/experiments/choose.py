@@ -39,7 +39,7 @@ class Trial:
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """The least is best: the least |M_auc| of the tolerable ones, else the best validation AUC."""
+        """Least is best: the least |M_auc| of the tolerable ones, else the best validation AUC."""
         if self.tolerable:
             return False, abs(self.memory_auc)
         return True, -self.valid_auc

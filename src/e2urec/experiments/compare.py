@@ -122,7 +122,7 @@ class _Run:
     ) -> Comparison:
         results = {}
         log_odds = {}
-        for key in self.plan.keys():
+        for key in self.plan.reported():
             study = self._study(key)
             results[key] = self._measure(study, key)
             log_odds[key] = {role: rows.forget.odds for role, rows in study.answers.items()}

@@ -117,7 +117,7 @@ class _RowCounter:
         if not recipe.compare.shadows:
             return {}
         rows = 0
-        for _, number in self.plan.keys():
+        for _, number in self.plan.reported():
             _, retain = self.sizes[number]
             rows += recipe.shadows.row_count(retain, self.unseen, recipe.tuning)
         return {"shadows": rows}

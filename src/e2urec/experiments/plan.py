@@ -125,14 +125,14 @@ class Plan:
         roles = [*self.references, *methods, PLACEBO_RETAIN]
         return [Cell(seed, request, role) for role in roles]
 
-    def keys(self) -> Iterator[tuple[int, int]]:
+    def reported(self) -> Iterator[tuple[int, int]]:
         """Every seed and number of a request that are reported."""
         return itertools.product(self.recipe.compare.seeds, self.requests)
 
     def cells(self) -> list[Cell]:
         """All cells."""
         cells = self.development()
-        for seed, request in self.keys():
+        for seed, request in self.reported():
             cells += self.report(seed, request)
         return cells
 
@@ -141,9 +141,7 @@ class Plan:
         return len(self.cells()) + len(self.recipe.compare.seeds)
 
 
-def settings_to_try(
-    method: Method, settings: Settings, count: int, seed: int
-) -> list[Settings]:
+def settings_to_try(method: Method, settings: Settings, count: int, seed: int) -> list[Settings]:
     """The settings as they are, then other points of the method's search space on top of them.
 
     Points are drawn without repetition.

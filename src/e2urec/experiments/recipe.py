@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..core.errors import ConfigError, did_you_mean
 from ..data.requests import Unit
 from ..data.sources.reading import Columns, Reading
-from ..evaluation.shadows import Shadows
 from ..evaluation.relearning import Relearning
+from ..evaluation.shadows import Shadows
 from ..evaluation.verdict import Margins
 from ..methods import build
 from ..training.supervised import Tuning

@@ -98,9 +98,7 @@ class SeedModels:
             return self.grid.cell(cell.key, make)
         return self.grid.try_cell(cell.key, make)
 
-    def _maker(
-        self, role: Role, study: Study, methods: Methods
-    ) -> Callable[[Path], FinishedCell]:
+    def _maker(self, role: Role, study: Study, methods: Methods) -> Callable[[Path], FinishedCell]:
         if role == ORIGINAL:
             return lambda folder: self._cell(study, self.original, CellRecord())
         if role == PLACEBO_RETAIN:

@@ -80,7 +80,7 @@ class Study:
         return Unlearned(model, task.costs, task.phase_logs)
 
     def placebo(self, original: Recommender, method: Method) -> Recommender:
-        """Placebo (ii): the original tuned on D_r for as many steps as `method`, with no forget term.
+        """Placebo (ii): the original tuned on D_r for as many steps, with no forget term.
 
         The original is used up.
         """
