@@ -1,6 +1,14 @@
-from .api import DryRun, RequestOptions, dry_run, evaluate_run, inspect_data, score, train, unlearn
+from .api.evaluate import EvaluationOptions, evaluate
+from .api.inspect import inspect_data
+from .api.request import RequestOptions
+from .api.score import score
+from .api.train import train
+from .api.unlearn import DryRun, dry_run, unlearn
 from .core.errors import ConfigError, DataError, E2URecError, ModelError, RunError
-from .evaluation.results import Comparison, Demonstration, Results
+from .evaluation.comparison import Comparison
+from .evaluation.demonstration import Demonstration
+from .evaluation.results import Results
+from .evaluation.roles import ORIGINAL, UNLEARNED, Role
 from .experiments.compare import compare
 from .experiments.recipe import Recipe
 from .methods import all_methods, build
@@ -11,17 +19,21 @@ from .unlearning.task import Task
 __version__: str
 
 __all__ = [
+    "ORIGINAL",
+    "UNLEARNED",
     "Comparison",
     "ConfigError",
     "DataError",
     "Demonstration",
     "DryRun",
     "E2URecError",
+    "EvaluationOptions",
     "Method",
     "ModelError",
     "Recipe",
     "RequestOptions",
     "Results",
+    "Role",
     "Run",
     "RunError",
     "Task",
@@ -29,7 +41,7 @@ __all__ = [
     "build",
     "compare",
     "dry_run",
-    "evaluate_run",
+    "evaluate",
     "inspect_data",
     "open_run",
     "score",

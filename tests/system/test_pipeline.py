@@ -95,15 +95,17 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     assert status == 0, error
     found = json.loads(out)
     shapes = (
-        {"unlearned_int8", *(["unlearned_merged"] if tuning else [])}
+        {"unlearned-int8", *(["unlearned-merged"] if tuning else [])}
         if find_spec("torchao")
         else set()
     )
-    assert set(found["memory"]) == {"unlearned", "placebo_temperature", "placebo_retain", *shapes}
-    assert set(found["relearning"]) == ({"unlearned", "retrained_1"} if shapes else set())
-    assert found["memory"]["placebo_temperature"]["auc"]["value"] == pytest.approx(1)
+    assert set(found["memory"]) == {"unlearned", "placebo-temperature", "placebo-retain", *shapes}
+    relearned = {"unlearned", "retrained-1"} if shapes else set()
+    assert set(found.get("relearning", {})) == relearned
+    assert found["memory"]["placebo-temperature"]["auc"]["value"] == pytest.approx(1)
     for row in [
-        *found["models"].values(),
+        *found["utility"].values(),
+        *found["forget_set"].values(),
         *found["memory"].values(),
         *found["distance"].values(),
         found["headroom"],
@@ -159,7 +161,7 @@ def test_interrupt_is_told_with_its_own_status_and_leaves_nothing(call, toy, tmp
         assert (tmp_path / "original.partial").is_dir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("e2urec.pipeline.tune", interrupted)
+    monkeypatch.setattr("e2urec.experiments.workspace.tune", interrupted)
     status, out, error = call("train", "--model", toy, "--out", tmp_path / "original", *SMALL)
     assert (status, out) == (130, "")
     assert error.splitlines()[-1] == "e2urec: interrupted; no half-made run was left behind"
@@ -179,29 +181,24 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
     status, out, error = call(*words, *SMALL, "--json")
     assert status == 0, error
     found = json.loads(out)
-    for name in ("original", "retrained", "unlearned", "placebo_temperature", "placebo_retain"):
-        figures = ("auc", "gauc", "accuracy", "log_loss", "ece", "forget_auc", "forget_log_loss")
-        assert all(np.isfinite(found[name][figure]) for figure in figures)
-    for name in ("unlearned", "placebo_temperature", "placebo_retain"):
-        assert set(found["memory"][name]["auc"]) >= {"value", "low", "high"}
-    for name in ("original", "unlearned", "retrained_again"):
-        assert set(found["distance"][name]) == {
-            f"{d}{s}" for d in ("js", "jeffreys", "l2") for s in ("", "_answers")
-        }
-    phases = (
-        "original",
-        "retrained",
-        "cache",
-        "augmented",
-        "teachers",
-        "warmup",
-        "joint",
-        "final",
-        "unlearning",
-        "evaluation",
-    )
-    assert set(found["seconds"]) >= set(phases)
-    parts = sum(found["seconds"][phase] for phase in phases[2:7])
+    results = found["results"]
+    placebos = ("placebo-temperature", "placebo-retain")
+    for name in ("original", "retrained-1", "unlearned", *placebos):
+        for measure, columns in (
+            ("utility", ("auc", "gauc", "accuracy", "log_loss", "ece")),
+            ("forget_set", ("forget_auc", "forget_log_loss")),
+        ):
+            figures = results[measure][name]
+            assert all(np.isfinite(figures[column]["value"]) for column in columns)
+    for name in ("unlearned", *placebos):
+        assert set(results["memory"][name]["auc"]) >= {"value", "low", "high"}
+    distances = {f"{d}{s}" for d in ("js", "jeffreys", "l2") for s in ("", "_answers")}
+    for name in ("original", "unlearned", "retrained-2"):
+        assert set(results["distance"][name]) == distances
+    shared = {"loading", "original", "retrained", "unlearning", "evaluation", "placebo"}
+    assert set(found["seconds"]) >= shared
+    assert set(found["phases"]) == {"cache", "augmented", "teachers", "joint", "logging"}
+    parts = sum(value for phase, value in found["phases"].items() if phase != "logging")
     assert found["seconds"]["unlearning"] == pytest.approx(parts)
     assert 0 < found["trainable_parameters"] < found["total_parameters"]
     assert found["seed"] == 0

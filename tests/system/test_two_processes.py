@@ -30,7 +30,7 @@ def call(processes: int, *words: object) -> None:
         "E2UREC_KEY_FILE": str(Path(str(words[-1])) / "key"),
     }
     done = subprocess.run(
-        [sys.executable, *launcher, "-m", "e2urec.cli", *map(str, words[:-1])],
+        [sys.executable, *launcher, "-m", "e2urec", *map(str, words[:-1])],
         capture_output=True,
         text=True,
         timeout=240,

@@ -1,5 +1,23 @@
 """Measure an unlearned run."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import RunError
+from ..evaluation.relearning import Relearner, require_int8, reshaped
+from ..evaluation.results import Results
+from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, Role, retrained
+from ..evaluation.shadows import ShadowScores
+from ..experiments.study import Study
+from ..methods import build
+from ..models.recommender import Recommender
+from ..runs.files import hash_file
+from ..runs.folder import Run, open_run
+from ..runs.record import NAME
+from ..training.loop import Progress, silent
+from .request import RequestCase, RequestOptions, erased_rows_of, minutes_for
+
 SHADOWS = "shadows"
 
 
@@ -101,9 +119,7 @@ def _refuse_other_rows(run: Run, other: Run, key: Path | None) -> None:
     """Raise RunError unless `other` was retrained without just the rows that `run` erased."""
     method = other.record.method
     if method is None or not build(method.name, method.settings).exact:
-        raise RunError(
-            f"'{other.path}': was not retrained; name runs of unlearn --method retrain"
-        )
+        raise RunError(f"'{other.path}': was not retrained; name runs of unlearn --method retrain")
     if erased_rows_of(run, key) != erased_rows_of(other, key):
         raise RunError(
             f"'{other.path}': was retrained without other rows than '{run.path}' forgot; retrain "
@@ -115,9 +131,7 @@ def _parent(run: Run) -> Run:
     """The run that a request was put to, checked to be the one it was."""
     record = run.record.parent
     if record is None:
-        raise RunError(
-            f"'{run.path}': is no unlearned run; name a folder made by e2urec unlearn"
-        )
+        raise RunError(f"'{run.path}': is no unlearned run; name a folder made by e2urec unlearn")
     parent = open_run(Path(record.path))
     if hash_file(parent.path / NAME) != record.sha256:
         raise RunError(
@@ -126,9 +140,7 @@ def _parent(run: Run) -> Run:
     return parent
 
 
-def _shadow_scores(
-    run: Run, study: Study, parent: Run, options: EvaluationOptions
-) -> ShadowScores:
+def _shadow_scores(run: Run, study: Study, parent: Run, options: EvaluationOptions) -> ShadowScores:
     """Train the shadows, or take those that are there, after saying what they cost."""
     space = study.space
     space.recipe = space.recipe.updated([f"shadows.count={options.shadows}"])

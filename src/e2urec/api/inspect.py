@@ -1,5 +1,17 @@
 """Look at data before anything is trained on them."""
 
+import sys
+
+import numpy as np
+
+from ..core.errors import DataError, ModelError
+from ..core.seeding import stream
+from ..data.interactions import Samples
+from ..data.overview import Overview, measure_prompts, overview
+from ..experiments.recipe import Recipe
+from ..experiments.workspace import Workspace
+from ..models.tokens import tokenise
+
 MEASURED_PROMPTS = 1000
 """Prompts whose length is measured: enough for the 95th percentile."""
 ANSWERS = ("No", "Yes")

@@ -1,5 +1,23 @@
 """A request to a run, and what honouring it needs."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import ConfigError
+from ..data.requests import ErasureRequest, ForgetRetain, Unit
+from ..experiments.recipe import Recipe
+from ..experiments.study import Study, Unlearned
+from ..experiments.workspace import Workspace
+from ..models.recommender import Recommender
+from ..runs.erased_rows import ErasedRows
+from ..runs.files import hash_file
+from ..runs.folder import Run
+from ..runs.keys import controller_key, request_digest
+from ..runs.record import NAME, MethodRecord, ParentRecord, RunRecord
+from ..runs.split_index import SplitIndex
+from ..training.loop import Progress
+from ..unlearning.method import Method
+
 
 @dataclass(frozen=True)
 class RequestOptions:
@@ -69,7 +87,7 @@ class RequestCase:
         """HMAC of the request under the controller's key."""
         return request_digest(self.request.lines(), controller_key(self.options.key))
 
-    def saveerased_rows_of(self, folder: Path) -> None:
+    def save_erased_rows(self, folder: Path) -> None:
         """Write which rows are erased by now, and for what the others are used."""
         data = self.parts.forget.interactions
         erased = erased_rows_of(self.parent, self.options.key)

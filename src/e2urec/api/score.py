@@ -1,5 +1,12 @@
 """Score prompts that somebody else wrote."""
 
+from pathlib import Path
+
+from ..data.prompts import read_prompts
+from ..experiments.recipe import Recipe
+from ..experiments.workspace import Workspace
+from ..runs.folder import Run
+
 
 def score(run: Run, examples: Path) -> list[float]:
     """P(like) of each line of a JSON-lines file, `{"prompt": "…"}`, in its order.

@@ -1,6 +1,20 @@
 """Train an original."""
 
-RESULTS = "results.json"
+from pathlib import Path
+
+from ..evaluation.answers import EvaluationSets
+from ..evaluation.evaluate import evaluate
+from ..evaluation.evidence import Evidence
+from ..evaluation.results import Results
+from ..evaluation.roles import ORIGINAL
+from ..experiments.recipe import Recipe
+from ..experiments.workspace import Workspace
+from ..models.recommender import Recommender
+from ..runs.files import write_json
+from ..runs.folder import Run, create_run, open_run
+from ..runs.record import RESULTS, RunRecord, write_record
+from ..runs.split_index import SplitIndex
+from ..training.loop import Progress, Trace, silent
 
 
 def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Run:

@@ -1,5 +1,19 @@
 """Make a recommender forget a request."""
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..evaluation.roles import ORIGINAL, UNLEARNED
+from ..experiments.study import Unlearned
+from ..experiments.workspace import RequestRows
+from ..runs.files import write_json
+from ..runs.folder import Run, create_run, open_run
+from ..runs.record import RESULTS, write_record
+from ..training.loop import Progress, silent
+from ..unlearning.method import Method
+from .request import RequestCase, RequestOptions, minutes_for
+
 
 @dataclass(frozen=True)
 class DryRun:

@@ -6,49 +6,74 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from ..evaluation.results import Demonstration
+from ..evaluation.demonstration import Demonstration
+from ..evaluation.results import Results
+from ..evaluation.roles import ORIGINAL, UNLEARNED, Kind, Role, retrained
+from ..metrics.bootstrap import Interval
 from . import plots
-from .names import NAMES, limits
+from .tables import Sheet, sheet
 
 
-def write_page(found: Demonstration, path: Path) -> None:
+def write_page(demonstration: Demonstration, path: Path) -> None:
     """Write the page of a demo. It holds figures only: no user id, no prompt."""
-    results, forget = found.results, found.answers["original"]["forget"]
-    shown = {"original": "original", "unlearned": "unlearned", "retrained_1": "retrained"}
-    odds = {
-        label: found.answers[name]["forget"].odds
-        for name, label in shown.items()
-        if name in found.answers
-    }
-    losses = {name: row["forget_log_loss"].value for name, row in results.models.items()}
-    drawn = {
-        "scores": plots.score_distributions(odds, forget.labels),
-        "phases": plots.phases(found.phase_logs, losses.get("retrained")),
-    }
-    candidates = {
-        name: memory["auc"] for name, memory in results.memory.items() if name != "untuned"
-    }
-    if candidates:
-        drawn["memory"] = plots.memory(candidates, NAMES)
-    if "retrained_2" in results.apart:
-        drawn["apart"] = plots.apart(results.apart, NAMES)
+    results = demonstration.results
     page = render(
         "page.html.j2",
-        found=found,
-        results=results,
-        names=NAMES,
-        plots=drawn,
-        candidates=candidates,
-        limits=limits,
+        demo=demonstration,
+        verdicts=_verdicts(results),
+        plots=_plots(demonstration),
+        sheets=sheets(results),
+        unlearned=UNLEARNED,
     )
     path.write_text(page, encoding="utf-8")
 
 
-def render(name: str, **shown: Any) -> str:
+def sheets(results: Results, between: str = " ") -> dict[str, Sheet]:
+    """The tables that people read, by name of the measure; see `tables.sheet`."""
+    tables = {name: table for name, table in results.tables.items() if table.brief}
+    return {name: sheet(table, between) for name, table in tables.items()}
+
+
+def _verdicts(results: Results) -> list[tuple[Role, str, str]]:
+    """Role, outcome and reason of every verdict, the unlearned model's first."""
+    verdicts = [(role, item.outcome, item.reason) for role, item in results.verdicts.items()]
+    return sorted(verdicts, key=lambda verdict: verdict[0] != UNLEARNED)
+
+
+def _plots(demonstration: Demonstration) -> dict[str, str]:
+    """The plots for which there is something to draw."""
+    results = demonstration.results
+    first = retrained(1)
+    roles = [role for role in (ORIGINAL, UNLEARNED, first) if role in demonstration.answers]
+    log_odds = {role: demonstration.answers[role].forget.odds for role in roles}
+    labels = demonstration.answers[ORIGINAL].forget.labels
+    loss = results.find("forget_set", "forget_log_loss", first)
+    drawings = {
+        "scores": plots.score_distributions(log_odds, labels),
+        "phases": plots.phases(demonstration.phase_logs, loss.value if loss else None),
+    }
+    memories = memory_figures(results)
+    if memories:
+        drawings["memory"] = plots.memory(memories)
+    references = [role for role in results.roles if role.kind is Kind.RETRAINED]
+    if len(references) > 1:
+        drawings["distance"] = plots.pairwise_distances(results, references)
+    return drawings
+
+
+def memory_figures(results: Results) -> dict[Role, Interval]:
+    """M_auc of every model that has one."""
+    figures = {role: results.find("memory", "auc", role) for role in results.roles}
+    return {role: figure for role, figure in figures.items() if figure is not None}
+
+
+def render(name: str, **content: Any) -> str:
     """Fill in the template `name` of this folder; all pages share one style."""
     files = resources.files(__package__)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string(files.joinpath(name).read_text(encoding="utf-8"))
-    return template.render(style=files.joinpath("style.css").read_text(encoding="utf-8"), **shown)
+    source = files.joinpath(name).read_text(encoding="utf-8")
+    style = files.joinpath("style.css").read_text(encoding="utf-8")
+    tables = files.joinpath("table.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(tables + source).render(style=style, **content)

@@ -9,6 +9,8 @@ import numpy as np
 from scipy import special
 
 from ..core.arrays import Floats, Ints
+from ..evaluation.results import Results
+from ..evaluation.roles import ORIGINAL, UNLEARNED, Kind, Role, in_order
 from ..metrics.bootstrap import Interval
 from ..unlearning.task import PhaseLog
 
@@ -16,20 +18,24 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 COLOURS = {
-    "original": "#c0392b",
-    "unlearned": "#1f6fb2",
-    "retrained": "#3a8f5c",
-    "placebo_temperature": "#b58900",
-    "placebo_retain": "#8a6d9e",
+    Kind.UNTUNED: "#666666",
+    Kind.ORIGINAL: "#c0392b",
+    Kind.UNLEARNED: "#1f6fb2",
+    Kind.RETRAINED: "#3a8f5c",
+    Kind.PLACEBO: "#8a6d9e",
 }
+GREY = "#666666"
+MARKERS = "osD^vP*X<>"
 
 
 def _svg(figure: "plt.Figure") -> str:
     text = io.StringIO()
+    # Letters as paths and a fixed salt: the same figures give the same bytes on every machine.
     with plt.rc_context({"svg.fonttype": "path", "svg.hashsalt": "e2urec"}):
         figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    whole = text.getvalue()
+    return whole[whole.index("<svg") :]
 
 
 def _axes(height: float = 3.2) -> tuple["plt.Figure", "plt.Axes"]:
@@ -38,17 +44,24 @@ def _axes(height: float = 3.2) -> tuple["plt.Figure", "plt.Axes"]:
     return figure, axes
 
 
-def score_distributions(odds: Mapping[str, Floats], labels: Ints) -> str:
-    """P(Yes) on D_f, liked rows above the axis and disliked rows below, one line a model."""
+def _name_rows(axes: "plt.Axes", roles: Sequence[Role]) -> None:
+    """A row a model, the first at the top."""
+    axes.set_yticks(range(len(roles)), [role.title for role in reversed(roles)])
+    axes.set_ylim(-0.6, len(roles) - 0.4)
+
+
+def score_distributions(log_odds: Mapping[Role, Floats], labels: Ints) -> str:
+    """P(Yes) on D_f: liked rows above the axis, disliked rows below, one line a model."""
     figure, axes = _axes()
     edges = np.linspace(0, 1, 21)
-    middle = (edges[1:] + edges[:-1]) / 2
-    for name, values in odds.items():
-        p = special.expit(values)
-        for label, sign in ((1, 1), (0, -1)):
-            share = np.histogram(p[labels == label], edges)[0] / max(1, (labels == label).sum())
-            shown = name if sign == 1 else None
-            axes.plot(middle, sign * share, color=COLOURS[name], label=shown, lw=2, alpha=0.9)
+    centres = (edges[1:] + edges[:-1]) / 2
+    for role, values in log_odds.items():
+        scores = special.expit(values)
+        colour = COLOURS[role.kind]
+        liked = _share(scores[labels == 1], edges)
+        disliked = _share(scores[labels == 0], edges)
+        axes.plot(centres, liked, color=colour, label=role.title, lw=2, alpha=0.9)
+        axes.plot(centres, -disliked, color=colour, lw=2, alpha=0.9)
     axes.axhline(0, color="#888", lw=0.8)
     axes.set(
         xlabel="P(Yes) on the forgotten rows",
@@ -60,114 +73,115 @@ def score_distributions(odds: Mapping[str, Floats], labels: Ints) -> str:
     return _svg(figure)
 
 
-def phases(phase_logs: Sequence[PhaseLog], retrained_loss: float | None) -> str:
+def _share(scores: Floats, edges: Floats) -> Floats:
+    counts, _ = np.histogram(scores, edges)
+    return counts / max(1, len(scores))
+
+
+def phases(logs: Sequence[PhaseLog], retrained_loss: float | None) -> str:
     """Log loss on D_f and on the unseen users after each phase."""
     figure, axes = _axes()
-    steps = range(len(phase_logs))
-    axes.plot(
-        steps,
-        [s.forget_log_loss for s in phase_logs],
-        "o-",
-        color=COLOURS["unlearned"],
-        label="D_f",
-    )
-    unseen = [s.unseen_log_loss for s in phase_logs]
-    axes.plot(steps, unseen, "s--", color="#666", label="unseen users")
+    steps = list(range(len(logs)))
+    forget = [log.forget_log_loss for log in logs]
+    unseen = [log.unseen_log_loss for log in logs]
+    axes.plot(steps, forget, "o-", color=COLOURS[Kind.UNLEARNED], label="D_f")
+    axes.plot(steps, unseen, "s--", color=GREY, label="unseen users")
     if retrained_loss is not None:
-        axes.axhline(retrained_loss, color=COLOURS["retrained"], lw=1.5, label="retrained, on D_f")
-    axes.set_xticks(list(steps), [s.phase for s in phase_logs])
+        colour = COLOURS[Kind.RETRAINED]
+        axes.axhline(retrained_loss, color=colour, lw=1.5, label="retrained, on D_f")
+    axes.set_xticks(steps, [log.phase for log in logs])
     axes.set(ylabel="log loss")
     axes.legend(frameon=False)
     return _svg(figure)
 
 
-def memory(found: Mapping[str, Interval], names: Mapping[str, str]) -> str:
+def memory(figures: Mapping[Role, Interval]) -> str:
     """M_auc with its interval, one row a model, between the retrained (0) and the original (1)."""
-    figure, axes = _axes(0.6 + 0.5 * len(found))
-    for row, (name, interval) in enumerate(reversed(list(found.items()))):
-        axes.plot([interval.low, interval.high], [row, row], color=COLOURS.get(name, "#666"), lw=2)
-        axes.plot(interval.value, row, "o", color=COLOURS.get(name, "#666"))
-    axes.axvline(0, color=COLOURS["retrained"], lw=1.5)
-    axes.axvline(1, color=COLOURS["original"], lw=1.5)
-    axes.set_yticks(range(len(found)), [names.get(name, name) for name in reversed(list(found))])
-    axes.set(
-        xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original", ylim=(-0.6, len(found) - 0.4)
-    )
+    roles = in_order(figures)
+    figure, axes = _axes(0.6 + 0.5 * len(roles))
+    for row, role in enumerate(reversed(roles)):
+        interval = figures[role]
+        colour = COLOURS[role.kind]
+        axes.plot([interval.low, interval.high], [row, row], color=colour, lw=2)
+        axes.plot(interval.value, row, "o", color=colour)
+    _mark_ends(axes)
+    _name_rows(axes, roles)
+    axes.set(xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original")
     return _svg(figure)
 
 
-def apart(
-    found: Mapping[str, Mapping[str, Mapping[str, Interval]]], names: Mapping[str, str]
-) -> str:
-    """JS over {Yes, No} on D_f to the first retrained model (circles) and to the second (squares), a row a model.
+def _mark_ends(axes: "plt.Axes") -> None:
+    axes.axvline(0, color=COLOURS[Kind.RETRAINED], lw=1.5)
+    axes.axvline(1, color=COLOURS[Kind.ORIGINAL], lw=1.5)
 
-    They are unsigned: a second retrained model is not at 0 either, and softening all answers, which forgets nothing,
-    moves a model as far as forgetting does.
+
+def pairwise_distances(results: Results, references: Sequence[Role]) -> str:
+    """JS over {Yes, No} on D_f to the first two retrained models, a row a model.
+
+    They are unsigned: a second retrained model is not at 0 either, and softening all answers, which
+    forgets nothing, moves a model as far as forgetting does.
     """
-    shown = ("original", "retrained_2", "placebo_temperature", "placebo_retain", "unlearned")
-    rows = [name for name in shown if name in found]
-    figure, axes = _axes(0.8 + 0.5 * len(rows))
-    for row, name in enumerate(reversed(rows)):
-        for other, marker, lift in (("retrained", "o", 0.12), ("retrained_2", "s", -0.12)):
-            if other in found[name]:
-                js, colour = (
-                    found[name][other]["js_answers"],
-                    COLOURS.get(name, COLOURS["retrained"]),
-                )
-                axes.plot([js.low, js.high], [row + lift] * 2, color=colour, lw=2)
-                axes.plot(js.value, row + lift, marker, color=colour)
-    for marker, told in (("o", "first"), ("s", "second")):
-        axes.plot([], [], marker, color="#666", label=f"to the {told} retrained model")
-    axes.set_yticks(range(len(rows)), [names.get(name, name) for name in reversed(rows)])
-    axes.set(
-        xlabel="Jensen–Shannon divergence of the answers on D_f",
-        ylim=(-0.6, len(rows) - 0.4),
-        xlim=(0, None),
-    )
+    first, second = references[:2]
+    placebos = [role for role in results.roles if role.kind is Kind.PLACEBO]
+    roles = [ORIGINAL, second, *placebos, UNLEARNED]
+    figure, axes = _axes(0.8 + 0.5 * len(roles))
+    for row, role in enumerate(reversed(roles)):
+        for other, marker, lift in ((first, "o", 0.12), (second, "s", -0.12)):
+            distance = results.find("pairwise_distance", "js_answers", role, other.key)
+            if distance is None:
+                continue
+            colour = COLOURS[role.kind]
+            axes.plot([distance.low, distance.high], [row + lift] * 2, color=colour, lw=2)
+            axes.plot(distance.value, row + lift, marker, color=colour)
+    for marker, ordinal in (("o", "first"), ("s", "second")):
+        axes.plot([], [], marker, color=GREY, label=f"to the {ordinal} retrained model")
+    _name_rows(axes, roles)
+    axes.set(xlabel="Jensen–Shannon divergence of the answers on D_f", xlim=(0, None))
     axes.locator_params(axis="x", nbins=6)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return _svg(figure)
 
 
-def trade_off(
-    found: Mapping[str, tuple[Sequence[float], Sequence[float]]], told: str, *, log: bool = False
-) -> str:
-    """A point a seed: M_auc across, `told` upwards; the model's name beside its last point."""
+Points = tuple[Sequence[float], Sequence[float]]
+"""M_auc of each seed, and another figure of each."""
+
+
+def trade_off(points: Mapping[str, Points], ylabel: str, *, log: bool = False) -> str:
+    """A point a seed: M_auc across, another figure upwards."""
     figure, axes = _axes(4.2)
-    marks = itertools.cycle("osD^vP*X<>")
-    for k, (name, (memory, other)) in enumerate(found.items()):
-        axes.plot(
-            memory,
-            other,
-            next(marks),
-            color=plt.get_cmap("tab20")(k % 20),
-            label=name,
-            ms=7,
-            alpha=0.9,
-        )
-    for place, key in ((0, "retrained"), (1, "original")):
-        axes.axvline(place, color=COLOURS[key], lw=1, ls=":")
+    colours = plt.get_cmap("tab20")
+    markers = itertools.cycle(MARKERS)
+    for place, (name, (memories, others)) in enumerate(points.items()):
+        colour = colours(place % 20)
+        axes.plot(memories, others, next(markers), color=colour, label=name, ms=7, alpha=0.9)
+    axes.axvline(0, color=COLOURS[Kind.RETRAINED], lw=1, ls=":")
+    axes.axvline(1, color=COLOURS[Kind.ORIGINAL], lw=1, ls=":")
     if log:
         axes.set_yscale("log")
-    axes.set_xscale("symlog", linthresh=1.5)  # over-forgetting can be many times the headroom
+    # Over-forgetting can be many times the headroom: straight up to 1.5, logarithmic beyond.
+    axes.set_xscale("symlog", linthresh=1.5)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set(xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original", ylabel=told)
+    axes.set(xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original", ylabel=ylabel)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _svg(figure)
 
 
-def score_spread(odds: Mapping[str, Floats], labels: Ints) -> str:
-    """P(Yes) on D_f, a pair of boxes a model: liked rows above (dark), disliked rows below (light)."""
-    figure, axes = _axes(0.8 + 0.42 * len(odds))
-    for row, values in enumerate(reversed(list(odds.values()))):
-        p = special.expit(values.astype(np.float64))
-        for label, lift, colour in ((1, 0.17, "#1f6fb2"), (0, -0.17, "#a9c9e4")):
-            low, first, middle, third, high = np.quantile(
-                p[labels == label], [0.05, 0.25, 0.5, 0.75, 0.95]
-            )
-            axes.plot([low, high], [row + lift] * 2, color=colour, lw=1)
-            axes.plot([first, third], [row + lift] * 2, color=colour, lw=6, solid_capstyle="butt")
-            axes.plot(middle, row + lift, "|", color="#1c2330", ms=8)
-    axes.set_yticks(range(len(odds)), list(reversed(list(odds))))
-    axes.set(xlabel="P(Yes) on the forgotten rows", xlim=(0, 1), ylim=(-0.6, len(odds) - 0.4))
+def score_spread(log_odds: Mapping[Role, Floats], labels: Ints) -> str:
+    """P(Yes) on D_f, two boxes a model: liked rows above (dark), disliked rows below (light)."""
+    roles = in_order(log_odds)
+    figure, axes = _axes(0.8 + 0.42 * len(roles))
+    for row, role in enumerate(reversed(roles)):
+        scores = special.expit(log_odds[role].astype(np.float64))
+        _box(axes, scores[labels == 1], row + 0.17, "#1f6fb2")
+        _box(axes, scores[labels == 0], row - 0.17, "#a9c9e4")
+    _name_rows(axes, roles)
+    axes.set(xlabel="P(Yes) on the forgotten rows", xlim=(0, 1))
     return _svg(figure)
+
+
+def _box(axes: "plt.Axes", scores: Floats, height: float, colour: str) -> None:
+    """Median, quartiles, 5% and 95%."""
+    low, first, median, third, high = np.quantile(scores, [0.05, 0.25, 0.5, 0.75, 0.95])
+    axes.plot([low, high], [height] * 2, color=colour, lw=1)
+    axes.plot([first, third], [height] * 2, color=colour, lw=6, solid_capstyle="butt")
+    axes.plot(median, height, "|", color="#1c2330", ms=8)

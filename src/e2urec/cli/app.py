@@ -1,0 +1,72 @@
+"""The application, and the options that several commands share."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+app = typer.Typer(name="e2urec", add_completion=False, pretty_exceptions_enable=False)
+
+SOURCE = (
+    "Packaged data set; folder or zip of raw files; table; or database, such as sqlite:///shop.db."
+)
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A setting of the recipe, such as data.rows=3000."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Request = Annotated[
+    Path | None,
+    typer.Option(
+        "--request",
+        help="File of users, one id a line, or a table with columns user, item or both.",
+    ),
+]
+Ratio = Annotated[
+    float | None,
+    typer.Option(help="Without a request: share of the training users, or of --unit."),
+]
+UnitOption = Annotated[
+    Literal["users", "interactions", "items"] | None,
+    typer.Option("--unit", help="What that share is of."),
+]
+SkipUnknown = Annotated[
+    bool, typer.Option("--skip-unknown", help="Go on when some are not in the training data.")
+]
+Key = Annotated[
+    Path | None,
+    typer.Option("--key-file", help="The controller's key, under which requests are recorded."),
+]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
+Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must not exist.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+NOTHING_LEFT = "no half-made run was left behind"
+
+
+class Interruption:
+    """What an interrupt leaves, for the message."""
+
+    message = NOTHING_LEFT
+
+
+def recipe_from(
+    path: Path | None,
+    settings: list[str] | None,
+    options: dict[str, Any],
+    defaults: dict[str, Any] | None = None,
+) -> Any:
+    """The recipe in `path` or of `defaults`, with options of the command and `--set` on top.
+
+    Raises:
+        ConfigError: as `Recipe.load` and `Recipe.updated` do.
+    """
+    from ..experiments.recipe import Recipe
+
+    recipe = Recipe.load(path) if path else Recipe.build(defaults or {}, place="default")
+    named = {key: value for key, value in options.items() if value is not None}
+    changes = [f"{key}={json.dumps(value)}" for key, value in named.items()]
+    return recipe.updated([*changes, *(settings or [])])

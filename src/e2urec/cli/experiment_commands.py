@@ -1,0 +1,73 @@
+"""Comparisons and the demo."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.errors import ConfigError
+from .app import AsJson, Interruption, Out, RecipeFile, Settings, app, recipe_from
+
+
+@app.command()
+def compare(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="TOML file with a part [compare].")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to make; needed unless --estimate.")
+    ] = None,
+    settings: Settings = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say how long it would take, and start nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare methods on the same footing: methods × seeds × requests, one table, one page."""
+    from ..experiments import compare as comparisons
+    from ..experiments import estimate as estimates
+    from .terminal import progress, show_comparison, show_estimate
+
+    full = recipe_from(recipe, settings, {})
+    if estimate:
+        show_estimate(estimates.estimate(full), as_json=as_json)
+        return
+    if out is None:
+        raise ConfigError("compare: no --out; name the folder to make, or use --estimate")
+    Interruption.message = (
+        f"finished cells are kept in '{out}.partial'; run the same command to go on"
+    )
+    with progress() as listener:
+        comparison = comparisons.compare(full, out, progress=listener, say=_say)
+    show_comparison(comparison, out, as_json=as_json)
+    if comparison.failed:
+        raise typer.Exit(1)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of everything random but the request.")
+    ] = None,
+    forget_ratio: Annotated[
+        float | None, typer.Option(help="Share of the training users to forget.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train, retrain, forget and evaluate on real data; writes report.html."""
+    from ..experiments import demo as demos
+    from .terminal import progress, show_demo
+
+    options = {"seed": seed, "request.ratio": forget_ratio}
+    full = recipe_from(recipe, settings, options, defaults=demos.RECIPE)
+    with progress() as listener:
+        demonstration = demos.demo(full, out, progress=listener)
+    show_demo(demonstration, out, as_json=as_json)

@@ -1,0 +1,74 @@
+"""Run the command line: the only place where errors become exit statuses.
+
+0 done; 2 wrong input (one line); 3 the gate says no; 130 interrupted; 1 a bug of ours.
+"""
+
+import importlib.metadata
+import io
+import logging
+import os
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from ..core.errors import E2URecError
+from ..core.process import first_process
+from . import data_commands, experiment_commands, run_commands
+from .app import Interruption, app
+
+COMMANDS = (data_commands, run_commands, experiment_commands)
+"""Imported so that their commands are there."""
+WRONG_INPUT = 2
+INTERRUPTED = 130
+
+# Click's own, or that of the copy inside newer Typers.
+UsageError: Any = typer.BadParameter.__mro__[1]
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True)
+    ] = False,
+) -> None:
+    """Make an LLM-based recommender forget, and show that it did."""
+    if version:
+        print(importlib.metadata.version("e2urec"))
+    elif ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+def main() -> None:
+    """Run the command line, and exit with its status."""
+    _quieten_libraries()
+    if not first_process():
+        sys.stdout = io.StringIO()  # of several processes one speaks
+    try:
+        # A number where Typer was told to exit, or was interrupted.
+        status = app(standalone_mode=False)
+    except (E2URecError, UsageError) as error:
+        text = str(error) if isinstance(error, E2URecError) else error.format_message()
+        print(f"e2urec: {' '.join(text.split())}", file=sys.stderr)
+        status = WRONG_INPUT
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    if status == INTERRUPTED:
+        print(f"e2urec: interrupted; {Interruption.message}", file=sys.stderr)
+    raise SystemExit(status or 0)
+
+
+def _quieten_libraries() -> None:
+    """Silence what libraries say of kernels, enums and threads that nobody asked for."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # our own progress says what matters
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
+    for library in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    main()

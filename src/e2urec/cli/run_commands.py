@@ -1,0 +1,200 @@
+"""From run folder to run folder: train, unlearn, evaluate, score, show, discard."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.errors import ConfigError
+from .app import (
+    SOURCE,
+    AsJson,
+    Key,
+    Out,
+    Ratio,
+    RecipeFile,
+    Request,
+    RunFolder,
+    Settings,
+    SkipUnknown,
+    UnitOption,
+    app,
+    recipe_from,
+)
+
+GATE_FAILED = 3
+"""Exit status of `evaluate --gate` unless the verdict is PASS."""
+GATE_SHADOWS = 8
+"""Shadow models behind a gate without retrained runs: the recipe's own number."""
+
+
+@app.command()
+def train(
+    out: Out,
+    data: Annotated[str | None, typer.Option(help=SOURCE)] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Packaged model, Hugging Face name or folder.")
+    ] = None,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse exact duplicate rows, do not drop them.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tune the original recommender."""
+    from ..api.train import train
+    from .terminal import progress, show_run
+
+    options = {
+        "data.source": data,
+        "model.name": model,
+        "seed": seed,
+        "data.strict": strict or None,
+    }
+    full = recipe_from(recipe, settings, options)
+    with progress() as listener:
+        run = train(full, out, progress=listener)
+    show_run(run, as_json=as_json)
+
+
+@app.command()
+def unlearn(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder to make; needed unless --dry-run.")
+    ] = None,
+    request: Request = None,
+    forget_ratio: Ratio = None,
+    unit: UnitOption = None,
+    request_seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed that chooses them.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="How to forget.")] = "e2urec",
+    preset: Annotated[str, typer.Option(help="Preset of the method.")] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the method, such as alpha=2."
+        ),
+    ] = None,
+    skip_unknown: SkipUnknown = False,
+    key: Key = None,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a recommender forget users, single interactions or items."""
+    from ..api.request import RequestOptions
+    from ..api.unlearn import dry_run, unlearn
+    from ..experiments.recipe import parse_settings
+    from ..methods import build
+    from ..runs.folder import open_run
+    from .terminal import progress, show_dry_run, show_run
+
+    how_to_forget = build(method, parse_settings(settings or []), preset)
+    options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
+    parent = open_run(run)
+    if dry:
+        show_dry_run(dry_run(parent, how_to_forget, options), as_json=as_json)
+        return
+    if out is None:
+        raise ConfigError("unlearn: no --out; name the run folder to make, or use --dry-run")
+    with progress() as listener:
+        unlearned = unlearn(parent, out, how_to_forget, options, progress=listener)
+    show_run(unlearned, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    request: Request = None,
+    forget_ratio: Ratio = None,
+    unit: UnitOption = None,
+    request_seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed that chose them.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="A retrained run; repeat it for a noise floor.")
+    ] = None,
+    shadows: Annotated[
+        int | None,
+        typer.Option(
+            help="Shadow models for membership inference; 0 by default, 8 for --gate without "
+            "--against."
+        ),
+    ] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Ask whether it comes back by relearning, merging, rounding to int8.",
+        ),
+    ] = False,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Exit with status 3 unless the verdict is PASS.")
+    ] = False,
+    skip_unknown: SkipUnknown = False,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure an unlearned run against its original, retrained runs and placebos."""
+    from ..api.evaluate import EvaluationOptions, evaluate
+    from ..api.request import RequestOptions
+    from ..evaluation.roles import UNLEARNED
+    from ..runs.folder import open_run
+    from .terminal import progress, show_results
+
+    retrained = [open_run(path) for path in against or []]
+    if shadows is None:
+        shadows = GATE_SHADOWS if gate and not retrained else 0
+    if gate and not retrained and not shadows:
+        raise ConfigError(
+            "--gate: has nothing to judge by; give retrained runs with --against, or --shadows 8"
+        )
+    request_options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
+    options = EvaluationOptions(shadows, robustness, say=_say)
+    with progress() as listener:
+        results = evaluate(open_run(run), retrained, request_options, options, progress=listener)
+    show_results(results, as_json=as_json)
+    if gate and results.verdicts[UNLEARNED].outcome != "PASS":
+        raise typer.Exit(GATE_FAILED)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+@app.command()
+def score(
+    run: RunFolder,
+    examples: Annotated[Path, typer.Option(help='JSON lines, each {"prompt": "…"}.')],
+) -> None:
+    """Print P(like) of each example, one a line."""
+    from ..api.score import score
+    from ..runs.folder import open_run
+
+    for probability in score(open_run(run), examples):
+        print(f"{probability:.6f}")
+
+
+@app.command()
+def show(run: RunFolder, as_json: AsJson = False) -> None:
+    """Say what a run is, from what it was made, and how it scored."""
+    from ..runs.folder import open_run
+    from .terminal import show_run
+
+    show_run(open_run(run, verify=True), as_json=as_json)
+
+
+@app.command()
+def discard(
+    run: Annotated[Path, typer.Argument(metavar="OUT", help="The folder a run was to be made in.")],
+) -> None:
+    """Remove what an interrupted run left behind (OUT.partial)."""
+    from ..runs.folder import discard_run
+
+    discard_run(run)
