@@ -16,6 +16,7 @@ from ..runs.files import hash_file
 from ..runs.folder import Run, open_run
 from ..runs.record import NAME
 from ..training.loop import Progress, silent
+from ..unlearning.method import Method
 from .request import RequestCase, RequestOptions, erased_rows_of, minutes_for
 
 SHADOWS = "shadows"
@@ -66,6 +67,26 @@ def evaluate(
     options = options or EvaluationOptions()
     if options.robustness:
         require_int8()
+    case = _open_case(run, against, request, progress)
+    study = case.study()
+    shadows = None
+    if options.shadows:
+        shadows = _shadow_scores(run, study, case.parent, options)
+    study.ask(ORIGINAL, case.original)
+    relearner = _relearner(study, progress) if options.robustness else None
+    _ask_runs(study, run, against, relearner)
+    study.soften()
+    # Last, since the placebo is made of the original itself.
+    placebo = study.placebo(case.original, _method_of(run))
+    study.ask(PLACEBO_RETAIN, placebo)
+    relearning = {} if relearner is None else relearner.steps
+    return study.measure(shadows=shadows, relearning=relearning)
+
+
+def _open_case(
+    run: Run, against: Sequence[Run], request: RequestOptions, progress: Progress
+) -> RequestCase:
+    """The request that `run` honoured, put to its parent again; other runs are refused."""
     parent = _parent(run)
     for other in against:
         _refuse_other_rows(run, other, request.key)
@@ -75,26 +96,29 @@ def evaluate(
             f"'{run.path}': was made for another request, or under another key; name the one it "
             "honoured"
         )
-    study = case.study()
-    shadows = _shadow_scores(run, study, parent, options) if options.shadows else None
-    study.ask(ORIGINAL, case.original)
-    relearner = _relearner(study, progress)
-    models = {UNLEARNED: run}
+    return case
+
+
+def _ask_runs(study: Study, run: Run, against: Sequence[Run], relearner: Relearner | None) -> None:
+    """Ask the unlearned model and the retrained ones, one after another."""
+    runs = {UNLEARNED: run}
     for number, other in enumerate(against, start=1):
-        models[retrained(number)] = other
-    for role, model_run in models.items():
-        model = case.space.load(model_run)
+        runs[retrained(number)] = other
+    for role, model_run in runs.items():
+        model = study.space.load(model_run)
         study.ask(role, model)
-        if options.robustness:
-            relearner.try_on(role, model)
-        if options.robustness and role == UNLEARNED:
+        if relearner is None:
+            continue
+        relearner.try_on(role, model)
+        if role == UNLEARNED:
             _ask_reshaped(study, role, model)
-    study.soften()
+
+
+def _method_of(run: Run) -> Method:
+    """The method that made an unlearned run, as it was set."""
     method = run.record.method
     assert method is not None, "an unlearned run says how it was made"
-    placebo = study.placebo(case.original, build(method.name, method.settings))
-    study.ask(PLACEBO_RETAIN, placebo)
-    return study.measure(shadows=shadows, relearning=relearner.steps)
+    return build(method.name, method.settings)
 
 
 def _relearner(study: Study, progress: Progress) -> Relearner:
@@ -111,12 +135,14 @@ def _relearner(study: Study, progress: Progress) -> Relearner:
 
 def _ask_reshaped(study: Study, role: Role, model: Recommender) -> None:
     """Ask the model as it may be deployed: merged, and rounded to int8."""
-    for form, reshaped_model in reshaped(model):
-        study.ask(role.as_form(form), reshaped_model)
+    for form, deployed in reshaped(model):
+        form_role = role.as_form(form)
+        study.ask(form_role, deployed)
 
 
 def _refuse_other_rows(run: Run, other: Run, key: Path | None) -> None:
     """Raise RunError unless `other` was retrained without just the rows that `run` erased."""
+    # Any exact method serves as a reference, retraining or one of another package.
     method = other.record.method
     if method is None or not build(method.name, method.settings).exact:
         raise RunError(f"'{other.path}': was not retrained; name runs of unlearn --method retrain")

@@ -44,6 +44,9 @@ def inspect_data(recipe: Recipe, *, examples: int = 3) -> Overview:
 
 
 def _example_prompts(space: Workspace, samples: Samples, count: int) -> list[str]:
-    prompts = space.template.render(samples.take(np.arange(count)))
-    labels = samples.labels[: len(prompts)]
-    return [f"{prompt} {ANSWERS[label]}" for prompt, label in zip(prompts, labels, strict=True)]
+    examples = samples.take(np.arange(count))
+    prompts = space.template.render(examples)
+    lines = []
+    for prompt, label in zip(prompts, examples.labels, strict=True):
+        lines.append(f"{prompt} {ANSWERS[label]}")
+    return lines

@@ -69,23 +69,27 @@ class RequestCase:
                 "--forget-ratio and --unit: draw a request; leave them out where --request names "
                 "one"
             )
+        # Read for the error alone: a wrong key is told before hours of work, and not after.
         erased_rows_of(parent, options.key)
         recipe = _recipe_of(parent, options)
         space = Workspace(recipe, progress, split_index=SplitIndex.load(parent.path))
         request = space.request(None if options.file is None else Path(options.file))
         parts = space.resolve(request, skip_unknown=options.skip_unknown)
         original = space.load(parent)
+        # The run's own template and tokenizer, whatever the recipe's file says by now.
         space.tokenizer_owner = original
         return cls(parent, options, space, original, request, parts)
 
     def study(self) -> Study:
         """The study of the request."""
-        return Study(self.space, self.space.rows(self.parts))
+        rows = self.space.rows(self.parts)
+        return Study(self.space, rows)
 
     @property
     def digest(self) -> str:
         """HMAC of the request under the controller's key."""
-        return request_digest(self.request.lines(), controller_key(self.options.key))
+        key = controller_key(self.options.key)
+        return request_digest(self.request.lines(), key)
 
     def save_erased_rows(self, folder: Path) -> None:
         """Write which rows are erased by now, and for what the others are used."""
@@ -121,8 +125,9 @@ def _recipe_of(run: Run, options: RequestOptions) -> Recipe:
     """The recipe of a run, with the request as it was put."""
     draw = {"ratio": options.ratio, "unit": options.unit, "seed": options.seed}
     changes = {name: value for name, value in draw.items() if value is not None}
-    request = run.record.recipe["request"] | changes
-    return Recipe.build(run.record.recipe | {"request": request}, place=str(run.path))
+    recipe = run.record.recipe
+    request = recipe["request"] | changes
+    return Recipe.build(recipe | {"request": request}, place=str(run.path))
 
 
 def erased_rows_of(run: Run, key: Path | None) -> ErasedRows | None:
@@ -135,4 +140,6 @@ def erased_rows_of(run: Run, key: Path | None) -> ErasedRows | None:
 def minutes_for(run: Run, rows: int) -> float | None:
     """How long `rows` take at the speed at which a run was trained; None if it does not say."""
     pace = run.record.seconds_per_row
-    return None if pace is None else pace * rows / 60
+    if pace is None:
+        return None
+    return pace * rows / 60

@@ -15,6 +15,7 @@ def score(run: Run, examples: Path) -> list[float]:
         DataError: a line is not an object with a prompt.
     """
     prompts = read_prompts(examples)
-    space = Workspace(Recipe.build(run.record.recipe, place=str(run.path)))
-    model = space.load(run)
-    return [float(probability) for probability in model.score(model.encode_texts(prompts))]
+    recipe = Recipe.build(run.record.recipe, place=str(run.path))
+    model = Workspace(recipe).load(run)
+    rows = model.encode_texts(prompts)
+    return [float(probability) for probability in model.score(rows)]

@@ -38,11 +38,15 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
 
 def _first_results(space: Workspace, model: Recommender) -> Results:
     """How an original scores before anybody asked to be forgotten."""
-    parts = {name: space.encode(getattr(space.split, name)) for name in ("test", "valid", "unseen")}
+    parts = {}
+    for name in ("test", "valid", "unseen"):
+        parts[name] = space.encode(getattr(space.split, name))
     # Nobody is forgotten yet: the unseen users stand in for D_f, which must not be empty.
     sets = EvaluationSets(forget=parts["unseen"], **parts)
-    answers = sets.ask(model, precision=space.recipe.tuning.schedule.precision)
-    return evaluate(Evidence({ORIGINAL: answers}, seed=space.recipe.seed))
+    recipe = space.recipe
+    answers = sets.ask(model, precision=recipe.tuning.schedule.precision)
+    evidence = Evidence({ORIGINAL: answers}, seed=recipe.seed)
+    return evaluate(evidence)
 
 
 def _original_record(space: Workspace, trace: Trace) -> RunRecord:

@@ -54,6 +54,7 @@ def unlearn(
     with create_run(out) as partial:
         case = RequestCase.open(parent, options, progress)
         study = case.study()
+        # D_f will be gone later: what the models say of it is asked now, before and after.
         study.ask(ORIGINAL, case.original)
         unlearned = study.unlearn(case.original, method, scratch=partial)
         unlearned.model.save(partial)
@@ -74,7 +75,9 @@ def dry_run(parent: Run, method: Method, options: RequestOptions | None = None) 
     rows = case.study().rows
     schedule = case.space.recipe.tuning.schedule
     phases = method.plan(len(rows.forget), len(rows.retain), schedule)
-    return DryRun(rows.counts(), phases, minutes_for(parent, sum(phases.values())))
+    rows_read = sum(phases.values())
+    minutes = minutes_for(parent, rows_read)
+    return DryRun(rows.counts(), phases, minutes)
 
 
 def costs_of(unlearned: Unlearned, rows: RequestRows) -> dict[str, Any]:

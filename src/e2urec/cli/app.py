@@ -64,9 +64,17 @@ def recipe_from(
     Raises:
         ConfigError: as `Recipe.load` and `Recipe.updated` do.
     """
+    # Imported here: a command that needs no recipe does not wait for its libraries.
     from ..experiments.recipe import Recipe
 
-    recipe = Recipe.load(path) if path else Recipe.build(defaults or {}, place="default")
-    named = {key: value for key, value in options.items() if value is not None}
-    changes = [f"{key}={json.dumps(value)}" for key, value in named.items()]
-    return recipe.updated([*changes, *(settings or [])])
+    if path is None:
+        recipe = Recipe.build(defaults or {}, place="default")
+    else:
+        recipe = Recipe.load(path)
+    changes = []
+    for key, value in options.items():
+        if value is not None:
+            changes.append(f"{key}={json.dumps(value)}")
+    # --set comes last, so that it wins over a command's own options.
+    changes += settings or []
+    return recipe.updated(changes)

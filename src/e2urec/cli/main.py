@@ -18,8 +18,8 @@ from ..core.process import first_process
 from . import data_commands, experiment_commands, run_commands
 from .app import Interruption, app
 
+# The modules register their commands when they are imported.
 COMMANDS = (data_commands, run_commands, experiment_commands)
-"""Imported so that their commands are there."""
 WRONG_INPUT = 2
 INTERRUPTED = 130
 

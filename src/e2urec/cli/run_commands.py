@@ -149,6 +149,7 @@ def evaluate(
     from .terminal import progress, show_results
 
     retrained = [open_run(path) for path in against or []]
+    # A gate needs something to judge by; shadows are cheaper than a retrained model.
     if shadows is None:
         shadows = GATE_SHADOWS if gate and not retrained else 0
     if gate and not retrained and not shadows:

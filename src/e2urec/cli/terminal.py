@@ -62,6 +62,7 @@ def show_run(run: Run, *, as_json: bool) -> None:
 
 def _show_scores(console: Console, results: Mapping[str, Any]) -> None:
     """Utility, and what is left on D_f, as results.json has them."""
+    # The demo's results stand beside its costs, a run's own at the top.
     utility = results.get("results", results).get("utility", {})
     if not utility:
         return
@@ -107,7 +108,9 @@ def _show_ratings(console: Console, ratings: Mapping[str, int]) -> None:
     table = Table("rating", "rows", "", box=None)
     largest = max(ratings.values())
     for rating, rows in ratings.items():
-        bar = "█" * max(1, round(BAR_WIDTH * rows / largest))
+        # One block at least: a rating that few gave is still there.
+        length = max(1, round(BAR_WIDTH * rows / largest))
+        bar = "█" * length
         table.add_row(rating, f"{rows:,}", bar)
     console.print(table)
 

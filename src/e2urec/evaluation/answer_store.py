@@ -48,12 +48,14 @@ class AnswerStore:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
         head = self._load_head(metadata["head"]) if "head" in metadata else NO_HEAD
+        # Keys are `part.column`; a dict keeps each part once, in order.
+        names = dict.fromkeys(key.split(".")[0] for key in table)
         parts = {}
-        for part in dict.fromkeys(name.split(".")[0] for name in table):
-            hidden = table.get(f"{part}.hidden")
-            columns = {column: table[f"{part}.{column}"] for column in COLUMNS}
+        for name in names:
+            hidden = table.get(f"{name}.hidden")
+            columns = {column: table[f"{name}.{column}"] for column in COLUMNS}
             part_head = NO_HEAD if hidden is None else head
-            parts[part] = Predictions(hidden=hidden, head=part_head, **columns)
+            parts[name] = Predictions(hidden=hidden, head=part_head, **columns)
         return Answers(**parts)
 
     def _save_head(self, head: Head) -> str:

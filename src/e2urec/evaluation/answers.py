@@ -31,7 +31,10 @@ class Answers:
 
     def parts(self) -> dict[str, Predictions]:
         """The answers by set of rows."""
-        return {name: rows for name, rows in vars(self).items() if rows is not None}
+        parts = {"test": self.test, "forget": self.forget, "unseen": self.unseen}
+        if self.valid is not None:
+            parts["valid"] = self.valid
+        return parts
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,13 @@ def softened(original: Answers) -> Answers:
     Its ranking is the original's. Only the two answers are softened, not the whole vocabulary, so
     it has distances over {Yes, No} alone.
     """
+    # Fitted on validation rows, as it would be in production: test rows must not help the placebo.
     assert original.valid is not None, "a temperature is fitted on answers to validation rows"
     fitted = temperature(original.valid.labels, original.valid.odds)
 
     def soften(rows: Predictions) -> Predictions:
-        return replace(rows, hidden=None, odds=rows.odds / fitted)
+        odds = rows.odds / fitted
+        return replace(rows, hidden=None, odds=odds)
 
     return Answers(
         test=soften(original.test),

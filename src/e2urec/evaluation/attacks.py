@@ -23,12 +23,16 @@ from ..models.predictions import Predictions
 from .answers import Answers
 from .shadows import ShadowScores
 
+# How tables call them.
 ATTACKS = {
     "loss": "loss, by row",
     "loss_user": "loss, by user",
     "ratio": "likelihood ratio, by row",
     "ratio_user": "likelihood ratio, by user",
 }
+FPR = 0.01
+"""False positive rate at which attacks are read off: a few certain hits matter more than many
+guesses (Carlini et al. 2022, section 3)."""
 MIN_NEGATIVES = 1000
 """Non-members below which a true positive rate at 1% false positives rests on ten rows or fewer."""
 
@@ -55,23 +59,29 @@ class AttackSetup:
         Figures are `auc`, `advantage`, `tpr_at_fpr` (at 1%, with a thousand non-members or more)
         and, with a control, `auc_beyond`: the AUC less the control's.
         """
-        users = np.concatenate([model.forget.users, model.unseen.users])
-        member = np.repeat([1, 0], [len(model.forget.users), len(model.unseen.users)])
+        members = model.forget.users
+        non_members = model.unseen.users
+        users = np.concatenate([members, non_members])
+        member = np.repeat([1, 0], [len(members), len(non_members)])
         ids, user = np.unique(users, return_inverse=True)
-        member_user = np.isin(ids, model.forget.users).astype(int)
+        member_user = np.isin(ids, members).astype(int)
+        # Users are drawn within their group, so that every resample has members and non-members.
         by_row = self._bootstrap(users, member)
         by_user = self._bootstrap(ids, member_user)
 
         scores = self._scores(model)
-        controls = {} if self.control is None else self._scores(self.control)
+        controls = {}
+        if self.control is not None:
+            controls = self._scores(self.control)
         attacks = {}
-        for name, rows in scores.items():
-            control = controls.get(name)
-            control_means = None if control is None else _user_means(control, user)
-            attacks[name] = _figures(by_row, member, rows, control)
-            attacks[f"{name}_user"] = _figures(
-                by_user, member_user, _user_means(rows, user), control_means
-            )
+        for name, row_scores in scores.items():
+            user_scores = _user_means(row_scores, user)
+            row_control = controls.get(name)
+            user_control = None
+            if row_control is not None:
+                user_control = _user_means(row_control, user)
+            attacks[name] = _figures(by_row, member, row_scores, row_control)
+            attacks[f"{name}_user"] = _figures(by_user, member_user, user_scores, user_control)
         return attacks
 
     def _bootstrap(self, users: Ints, member: Ints) -> Bootstrap:
@@ -79,26 +89,31 @@ class AttackSetup:
 
     def _scores(self, model: Answers) -> dict[str, Floats]:
         """A score a row of D_f and then of the unseen users, by attack; higher for members."""
-        scores = {"loss": np.concatenate([_gain(model.forget), _gain(model.unseen)])}
-        if self.shadows is not None:
-            spread = self.shadows.spread
-            forget = _ratio(model.forget, self.shadows.forget, spread)
-            unseen = _ratio(model.unseen, self.shadows.unseen, spread)
+        forget = _log_likelihood(model.forget)
+        unseen = _log_likelihood(model.unseen)
+        scores = {"loss": np.concatenate([forget, unseen])}
+        shadows = self.shadows
+        if shadows is not None:
+            forget = _ratio(model.forget, shadows.forget, shadows.spread)
+            unseen = _ratio(model.unseen, shadows.unseen, shadows.spread)
             scores["ratio"] = np.concatenate([forget, unseen])
         return scores
 
 
-def _gain(rows: Predictions) -> Floats:
+def _log_likelihood(rows: Predictions) -> Floats:
     return -row_losses(rows.labels, rows.odds)
 
 
 def _ratio(rows: Predictions, shadows: Floats, spread: float) -> Floats:
+    """How much likelier the label is to the model than to the shadows, in their deviations."""
+    # A member's log-odds are too high where the label is Yes, and too low where it is No.
     sign = 2.0 * rows.labels - 1
     return sign * (rows.odds - shadows) / spread
 
 
-def _user_means(rows: Floats, user: Ints) -> Floats:
-    return np.bincount(user, weights=rows) / np.bincount(user)
+def _user_means(scores: Floats, user: Ints) -> Floats:
+    totals = np.bincount(user, weights=scores)
+    return totals / np.bincount(user)
 
 
 def _figures(
@@ -108,8 +123,10 @@ def _figures(
         "auc": bootstrap.auc(member, scores),
         "advantage": bootstrap.ranked(member, scores, advantage),
     }
-    if np.sum(member == 0) >= MIN_NEGATIVES:
-        figures["tpr_at_fpr"] = bootstrap.ranked(member, scores, tpr_at_fpr(0.01))
+    non_members = np.sum(member == 0)
+    if non_members >= MIN_NEGATIVES:
+        figures["tpr_at_fpr"] = bootstrap.ranked(member, scores, tpr_at_fpr(FPR))
     if control is not None:
-        figures["auc_beyond"] = figures["auc"] - bootstrap.auc(member, control)
+        control_auc = bootstrap.auc(member, control)
+        figures["auc_beyond"] = figures["auc"] - control_auc
     return {name: bootstrap.interval(figure) for name, figure in figures.items()}

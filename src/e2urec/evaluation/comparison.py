@@ -38,7 +38,9 @@ class CellRecord:
 
     def cost(self) -> dict[str, Any]:
         """The same without the logs of its phases."""
-        return {name: value for name, value in vars(self).items() if name != "phase_logs"}
+        values = self.as_dict()
+        del values["phase_logs"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Comparison:
 
     def record(self, key: Key, role: Role) -> CellRecord:
         """How a model was made; an empty record for what was not made but computed."""
-        return self.records[key].get(role, CellRecord())
+        records = self.records[key]
+        return records.get(role, CellRecord())
 
     def as_dict(self) -> dict[str, Any]:
         """One entry a model × seed × request, and all else as plain JSON values."""

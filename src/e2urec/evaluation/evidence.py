@@ -15,7 +15,9 @@ from .roles import ORIGINAL, Kind, Role
 from .shadows import ShadowScores
 from .verdict import Margins
 
+# Rows that figures are computed on; validation rows only serve to fit a temperature.
 SETS = ("test", "forget", "unseen")
+# In the order in which tables list them.
 UTILITY = ("auc", "gauc", "accuracy", "log_loss", "ece")
 
 
@@ -52,12 +54,16 @@ class Evidence:
     @cached_property
     def retrained(self) -> list[Role]:
         """The retrained models, by number."""
-        roles = [role for role in self.models if role.kind is Kind.RETRAINED]
-        return sorted(roles, key=lambda role: role.number)
+        numbers = {}
+        for role in self.models:
+            if role.kind is Kind.RETRAINED:
+                numbers[role.number] = role
+        return [numbers[number] for number in sorted(numbers)]
 
     @cached_property
     def candidates(self) -> list[Role]:
         """The models that are judged."""
+        # A model before tuning knows nothing of anybody: there is nothing that it could forget.
         judged = (Kind.UNLEARNED, Kind.PLACEBO)
         return [role for role in self.models if role.kind in judged]
 
@@ -68,7 +74,10 @@ class Evidence:
     def bootstraps(self) -> dict[str, Bootstrap]:
         """Resamples of users for each set of rows."""
         parts = self.original.parts()
-        return {name: self.bootstrap(name, parts[name].users) for name in SETS}
+        bootstraps = {}
+        for name in SETS:
+            bootstraps[name] = self.bootstrap(name, parts[name].users)
+        return bootstraps
 
     def bootstrap(self, name: str, users: Ints) -> Bootstrap:
         """Resamples of the users of some rows; `name` is that of their random stream."""
@@ -78,28 +87,40 @@ class Evidence:
     @cached_property
     def figures(self) -> dict[Role, dict[str, Figure]]:
         """Utility on test rows, and AUC and log loss on D_f and on the unseen users, by model."""
-        return {role: self._figures(answers) for role, answers in self.models.items()}
+        figures = {}
+        for role, answers in self.models.items():
+            figures[role] = self._figures(answers)
+        return figures
 
     def _figures(self, answers: Answers) -> dict[str, Figure]:
         test = answers.test
-        figures = self.bootstraps["test"].utility(test.labels, test.odds)
-        for name, rows in (("forget", answers.forget), ("unseen", answers.unseen)):
-            bootstrap = self.bootstraps[name]
-            figures[f"{name}_auc"] = bootstrap.auc(rows.labels, rows.odds)
-            figures[f"{name}_log_loss"] = bootstrap.log_loss(rows.labels, rows.odds)
+        bootstraps = self.bootstraps
+        figures = bootstraps["test"].utility(test.labels, test.odds)
+        forget = answers.forget
+        figures["forget_auc"] = bootstraps["forget"].auc(forget.labels, forget.odds)
+        figures["forget_log_loss"] = bootstraps["forget"].log_loss(forget.labels, forget.odds)
+        unseen = answers.unseen
+        figures["unseen_auc"] = bootstraps["unseen"].auc(unseen.labels, unseen.odds)
+        figures["unseen_log_loss"] = bootstraps["unseen"].log_loss(unseen.labels, unseen.odds)
         return figures
 
     def known(self, measure: str) -> dict[Role, Figure]:
         """What each model knows of D_f, by `auc` or by `loss`; more is more."""
-        if measure == "auc":
-            return {role: row["forget_auc"] for role, row in self.figures.items()}
-        return {role: -row["forget_log_loss"] for role, row in self.figures.items()}
+        known = {}
+        for role, figures in self.figures.items():
+            if measure == "auc":
+                known[role] = figures["forget_auc"]
+            else:
+                # A lower loss means that more is known.
+                known[role] = -figures["forget_log_loss"]
+        return known
 
     def known_after_retraining(self, measure: str) -> Figure:
         """The mean of that over the retrained models, with the noise of their seeds."""
         known = self.known(measure)
         figures = [known[role] for role in self.retrained]
-        return over_seeds(figures, seed=derive(self.seed, "seeds"))
+        seed = derive(self.seed, "seeds")
+        return over_seeds(figures, seed=seed)
 
     def forget_interval(self, figure: Figure) -> Interval:
         """The interval of a figure over D_f."""
@@ -117,12 +138,19 @@ class Evidence:
 
     def attacks(self, role: Role) -> dict[str, dict[str, Interval]]:
         """How well each membership attack tells D_f from the unseen users, on one model."""
+        # The verdict, the table of membership and PrivLeak all ask for the same attacks.
         if role not in self._attacks:
-            control = self.models[self.retrained[0]] if self.retrained else None
-            seed = derive(self.seed, "attacks")
-            setup = AttackSetup(self.shadows, control, seed, self.resamples)
-            self._attacks[role] = setup.attack(self.models[role])
+            model = self.models[role]
+            self._attacks[role] = self._attack_setup.attack(model)
         return self._attacks[role]
+
+    @cached_property
+    def _attack_setup(self) -> AttackSetup:
+        control = None
+        if self.retrained:
+            control = self.models[self.retrained[0]]
+        seed = derive(self.seed, "attacks")
+        return AttackSetup(self.shadows, control, seed, self.resamples)
 
     # --- distances on D_f, each pair of models measured once
 
@@ -132,17 +160,23 @@ class Evidence:
 
     def distances(self, role: Role, other: Role) -> dict[str, Figure]:
         """Mean distances between the answers of two models, by measure."""
+        # A distance has no direction, and over 49,152 tokens it is the dearest figure here.
         pair = frozenset((role, other))
         if pair not in self._distances:
-            rows = self.models[role].forget.distances(self.models[other].forget)
-            mean = self.bootstraps["forget"].mean
-            self._distances[pair] = {name: mean(values) for name, values in rows.items()}
+            answers = self.models[role].forget
+            other_answers = self.models[other].forget
+            rows = answers.distances(other_answers)
+            bootstrap = self.bootstraps["forget"]
+            figures = {name: bootstrap.mean(values) for name, values in rows.items()}
+            self._distances[pair] = figures
         return self._distances[pair]
 
     def distances_to_retrained(self, role: Role) -> dict[str, Figure]:
         """Mean distances between a model and the retrained models other than itself."""
-        pairs = [self.distances(role, other) for other in self.retrained if other != role]
-        return mean_figures(pairs) if pairs else {}
+        others = [other for other in self.retrained if other != role]
+        if not others:
+            return {}
+        return mean_figures([self.distances(role, other) for other in others])
 
     @cached_property
     def noise_floor(self) -> dict[str, Figure]:
@@ -156,5 +190,11 @@ class Evidence:
 
 def mean_figures(rows: list[dict[str, Figure]]) -> dict[str, Figure]:
     """The mean of each figure that all rows have."""
-    shared = [name for name in rows[0] if all(name in row for row in rows)]
-    return {name: np.mean([row[name] for row in rows], axis=0) for name in shared}
+    # A softened model has distances of its two answers alone, and none over the vocabulary.
+    shared = set(rows[0]).intersection(*rows)
+    means = {}
+    for name in rows[0]:
+        if name in shared:
+            values = [row[name] for row in rows]
+            means[name] = np.mean(values, axis=0)
+    return means

@@ -36,6 +36,7 @@ def verdicts(evidence: Evidence) -> dict[Role, Verdict]:
     else:
         return {}
 
+    # The stronger attack is the positive control, where there are shadows for it.
     before = memory.known[ORIGINAL]
     attack = "loss" if evidence.shadows is None else "ratio"
     controls = Controls(
@@ -48,7 +49,8 @@ def verdicts(evidence: Evidence) -> dict[Role, Verdict]:
     judged = {}
     for role in (ORIGINAL, *evidence.candidates):
         share = remaining(memory.known[role], before, memory.after)
-        drop = original_auc - evidence.figures[role]["auc"]
+        auc = evidence.figures[role]["auc"]
+        drop = original_auc - auc
         judged[role] = judge(
             interval(share, memory.rows, LEVEL),
             test.interval(drop, LEVEL),

@@ -87,13 +87,15 @@ class Needs:
 
     def met_by(self, evidence: Evidence) -> bool:
         """Whether the evidence has it all."""
-        return (
-            len(evidence.candidates) >= self.candidates
-            and len(evidence.retrained) >= self.retrained
-            and (evidence.twin is not None or not self.twin)
-            and (bool(evidence.slices) or not self.slices)
-            and (bool(evidence.relearning) or not self.relearning)
-        )
+        if self.candidates and not evidence.candidates:
+            return False
+        if self.twin and evidence.twin is None:
+            return False
+        if self.slices and not evidence.slices:
+            return False
+        if self.relearning and not evidence.relearning:
+            return False
+        return len(evidence.retrained) >= self.retrained
 
 
 @dataclass(frozen=True)

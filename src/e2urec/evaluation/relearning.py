@@ -86,12 +86,15 @@ class Relearner:
     @cached_property
     def bootstrap(self) -> Bootstrap:
         """Resamples of the users of D_f."""
-        return user_bootstrap(self.forget.users, seed=derive(self.seed, "bootstrap", "forget"))
+        # The stream of the evaluation's own resamples of D_f: figures of both are paired.
+        seed = derive(self.seed, "bootstrap", "forget")
+        return user_bootstrap(self.forget.users, seed=seed)
 
     def try_on(self, role: Role, model: Recommender) -> None:
         """Note how many steps a model takes; it is left as it was."""
         goal = self.bootstrap.log_loss(self.forget.labels, self.before.odds)
-        self.steps[role] = steps_until(self.losses(model), goal, self.settings)
+        losses = self.losses(model)
+        self.steps[role] = steps_until(losses, goal, self.settings)
 
     def losses(self, model: Recommender) -> list[Figure]:
         """Log loss on D_f at the start and at each look, in nats; the model is left as it was."""
@@ -102,9 +105,10 @@ class Relearner:
         losses: list[Figure] = []
 
         def look() -> float:
-            odds = predict(model, self.forget, active=active, precision=self.precision).odds
-            losses.append(self.bootstrap.log_loss(self.forget.labels, odds))
-            return float(losses[-1][0])
+            answers = predict(model, self.forget, active=active, precision=self.precision)
+            loss = self.bootstrap.log_loss(answers.labels, answers.odds)
+            losses.append(loss)
+            return float(loss[0])
 
         try:
             look()
@@ -119,6 +123,7 @@ class Relearner:
                     monitor=look,
                 )
         finally:
+            # Also after an error: what relearned D_f must not outlive the measurement.
             model.lm = adapters.drop(model.lm, ADAPTER)
         return losses
 
@@ -165,10 +170,13 @@ def reshaped(model: Recommender) -> Iterator[tuple[str, Recommender]]:
         yield "merged", copied
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
+    # Rounding the head as well would tie scores, which hides what is left instead of testing it.
     head = copied.lm.get_output_embeddings()
 
     def inner_linear(layer: nn.Module, name: str) -> bool:
-        return isinstance(layer, nn.Linear) and layer is not head
+        if layer is head:
+            return False
+        return isinstance(layer, nn.Linear)
 
     quantize_(copied.lm, Int8WeightOnlyConfig(), inner_linear)
     yield "int8", copied

@@ -29,7 +29,9 @@ class Results:
     ) -> Interval | None:
         """A figure, or None where the measure did not apply or has no such figure."""
         table = self.tables.get(measure)
-        return None if table is None else table.find(column, role, group)
+        if table is None:
+            return None
+        return table.find(column, role, group)
 
     def figure(
         self, measure: str, column: str, role: Role | None = None, group: str = ""
@@ -41,8 +43,10 @@ class Results:
         """
         figure = self.find(measure, column, role, group)
         if figure is None:
-            place = [measure, column, *([role.key] if role else []), *([group] if group else [])]
-            raise KeyError(f"no figure {' '.join(place)}; there are {', '.join(self.tables)}")
+            model = "" if role is None else role.key
+            place = " ".join(word for word in (measure, column, model, group) if word)
+            measures = ", ".join(self.tables)
+            raise KeyError(f"no figure {place}; there are {measures}")
         return figure
 
     def flat(self, role: Role) -> dict[str, Interval]:
@@ -67,8 +71,13 @@ class Results:
 
     def as_dict(self) -> dict[str, Any]:
         """Measure → model → figures, as plain JSON values, and `verdict` → model."""
-        plain: dict[str, Any] = {name: table.as_dict() for name, table in self.tables.items()}
-        plain["verdict"] = {role.key: verdict.as_dict() for role, verdict in self.verdicts.items()}
+        plain: dict[str, Any] = {}
+        for name, table in self.tables.items():
+            plain[name] = table.as_dict()
+        verdicts = {}
+        for role, verdict in self.verdicts.items():
+            verdicts[role.key] = verdict.as_dict()
+        plain["verdict"] = verdicts
         return plain
 
 
@@ -84,4 +93,5 @@ def headlines_of(tables: Mapping[str, Table]) -> dict[str, tuple[Table, Headline
 
 def flat_name(measure: str, column: str, group: str = "") -> str:
     """One name for a figure among those of all measures."""
-    return "_".join(part for part in (measure, group, column) if part)
+    parts = (measure, group, column)
+    return "_".join(part for part in parts if part)

@@ -45,8 +45,11 @@ class Role:
             return f"{self.kind}-{self.number}"
         if self.kind is Kind.PLACEBO:
             return f"{self.kind}-{self.name}"
+        # A method is called by its own name alone: a comparison's cells are named after methods.
         stem = self.name or str(self.kind)
-        return f"{stem}-{self.form}" if self.form else stem
+        if self.form:
+            return f"{stem}-{self.form}"
+        return stem
 
     @property
     def title(self) -> str:
@@ -60,7 +63,7 @@ class Role:
         stem = self.name or str(self.kind)
         if not self.form:
             return stem
-        return f"{stem}, in {self.form}" if self.form == "int8" else f"{stem}, {self.form}"
+        return f"{stem}, {FORM_TITLES.get(self.form, self.form)}"
 
     def as_form(self, form: str) -> "Role":
         """The same model, deployed otherwise."""
@@ -68,6 +71,7 @@ class Role:
 
 
 PLACEBO_TITLES = {"temperature": "placebo: softened", "retain": "placebo: tuned on D_r"}
+FORM_TITLES = {"int8": "in int8"}
 
 UNTUNED = Role(Kind.UNTUNED)
 ORIGINAL = Role(Kind.ORIGINAL)
@@ -88,4 +92,9 @@ def unlearned_by(method: str) -> Role:
 
 def in_order(roles: Iterable[Role]) -> list[Role]:
     """The roles as a table lists them: by part, then by number; else in the order given."""
-    return sorted(roles, key=lambda role: (ORDER.index(role.kind), role.number))
+
+    def place(role: Role) -> tuple[int, int]:
+        return ORDER.index(role.kind), role.number
+
+    # Sorting is stable: methods stay in the order in which a comparison names them.
+    return sorted(roles, key=place)

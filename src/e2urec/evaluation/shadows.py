@@ -43,12 +43,15 @@ class Shadows(BaseModel):
 
     def tuning(self, original: Tuning) -> Tuning:
         """The original's schedule, with an adapter and its learning rate."""
+        # No validation rows are read, so there is nothing to be patient about.
         changes = {"learning_rate": self.learning_rate, "patience": None}
-        return Tuning(schedule=original.schedule.model_copy(update=changes), lora=self.lora)
+        schedule = original.schedule.model_copy(update=changes)
+        return Tuning(schedule=schedule, lora=self.lora)
 
     def row_count(self, retain: int, unseen: int, tuning: Tuning) -> int:
         """Rows that are read to train them all: what they cost."""
-        return self.count * tuning.schedule.epochs * (retain + unseen) // 2
+        epochs = tuning.schedule.epochs
+        return self.count * epochs * (retain + unseen) // 2
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,14 @@ class ShadowFactory:
 
     def scores(self, rows: ShadowRows) -> ShadowScores:
         """What the shadows say of D_f and of the unseen users' rows, each of rows it never saw."""
-        users = np.concatenate([part.users for part in (rows.retain, rows.unseen, rows.forget)])
+        # D_f's users are halved too, though no shadow reads them: the halves say which shadows are
+        # averaged for which row, as many for members as for non-members.
+        users = np.concatenate([rows.retain.users, rows.unseen.users, rows.forget.users])
         inside = halves(users, self.shadows.count, seed=self.seed)
         edges = np.cumsum([len(rows.retain), len(rows.unseen)])
         in_retain, in_unseen, in_forget = np.split(inside, edges, axis=1)
         tuning = self.shadows.tuning(self.tuning)
+        precision = tuning.schedule.precision
         folder = self._cache(tuning, rows)
 
         forget_odds = []
@@ -119,9 +125,10 @@ class ShadowFactory:
             unseen_half = rows.unseen.take(np.flatnonzero(in_unseen[number]))
             train = concatenate([retain_half, unseen_half])
             model = self._shadow(number, tuning, train, folder)
-            precision = tuning.schedule.precision
-            forget_odds.append(predict(model, rows.forget, precision=precision).odds)
-            unseen_odds.append(predict(model, rows.unseen, precision=precision).odds)
+            forget = predict(model, rows.forget, precision=precision)
+            unseen = predict(model, rows.unseen, precision=precision)
+            forget_odds.append(forget.odds)
+            unseen_odds.append(unseen.odds)
 
         outside_forget = (np.stack(forget_odds), ~in_forget)
         outside_unseen = (np.stack(unseen_odds), ~in_unseen)
@@ -144,7 +151,9 @@ class ShadowFactory:
         ]
         digest = hashlib.sha256(repr(settings).encode())
         for tensor in untuned.lm.state_dict().values():
-            digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+            # NumPy knows no bfloat16.
+            weights = tensor.detach().cpu().contiguous().float().numpy()
+            digest.update(weights.tobytes())
         for part in parts:
             for column in (part.tokens, part.offsets, part.labels, part.users):
                 digest.update(np.ascontiguousarray(column).tobytes())
@@ -195,9 +204,11 @@ def halves(users: Ints, count: int, *, seed: int) -> Mask:
     lines = []
     for _ in range(count // 2):
         inside = np.zeros(len(ids), dtype=bool)
-        inside[random.permutation(len(ids))[: len(ids) // 2]] = True
+        half = random.permutation(len(ids))[: len(ids) // 2]
+        inside[half] = True
         lines += [inside, ~inside]
-    return np.stack(lines)[:, user]
+    by_user = np.stack(lines)
+    return by_user[:, user]
 
 
 def pool(forget: tuple[Floats, Mask], unseen: tuple[Floats, Mask]) -> ShadowScores:
@@ -212,9 +223,14 @@ def pool(forget: tuple[Floats, Mask], unseen: tuple[Floats, Mask]) -> ShadowScor
     squares = 0.0
     freedom = 0
     for odds, outside in (forget, unseen):
-        mean = np.where(outside, odds, 0.0).sum(0) / outside.sum(0)
-        squares += float((np.where(outside, odds - mean, 0.0) ** 2).sum())
+        totals = np.where(outside, odds, 0.0).sum(0)
+        mean = totals / outside.sum(0)
+        deviations = np.where(outside, odds - mean, 0.0)
+        squares += float((deviations**2).sum())
+        # Each row's mean takes one degree of freedom.
         freedom += int(outside.sum()) - odds.shape[1]
         means.append(mean)
+    # Two shadows leave none: the attack then ranks by the difference alone.
     spread = float(np.sqrt(squares / freedom)) if freedom else 1.0
-    return ShadowScores(means[0], means[1], spread)
+    forget_mean, unseen_mean = means
+    return ShadowScores(forget_mean, unseen_mean, spread)

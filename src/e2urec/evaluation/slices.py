@@ -28,9 +28,11 @@ def slices(parts: ForgetRetain) -> dict[str, Mask]:
     test = parts.test
     retain = parts.retain
     users, row_counts = np.unique(retain.users, return_counts=True)
+    # Who is active, and what is popular, is told by retained rows: test rows must not decide it.
     active_users = users[row_counts > np.median(row_counts)]
     active = np.isin(test.users, active_users)
-    popular = np.isin(_items(test), popular_items(_items(retain)))
+    most_rated = popular_items(_items(retain))
+    popular = np.isin(_items(test), most_rated)
     masks = {
         "active users": active,
         "inactive users": ~active,
@@ -43,7 +45,13 @@ def slices(parts: ForgetRetain) -> dict[str, Mask]:
         for column in profiles.get_columns():
             for name, mask in _users_by_value(column).items():
                 masks[name] = mask[test.users]
-    return {name: mask for name, mask in masks.items() if MIN_ROWS <= mask.sum() < len(mask)}
+    return {name: mask for name, mask in masks.items() if _says_something(mask)}
+
+
+def _says_something(mask: Mask) -> bool:
+    """Whether a slice has enough rows, and is not the whole."""
+    rows = mask.sum()
+    return bool(MIN_ROWS <= rows < len(mask))
 
 
 def _users_by_value(column: pl.Series) -> dict[str, Mask]:
@@ -60,7 +68,9 @@ def _users_by_value(column: pl.Series) -> dict[str, Mask]:
         }
     masks = {}
     for value in column.unique().drop_nulls().sort():
-        masks[f"{column.name}={value}"] = (column == value).fill_null(False).to_numpy()
+        # A user without the attribute is in none of its slices.
+        same = (column == value).fill_null(False)
+        masks[f"{column.name}={value}"] = same.to_numpy()
     return masks
 
 
@@ -72,8 +82,10 @@ def popular_items(items: Ints) -> Ints:
     """The most rated items that make up half of the rows: item codes (n,) of rows → codes."""
     codes, row_counts = np.unique(items, return_counts=True)
     order = np.argsort(-row_counts, kind="stable")
-    rows_before = np.cumsum(row_counts[order]) - row_counts[order]
-    return codes[order[rows_before < len(items) / 2]]
+    ranked_counts = row_counts[order]
+    rows_before = np.cumsum(ranked_counts) - ranked_counts
+    half = len(items) / 2
+    return codes[order[rows_before < half]]
 
 
 def nearest_users(retain: Samples, forget: Samples) -> Ints:
@@ -83,16 +95,21 @@ def nearest_users(retain: Samples, forget: Samples) -> Ints:
     if not len(users):
         return users
     _, forgotten = _rated_items(forget)
+    # As floats, since a product of booleans would not count.
     shared = rated.astype(np.float32) @ forgotten.T.astype(np.float32)
-    union = rated.sum(1)[:, None] + forgotten.sum(1)[None, :] - shared
+    sizes = rated.sum(1)[:, None]
+    forgotten_sizes = forgotten.sum(1)[None, :]
+    union = sizes + forgotten_sizes - shared
     overlap = (shared / union).max(axis=1)
+    nearest = np.argsort(-overlap, kind="stable")
     fifth = -(-len(users) // 5)
-    return users[np.argsort(-overlap, kind="stable")[:fifth]]
+    return users[nearest[:fifth]]
 
 
 def _rated_items(samples: Samples) -> tuple[Ints, Mask]:
     """Users, and which items each of them has rated: (users,), (users, items)."""
     users, user = np.unique(samples.users, return_inverse=True)
-    table = np.zeros((len(users), len(samples.interactions.titles)), dtype=bool)
+    item_count = len(samples.interactions.titles)
+    table = np.zeros((len(users), item_count), dtype=bool)
     table[user, _items(samples)] = True
     return users, table

@@ -76,12 +76,16 @@ class Gate:
     @property
     def surely_inside(self) -> bool:
         """Whether the whole interval lies inside the margin."""
-        return self.low <= self.figure.low and self.figure.high <= self.high
+        above = self.figure.low >= self.low
+        below = self.figure.high <= self.high
+        return above and below
 
     @property
     def surely_outside(self) -> bool:
         """Whether the whole interval lies outside."""
-        return self.figure.low > self.high or self.figure.high < self.low
+        too_high = self.figure.low > self.high
+        too_low = self.figure.high < self.low
+        return too_high or too_low
 
     def __str__(self) -> str:
         return f"{self.name} is {_text(self.figure)}"
@@ -120,6 +124,7 @@ def judge(memory: Interval, auc_drop: Interval, controls: Controls, margins: Mar
     def verdict(outcome: Outcome, reason: str) -> Verdict:
         return Verdict(outcome, reason, controls.basis, memory, auc_drop)
 
+    # Nothing may PASS a test that cannot fail, so the controls come before the gates.
     obstacle = _obstacle(controls)
     if obstacle:
         return verdict("UNMEASURABLE", obstacle)
@@ -137,6 +142,7 @@ def judge(memory: Interval, auc_drop: Interval, controls: Controls, margins: Mar
 def _obstacle(controls: Controls) -> str:
     """Why nothing can be said of any model of this request; empty if something can."""
     headroom = controls.headroom
+    # Written so that an interval that is not a number fails it.
     if not headroom.low > 0:
         return (
             "the request is too small to measure: the original's AUC on D_f is higher by "

@@ -71,9 +71,10 @@ def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Tr
     references: dict[Role, Answers] = {}
     trials: list[Trial] = []
     for cell in cells:
+        # References come first in the plan: a trial is measured against all of them.
         if cell.trial is None:
             reference = models.finish(cell, study, {})
-            assert reference is not None
+            assert reference is not None, "a reference that cannot be made is an error"
             references[cell.role] = reference.answers
             continue
         name = cell.role.name
@@ -82,11 +83,18 @@ def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Tr
         if finished is not None:
             scale = _Scale.of(references, plan.recipe.compare.tolerance)
             trials.append(scale.trial(name, cell.trial, trial_settings, finished))
-    for name in settings:
-        candidates = [trial for trial in trials if trial.method == name]
-        if candidates:
-            settings[name] = min(candidates, key=lambda trial: trial.rank).settings
-    return settings, trials
+    return settings | _best_settings(trials), trials
+
+
+def _best_settings(trials: list[Trial]) -> dict[str, Settings]:
+    """The settings of the best trial of each method that has one."""
+    best: dict[str, Trial] = {}
+    for trial in trials:
+        leader = best.get(trial.method)
+        # Of equals the first stays: the method's own settings before any drawn ones.
+        if leader is None or trial.rank < leader.rank:
+            best[trial.method] = trial
+    return {name: trial.settings for name, trial in best.items()}
 
 
 @dataclass(frozen=True)
@@ -116,9 +124,11 @@ class _Scale:
 
     def trial(self, name: str, number: int, settings: Settings, cell: FinishedCell) -> Trial:
         """What a trial scored."""
-        share = (_auc(cell.answers, "forget") - self.after) / (self.before - self.after)
+        headroom = self.before - self.after
+        memory_auc = (_auc(cell.answers, "forget") - self.after) / headroom
         valid_auc = _auc(cell.answers, "valid")
-        return Trial(name, number, settings, share, valid_auc, valid_auc >= self.min_valid_auc)
+        tolerable = valid_auc >= self.min_valid_auc
+        return Trial(name, number, settings, memory_auc, valid_auc, tolerable)
 
 
 def _auc(answers: Answers, part: str) -> float:

@@ -59,6 +59,7 @@ def compare(
         grid = Grid(partial / CELLS, len(plan), say)
         comparison = _Run(plan, grid, partial / SHADOWS, progress).finish()
         write_comparison(comparison, partial)
+        # Answers to D_f are as sensitive as D_f itself: they go once the figures are written.
         for folder in (CELLS, SHADOWS):
             shutil.rmtree(partial / folder, ignore_errors=True)
         (partial / RECIPE).unlink()
@@ -125,7 +126,10 @@ class _Run:
         for key in self.plan.reported():
             study = self._study(key)
             results[key] = self._measure(study, key)
-            log_odds[key] = {role: rows.forget.odds for role, rows in study.answers.items()}
+            scores = {}
+            for role, answers in study.answers.items():
+                scores[role] = answers.forget.odds
+            log_odds[key] = scores
         records = {}
         for key, cells in self.cells.items():
             records[key] = {role: cell.record for role, cell in cells.items()}
@@ -153,6 +157,7 @@ class _Run:
         """The figures of one seed and request. The twin is the original of the next seed."""
         seed, number = key
         compare = self.plan.recipe.compare
+        # An original of the next seed is at hand anyway, and its noise is independent.
         place = compare.seeds.index(seed)
         next_seed = compare.seeds[(place + 1) % len(compare.seeds)]
         twin = None

@@ -53,6 +53,7 @@ def demo(
         study.ask(ORIGINAL, original)
         study.soften()
 
+        # Each model that forgets is made from a copy: the original is needed once more.
         unlearned = study.unlearn(original.copy(), method, scratch=partial)
         unlearned.model.save(partial / "unlearned")
         study.ask(UNLEARNED, unlearned.model)
@@ -100,14 +101,17 @@ class _Clock:
     @property
     def mean(self) -> float:
         """Mean seconds of a retraining; 0 where there was none."""
-        return sum(self.retrainings) / len(self.retrainings) if self.retrainings else 0.0
+        if not self.retrainings:
+            return 0.0
+        return sum(self.retrainings) / len(self.retrainings)
 
     def has_time(self) -> bool:
         """Whether a retraining as long as the last still ends in time; the first always does."""
         if self.minutes is None or not self.retrainings:
             return True
         elapsed = time.monotonic() - self.started
-        return elapsed + self.retrainings[-1] < 60 * self.minutes
+        expected = elapsed + self.retrainings[-1]
+        return expected < 60 * self.minutes
 
 
 def _retrain(study: Study, original: Recommender, count: int, clock: _Clock) -> None:

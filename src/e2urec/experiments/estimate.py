@@ -47,10 +47,12 @@ def estimate(recipe: Recipe) -> Estimate:
         part, count = counter.cell(cell)
         rows[part] = rows.get(part, 0) + count
     rows |= counter.shadows()
-    rows["answers"] = len(plan.cells()) * counter.answered
-    tuned = sum(count for part, count in rows.items() if part != "answers")
-    weighted = tuned + ANSWER_COST * rows["answers"]
-    return Estimate(rows, _seconds_per_row(recipe, space) * weighted / 3600, len(plan))
+    tuned = sum(rows.values())
+    answers = len(plan.cells()) * counter.answered
+    rows["answers"] = answers
+    weighted = tuned + ANSWER_COST * answers
+    seconds = _seconds_per_row(recipe, space) * weighted
+    return Estimate(rows, seconds / 3600, len(plan))
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,12 @@ class _RowCounter:
         answered = 0
         unseen = len(space.split.unseen)
         for number, request in plan.requests.items():
-            parts = space.resolve(space.draw(request))
-            sizes[number] = (len(parts.forget), len(parts.retain))
-            rows = len(parts.test) + len(parts.valid) + len(parts.forget) + unseen
-            answered = max(answered, rows)
+            erasure = space.draw(request)
+            parts = space.resolve(erasure)
+            forget = len(parts.forget)
+            sizes[number] = (forget, len(parts.retain))
+            held_out = len(parts.test) + len(parts.valid) + unseen
+            answered = max(answered, held_out + forget)
         # The development request is drawn among users whom no other request names, which takes
         # models of its own: the first request stands for its size.
         sizes[DEVELOPMENT] = sizes[1]
@@ -89,7 +93,8 @@ class _RowCounter:
     def originals(self) -> dict[str, int]:
         """Rows that the originals are tuned on, those of sharded methods too."""
         compare = self.plan.recipe.compare
-        once = len(compare.seeds) * self._epochs * self.train
+        seeds = len(compare.seeds)
+        once = seeds * self._epochs * self.train
         rows = {"originals": once}
         for name, trials in self.plan.trials.items():
             if build(name, trials[0]).prepares:
@@ -109,7 +114,8 @@ class _RowCounter:
         name = cell.role.name
         settings = self.plan.trials[name][cell.trial or 0]
         method = build(name, settings)
-        return name, sum(method.plan(forget, retain, schedule).values())
+        phases = method.plan(forget, retain, schedule)
+        return name, sum(phases.values())
 
     def shadows(self) -> dict[str, int]:
         """Rows that shadow models are tuned on."""
@@ -124,15 +130,18 @@ class _RowCounter:
 
     @property
     def _epochs(self) -> int:
-        return self.plan.recipe.tuning.schedule.epochs
+        schedule = self.plan.recipe.tuning.schedule
+        return schedule.epochs
 
 
 def _seconds_per_row(recipe: Recipe, space: Workspace) -> float:
     """Time a few steps of the original's training."""
     schedule = recipe.tuning.schedule
-    count = min(len(space.split.train), TIMED_STEPS * schedule.batch_size)
-    rows = space.encode(space.split.train.take(np.arange(count)))
+    train = space.split.train
+    count = min(len(train), TIMED_STEPS * schedule.batch_size)
+    rows = space.encode(train.take(np.arange(count)))
     once = schedule.model_copy(update={"epochs": 1, "patience": None})
     tuning = recipe.tuning.model_copy(update={"schedule": once})
-    _, trace = tune(space.untuned(), tuning, rows, None, Phase("original", recipe.seed))
+    phase = Phase("original", recipe.seed)
+    _, trace = tune(space.untuned(), tuning, rows, None, phase)
     return trace.seconds / max(1, trace.rows)

@@ -80,6 +80,7 @@ class Plan:
                 hint = did_you_mean(name, list(known))
                 raise ConfigError(f"compare.settings: unknown method '{name}'{hint}")
         if compare.trials > 1 and not recipe.retrained:
+            # M_auc is what trials are ranked by, and it needs a retrained model.
             raise ConfigError(
                 "compare.trials: settings are chosen against retrained models; set retrained to 1 "
                 "or more"
@@ -99,8 +100,10 @@ class Plan:
     @property
     def references(self) -> list[Role]:
         """The original and the retrained models, against which all others are measured."""
-        numbers = range(1, self.recipe.retrained + 1)
-        return [ORIGINAL, *(retrained(number) for number in numbers)]
+        roles = [ORIGINAL]
+        for number in range(1, self.recipe.retrained + 1):
+            roles.append(retrained(number))
+        return roles
 
     @property
     def requests(self) -> dict[int, RequestRecipe]:
@@ -127,7 +130,8 @@ class Plan:
 
     def reported(self) -> Iterator[tuple[int, int]]:
         """Every seed and number of a request that are reported."""
-        return itertools.product(self.recipe.compare.seeds, self.requests)
+        seeds = self.recipe.compare.seeds
+        return itertools.product(seeds, self.requests)
 
     def cells(self) -> list[Cell]:
         """All cells."""
@@ -138,7 +142,9 @@ class Plan:
 
     def __len__(self) -> int:
         """Cells, and the original of each seed, which is trained once and kept."""
-        return len(self.cells()) + len(self.recipe.compare.seeds)
+        cells = len(self.cells())
+        originals = len(self.recipe.compare.seeds)
+        return cells + originals
 
 
 def settings_to_try(method: Method, settings: Settings, count: int, seed: int) -> list[Settings]:
@@ -149,20 +155,29 @@ def settings_to_try(method: Method, settings: Settings, count: int, seed: int) -
     Raises:
         ConfigError: the method has fewer than `count` settings to try.
     """
+    # What the recipe sets is not searched.
     space = {name: values for name, values in method.search.items() if name not in settings}
     if count == 1 or method.exact or not space:
         return [settings]
-    grid = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    points = [point for point in grid if _differs(method, point)]
+    points = []
+    for values in itertools.product(*space.values()):
+        point = dict(zip(space, values, strict=True))
+        # The method's own settings are the first trial already.
+        if _differs(method, point):
+            points.append(point)
     if len(points) < count - 1:
         raise ConfigError(
             f"compare.trials = {count}: method '{method.name}' has {len(points) + 1} settings to "
             "try; ask for fewer"
         )
     order = stream(seed, "trials", method.name).permutation(len(points))
-    drawn = [points[index] for index in order[: count - 1]]
-    return [settings, *({**settings, **point} for point in drawn)]
+    trials = [settings]
+    for index in order[: count - 1]:
+        trials.append({**settings, **points[index]})
+    return trials
 
 
 def _differs(method: Method, point: Settings) -> bool:
-    return any(getattr(method, name) != value for name, value in point.items())
+    """Whether a point of the search space is not the method as it is."""
+    own = {name: getattr(method, name) for name in point}
+    return own != point

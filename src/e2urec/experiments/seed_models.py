@@ -19,7 +19,7 @@ from ..unlearning.method import Method
 from .grid import FinishedCell, Grid
 from .plan import PLACEBO, Cell, seed_folder
 from .recipe import Recipe, RequestRecipe
-from .study import NOT_UNLEARNING, Study
+from .study import Study, unlearning_seconds
 from .workspace import Workspace
 
 Methods = Mapping[str, Method]
@@ -80,11 +80,13 @@ class SeedModels:
 
     def parts(self, request: RequestRecipe, among: Samples | None = None) -> ForgetRetain:
         """Samples of a request that is drawn from `among` (all training samples)."""
-        return self.space.resolve(self.space.draw(request, among))
+        erasure = self.space.draw(request, among)
+        return self.space.resolve(erasure)
 
     def study(self, request: RequestRecipe, among: Samples | None = None) -> Study:
         """The study of such a request."""
-        return Study(self.space, self.space.rows(self.parts(request, among)))
+        parts = self.parts(request, among)
+        return Study(self.space, self.space.rows(parts))
 
     # --- cells
 
@@ -138,9 +140,8 @@ class SeedModels:
         if name not in self._prepared:
             task = self.space.training_task()
             model = method.prepare(task)
-            phases = task.costs.seconds.items()
-            seconds = sum(value for phase, value in phases if phase not in NOT_UNLEARNING)
-            self._prepared[name] = (model, seconds)
+            self._prepared[name] = (model, unlearning_seconds(task.costs))
+        # Kept in memory while the seed lasts: every request starts from the same sharded model.
         model, seconds = self._prepared[name]
         return model.copy(), seconds
 
@@ -148,8 +149,10 @@ class SeedModels:
         """The original tuned on D_r for as many steps as the longest approximate method."""
         approximate = [method for method in methods.values() if not method.exact]
         longest = max(approximate, key=study.steps, default=build(PLACEBO))
+        original = self.original.copy()
         started = time.perf_counter()
-        model = study.placebo(self.original.copy(), longest)
-        settings: dict[str, Any] = {"steps": study.steps(longest)}
+        model = study.placebo(original, longest)
         seconds = {"total": time.perf_counter() - started}
-        return self._cell(study, model, CellRecord(settings=settings, seconds=seconds))
+        settings: dict[str, Any] = {"steps": study.steps(longest)}
+        record = CellRecord(settings=settings, seconds=seconds)
+        return self._cell(study, model, record)

@@ -3,7 +3,7 @@
 `api`, the demo and the comparison all go through it, so that a figure means the same everywhere.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..methods.finetune import Finetune
 from ..models.recommender import Recommender
 from ..training.costs import Costs
 from ..unlearning.method import Method
-from ..unlearning.task import PhaseLog, Task
+from ..unlearning.task import PhaseLog
 from .workspace import RequestRows, Workspace
 
 SHARED_SETTINGS = ("batch_size", "learning_rate", "lora")
@@ -43,8 +43,16 @@ class Unlearned:
     @property
     def seconds(self) -> float:
         """All phases together, augmented model and teachers too, without loading and logging."""
-        phases = self.costs.seconds.items()
-        return sum(seconds for phase, seconds in phases if phase not in NOT_UNLEARNING)
+        return unlearning_seconds(self.costs)
+
+
+def unlearning_seconds(costs: Costs) -> float:
+    """What a request costs: all phases but loading, which every method needs, and logging."""
+    total = 0.0
+    for phase, seconds in costs.seconds.items():
+        if phase not in NOT_UNLEARNING:
+            total += seconds
+    return total
 
 
 @dataclass
@@ -63,7 +71,9 @@ class Study:
 
     def ask(self, role: Role, model: Recommender) -> None:
         """Note what a model says; the original is asked about validation rows too."""
-        self.answers[role] = self.answers_of(model, valid=role == ORIGINAL)
+        # A temperature is fitted on the original alone.
+        is_original = role == ORIGINAL
+        self.answers[role] = self.answers_of(model, valid=is_original)
 
     def answers_of(self, model: Recommender, *, valid: bool = False) -> Answers:
         """What a model says of the rows of the request."""
@@ -84,22 +94,28 @@ class Study:
 
         The original is used up.
         """
+        # The same base and batches as the method's, so that only the forget term is missing.
         task = self.space.task(original, self.rows, method)
-        return self._finetune(method, task).unlearn(replace(task, costs=Costs(), phase_logs=[]))
+        return self._finetune(method).unlearn(task)
 
-    def _finetune(self, method: Method, task: Task) -> Finetune:
-        names = [name for name in SHARED_SETTINGS if hasattr(method, name)]
-        settings = {name: getattr(method, name) for name in names}
+    def _finetune(self, method: Method) -> Finetune:
+        settings = {}
+        for name in SHARED_SETTINGS:
+            if hasattr(method, name):
+                settings[name] = getattr(method, name)
         return Finetune(steps=self.steps(method), **settings)
 
     def steps(self, method: Method) -> int:
         """Optimizer steps that move the recommender itself when `method` honours this request."""
         schedule = self.space.recipe.tuning.schedule
-        return method.updates(len(self.rows.forget), len(self.rows.retain), schedule)
+        forget = len(self.rows.forget)
+        retain = len(self.rows.retain)
+        return method.updates(forget, retain, schedule)
 
     def soften(self) -> None:
         """Note placebo (i): the original with its temperature fitted on validation rows."""
-        self.answers[PLACEBO_TEMPERATURE] = softened(self.answers[ORIGINAL])
+        original = self.answers[ORIGINAL]
+        self.answers[PLACEBO_TEMPERATURE] = softened(original)
 
     def shadow_scores(self, folder: Path | None = None) -> ShadowScores:
         """What models say of D_f and the unseen users that saw neither; kept in `folder`."""
@@ -112,7 +128,8 @@ class Study:
             folder=folder,
             progress=self.space.progress,
         )
-        return factory.scores(ShadowRows(self.rows.retain, self.rows.unseen, self.rows.forget))
+        rows = ShadowRows(self.rows.retain, self.rows.unseen, self.rows.forget)
+        return factory.scores(rows)
 
     def measure(self, **evidence: Any) -> Results:
         """Measure all models that were asked; `evidence` is what else there is to go by."""

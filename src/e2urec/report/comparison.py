@@ -89,10 +89,13 @@ def markdown(comparison: Comparison) -> str:
     titles = ["method", *(column.title for column in columns), "verdict"]
     rows = [titles, ["---"] * len(titles)]
     for line in summary(comparison):
+        name = label(comparison, line)
         cells = [line.cell(column, "; ") for column in columns]
-        rows.append([label(comparison, line), *cells, ", ".join(line.verdicts) or "–"])
+        verdicts = ", ".join(line.verdicts) or "–"
+        rows.append([name, *cells, verdicts])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines) + f"\n\n{CAPTION}\n"
+    table = "\n".join(lines)
+    return f"{table}\n\n{CAPTION}\n"
 
 
 def latex(comparison: Comparison) -> str:
@@ -101,8 +104,9 @@ def latex(comparison: Comparison) -> str:
     titles = ["method", *(_tex(column.title) for column in columns)]
     rows = []
     for line in summary(comparison):
+        name = _tex(label(comparison, line))
         cells = [_tex(line.cell(column, "; ")) for column in columns]
-        rows.append(" & ".join([_tex(label(comparison, line)), *cells]))
+        rows.append(" & ".join([name, *cells]))
     body = " \\\\\n".join(rows)
     return (
         f"% {CAPTION}\n"
@@ -145,7 +149,10 @@ def _points(lines: Sequence[SummaryLine], name: str) -> dict[str, plots.Points]:
     """M_auc and another figure of each seed, by model, over all requests."""
     points: dict[str, tuple[list[float], list[float]]] = {}
     for line in lines:
-        others = line.entries[name].values if name in line.entries else ()
+        others: tuple[float, ...] = ()
+        if name in line.entries:
+            others = line.entries[name].values
+        # The original's difference to itself is in no table.
         if line.role == ORIGINAL and name == UTILITY:
             others = (0.0,)
         memories = _memories(line, len(others))

@@ -30,14 +30,24 @@ def write_page(demonstration: Demonstration, path: Path) -> None:
 
 def sheets(results: Results, between: str = " ") -> dict[str, Sheet]:
     """The tables that people read, by name of the measure; see `tables.sheet`."""
-    tables = {name: table for name, table in results.tables.items() if table.brief}
-    return {name: sheet(table, between) for name, table in tables.items()}
+    brief = {}
+    for name, table in results.tables.items():
+        if table.brief:
+            brief[name] = sheet(table, between)
+    return brief
 
 
 def _verdicts(results: Results) -> list[tuple[Role, str, str]]:
     """Role, outcome and reason of every verdict, the unlearned model's first."""
-    verdicts = [(role, item.outcome, item.reason) for role, item in results.verdicts.items()]
-    return sorted(verdicts, key=lambda verdict: verdict[0] != UNLEARNED)
+    verdicts = []
+    for role, verdict in results.verdicts.items():
+        line = (role, verdict.outcome, verdict.reason)
+        # It is the headline; all others say what it is held against.
+        if role == UNLEARNED:
+            verdicts.insert(0, line)
+        else:
+            verdicts.append(line)
+    return verdicts
 
 
 def _plots(demonstration: Demonstration) -> dict[str, str]:
@@ -63,8 +73,12 @@ def _plots(demonstration: Demonstration) -> dict[str, str]:
 
 def memory_figures(results: Results) -> dict[Role, Interval]:
     """M_auc of every model that has one."""
-    figures = {role: results.find("memory", "auc", role) for role in results.roles}
-    return {role: figure for role, figure in figures.items() if figure is not None}
+    figures = {}
+    for role in results.roles:
+        figure = results.find("memory", "auc", role)
+        if figure is not None:
+            figures[role] = figure
+    return figures
 
 
 def render(name: str, **content: Any) -> str:

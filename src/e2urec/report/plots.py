@@ -25,6 +25,10 @@ COLOURS = {
     Kind.PLACEBO: "#8a6d9e",
 }
 GREY = "#666666"
+INK = "#1c2330"
+LIKED = "#1f6fb2"
+DISLIKED = "#a9c9e4"
+# Shapes tell methods apart for those who cannot tell twenty colours apart.
 MARKERS = "osD^vP*X<>"
 
 
@@ -46,8 +50,10 @@ def _axes(height: float = 3.2) -> tuple["plt.Figure", "plt.Axes"]:
 
 def _name_rows(axes: "plt.Axes", roles: Sequence[Role]) -> None:
     """A row a model, the first at the top."""
-    axes.set_yticks(range(len(roles)), [role.title for role in reversed(roles)])
-    axes.set_ylim(-0.6, len(roles) - 0.4)
+    titles = [role.title for role in reversed(roles)]
+    count = len(roles)
+    axes.set_yticks(range(count), titles)
+    axes.set_ylim(-0.6, count - 0.4)
 
 
 def score_distributions(log_odds: Mapping[Role, Floats], labels: Ints) -> str:
@@ -111,6 +117,7 @@ def memory(figures: Mapping[Role, Interval]) -> str:
 
 
 def _mark_ends(axes: "plt.Axes") -> None:
+    """Where a retrained model stands, and where the original does."""
     axes.axvline(0, color=COLOURS[Kind.RETRAINED], lw=1.5)
     axes.axvline(1, color=COLOURS[Kind.ORIGINAL], lw=1.5)
 
@@ -131,8 +138,10 @@ def pairwise_distances(results: Results, references: Sequence[Role]) -> str:
             if distance is None:
                 continue
             colour = COLOURS[role.kind]
-            axes.plot([distance.low, distance.high], [row + lift] * 2, color=colour, lw=2)
-            axes.plot(distance.value, row + lift, marker, color=colour)
+            height = row + lift
+            limits = [distance.low, distance.high]
+            axes.plot(limits, [height, height], color=colour, lw=2)
+            axes.plot(distance.value, height, marker, color=colour)
     for marker, ordinal in (("o", "first"), ("s", "second")):
         axes.plot([], [], marker, color=GREY, label=f"to the {ordinal} retrained model")
     _name_rows(axes, roles)
@@ -172,8 +181,8 @@ def score_spread(log_odds: Mapping[Role, Floats], labels: Ints) -> str:
     figure, axes = _axes(0.8 + 0.42 * len(roles))
     for row, role in enumerate(reversed(roles)):
         scores = special.expit(log_odds[role].astype(np.float64))
-        _box(axes, scores[labels == 1], row + 0.17, "#1f6fb2")
-        _box(axes, scores[labels == 0], row - 0.17, "#a9c9e4")
+        _box(axes, scores[labels == 1], row + 0.17, LIKED)
+        _box(axes, scores[labels == 0], row - 0.17, DISLIKED)
     _name_rows(axes, roles)
     axes.set(xlabel="P(Yes) on the forgotten rows", xlim=(0, 1))
     return _svg(figure)
@@ -181,7 +190,9 @@ def score_spread(log_odds: Mapping[Role, Floats], labels: Ints) -> str:
 
 def _box(axes: "plt.Axes", scores: Floats, height: float, colour: str) -> None:
     """Median, quartiles, 5% and 95%."""
-    low, first, median, third, high = np.quantile(scores, [0.05, 0.25, 0.5, 0.75, 0.95])
-    axes.plot([low, high], [height] * 2, color=colour, lw=1)
-    axes.plot([first, third], [height] * 2, color=colour, lw=6, solid_capstyle="butt")
-    axes.plot(median, height, "|", color="#1c2330", ms=8)
+    shares = [0.05, 0.25, 0.5, 0.75, 0.95]
+    low, first, median, third, high = np.quantile(scores, shares)
+    line = [height, height]
+    axes.plot([low, high], line, color=colour, lw=1)
+    axes.plot([first, third], line, color=colour, lw=6, solid_capstyle="butt")
+    axes.plot(median, height, "|", color=INK, ms=8)

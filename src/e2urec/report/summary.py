@@ -58,7 +58,8 @@ class Entry:
         if len(values) < 2:
             return cls(tuple(values), mean, float("nan"), float("nan"))
         quantile = stats.t.ppf(0.975, len(values) - 1)
-        half = float(quantile * np.std(values, ddof=1) / np.sqrt(len(values)))
+        standard_error = np.std(values, ddof=1) / np.sqrt(len(values))
+        half = float(quantile * standard_error)
         return cls(tuple(values), mean, mean - half, mean + half)
 
     @classmethod
@@ -106,12 +107,16 @@ class SummaryLine:
     def distance_from_retrained(self) -> float:
         """|M_auc|, by which methods are ranked; those without come last."""
         entry = self.entries.get(MEMORY)
-        return float("inf") if entry is None else abs(entry.mean)
+        if entry is None:
+            return float("inf")
+        return abs(entry.mean)
 
     def cell(self, heading: Heading, between: str) -> str:
         """The entry of a column, or a dash."""
         entry = self.entries.get(heading.name)
-        return MISSING if entry is None else entry.cell(heading.digits, between)
+        if entry is None:
+            return MISSING
+        return entry.cell(heading.digits, between)
 
 
 def headings(comparison: Comparison) -> list[Heading]:
@@ -121,10 +126,10 @@ def headings(comparison: Comparison) -> list[Heading]:
         for name, (_, headline) in headlines_of(results.tables).items():
             columns[name] = Heading(name, headline.title, headline.digits, headline.narrow)
     columns[SECONDS] = Heading(SECONDS, "seconds", 1, narrow=True)
-    lines = summary(comparison)
-    return [
-        column for name, column in columns.items() if any(name in line.entries for line in lines)
-    ]
+    names: set[str] = set()
+    for line in summary(comparison):
+        names.update(line.entries)
+    return [column for name, column in columns.items() if name in names]
 
 
 def summary(comparison: Comparison) -> list[SummaryLine]:
@@ -138,7 +143,11 @@ def summary(comparison: Comparison) -> list[SummaryLine]:
                 methods.append(line)
             else:
                 references.append(line)
-    methods.sort(key=lambda line: (line.request, line.distance_from_retrained))
+
+    def rank(line: SummaryLine) -> tuple[int, float]:
+        return line.request, line.distance_from_retrained
+
+    methods.sort(key=rank)
     return methods + references
 
 
@@ -146,36 +155,56 @@ def _roles(comparison: Comparison, request: int) -> list[Role]:
     """The models of a request; of the retrained ones the first stands for all."""
     roles: dict[Role, None] = {}
     for (_, number), results in comparison.results.items():
-        if number == request:
-            roles |= dict.fromkeys(role for role in results.roles if role.number <= 1)
+        if number != request:
+            continue
+        for role in results.roles:
+            if role.number <= 1:
+                roles[role] = None
     return in_order(roles)
 
 
 def _line(comparison: Comparison, request: int, role: Role) -> SummaryLine:
-    results = _results_with(comparison, request, role)
-    figures = [found.headlines(role) for found in results.values()]
-    names = [name for name in figures[0] if all(name in row for row in figures)]
-    entries = {name: Entry.of([row[name] for row in figures]) for name in names}
-    # The original took no request, and a fitted temperature next to nothing.
-    if role not in (ORIGINAL, PLACEBO_TEMPERATURE):
-        records = [comparison.record((seed, request), role) for seed in results]
-        seconds = [record.seconds.get("total") for record in records]
-        values = [value for value in seconds if value is not None]
-        if len(values) == len(seconds):
-            entries[SECONDS] = Entry.over_seeds(values)
-    verdicts = [
-        found.verdicts[role].outcome for found in results.values() if role in found.verdicts
-    ]
+    results_by_seed = _results_with(comparison, request, role)
+    figures = [results.headlines(role) for results in results_by_seed.values()]
+    # A figure that one seed lacks has no mean over seeds.
+    shared = set(figures[0]).intersection(*figures)
+    entries = {}
+    for name in figures[0]:
+        if name in shared:
+            entries[name] = Entry.of([row[name] for row in figures])
+    seconds = _seconds(comparison, request, role, list(results_by_seed))
+    if seconds is not None:
+        entries[SECONDS] = seconds
+    verdicts = []
+    for results in results_by_seed.values():
+        if role in results.verdicts:
+            verdicts.append(results.verdicts[role].outcome)
     return SummaryLine(role, request, entries, tuple(verdicts))
+
+
+def _seconds(
+    comparison: Comparison, request: int, role: Role, seeds: Sequence[int]
+) -> Entry | None:
+    """What a model took in all; None where a seed does not say."""
+    # The original took no request, and a fitted temperature next to nothing.
+    if role in (ORIGINAL, PLACEBO_TEMPERATURE):
+        return None
+    totals = []
+    for seed in seeds:
+        record = comparison.record((seed, request), role)
+        if "total" not in record.seconds:
+            return None
+        totals.append(record.seconds["total"])
+    return Entry.over_seeds(totals)
 
 
 def _results_with(comparison: Comparison, request: int, role: Role) -> dict[int, Results]:
     """By seed: the results of a request that have the model."""
-    return {
-        seed: results
-        for (seed, number), results in comparison.results.items()
-        if number == request and role in results.roles
-    }
+    results_by_seed = {}
+    for (seed, number), results in comparison.results.items():
+        if number == request and role in results.roles:
+            results_by_seed[seed] = results
+    return results_by_seed
 
 
 def label(comparison: Comparison, line: SummaryLine) -> str:

@@ -1,6 +1,7 @@
 """Tables of measures as text: what terminal, page, Markdown and LaTeX show alike."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..evaluation.measure import Column, Row, Table
@@ -48,7 +49,9 @@ class Sheet:
 
 def number(value: float | None, digits: int) -> str:
     """A value, or a dash where there is none."""
-    return MISSING if value is None or value != value else f"{value:.{digits}f}"
+    if value is None or math.isnan(value):
+        return MISSING
+    return f"{value:.{digits}f}"
 
 
 def with_limits(figure: Interval | None, digits: int, between: str = " ") -> str:
@@ -56,9 +59,12 @@ def with_limits(figure: Interval | None, digits: int, between: str = " ") -> str
     if figure is None:
         return MISSING
     value = number(figure.value, digits)
-    if figure.low != figure.low:  # a figure that has no limits
+    # Some figures of other papers come without limits.
+    if math.isnan(figure.low):
         return value
-    return f"{value}{between}[{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
+    low = number(figure.low, digits)
+    high = number(figure.high, digits)
+    return f"{value}{between}[{low}, {high}]"
 
 
 def sheet(table: Table, between: str = " ") -> Sheet:
@@ -66,60 +72,86 @@ def sheet(table: Table, between: str = " ") -> Sheet:
     rows = [row for row in table.rows if _is_shown(table, row)]
     if table.spread:
         return _spread_sheet(table, rows, between)
-    columns = _columns_in_use([column for column in table.columns if column.brief], rows)
+    columns = _columns_in_use(table, rows)
     limits = len(columns) <= MAX_WITH_LIMITS
     lines = []
     for row in _sorted(rows):
-        figures = [row.figures.get(column.key) for column in columns]
-        cells = []
-        for figure, column in zip(figures, columns, strict=True):
-            if limits:
-                cells.append(with_limits(figure, column.digits, between))
-            else:
-                cells.append(number(None if figure is None else figure.value, column.digits))
-        lines.append(Line(_label(table, row, rows), tuple(cells), row.role))
+        cells = [_cell(row, column, between, limits=limits) for column in columns]
+        label = _label(row, rows)
+        lines.append(Line(label, tuple(cells), row.role))
     headings = tuple(column.title for column in columns)
-    return Sheet(table.title, _first_heading(table, rows), headings, tuple(lines), table.note)
+    first = _first_heading(table, rows)
+    return Sheet(table.title, first, headings, tuple(lines), table.note)
+
+
+def _cell(row: Row, column: Column, between: str, *, limits: bool) -> str:
+    figure = row.figures.get(column.key)
+    if limits or figure is None:
+        return with_limits(figure, column.digits, between)
+    return number(figure.value, column.digits)
 
 
 def _spread_sheet(table: Table, rows: Sequence[Row], between: str) -> Sheet:
     """A line a model, with a column for each group."""
-    column = next(column for column in table.columns if column.key == table.spread)
+    columns = {column.key: column for column in table.columns}
+    column = columns[table.spread]
     groups = tuple(dict.fromkeys(row.group for row in rows))
     lines = []
-    for role in in_order(dict.fromkeys(row.role for row in rows if row.role is not None)):
-        figures = [table.find(column.key, role, group) for group in groups]
-        cells = tuple(with_limits(figure, column.digits, between) for figure in figures)
-        lines.append(Line(role.title, cells, role))
+    for role in _roles(rows):
+        cells = []
+        for group in groups:
+            figure = table.find(column.key, role, group)
+            cells.append(with_limits(figure, column.digits, between))
+        lines.append(Line(role.title, tuple(cells), role))
     headings = tuple(group.replace("_", ", by ") for group in groups)
     return Sheet(table.title, "model", headings, tuple(lines), table.note)
 
 
 def _is_shown(table: Table, row: Row) -> bool:
-    if row.minor or row.role is None:
-        return not row.minor
-    return table.about is None or row.role.kind is table.about
+    if row.minor:
+        return False
+    if row.role is None or table.about is None:
+        return True
+    return row.role.kind is table.about
 
 
-def _columns_in_use(columns: Iterable[Column], rows: Sequence[Row]) -> list[Column]:
-    return [column for column in columns if any(column.key in row.figures for row in rows)]
+def _columns_in_use(table: Table, rows: Sequence[Row]) -> list[Column]:
+    """The columns for people of which some row has a figure."""
+    keys: set[str] = set()
+    for row in rows:
+        keys.update(row.figures)
+    return [column for column in table.columns if column.brief and column.key in keys]
+
+
+def _roles(rows: Sequence[Row]) -> list[Role]:
+    """The models of the rows, as tables list them."""
+    roles = {row.role: None for row in rows if row.role is not None}
+    return in_order(roles)
 
 
 def _sorted(rows: Sequence[Row]) -> list[Row]:
     """By model as tables list them; the rows of one model stay in their order."""
-    order = in_order(dict.fromkeys(row.role for row in rows if row.role is not None))
-    return sorted(rows, key=lambda row: -1 if row.role is None else order.index(row.role))
+    order = _roles(rows)
+
+    def place(row: Row) -> int:
+        # What is not about one model comes first.
+        return -1 if row.role is None else order.index(row.role)
+
+    return sorted(rows, key=place)
 
 
-def _label(table: Table, row: Row, rows: Sequence[Row]) -> str:
+def _label(row: Row, rows: Sequence[Row]) -> str:
     if row.role is None:
         return row.group or "all rows"
     if not row.group:
         return row.role.title
-    alone = all(other.role == row.role for other in rows)
-    return row.group if alone else f"{row.role.title}: {row.group}"
+    # A table about one model need not repeat its name in every line.
+    if len(_roles(rows)) == 1:
+        return row.group
+    return f"{row.role.title}: {row.group}"
 
 
 def _first_heading(table: Table, rows: Sequence[Row]) -> str:
-    models = {row.role for row in rows}
-    return table.group_title if table.group_title and len(models) == 1 else "model"
+    if table.group_title and len(_roles(rows)) == 1:
+        return table.group_title
+    return "model"

@@ -37,7 +37,9 @@ class ErasedRows:
     @classmethod
     def under(cls, controller_key: bytes) -> "ErasedRows":
         """No rows yet, under the controller's key."""
-        return cls(hmac.digest(controller_key, b"e2urec erased rows", "sha256"))
+        # A key of its own, so that these hashes say nothing of the requests' HMACs.
+        key = hmac.digest(controller_key, b"e2urec erased rows", "sha256")
+        return cls(key)
 
     def with_rows(self, data: Interactions, erased: Mask) -> "ErasedRows":
         """These rows and those of `data` that `erased` (n,) marks."""
@@ -54,7 +56,8 @@ class ErasedRows:
     def save(self, folder: Path) -> None:
         """Write them, sorted, so that their order says nothing."""
         record = {"check": self._check(), "rows": sorted(self.digests)}
-        (folder / FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
+        text = json.dumps(record)
+        (folder / FILE).write_text(f"{text}\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, controller_key: bytes) -> "ErasedRows":
@@ -83,4 +86,5 @@ class ErasedRows:
 
     def _check(self) -> str:
         """A value that says whether the key is the right one, and nothing of the rows."""
-        return hashlib.blake2b(b"check", key=self.key, digest_size=HASH_BYTES).hexdigest()
+        digest = hashlib.blake2b(b"check", key=self.key, digest_size=HASH_BYTES)
+        return digest.hexdigest()

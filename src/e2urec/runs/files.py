@@ -10,6 +10,7 @@ from typing import Any
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that is whole or not there; NaN and infinity become null."""
+    # Written aside and renamed: whoever reads it meanwhile sees the old file or the new one.
     partial = path.with_name(path.name + ".tmp")
     text = json.dumps(finite(value), indent=2, sort_keys=True)
     partial.write_text(text + "\n", encoding="utf-8")

@@ -72,11 +72,13 @@ def _partial_folder(out: Path, keep: str | None) -> Iterator[Path]:
     partial = partial_of(out)
     _refuse_occupied(out, partial, resumable=keep is not None)
     try:
+        # Private to its owner: what is made here may hold what was asked to be forgotten.
         partial.mkdir(parents=True, mode=0o700, exist_ok=keep is not None)
         with terminable(), (partial / LOCK).open("w") as lock:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield partial
+        # Renamed only now: a folder of the run's own name is always whole.
         (partial / LOCK).unlink()
         partial.rename(out)
     except BaseException as error:
@@ -150,6 +152,7 @@ def open_run(path: Path, *, verify: bool = False) -> Run:
     """
     if not path.is_dir():
         raise RunError(f"'{path}': is no folder; name a run folder made by e2urec")
+    # It may hold a whole run.json already, and still not be whole.
     if path.suffix == PARTIAL:
         raise RunError(
             f"'{path}': is a half-made run; wait for it, or remove it with: "
@@ -158,6 +161,7 @@ def open_run(path: Path, *, verify: bool = False) -> Run:
     record = read_record(path)
     for name, expected in record.files.items():
         file = path / name
+        # The size costs nothing to check; the hash of a large model takes seconds.
         whole = file.is_file() and file.stat().st_size == expected.bytes
         if whole and verify:
             whole = hash_file(file) == expected.sha256

@@ -73,6 +73,7 @@ class RunRecord(_Part):
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write `run.json`: the record, the versions at work, and size and hash of every file."""
     files = {}
+    # Sorted, so that the same run writes the same bytes on every file system.
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != LOCK:
             size = path.stat().st_size
@@ -99,6 +100,7 @@ def read_record(folder: Path) -> RunRecord:
         raise _damaged(path) from error
     if not isinstance(values, dict):
         raise _damaged(path)
+    # Asked first: a record of another format may well fail every other check.
     made_by = values.get("format", 1)
     if made_by != FORMAT:
         raise RunError(

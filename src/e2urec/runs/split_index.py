@@ -52,9 +52,12 @@ class SplitIndex:
         salt = bytes.fromhex(data.fingerprint())[:16]
         codes = np.full(len(data), UNUSED, dtype=np.uint8)
         for name in PARTS:
-            codes[getattr(split, name).read() & (codes == UNUSED)] = HISTORY_ONLY
+            part = getattr(split, name)
+            codes[part.read()] = HISTORY_ONLY
+        # A row may be the target of one part and stand in histories of others: the target counts.
         for code, name in enumerate(PARTS, start=1):
-            codes[getattr(split, name).rows] = code
+            part = getattr(split, name)
+            codes[part.rows] = code
         digests = _digests(data, salt, np.arange(len(data)))
         order = np.argsort(digests, kind="stable")
         return cls(salt, digests[order], codes[order])
@@ -68,7 +71,8 @@ class SplitIndex:
         known, position = self._positions(data)
         present = np.zeros(len(self.digests), dtype=bool)
         present[position[known]] = True
-        missing = int((~present & (self.codes != UNUSED)).sum())
+        used = self.codes != UNUSED
+        missing = int((used & ~present).sum())
         if missing:
             raise DataError(
                 f"data: {missing} rows that the recommender was tuned, chosen or tested on are not "
@@ -112,10 +116,14 @@ class SplitIndex:
     def _positions(self, data: Interactions) -> tuple[Mask, npt.NDArray[np.int64]]:
         """Which rows of `data` are in the index, (n,), and where, (n,)."""
         digests = _digests(data, self.salt, np.arange(len(data)))
+        # A hash greater than all of them would be sought beyond the end.
         last = max(0, len(self.digests) - 1)
-        position = np.minimum(np.searchsorted(self.digests, digests), last)
-        return self.digests[position] == digests, position
+        insertion = np.searchsorted(self.digests, digests)
+        position = np.minimum(insertion, last)
+        known = self.digests[position] == digests
+        return known, position
 
 
 def _digests(data: Interactions, salt: bytes, rows: Ints) -> Digests:
-    return np.frombuffer(b"".join(hashes(data, rows, salt, HASH_BYTES)), dtype=np.uint64)
+    digests = hashes(data, rows, salt, HASH_BYTES)
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)

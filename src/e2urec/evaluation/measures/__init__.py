@@ -13,11 +13,17 @@ from ..measure import Measure
 @cache
 def all_measures() -> tuple[Measure, ...]:
     """One of each measure, in the order in which tables list them."""
-    measures = []
-    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        members = vars(importlib.import_module(module.name)).values()
-        measures += [member() for member in members if _is_measure(member, module.name)]
-    return tuple(sorted(measures, key=lambda measure: (measure.place, measure.name)))
+    measures: list[Measure] = []
+    for info in pkgutil.iter_modules(__path__, f"{__name__}."):
+        module = importlib.import_module(info.name)
+        for member in vars(module).values():
+            if _is_measure(member, info.name):
+                measures.append(member())
+
+    def place(measure: Measure) -> tuple[int, str]:
+        return measure.place, measure.name
+
+    return tuple(sorted(measures, key=place))
 
 
 def _is_measure(member: object, module: str) -> bool:

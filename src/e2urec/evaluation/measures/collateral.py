@@ -32,8 +32,9 @@ class Collateral(Measure):
             for name, (bootstrap, figures) in tables.items():
                 rows[name] = {}
                 for column in self.columns:
-                    difference = figures[role][column.key] - figures[ORIGINAL][column.key]
-                    rows[name][column.key] = bootstrap.interval(difference)
+                    before = figures[ORIGINAL][column.key]
+                    after = figures[role][column.key]
+                    rows[name][column.key] = bootstrap.interval(after - before)
             prominent = _most_harmed(rows)
             for name, row in rows.items():
                 yield Row(role, row, group=name, minor=name not in prominent)
@@ -42,7 +43,8 @@ class Collateral(Measure):
         self, evidence: Evidence, name: str
     ) -> tuple[Bootstrap, dict[Role, dict[str, Figure]]]:
         mask = evidence.slices[name]
-        bootstrap = evidence.bootstrap(name, evidence.original.test.users[mask])
+        users = evidence.original.test.users[mask]
+        bootstrap = evidence.bootstrap(name, users)
         figures = {}
         for role, answers in evidence.models.items():
             labels = answers.test.labels[mask]
@@ -58,5 +60,9 @@ def _most_harmed(rows: dict[str, dict[str, Interval]]) -> list[str]:
     """The general slices, and the attributes of users (`column=value`) that lose most AUC."""
     general = [name for name in rows if "=" not in name]
     attributes = [name for name in rows if "=" in name]
-    attributes.sort(key=lambda name: rows[name]["auc"].value)
+
+    def lost(name: str) -> float:
+        return rows[name]["auc"].value
+
+    attributes.sort(key=lost)
     return general + attributes[:SHOWN_ATTRIBUTES]

@@ -1,7 +1,8 @@
 """Distance: how far a model's answers on D_f are from the retrained models'."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from ...metrics.bootstrap import Figure, Interval
 from ..evidence import Evidence
 from ..measure import Column, Headline, Measure, Needs, Row
 
@@ -14,6 +15,11 @@ COLUMNS = (
     Column("l2_answers", "L2 of answers", 4, brief=False),
 )
 """Over the whole vocabulary, and over {Yes, No} alone."""
+
+
+def forget_intervals(evidence: Evidence, figures: Mapping[str, Figure]) -> dict[str, Interval]:
+    """The interval of each figure over D_f."""
+    return {name: evidence.forget_interval(figure) for name, figure in figures.items()}
 
 
 class Distance(Measure):
@@ -31,8 +37,7 @@ class Distance(Measure):
         for role in evidence.models:
             figures = evidence.distances_to_retrained(role)
             if figures:
-                row = {name: evidence.forget_interval(figure) for name, figure in figures.items()}
-                yield Row(role, row)
+                yield Row(role, forget_intervals(evidence, figures))
 
     def note(self, evidence: Evidence) -> str:
         """What to hold the distances against."""

@@ -34,6 +34,7 @@ class ExcessDistance(Measure):
             row = {}
             for name, figure in evidence.distances_to_retrained(role).items():
                 share = evidence.forget_share(figure, before[name], floor[name])
+                # Without limits where the original itself may lie within the floor.
                 if np.isfinite(share.low):
                     row[name] = share
             yield Row(role, row)

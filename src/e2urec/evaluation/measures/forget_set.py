@@ -23,7 +23,9 @@ class ForgetSet(Measure):
         """One row a model."""
         for role, figures in evidence.figures.items():
             row = {}
-            for column in self.columns:
-                part = column.key.split("_")[0]
-                row[column.key] = evidence.bootstraps[part].interval(figures[column.key])
+            for part in ("forget", "unseen"):
+                bootstrap = evidence.bootstraps[part]
+                for figure in ("auc", "log_loss"):
+                    key = f"{part}_{figure}"
+                    row[key] = bootstrap.interval(figures[key])
             yield Row(role, row)

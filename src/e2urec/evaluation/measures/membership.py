@@ -53,6 +53,10 @@ class Membership(Measure):
         if not evidence.retrained:
             return []
         attacks = evidence.attacks(evidence.retrained[0])
-        return [
-            name for name, row in attacks.items() if not row["auc"].low <= 0.5 <= row["auc"].high
-        ]
+        names = []
+        for name, figures in attacks.items():
+            auc = figures["auc"]
+            at_chance = auc.low <= 0.5 <= auc.high
+            if not at_chance:
+                names.append(name)
+        return names

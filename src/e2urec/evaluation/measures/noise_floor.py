@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ..evidence import Evidence
 from ..measure import Measure, Needs, Row
-from .distance import COLUMNS
+from .distance import COLUMNS, forget_intervals
 
 
 class NoiseFloor(Measure):
@@ -19,5 +19,4 @@ class NoiseFloor(Measure):
 
     def rows(self, evidence: Evidence) -> Iterator[Row]:
         """One row of the evaluation as a whole."""
-        floor = evidence.noise_floor
-        yield Row(None, {name: evidence.forget_interval(floor[name]) for name in floor})
+        yield Row(None, forget_intervals(evidence, evidence.noise_floor))

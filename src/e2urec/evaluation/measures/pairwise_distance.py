@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ..evidence import Evidence
 from ..measure import Measure, Needs, Row
-from .distance import COLUMNS
+from .distance import COLUMNS, forget_intervals
 
 
 class PairwiseDistance(Measure):
@@ -24,6 +24,5 @@ class PairwiseDistance(Measure):
             for other in evidence.retrained:
                 if other == role:
                     continue
-                figures = evidence.distances(role, other)
-                row = {name: evidence.forget_interval(figure) for name, figure in figures.items()}
+                row = forget_intervals(evidence, evidence.distances(role, other))
                 yield Row(role, row, group=other.key)

@@ -8,7 +8,7 @@ from ...core.arrays import Floats
 from ...metrics.bootstrap import remaining
 from ..evidence import Evidence
 from ..measure import Column, Headline, Measure, Needs, Row
-from ..roles import ORIGINAL
+from ..roles import ORIGINAL, Role
 
 
 class Projection(Measure):
@@ -27,16 +27,19 @@ class Projection(Measure):
 
     def rows(self, evidence: Evidence) -> Iterator[Row]:
         """One row a candidate."""
-        bootstrap = evidence.bootstraps["forget"]
-        scores: dict[object, Floats] = {
-            role: answers.forget.odds for role, answers in evidence.models.items()
-        }
-        first, second = (scores[role].astype(np.float64) for role in evidence.retrained[:2])
         assert evidence.twin is not None
-        direction = evidence.twin.forget.odds - second
-        before = bootstrap.total((scores[ORIGINAL] - first) * direction)
+        bootstrap = evidence.bootstraps["forget"]
+        first, second = evidence.retrained[:2]
+        # In double precision: the sums run over thousands of rows.
+        start = self._scores(evidence, first).astype(np.float64)
+        direction = evidence.twin.forget.odds - self._scores(evidence, second).astype(np.float64)
+        before = bootstrap.total((self._scores(evidence, ORIGINAL) - start) * direction)
         after = np.zeros_like(before)
         for role in evidence.candidates:
-            total = bootstrap.total((scores[role] - first) * direction)
-            figure = remaining(total, before, after)
-            yield Row(role, {"projection": bootstrap.interval(figure)})
+            difference = self._scores(evidence, role) - start
+            total = bootstrap.total(difference * direction)
+            share = remaining(total, before, after)
+            yield Row(role, {"projection": bootstrap.interval(share)})
+
+    def _scores(self, evidence: Evidence, role: Role) -> Floats:
+        return evidence.models[role].forget.odds

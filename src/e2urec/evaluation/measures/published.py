@@ -34,6 +34,7 @@ class Published(Measure):
         reference = evidence.retrained[0]
         original = evidence.original.forget
         retrained = evidence.models[reference].forget
+        # Against one retrained model, as these papers do: the noise of its seed counts as memory.
         for role in evidence.candidates:
             model = evidence.models[role].forget
             residual = residual_bota(_scores(model), _scores(retrained), _scores(original))
@@ -47,7 +48,8 @@ class Published(Measure):
 
 
 def _scores(rows: Predictions) -> Floats:
-    return np.asarray(special.expit(rows.odds.astype(np.float64)))
+    log_odds = rows.odds.astype(np.float64)
+    return np.asarray(special.expit(log_odds))
 
 
 def _losses(rows: Predictions) -> Floats:
@@ -56,8 +58,10 @@ def _losses(rows: Predictions) -> Floats:
 
 def _detected(evidence: Evidence, role: Role) -> float:
     """AUC of the loss attack, by row."""
-    return evidence.attacks(role)["loss"]["auc"].value
+    attacks = evidence.attacks(role)
+    return attacks["loss"]["auc"].value
 
 
 def _without_limits(value: float, rows: int) -> Interval:
-    return Interval(value, float("nan"), float("nan"), rows)
+    nan = float("nan")
+    return Interval(value, nan, nan, rows)

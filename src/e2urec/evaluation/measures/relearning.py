@@ -28,7 +28,9 @@ class Relearning(Measure):
         for role, figure in steps.items():
             row = {"steps": evidence.forget_interval(figure)}
             if references and role.kind is not Kind.RETRAINED:
+                mean = np.mean(references, axis=0)
+                # Where retrained models need no step there is no ratio: not a number, no error.
                 with np.errstate(invalid="ignore", divide="ignore"):
-                    ratio = figure / np.mean(references, axis=0)
+                    ratio = figure / mean
                 row["ratio"] = evidence.forget_interval(ratio)
             yield Row(role, row)

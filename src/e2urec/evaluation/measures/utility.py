@@ -31,7 +31,11 @@ class Utility(Measure):
         bootstrap = evidence.bootstraps["test"]
         before = evidence.figures[ORIGINAL]["auc"]
         for role, figures in evidence.figures.items():
-            row = {name: bootstrap.interval(figures[name]) for name in UTILITY}
+            row = {}
+            for name in UTILITY:
+                row[name] = bootstrap.interval(figures[name])
             if role != ORIGINAL:
-                row["auc_difference"] = bootstrap.interval(figures["auc"] - before)
+                # Both on the same resamples, so that hard users cancel.
+                difference = figures["auc"] - before
+                row["auc_difference"] = bootstrap.interval(difference)
             yield Row(role, row)
