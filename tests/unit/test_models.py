@@ -13,7 +13,7 @@ from e2urec.data.prompts import TEMPLATES, PromptTemplate
 from e2urec.models import adapters, tokens
 from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import load_backbone
-from e2urec.models.batches import by_length, endless, join, shuffled
+from e2urec.models.batches import batches_by_length, endless_batches, epoch_batches, join_batches
 from e2urec.models.recommender import Recommender
 from e2urec.models.verbaliser import find_verbaliser
 
@@ -199,8 +199,8 @@ def test_attaching_an_adapter_leaves_the_global_random_stream_alone(recommender)
 def test_an_epoch_holds_every_row_exactly_once(lengths, size, epoch):
     lengths = np.array(lengths)
     for batches in (
-        shuffled(lengths, size, seed=1, epoch=epoch, window=2),
-        by_length(lengths, size),
+        epoch_batches(lengths, size, seed=1, epoch=epoch, window=2),
+        batches_by_length(lengths, size),
     ):
         assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
         assert max(map(len, batches)) <= size
@@ -208,7 +208,7 @@ def test_an_epoch_holds_every_row_exactly_once(lengths, size, epoch):
 
 @given(st.integers(1, 40), st.integers(1, 7))
 def test_endless_batches_read_no_row_twice_before_every_row_was_read(rows, size):
-    batches = endless(np.ones(rows, dtype=int), size, seed=2)
+    batches = endless_batches(np.ones(rows, dtype=int), size, seed=2)
     first = [next(batches) for _ in range(-(-rows // size))]
     assert sorted(np.concatenate(first)) == list(range(rows))
 
@@ -217,7 +217,7 @@ def test_joined_batches_give_each_row_its_own_logits(recommender, samples):
     rows = recommender.encode(samples)
     first, second = (recommender.collate(rows, np.arange(*part)) for part in ((0, 3), (20, 27)))
     with torch.no_grad(), recommender.using():
-        together = recommender.logits(join(first, second, recommender.pad))
+        together = recommender.logits(join_batches(first, second, recommender.pad))
         apart = torch.cat([recommender.logits(first), recommender.logits(second)])
     assert torch.allclose(together, apart, atol=1e-5)
 

@@ -18,7 +18,7 @@ from ..core.seeding import derive
 from ..metrics.bootstrap import Bootstrap, Figure, Interval, user_bootstrap
 from ..models import adapters
 from ..models.adapters import LoRA
-from ..models.batches import Examples, endless
+from ..models.batches import Examples, endless_batches
 from ..models.precision import Precision
 from ..models.predictions import Predictions, predict
 from ..models.recommender import Recommender
@@ -52,7 +52,7 @@ def relearn(
 ) -> list[Figure]:
     """Log loss on D_f at step 0, `every`, 2·`every`, …, in nats; afterwards the model is as it was."""
     looks = -(-how.steps // how.every)
-    batches = endless(forget.lengths, how.batch_size, seed=derive(seed, "relearn"))
+    batches = endless_batches(forget.lengths, how.batch_size, seed=derive(seed, "relearn"))
     steps = [[{"train": next(batches)} for _ in range(how.every)] for _ in range(looks)]
     schedule = Schedule(
         epochs=looks,

@@ -26,7 +26,7 @@ from ..core.errors import ConfigError
 from ..core.seeding import derive, stream
 from ..metrics.classification import auc
 from ..models.adapters import LoRA
-from ..models.batches import Batch, Examples, endless, rows_read
+from ..models.batches import Batch, Examples, endless_batches, row_count_of_steps
 from ..models.predictions import Live, predict, states
 from ..models.recommender import Recommender
 from ..models.verbaliser import OutputHead
@@ -223,8 +223,11 @@ class E2URec(Method):
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read in each phase; a joint step reads a batch of D_f and one of D_r."""
         steps = self._steps(forget)
-        rows = {phase: rows_read(count, forget, self.batch_size) for phase, count in steps.items()}
-        retained = rows_read(steps["joint"], retain, self.batch_size)
+        rows = {
+            phase: row_count_of_steps(count, forget, self.batch_size)
+            for phase, count in steps.items()
+        }
+        retained = row_count_of_steps(steps["joint"], retain, self.batch_size)
         rows["joint"] += retained
         taught = min(retain, retained)
         rows["teachers"] = 2 * forget + taught
@@ -261,7 +264,9 @@ class E2URec(Method):
             if phase != "augmented"
         }
         seed = derive(task.seed, "phases")
-        batches = endless(task.forget.lengths, self.batch_size, seed=seed, window=self.speed.window)
+        batches = endless_batches(
+            task.forget.lengths, self.batch_size, seed=seed, window=self.speed.window
+        )
         return {
             phase: pairs(task, steps, self.batch_size, seed=seed, speed=self.speed)
             if phase == "joint"
@@ -277,7 +282,9 @@ class E2URec(Method):
         seed = derive(task.seed, "augmented")
         original, forget = task.original, task.forget
         schedule = task.schedule(self.batch_size, self.augment_rate, self.min_lr_ratio)
-        batches = endless(forget.lengths, self.batch_size, seed=seed, window=self.speed.window)
+        batches = endless_batches(
+            forget.lengths, self.batch_size, seed=seed, window=self.speed.window
+        )
         steps: list[Step] = [
             {"train": next(batches)} for _ in range(self._steps(len(forget))["augmented"])
         ]

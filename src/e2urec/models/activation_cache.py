@@ -18,7 +18,7 @@ import torch
 
 from ..core.allocator import release_free_memory
 from ..core.arrays import Ints
-from .batches import Examples, by_length
+from .batches import Examples, batches_by_length
 from .recommender import Recommender
 
 
@@ -125,7 +125,7 @@ class ActivationCache:
             self.model, self.file, starts, examples.lengths, self.first, width, self.kind
         )
         with self.model.using():
-            for done, part in enumerate(by_length(lengths, batch_size)):
+            for done, part in enumerate(batches_by_length(lengths, batch_size)):
                 index = needed[part]
                 kept.put(
                     index, self.model.states_before(self.model.collate(examples, index), self.first)

@@ -144,7 +144,7 @@ def collate(examples: Examples, index: Ints, pad: int) -> Batch:
     )
 
 
-def join(first: Batch, second: Batch, pad: int) -> Batch:
+def join_batches(first: Batch, second: Batch, pad: int) -> Batch:
     """Put the rows of `second` below those of `first`: one pass through a model then serves both."""
     width = max(first.ids.shape[1], second.ids.shape[1])
 
@@ -173,13 +173,13 @@ def join(first: Batch, second: Batch, pad: int) -> Batch:
     )
 
 
-def by_length(lengths: Ints, size: int) -> list[Ints]:
+def batches_by_length(lengths: Ints, size: int) -> list[Ints]:
     """Batches in order of length: the least padding, for passes whose order does not matter."""
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def shuffled(
+def epoch_batches(
     lengths: Ints, size: int, *, seed: int, epoch: int, window: int = WINDOW
 ) -> list[Ints]:
     """Every row once, in a random order that is a function of (seed, epoch).
@@ -197,15 +197,15 @@ def shuffled(
     return [batches[k] for k in random.permutation(len(batches))]
 
 
-def endless(lengths: Ints, size: int, *, seed: int, window: int = WINDOW) -> Iterator[Ints]:
+def endless_batches(lengths: Ints, size: int, *, seed: int, window: int = WINDOW) -> Iterator[Ints]:
     """Batches without end, epoch after epoch: no row is seen again before every row was seen."""
     epoch = 0
     while True:
-        yield from shuffled(lengths, size, seed=seed, epoch=epoch, window=window)
+        yield from epoch_batches(lengths, size, seed=seed, epoch=epoch, window=window)
         epoch += 1
 
 
-def alike(batches: Sequence[Ints], lengths: Ints, beside: Ints) -> list[Ints]:
+def match_lengths(batches: Sequence[Ints], lengths: Ints, beside: Ints) -> list[Ints]:
     """Reorder `batches`, of rows with `lengths`, so that the n-th longest stands where `beside` is n-th greatest.
 
     Batches of two sets that go through a model together are padded to the longer one: this makes them about as long.
@@ -215,6 +215,6 @@ def alike(batches: Sequence[Ints], lengths: Ints, beside: Ints) -> list[Ints]:
     return [batches[placed[n]] for n in range(len(batches))]
 
 
-def rows_read(steps: int, rows: int, size: int) -> int:
-    """Rows in `steps` batches of `endless`, to less than a batch: the last batch of an epoch may be short."""
+def row_count_of_steps(steps: int, rows: int, size: int) -> int:
+    """Rows in `steps` batches of `endless_batches`, to less than a batch: the last batch of an epoch may be short."""
     return round(steps * rows / math.ceil(rows / size)) if rows else 0

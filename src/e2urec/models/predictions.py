@@ -10,7 +10,7 @@ from ..core.allocator import release_free_memory
 from ..core.arrays import Floats, Ints
 from ..metrics.distances import answer_distances, vocabulary_distances
 from . import adapters
-from .batches import Batch, Examples, by_length
+from .batches import Batch, Examples, batches_by_length
 from .ensemble import Ensemble
 from .precision import Precision, autocast_type
 from .recommender import Recommender
@@ -127,7 +127,7 @@ def _ask(
     low = autocast_type(precision, model.device)
     parts, order = [], []
     with model.using(active), torch.autocast(model.device.type, dtype=low, enabled=low is not None):
-        for index in by_length(examples.lengths, batch_size):
+        for index in batches_by_length(examples.lengths, batch_size):
             parts.append(question(model.collate(examples, index)))
             order.append(index)
             release_free_memory(len(parts))

@@ -22,7 +22,7 @@ from ..data.prompts import PromptTemplate
 from ..data.templating import find_template
 from . import adapters, blocks
 from .backbone import Backbone, load_backbone
-from .batches import Batch, Examples, by_length, collate, pack
+from .batches import Batch, Examples, batches_by_length, collate, pack
 from .tokens import tokenise
 from .verbaliser import Verbaliser, find_verbaliser, prompt_ids
 
@@ -147,7 +147,7 @@ class Recommender(nn.Module):
         examples = samples if isinstance(samples, Examples) else self.encode(samples)
         scores = np.zeros(len(examples), dtype=np.float32)
         with self.using():
-            for index in by_length(examples.lengths, batch_size):
+            for index in batches_by_length(examples.lengths, batch_size):
                 odds = self.verbaliser.log_odds(self.logits(self.collate(examples, index)))
                 scores[index] = odds.sigmoid().cpu().numpy()
         return scores

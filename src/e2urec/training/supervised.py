@@ -14,7 +14,7 @@ from ..metrics.classification import log_loss
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone
-from ..models.batches import Examples, shuffled
+from ..models.batches import Examples, epoch_batches
 from ..models.predictions import predict
 from ..models.recommender import Recommender
 from .loop import Losses, Plan, Progress, Schedule, Step, Trace, fit, silent
@@ -52,7 +52,7 @@ def supervised(
 def one_set(rows: Examples, size: int, seed: int, name: str = "train") -> Plan:
     """Plan: every row once an epoch."""
     return lambda epoch: [
-        {name: index} for index in shuffled(rows.lengths, size, seed=seed, epoch=epoch)
+        {name: index} for index in epoch_batches(rows.lengths, size, seed=seed, epoch=epoch)
     ]
 
 

@@ -11,7 +11,7 @@ import torch
 from ..core.seeding import derive
 from ..models import adapters
 from ..models.adapters import LoRA
-from ..models.batches import Examples, alike, endless
+from ..models.batches import Examples, endless_batches, match_lengths
 from ..models.predictions import Live, states
 from ..models.recommender import Recommender
 from ..training.loop import Combine, Objective, Rows, Schedule, Step, fit, weighted_sum
@@ -132,12 +132,14 @@ def pairs(task: Task, count: int, size: int, *, seed: int, speed: Speed) -> list
     """`count` steps of a batch of D_f and one of D_r. Each set is gone through before a row of it is read twice."""
     forget, retain = (
         list(
-            itertools.islice(endless(rows.lengths, size, seed=derived, window=speed.window), count)
+            itertools.islice(
+                endless_batches(rows.lengths, size, seed=derived, window=speed.window), count
+            )
         )
         for rows, derived in ((task.forget, seed), (task.retain, derive(seed, "retain")))
     )
     if speed.buckets:
-        retain = alike(
+        retain = match_lengths(
             retain,
             task.retain.lengths,
             np.array([task.forget.lengths[rows].max() for rows in forget]),
