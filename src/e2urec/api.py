@@ -384,7 +384,7 @@ def _erased(run: Run, key: Path | None) -> ErasedRows | None:
 
 def _load(run: Run, space: Workspace) -> Recommender:
     adapted = (run.path / "adapter").is_dir()
-    return Recommender.load(run.path, space.base.fresh() if adapted else None)
+    return Recommender.load(run.path, space.base.copy() if adapted else None)
 
 
 def _parent(run: Run) -> Run:

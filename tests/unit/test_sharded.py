@@ -91,7 +91,7 @@ def filled(kind: str, rows: Examples | None = None) -> tuple[Ensemble, Examples]
     ground = ground_of(kind)
     users = np.unique(ground.train.users)
     model = Ensemble(
-        ground.base.fresh(),
+        ground.base.copy(),
         ground.template,
         SMALL["lora"],
         users,
@@ -219,7 +219,7 @@ def test_interrupted_request_leaves_the_shards_as_they_were():
 
 def test_request_to_a_model_without_shards_is_refused():
     ground = ground_of("causal")
-    original = Recommender(ground.base.fresh(), ground.template)
+    original = Recommender(ground.base.copy(), ground.template)
     with pytest.raises(ConfigError, match="use it in e2urec compare"):
         SISA().unlearn(task_of(ground, original, [0]))
 

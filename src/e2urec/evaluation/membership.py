@@ -238,7 +238,7 @@ def _shadow(
     progress: Progress,
 ) -> Recommender:
     if folder is not None and folder.is_dir():
-        fresh = base.fresh()
+        fresh = base.copy()
         lm = adapters.load_adapter(fresh.lm, folder, "original")
         return Recommender(
             Backbone(lm, base.tokenizer, base.name), template, active=("original",), window=window

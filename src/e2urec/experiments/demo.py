@@ -44,7 +44,7 @@ def demo(
         space = Workspace(recipe, progress)
         rows = space.rows(space.resolve(space.request(request)))
         sets, precision = rows.evaluation, recipe.tuning.schedule.precision
-        untuned = Recommender(space.base.fresh(), space.template, window=recipe.model.window)
+        untuned = Recommender(space.base.copy(), space.template, window=recipe.model.window)
         answers: dict[str, Answers] = {"untuned": sets.ask(untuned, precision=precision)}
         del untuned
 

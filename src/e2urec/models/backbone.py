@@ -38,11 +38,11 @@ class Backbone:
                 return int(token)
         raise AssertionError("unreachable")
 
-    def fresh(self) -> "Backbone":
+    def copy(self) -> "Backbone":
         """Return a copy with weights of its own, so that tuning it leaves this one as it was."""
         return Backbone(copy.deepcopy(self.lm), self.tokenizer, self.name)
 
-    def untrained(self, *, seed: int) -> "Backbone":
+    def with_random_weights(self, *, seed: int) -> "Backbone":
         """Return the same architecture with random weights: a model that knows nothing."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -73,7 +73,7 @@ def tune(
     The best epoch on `valid` is kept when `tuning.schedule.patience` is set; otherwise all epochs count and
     `valid` is not read.
     """
-    schedule, backbone = tuning.schedule, base.fresh()
+    schedule, backbone = tuning.schedule, base.copy()
     if tuning.lora:
         lm = adapters.attach(backbone.lm, "original", tuning.lora, seed=derive(seed, "adapter"))
         backbone = Backbone(lm, base.tokenizer, base.name)

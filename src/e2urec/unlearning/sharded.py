@@ -109,7 +109,7 @@ class Sharded(Method):
     def build(self, ground: TrainingTask, users: Ints, shard: Ints) -> Ensemble:
         """The model with `users` in these shards, trained from the base: what an unlearned one must equal."""
         model = Ensemble(
-            ground.base.fresh(),
+            ground.base.copy(),
             ground.template,
             self.lora,
             users,
