@@ -72,7 +72,7 @@ def test_every_candidate_is_placed_between_original_and_retrained(found):
 
 
 def test_projection_is_free_of_seed_noise_and_has_the_value_of_the_plain_metric(models, found):
-    odds = {name: rows["forget"].odds for name, rows in models.items()}
+    odds = {name: rows["forget"].log_odds for name, rows in models.items()}
     arguments = (odds["half"], odds["r0"], odds["twin"], odds["r1"], odds["original"])
     assert found.projection["half"].value == pytest.approx(m.projection(*arguments))
     assert found.projection["half"].low < 0.5 < found.projection["half"].high

@@ -254,7 +254,7 @@ def test_mean_of_logits_is_the_mean_of_what_each_shard_answers_alone(kind):
     whole = (alone[0] + 2 * alone[1] + alone[2]) / 4
     assert torch.allclose(ask(model, rows), whole, atol=1e-5)
     answers = predict(model, rows, precision="fp32")
-    assert np.allclose(answers.odds, model.verbaliser.log_odds(whole), atol=1e-5)
+    assert np.allclose(answers.log_odds, model.verbaliser.log_odds(whole), atol=1e-5)
     assert np.allclose(model.score(rows), model.verbaliser.log_odds(whole).sigmoid(), atol=1e-5)
 
 
@@ -268,7 +268,7 @@ def test_mean_of_probabilities_is_that_of_each_shards_and_has_no_state(kind):
     answers = predict(model, rows, precision="fp32")
     assert answers.hidden is None
     odds = whole[:, model.verbaliser.yes].log() - whole[:, model.verbaliser.no].log()
-    assert np.allclose(answers.odds, odds, atol=1e-4)
+    assert np.allclose(answers.log_odds, odds, atol=1e-4)
     assert set(answers.distances(answers)) == {"js_answers", "jeffreys_answers", "l2_answers"}
 
 

@@ -114,7 +114,7 @@ def test_cached_states_give_the_logits_of_a_live_model(kind):
     with torch.no_grad(), model.using():
         live = model.logits(model.collate(rows, np.arange(len(rows))))
     assert torch.allclose(cached, live, atol=1e-5)
-    odds = predict(model, rows, precision="fp32").odds
+    odds = predict(model, rows, precision="fp32").log_odds
     assert np.allclose(odds, model.verbaliser.log_odds(live).numpy(), atol=1e-5)
 
 

@@ -13,7 +13,7 @@ from ..core.arrays import Head
 from ..models.predictions import Predictions
 from .membership import Answers
 
-COLUMNS = ("odds", "labels", "users")
+COLUMNS = ("log_odds", "labels", "users")
 
 
 @dataclass

@@ -59,9 +59,10 @@ def softened(original: Answers) -> dict[str, Predictions]:
 
     The two answers alone are softened, and so distances over {Yes, No} alone exist.
     """
-    fitted = temperature(original["valid"].labels, original["valid"].odds)
+    fitted = temperature(original["valid"].labels, original["valid"].log_odds)
     return {
-        name: replace(rows, hidden=None, odds=rows.odds / fitted) for name, rows in original.items()
+        name: replace(rows, hidden=None, log_odds=rows.log_odds / fitted)
+        for name, rows in original.items()
     }
 
 
@@ -160,11 +161,11 @@ class _Case:
         return {name: self._figures(answers) for name, answers in self.models.items()}
 
     def _figures(self, answers: Answers) -> dict[str, Figure]:
-        found = self.boots["test"].utility(answers["test"].labels, answers["test"].odds)
+        found = self.boots["test"].utility(answers["test"].labels, answers["test"].log_odds)
         for part in ("forget", "unseen"):
             rows, boot = answers[part], self.boots[part]
-            found[f"{part}_auc"] = boot.auc(rows.labels, rows.odds)
-            found[f"{part}_log_loss"] = boot.log_loss(rows.labels, rows.odds)
+            found[f"{part}_auc"] = boot.auc(rows.labels, rows.log_odds)
+            found[f"{part}_log_loss"] = boot.log_loss(rows.labels, rows.log_odds)
         return found
 
     def measured(self) -> dict[str, Row]:
@@ -194,7 +195,7 @@ class _Case:
         for part, mask in slices.items():
             boot, figures = self._boot(part, test.users[mask]), {}
             for name, answers in self.models.items():
-                y, d = test.labels[mask], answers["test"].odds[mask]
+                y, d = test.labels[mask], answers["test"].log_odds[mask]
                 figures[name] = {"auc": boot.auc(y, d), "log_loss": boot.log_loss(y, d)}
             for name, rows in found.items():
                 rows[part] = {
@@ -235,10 +236,10 @@ class _Case:
         """`⟨p − r1, o' − r2⟩ / ⟨o − r1, o' − r2⟩` of every candidate; see `metrics.projection`."""
         boot, rows = (
             self.boots["forget"],
-            {name: answers["forget"].odds for name, answers in self.models.items()},
+            {name: answers["forget"].log_odds for name, answers in self.models.items()},
         )
         first, second = (rows[name].astype(np.float64) for name in self.references[:2])
-        direction = twin.odds - second
+        direction = twin.log_odds - second
         before, zero = (
             boot.total((rows["original"] - first) * direction),
             np.zeros(1 + self.resamples),
@@ -341,9 +342,10 @@ class _Case:
         found: dict[str, Row] = {}
         for name in self.candidates:
             rows, nan = self.models[name]["forget"], float("nan")
-            losses = [row_losses(each.labels, each.odds) for each in (rows, retrained)]
+            losses = [row_losses(each.labels, each.log_odds) for each in (rows, retrained)]
             scores = [
-                special.expit(each.odds.astype(np.float64)) for each in (rows, retrained, original)
+                special.expit(each.log_odds.astype(np.float64))
+                for each in (rows, retrained, original)
             ]
             attacked = [
                 membership[model]["loss"]["auc"].value for model in (name, self.references[0])

@@ -145,7 +145,9 @@ def outsiders(
             progress,
         )
         for name in answers:
-            answers[name].append(predict(model, rows[name], precision=how.schedule.precision).odds)
+            answers[name].append(
+                predict(model, rows[name], precision=how.schedule.precision).log_odds
+            )
     return gather(np.stack(answers["forget"]), ~in_forget, np.stack(answers["unseen"]), ~in_unseen)
 
 
@@ -205,11 +207,11 @@ def attacks(
 
 def _scores(model: Answers, outside: ShadowScores | None) -> dict[str, Floats]:
     """Attack → a score a row of D_f and then of the unseen users, higher for members."""
-    found = {"loss": [-row_losses(model[part].labels, model[part].odds) for part in PARTS]}
+    found = {"loss": [-row_losses(model[part].labels, model[part].log_odds) for part in PARTS]}
     if outside is not None:
         found["ratio"] = [
             (2.0 * model[part].labels - 1)
-            * (model[part].odds - getattr(outside, part))
+            * (model[part].log_odds - getattr(outside, part))
             / outside.spread
             for part in PARTS
         ]

@@ -70,7 +70,7 @@ def relearn(
     losses: list[Figure] = []
 
     def look() -> float:
-        odds = predict(model, forget, active=active, precision=precision).odds
+        odds = predict(model, forget, active=active, precision=precision).log_odds
         losses.append(boot.log_loss(forget.labels, odds))
         return float(losses[-1][0])
 
@@ -136,7 +136,7 @@ class Relearner:
 
     def try_on(self, name: str, model: Recommender) -> None:
         """Note how many steps `model` takes; it is left as it was."""
-        goal = self.boot.log_loss(self.forget.labels, self.before.odds)
+        goal = self.boot.log_loss(self.forget.labels, self.before.log_odds)
         losses = relearn(
             model,
             self.forget,

@@ -78,7 +78,7 @@ def compare(
                 for key, cells in found.items()
             },
             odds={
-                key: {m: cell.answers["forget"].odds for m, cell in cells.items()}
+                key: {m: cell.answers["forget"].log_odds for m, cell in cells.items()}
                 for key, cells in found.items()
             },
             labels={number: each.forget.labels for number, each in rows.items()},
@@ -180,7 +180,7 @@ def choose(
     after = [cell.answers for cell in bench.retrained(DEVELOPMENT, rows)]
 
     def known(answers: Answers, part: str = "forget") -> float:
-        return auc(answers[part].labels, answers[part].odds)
+        return auc(answers[part].labels, answers[part].log_odds)
 
     floor, least = (
         float(np.mean([known(each) for each in after])),

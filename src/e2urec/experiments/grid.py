@@ -138,9 +138,7 @@ class Bench:
 
         self.grid.cell(f"{self.place}/model", make)
         folder = self.grid.folder / self.place / "model"
-        return Recommender.load(
-            folder, self.space.base.copy() if self.recipe.tuning.lora else None
-        )
+        return Recommender.load(folder, self.space.base.copy() if self.recipe.tuning.lora else None)
 
     def parts(self, wanted: RequestRecipe, among: Samples | None = None) -> ForgetRetain:
         """Samples of a request, drawn from `among` (all training samples)."""

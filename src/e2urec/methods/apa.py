@@ -43,7 +43,9 @@ class APA(Sharded):
         errors = torch.full((len(valid), self.shards), torch.inf, device=model.device)
         speaking = np.unique(model.shard)
         for k in speaking:
-            odds = predict(model, valid, active=(model.active[k],), precision=ground.precision).odds
+            odds = predict(
+                model, valid, active=(model.active[k],), precision=ground.precision
+            ).log_odds
             errors[:, k] = torch.from_numpy(row_losses(valid.labels, odds)).float()
         keys = states(model, valid, active=(), precision=ground.precision)
         ground.costs.read("aggregation", (len(speaking) + 1) * len(valid))

@@ -182,7 +182,7 @@ class E2URec(Method):
                 remembering = frozen(original, task, task.retain, read["retain"], once=once)
                 known = frozen(original, task, task.forget, read["forget"], once=once)
             with task.costs.phase("logging"):
-                unseen = predict(original, task.unseen, precision=task.precision).odds
+                unseen = predict(original, task.unseen, precision=task.precision).log_odds
                 task.log_scores("original", odds_of(original, known), unseen)
             augmented = self._augmented(task, teachers)
             with task.costs.phase("teachers"):
@@ -351,7 +351,7 @@ class E2URec(Method):
 
         def ask(rows: Examples) -> Floats:
             task.costs.read("teachers", len(rows))
-            return predict(original, rows, precision=task.precision).odds
+            return predict(original, rows, precision=task.precision).log_odds
 
         if len(asked) < min(count, len(task.retain)):
             others = others[: count - len(asked)]

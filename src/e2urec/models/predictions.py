@@ -23,20 +23,20 @@ class Predictions:
     Attributes:
         hidden: (n, d) float32 answer-position states, 85 times smaller than the logits; None if only the odds exist.
         head: weight (V, d) and bias (V,) or None that turn states into logits.
-        odds: (n,) log-odds of Yes against No.
+        log_odds: (n,) log-odds of Yes against No.
         labels: (n,) 1 = liked.
         users: (n,) user codes.
     """
 
     hidden: Floats | None
     head: tuple[Floats, Floats | None]
-    odds: Floats
+    log_odds: Floats
     labels: Ints
     users: Ints
 
     def distances(self, other: "Predictions") -> dict[str, Floats]:
         """Row-wise `js`, `jeffreys`, `l2` over the vocabulary and `js_answers`, … over {Yes, No}, each (n,)."""
-        answers = answer_distances(self.odds, other.odds)
+        answers = answer_distances(self.log_odds, other.log_odds)
         found = {f"{name}_answers": rows for name, rows in answers.items()}
         if self.hidden is None or other.hidden is None:
             return found
@@ -109,7 +109,7 @@ def predict(
     return Predictions(
         hidden=None if hidden is None else hidden.cpu().numpy(),
         head=(weight.detach().cpu().numpy(), None if bias is None else bias.detach().cpu().numpy()),
-        odds=odds.cpu().numpy(),
+        log_odds=odds.cpu().numpy(),
         labels=examples.labels,
         users=examples.users,
     )

@@ -16,7 +16,7 @@ def write_page(found: Demonstration, path: Path) -> None:
     results, forget = found.results, found.answers["original"]["forget"]
     shown = {"original": "original", "unlearned": "unlearned", "retrained_1": "retrained"}
     odds = {
-        label: found.answers[name]["forget"].odds
+        label: found.answers[name]["forget"].log_odds
         for name, label in shown.items()
         if name in found.answers
     }

@@ -84,7 +84,7 @@ def tune(
     def validation() -> float:
         assert valid is not None
         rows = predict(model, valid, precision=schedule.precision)
-        return log_loss(rows.labels, rows.odds)
+        return log_loss(rows.labels, rows.log_odds)
 
     plan = one_set(train, schedule.batch_size, seed)
     common: dict[str, Any] = {"seed": seed, "progress": progress, "phase": phase}
