@@ -16,7 +16,7 @@ from e2urec.models import adapters, blocks
 from e2urec.models.activation_cache import ActivationCache
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Batch, endless_batches, join_batches, match_lengths
-from e2urec.models.predictions import states
+from e2urec.models.predictions import answer_states
 from e2urec.models.recommender import Recommender
 from e2urec.training.loop import Schedule, fit
 from e2urec.training.supervised import one_set, supervised
@@ -248,7 +248,8 @@ def test_teacher_in_odds_asks_two_rows_of_the_head_and_says_the_same(samples):
     model, _ = adapted("causal")
     examples = model.encode(samples.take(np.arange(40)))
     pair = [
-        states(model, examples, active=active, precision="fp32") for active in ((), ("student",))
+        answer_states(model, examples, active=active, precision="fp32")
+        for active in ((), ("student",))
     ]
     heads = [tuple(model.head)] * 2
     for space in ("odds", "logprob", "raw"):
@@ -278,7 +279,8 @@ def test_alpha_is_the_least_at_which_the_teacher_itself_is_down_to_the_target(sp
             seed=0,
         )
     pair = [
-        states(model, examples, active=active, precision="fp32") for active in ((), ("student",))
+        answer_states(model, examples, active=active, precision="fp32")
+        for active in ((), ("student",))
     ]
     heads = [tuple(model.head)] * 2
 

@@ -27,7 +27,7 @@ from ..core.seeding import derive, stream
 from ..metrics.classification import auc
 from ..models.adapters import LoRA
 from ..models.batches import Batch, Examples, endless_batches, row_count_of_steps
-from ..models.predictions import Live, predict, states
+from ..models.predictions import LiveStates, answer_states, predict
 from ..models.recommender import Recommender
 from ..models.verbaliser import OutputHead
 from ..training.loop import Rows, Schedule, Step, fit
@@ -291,10 +291,10 @@ class E2URec(Method):
 
         def answers(model: Recommender, active: tuple[str, ...]) -> States:
             if not self.speed.kept_teachers:
-                return Live(model, forget, active, task.precision)
+                return LiveStates(model, forget, active, task.precision)
             with task.costs.phase("teachers"):
                 task.costs.read("teachers", len(forget))
-                return states(model, forget, active=active, precision=task.precision)
+                return answer_states(model, forget, active=active, precision=task.precision)
 
         if self.augment == "full":
             copy = original.copy()
@@ -387,7 +387,7 @@ class E2URec(Method):
 
         def moved() -> float:
             task.costs.read("teachers", len(some))
-            after = states(original, some, active=student.active, precision=task.precision)
+            after = answer_states(original, some, active=student.active, precision=task.precision)
             parts = zip(
                 torch.split(rows, 16), torch.split(after, 16), strict=True
             )  # logits of a few rows at a time

@@ -44,7 +44,7 @@ class Predictions:
 
 
 @torch.no_grad()
-def states(
+def answer_states(
     model: Recommender,
     examples: Examples,
     *,
@@ -62,7 +62,7 @@ def states(
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveStates:
     """The same states, but computed anew each time that rows are looked up, inside `using`."""
 
     model: Recommender
@@ -104,7 +104,7 @@ def predict(
             precision,
         )
     else:
-        hidden = states(model, examples, active=active, precision=precision)
+        hidden = answer_states(model, examples, active=active, precision=precision)
         odds = model.verbaliser.log_odds_of(hidden, (weight, bias))
     return Predictions(
         hidden=None if hidden is None else hidden.cpu().numpy(),

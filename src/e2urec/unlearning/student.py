@@ -12,7 +12,7 @@ from ..core.seeding import derive
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.batches import Examples, endless_batches, match_lengths
-from ..models.predictions import Live, states
+from ..models.predictions import LiveStates, answer_states
 from ..models.recommender import Recommender
 from ..training.loop import Combine, Objective, Rows, Schedule, Step, fit, weighted_sum
 from .replay import Speed
@@ -120,10 +120,10 @@ def frozen(
     needed = np.unique(np.concatenate([np.zeros(0, np.int64), *read]))
     asked = torch.from_numpy(needed).to(model.device)
     if not once:
-        return FrozenTeacher(Live(model, rows, model.active, task.precision), head, asked)
+        return FrozenTeacher(LiveStates(model, rows, model.active, task.precision), head, asked)
     kept = torch.zeros((len(rows), weight.shape[1]), device=model.device)
     if len(needed):
-        kept[asked] = states(model, rows.take(needed), precision=task.precision)
+        kept[asked] = answer_states(model, rows.take(needed), precision=task.precision)
         task.costs.read("teachers", len(needed))
     return FrozenTeacher(kept, head, asked)
 
