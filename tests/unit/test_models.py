@@ -182,7 +182,7 @@ def test_sum_of_adapters_beyond_a_rank_is_the_nearest_of_that_rank(recommender):
 def test_dropping_the_last_adapter_gives_the_bare_model_back(recommender, samples):
     before = recommender.score(samples)
     recommender.lm = adapters.attach(recommender.lm, "student", LoRA(rank=2), seed=1)
-    recommender.lm = adapters.drop(recommender.lm, "student")
+    recommender.lm = adapters.remove(recommender.lm, "student")
     assert adapters.names(recommender.lm) == []
     assert np.array_equal(recommender.score(samples), before)
 

@@ -301,7 +301,9 @@ def test_blend_adds_up_the_adapters_with_weights_of_each_row(kind):
     for i in (0, 7):
         summed = model.copy()
         for k, name in enumerate(model.active):
-            adapters.put(summed.lm, name, adapters.weights(model.lm, name), float(weights[i, k]))
+            adapters.load_weights(
+                summed.lm, name, adapters.weights(model.lm, name), float(weights[i, k])
+            )
         batch = summed.collate(rows, np.array([i]))
         with torch.no_grad(), summed.using():
             expected = Recommender.hidden(summed, batch)
@@ -321,7 +323,7 @@ def test_answering_leaves_scales_and_active_adapters_as_they_were():
     model.combination = Blend(torch.eye(3, 32), torch.rand(3, 3), neighbours=1, temperature=1.0)
     with model.using(("shard_0", "shard_2")):
         model.hidden(model.collate(rows, np.arange(3)))
-        assert adapters.current(model.lm) == ["shard_0", "shard_2"]
+        assert adapters.active_names(model.lm) == ["shard_0", "shard_2"]
     scales = {
         value
         for m in model.lm.modules()
@@ -348,7 +350,7 @@ def test_adapter_on_top_of_all_shards_can_be_trained(combination):
     with model.using((*model.active, "top"), train="top") as parameters:
         model(model.collate(rows, np.arange(4))).square().mean().backward()
         assert any(parameter.grad is not None and parameter.grad.any() for parameter in parameters)
-    model.lm = adapters.drop(model.lm, "top")
+    model.lm = adapters.remove(model.lm, "top")
     assert torch.equal(ask(model, rows), before)
 
 

@@ -89,7 +89,7 @@ def relearn(
                 phase="relearning",
             )
     finally:
-        model.lm = adapters.drop(model.lm, "relearned")
+        model.lm = adapters.remove(model.lm, "relearned")
     return losses
 
 

@@ -65,7 +65,7 @@ ATTENTION = ({"q_proj", "v_proj"}, {"q", "v"}, {"query", "value"}, {"c_attn"}, {
 """What the query and value projections are called."""
 
 
-def targets(lm: Any, lora: LoRA) -> list[str]:
+def target_layers(lm: Any, lora: LoRA) -> list[str]:
     """Names of the layers that get an adapter: query and value projections, or every linear layer but the head.
 
     Raises:
@@ -107,7 +107,7 @@ def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets(_bare(lm), lora),
+        target_modules=target_layers(_bare(lm), lora),
     )
     with torch.random.fork_rng():  # add_adapter draws from the global stream
         torch.manual_seed(seed)
@@ -125,7 +125,9 @@ def names(lm: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def active(lm: Any, adapters: Active, *, train: str | None = None) -> Iterator[list[nn.Parameter]]:
+def using_adapters(
+    lm: Any, adapters: Active, *, train: str | None = None
+) -> Iterator[list[nn.Parameter]]:
     """Inside, exactly `adapters` take part; afterwards modes, gradients and the active set are as before.
 
     With `train`, that adapter alone is trainable, and its dropout alone is on: the backbone stays in evaluation
@@ -176,18 +178,18 @@ def _trainable(lm: Any, train: str | None) -> list[nn.Parameter]:
     return chosen
 
 
-def current(lm: Any) -> list[str]:
+def active_names(lm: Any) -> list[str]:
     """Names of the adapters that take part now."""
     return list(lm.active_adapters) if isinstance(lm, PeftModel) and not _disabled(lm) else []
 
 
 @contextlib.contextmanager
-def narrowed(lm: Any, adapters: Active) -> Iterator[None]:
-    """Inside `active`, let only `adapters` take part for a while; modes and what is trainable stay as they are."""
+def answering_adapters(lm: Any, adapters: Active) -> Iterator[None]:
+    """Inside `using_adapters`, let only `adapters` take part for a while; modes and what is trainable stay as they are."""
     if not isinstance(lm, PeftModel):
         yield
         return
-    before = current(lm)
+    before = active_names(lm)
     wants = [(parameter, parameter.requires_grad) for parameter in lm.parameters()]
 
     def switch(to: Active) -> None:
@@ -203,7 +205,7 @@ def narrowed(lm: Any, adapters: Active) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def scaled(lm: Any, rows: Mapping[str, torch.Tensor]) -> Iterator[None]:
+def row_weights(lm: Any, rows: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Inside, the update of each adapter named is multiplied by a weight a row, (b,): w(x)·(alpha / rank)·B·A·x.
 
     Layers must see their input as (b, t, d), as those of Llama and T5 do.
@@ -238,7 +240,7 @@ def weights(lm: Any, name: str) -> dict[str, torch.Tensor]:
     }
 
 
-def put(lm: Any, name: str, weights: dict[str, torch.Tensor], scale: float = 1.0) -> None:
+def load_weights(lm: Any, name: str, weights: dict[str, torch.Tensor], scale: float = 1.0) -> None:
     """Give adapter `name` these A and scale·B: its update of each target becomes scale·B·A."""
     scaled = {key: value * scale if "lora_B" in key else value for key, value in weights.items()}
     set_peft_model_state_dict(lm, scaled, adapter_name=name)
@@ -246,10 +248,12 @@ def put(lm: Any, name: str, weights: dict[str, torch.Tensor], scale: float = 1.0
 
 def clear(lm: Any, name: str) -> None:
     """Make adapter `name` all zeros, A as well as B: nothing of what it was tuned on is left."""
-    put(lm, name, {key: torch.zeros_like(value) for key, value in weights(lm, name).items()})
+    load_weights(
+        lm, name, {key: torch.zeros_like(value) for key, value in weights(lm, name).items()}
+    )
 
 
-def drop(lm: Any, name: str) -> Any:
+def remove(lm: Any, name: str) -> Any:
     """Delete adapter `name`; the bare model comes back once the last one is gone."""
     if len(lm.peft_config) > 1:
         lm.delete_adapter(name)
@@ -262,7 +266,7 @@ def merge(lm: Any, adapters: Active) -> Any:
     return lm.merge_and_unload(adapter_names=list(adapters), safe_merge=True)
 
 
-def sum_of_ranks(lm: Any, adapters: Active) -> int:
+def total_rank(lm: Any, adapters: Active) -> int:
     """The ranks of `adapters` together."""
     return sum(lm.peft_config[name].r for name in adapters)
 
@@ -273,7 +277,7 @@ def concatenate(lm: Any, parts: Active, into: str, *, rank: int | None = None) -
     Where they add up to more than `rank`, `into` is the nearest update of that rank to the sum instead (in the
     Frobenius norm; Eckart and Young 1936).
     """
-    total = sum_of_ranks(lm, parts)
+    total = total_rank(lm, parts)
     rank = total if rank is None else min(rank, total)
     whole = into if rank == total and into not in parts else f"{into}_whole"
     lm.add_weighted_adapter(list(parts), [1.0] * len(parts), whole, combination_type="cat")

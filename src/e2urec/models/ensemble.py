@@ -116,7 +116,7 @@ class Ensemble(Recommender):
         if weights is None:
             adapters.clear(self.lm, self.active[k])
         else:
-            adapters.put(self.lm, self.active[k], weights)
+            adapters.load_weights(self.lm, self.active[k], weights)
 
     def remove(self, users: Ints) -> None:
         """Forget where `users` were."""
@@ -167,23 +167,26 @@ class Ensemble(Recommender):
 
     def _present(self) -> tuple[list[int], list[str]]:
         """Shards that are active and hold a user, and other adapters that are active."""
-        now = adapters.current(self.lm)
+        now = adapters.active_names(self.lm)
         speaking = [
             k for k, name in enumerate(self.active) if name in now and np.any(self.shard == k)
         ]
         return speaking, [name for name in now if name not in self.active]
 
     def _alone(self, batch: Batch, k: int, others: Sequence[str]) -> torch.Tensor:
-        with adapters.narrowed(self.lm, (self.active[k], *others)):
+        with adapters.answering_adapters(self.lm, (self.active[k], *others)):
             return super().hidden(batch)
 
     def _blended(
         self, batch: Batch, blend: Blend, speaking: Sequence[int], others: Sequence[str]
     ) -> torch.Tensor:
         """One pass of the base says where the rows lie, one with all adapters answers."""
-        with torch.no_grad(), adapters.narrowed(self.lm, ()):
+        with torch.no_grad(), adapters.answering_adapters(self.lm, ()):
             weights = blend.weights(super().hidden(batch).float(), speaking)
         names = [self.active[k] for k in speaking]
         rows = dict(zip(names, weights.unbind(-1), strict=True))
-        with adapters.narrowed(self.lm, (*names, *others)), adapters.scaled(self.lm, rows):
+        with (
+            adapters.answering_adapters(self.lm, (*names, *others)),
+            adapters.row_weights(self.lm, rows),
+        ):
             return super().hidden(batch)

@@ -77,7 +77,7 @@ class LiveStates:
     def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
         low = autocast_type(self.precision, self.model.device)
         with (
-            adapters.narrowed(self.model.lm, self.active),
+            adapters.answering_adapters(self.model.lm, self.active),
             torch.autocast(self.model.device.type, dtype=low, enabled=low is not None),
         ):
             return self.model.hidden(self.model.collate(self.examples, rows.cpu().numpy())).float()

@@ -77,8 +77,10 @@ class Recommender(nn.Module):
     def using(
         self, active: Sequence[str] | None = None, *, train: str | None = None
     ) -> AbstractContextManager[Any]:
-        """Switch to `active` (default: this recommender's own adapters); see `adapters.active`."""
-        return adapters.active(self.lm, self.active if active is None else active, train=train)
+        """Switch to `active` (default: this recommender's own adapters); see `adapters.using_adapters`."""
+        return adapters.using_adapters(
+            self.lm, self.active if active is None else active, train=train
+        )
 
     def encode(self, samples: Samples) -> Examples:
         """Tokenise the prompts of `samples`."""

@@ -51,7 +51,7 @@ class Student:
 
     def start_at(self, weights: dict[str, torch.Tensor], scale: float) -> None:
         """Start where `scale` times the update of another adapter of the same shape leads."""
-        adapters.put(self.model.lm, self.name, weights, scale)
+        adapters.load_weights(self.model.lm, self.name, weights, scale)
 
     def fit(
         self,
@@ -88,7 +88,7 @@ class Student:
 
     def discard(self) -> None:
         """Take the adapter off and forget its weights."""
-        self.model.lm = adapters.drop(self.model.lm, self.name)
+        self.model.lm = adapters.remove(self.model.lm, self.name)
         self.finished = True
 
     def finish(self) -> Recommender:
@@ -101,7 +101,7 @@ class Student:
         self.task.costs.trainable = self.parameter_count()
         if self.model.active:
             tuned = self.task.tuning.lora
-            now = adapters.sum_of_ranks(self.model.lm, self.model.active)
+            now = adapters.total_rank(self.model.lm, self.model.active)
             most = max(now, tuned.rank + self.lora.rank) if tuned else None
             adapters.concatenate(self.model.lm, self.active, "unlearned", rank=most)
             self.model.active = ("unlearned",)
