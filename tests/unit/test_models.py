@@ -10,7 +10,7 @@ from e2urec.core.errors import ModelError, RunError
 from e2urec.core.seeding import derive, stream
 from e2urec.data.interactions import Samples
 from e2urec.data.prompts import TEMPLATES, PromptTemplate
-from e2urec.models import adapters, tokens
+from e2urec.models import adapter_algebra, adapters, tokens
 from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import load_backbone
 from e2urec.models.batches import batches_by_length, endless_batches, epoch_batches, join_batches
@@ -145,9 +145,9 @@ def test_merging_and_concatenating_keep_the_outputs(recommender, samples):
     with recommender.using(both), torch.no_grad():
         expected = recommender.logits(batch)
     merged = recommender.copy()
-    merged.lm = adapters.merge(merged.lm, both)
+    merged.lm = adapter_algebra.merge(merged.lm, both)
     assert torch.allclose(merged.logits(batch), expected, atol=1e-4)
-    adapters.concatenate(recommender.lm, both, "unlearned")
+    adapter_algebra.concatenate(recommender.lm, both, "unlearned")
     assert adapters.names(recommender.lm) == ["unlearned"]
     with recommender.using(("unlearned",)), torch.no_grad():
         assert torch.allclose(recommender.logits(batch), expected, atol=1e-4)
@@ -165,7 +165,7 @@ def test_sum_of_adapters_beyond_a_rank_is_the_nearest_of_that_rank(recommender):
         return [sum(layer.get_delta_weight(name) for name in names).detach() for layer in layers]
 
     whole = updates("a", "b")
-    adapters.concatenate(recommender.lm, ["a", "b"], "sum", rank=4)
+    adapter_algebra.concatenate(recommender.lm, ["a", "b"], "sum", rank=4)
     assert recommender.lm.peft_config["sum"].r == 4
     for exact, found in zip(whole, updates("sum"), strict=True):
         u, values, v = torch.linalg.svd(exact, full_matrices=False)
@@ -173,7 +173,7 @@ def test_sum_of_adapters_beyond_a_rank_is_the_nearest_of_that_rank(recommender):
     # the sum may take the place of one of its parts
     recommender.lm = adapters.attach(recommender.lm, "c", LoRA(rank=2), seed=7)
     whole = updates("sum", "c")
-    adapters.concatenate(recommender.lm, ["sum", "c"], "sum")
+    adapter_algebra.concatenate(recommender.lm, ["sum", "c"], "sum")
     assert adapters.names(recommender.lm) == ["sum"]
     for exact, found in zip(whole, updates("sum"), strict=True):
         torch.testing.assert_close(found, exact, atol=1e-4, rtol=1e-3)

@@ -16,7 +16,7 @@ from torch import nn
 from ..core.errors import ConfigError
 from ..core.seeding import derive
 from ..metrics.bootstrap import Bootstrap, Figure, Interval, user_bootstrap
-from ..models import adapters
+from ..models import adapter_algebra, adapters
 from ..models.adapters import LoRA
 from ..models.batches import Examples, endless_batches
 from ..models.precision import Precision
@@ -166,7 +166,7 @@ def reshaped(model: Recommender) -> Iterator[tuple[str, Recommender]]:
     """
     copied = model.copy()
     if copied.active:
-        copied.lm, copied.active = adapters.merge(copied.lm, copied.active), ()
+        copied.lm, copied.active = adapter_algebra.merge(copied.lm, copied.active), ()
         yield "merged", copied
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 

@@ -13,7 +13,7 @@ from ..core.arrays import Ints
 from ..core.errors import ModelError
 from ..core.seeding import derive
 from ..data.prompts import PromptTemplate
-from . import adapters
+from . import adapter_algebra, adapters
 from .adapters import LoRA
 from .backbone import Backbone
 from .batches import Batch
@@ -187,6 +187,6 @@ class Ensemble(Recommender):
         rows = dict(zip(names, weights.unbind(-1), strict=True))
         with (
             adapters.answering_adapters(self.lm, (*names, *others)),
-            adapters.row_weights(self.lm, rows),
+            adapter_algebra.row_weights(self.lm, rows),
         ):
             return super().hidden(batch)

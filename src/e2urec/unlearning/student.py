@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..core.seeding import derive
-from ..models import adapters
+from ..models import adapter_algebra, adapters
 from ..models.adapters import LoRA
 from ..models.batches import Examples, endless_batches, match_lengths
 from ..models.predictions import LiveStates, answer_states
@@ -101,12 +101,12 @@ class Student:
         self.task.costs.trainable = self.parameter_count()
         if self.model.active:
             tuned = self.task.tuning.lora
-            now = adapters.total_rank(self.model.lm, self.model.active)
+            now = adapter_algebra.total_rank(self.model.lm, self.model.active)
             most = max(now, tuned.rank + self.lora.rank) if tuned else None
-            adapters.concatenate(self.model.lm, self.active, "unlearned", rank=most)
+            adapter_algebra.concatenate(self.model.lm, self.active, "unlearned", rank=most)
             self.model.active = ("unlearned",)
         else:
-            self.model.lm = adapters.merge(self.model.lm, self.active)
+            self.model.lm = adapter_algebra.merge(self.model.lm, self.active)
         self.finished = True
         return self.model
 
