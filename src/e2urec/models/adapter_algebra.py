@@ -68,8 +68,8 @@ def concatenate(lm: Any, parts: Sequence[str], into: str, *, rank: int | None = 
     sum_rank = total_rank(lm, parts)
     rank = sum_rank if rank is None else min(rank, sum_rank)
     is_exact = rank == sum_rank
-    # PEFT adds no adapter under a name that exists, so a sum that takes the name of one of its parts
-    # is made under another name first.
+    # PEFT adds no adapter under a name that exists. A sum that takes the name of one of its parts
+    # is therefore made under another name first.
     sum_name = into if is_exact and into not in parts else f"{into}_whole"
     weights = [1.0] * len(parts)
     lm.add_weighted_adapter(list(parts), weights, sum_name, combination_type="cat")
