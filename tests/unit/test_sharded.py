@@ -17,7 +17,7 @@ from e2urec.methods.sisa import SISA
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Examples
-from e2urec.models.ensemble import Blend, Ensemble, Mean
+from e2urec.models.ensemble import Blend, Ensemble, Mean, ShardAssignment
 from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
 from e2urec.unlearning.sharded import balanced_clusters
@@ -94,9 +94,7 @@ def filled(kind: str, rows: Examples | None = None) -> tuple[Ensemble, Examples]
         ground.base.copy(),
         ground.template,
         SMALL["lora"],
-        users,
-        np.arange(len(users)) % 3,
-        shards=3,
+        ShardAssignment(users, np.arange(len(users)) % 3, 3),
         seed=1,
     )
     random = torch.Generator().manual_seed(3)
@@ -128,7 +126,7 @@ def test_unlearned_shards_equal_those_trained_from_scratch_without_the_forget_se
     ground = ground_of(kind)
     base = {name: value.clone() for name, value in ground.base.lm.state_dict().items()}
     original = method.prepare(ground)
-    users, shard = original.users, original.shard
+    users, shard = original.assignment.users, original.assignment.shard
     before, was = shard_weights(original), original.score(ground.train)
     goner = int(users[0])
     task = task_of(ground, original, [goner])
@@ -141,8 +139,8 @@ def test_unlearned_shards_equal_those_trained_from_scratch_without_the_forget_se
     kept = [same(*pair) for pair in zip(before, shard_weights(model), strict=True)]
     assert kept == [k != touched for k in range(3)]
     assert same(base, ground.base.lm.state_dict())
-    assert goner not in model.users
-    assert len(model.users) == len(model.shard) == len(users) - 1
+    assert goner not in model.assignment.users
+    assert len(model.assignment.users) == len(model.assignment.shard) == len(users) - 1
     mine = np.isin(task.retain.users, users[shard == touched]).sum()
     assert task.costs.rows["shards"] == TUNING.schedule.epochs * mine
     assert task.costs.trainable == sum(value.numel() for value in before[touched].values())
@@ -154,7 +152,7 @@ def test_unlearned_shards_equal_those_trained_from_scratch_without_the_forget_se
 def test_shard_whose_users_all_go_is_emptied_and_silent(method):
     ground = ground_of("causal")
     original = method.prepare(ground)
-    users, shard = original.users, original.shard
+    users, shard = original.assignment.users, original.assignment.shard
     task = task_of(ground, original, users[shard == 1].tolist())
     model = method.unlearn(task)
     assert all(not value.any() for value in shard_weights(model)[1].values())
@@ -167,7 +165,7 @@ def test_shard_whose_users_all_go_is_emptied_and_silent(method):
 def test_single_interactions_are_forgotten_while_their_user_stays():
     ground, method = ground_of("causal"), METHODS[0]
     model = method.prepare(ground)
-    user = model.users[0]
+    user = model.assignment.users[0]
     rows = np.flatnonzero(ground.train.users == user)[:2]
     task = task_of(ground, model, [])
     task.forget, task.retain = (
@@ -175,8 +173,11 @@ def test_single_interactions_are_forgotten_while_their_user_stays():
         ground.train.take(np.delete(np.arange(len(ground.train)), rows)),
     )
     method.unlearn(task)
-    assert user in model.users
-    mine = np.isin(task.retain.users, model.users[model.shard == model.shard[0]]).sum()
+    assert user in model.assignment.users
+    mine = np.isin(
+        task.retain.users,
+        model.assignment.users[model.assignment.shard == model.assignment.shard[0]],
+    ).sum()
     assert task.costs.rows["shards"] == TUNING.schedule.epochs * mine
 
 
@@ -203,7 +204,7 @@ def test_aggregation_of_an_unlearned_model_holds_no_row_of_a_forgotten_user():
 def test_interrupted_request_leaves_the_shards_as_they_were():
     ground, method = ground_of("causal"), METHODS[0]
     model = method.prepare(ground)
-    before, users = model.score(ground.valid), model.users
+    before, users = model.score(ground.valid), model.assignment.users
     task = task_of(ground, model, users.tolist()[:4])
 
     def interrupt(phase: str, done: int, total: int, loss: float | None = None) -> None:
@@ -214,7 +215,7 @@ def test_interrupted_request_leaves_the_shards_as_they_were():
     with pytest.raises(KeyboardInterrupt):
         method.unlearn(task)
     assert np.array_equal(model.score(ground.valid), before)
-    assert np.array_equal(model.users, users)
+    assert np.array_equal(model.assignment.users, users)
 
 
 def test_request_to_a_model_without_shards_is_refused():

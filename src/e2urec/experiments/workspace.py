@@ -106,7 +106,7 @@ class Workspace:
 
     @cached_property
     def base(self) -> Backbone:
-        """The backbone before any user's data; callers tune a `fresh()` copy."""
+        """The backbone before any user's data; callers tune a `copy()`."""
         model = self.recipe.model
         with self.costs.phase("loading"):
             return load_backbone(resolve_model(model.name), layers=model.layers)
@@ -122,7 +122,7 @@ class Workspace:
             reader.tokenizer,
             seq2seq=reader.seq2seq,
             window=window,
-            joined=joined,
+            join_pieces=joined,
         )
 
     def request(self, path: Path | None = None) -> ErasureRequest:

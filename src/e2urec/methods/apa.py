@@ -41,7 +41,7 @@ class APA(Sharded):
         """The base's states of the validation rows, and each shard's log loss on them; +∞ for one without users."""
         valid = self.validation(ground)
         errors = torch.full((len(valid), self.shards), torch.inf, device=model.device)
-        speaking = np.unique(model.shard)
+        speaking = np.unique(model.assignment.shard)
         for k in speaking:
             odds = predict(
                 model, valid, active=(model.active[k],), precision=ground.precision
