@@ -245,15 +245,15 @@ def test_long_prompt_loses_its_beginning_and_is_counted(backbone, samples):
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
 def test_joined_tokens_are_those_of_the_whole_text(backbone, samples, template, monkeypatch):
-    monkeypatch.setattr(tokens, "CHECKED", 20)  # the rest is joined
-    made: list[int] = []
+    monkeypatch.setattr(tokens, "CHECK_ROWS", 20)  # the rest is joined
+    calls: list[int] = []
     join = tokens.Pieces.join
-    monkeypatch.setattr(tokens.Pieces, "join", lambda self, cut: made.append(1) or join(self, cut))
+    monkeypatch.setattr(tokens.Pieces, "join", lambda self, cut: calls.append(1) or join(self, cut))
     given = {"tokenizer": backbone.tokenizer, "seq2seq": backbone.seq2seq, "window": 40}
-    whole = tokens.tokenise(samples, TEMPLATES[template], **given, joined=False)
-    assert not made
+    whole = tokens.tokenise(samples, TEMPLATES[template], **given, join_pieces=False)
+    assert not calls
     joined = tokens.tokenise(samples, TEMPLATES[template], **given)
-    assert len(made) == len(samples)  # 20 of them to be checked
+    assert len(calls) == len(samples)  # 20 of them to be checked
     np.testing.assert_array_equal(joined.tokens, whole.tokens)
     np.testing.assert_array_equal(joined.offsets, whole.offsets)
 
@@ -265,7 +265,7 @@ def test_pieces_that_a_tokenizer_would_merge_are_not_joined(backbone, samples, m
         def pieces(self, shown):
             return ["Li", "ked:", f" {shown.target}", "?"]  # "Liked:" is one token
 
-    monkeypatch.setattr(tokens, "CHECKED", 20)
+    monkeypatch.setattr(tokens, "CHECK_ROWS", 20)
     given = {"tokenizer": backbone.tokenizer, "seq2seq": backbone.seq2seq, "window": 40}
-    whole = tokens.tokenise(samples, Unlucky(), **given, joined=False)
+    whole = tokens.tokenise(samples, Unlucky(), **given, join_pieces=False)
     np.testing.assert_array_equal(tokens.tokenise(samples, Unlucky(), **given).tokens, whole.tokens)
