@@ -8,18 +8,22 @@ however it ends.
 
 import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..core.allocator import release_free_memory
 from ..core.arrays import Ints
 from .batches import FORWARD_BATCH_SIZE, Examples, batches_by_length
 from .recommender import Recommender
+
+UInt8s = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -55,24 +59,31 @@ class CachedActivations:
 
     def read(self, index: Ints, width: int) -> torch.Tensor | None:
         """Read rows `index`, (b, width, d), padded with zeros; None if one is not cached."""
-        starts = self.starts[index]
-        if (starts < 0).any():
+        if (self.starts[index] < 0).any():
             return None
-        raw = np.zeros((len(index), width, self.bytes_per_token), dtype=np.uint8)
-        for row, start, length in zip(raw, starts, self.lengths[index], strict=True):
-            self.file.seek(int(start) * self.bytes_per_token)
-            self.file.readinto(row[:length])  # type: ignore[attr-defined]
+        shape = (len(index), width, self.bytes_per_token)
+        raw = np.zeros(shape, dtype=np.uint8)
+        for row in self._seek_rows(index, raw):
+            self.file.readinto(row)  # type: ignore[attr-defined]
         states = torch.from_numpy(raw).view(self.dtype)
         # Between blocks the states are float32 under autocast too.
         return states.float()
 
     def write(self, index: Ints, states: torch.Tensor) -> None:
         """Write `states` (b, t, d) of rows `index`, without their padding."""
-        raw = states.to(self.dtype).cpu().contiguous().view(torch.uint8).numpy()
+        states = states.to(self.dtype).cpu().contiguous()
+        # NumPy has no bfloat16, so the file is read and written as bytes.
+        raw = states.view(torch.uint8).numpy()
+        for row in self._seek_rows(index, raw):
+            self.file.write(row)
+
+    def _seek_rows(self, index: Ints, raw: UInt8s) -> Iterator[UInt8s]:
+        """Go to each row's place in the file; yields its bytes in `raw` (b, t, …), not padded."""
         starts = self.starts[index]
-        for row, start, length in zip(raw, starts, self.lengths[index], strict=True):
+        lengths = self.lengths[index]
+        for row, start, length in zip(raw, starts, lengths, strict=True):
             self.file.seek(int(start) * self.bytes_per_token)
-            self.file.write(row[:length])
+            yield row[:length]
 
 
 class ActivationCache:
@@ -126,15 +137,24 @@ class ActivationCache:
         if not len(rows):
             return examples
         lengths = examples.lengths[rows]
-        new_count = self.token_count + int(lengths.sum())
-        width = self.model.head[0].shape[1]
+        ends = self.token_count + np.cumsum(lengths)
+        new_count = int(ends[-1])
+        # All rows or none: a batch with one row that is not cached computes every block anyway.
+        weight, _ = self.model.head
+        width = weight.shape[1]
         if new_count * width * self.dtype.itemsize > self.max_bytes:
             return examples
-        starts = np.full(len(examples), -1, dtype=np.int64)
-        starts[rows] = self.token_count + np.cumsum(lengths) - lengths
         self.token_count = new_count
+        starts = np.full(len(examples), -1, dtype=np.int64)
+        starts[rows] = ends - lengths
         cached = CachedActivations(
-            self.model, self.file, starts, examples.lengths, self.first_block, width, self.dtype
+            model=self.model,
+            file=self.file,
+            starts=starts,
+            lengths=examples.lengths,
+            first_block=self.first_block,
+            width=width,
+            dtype=self.dtype,
         )
         batches = batches_by_length(lengths, FORWARD_BATCH_SIZE)
         # The model's own adapters may reach below `first_block`, so they take part as later on.
@@ -142,6 +162,7 @@ class ActivationCache:
             for batch_number, part in enumerate(batches):
                 index = rows[part]
                 batch = self.model.collate(examples, index)
-                cached.write(index, self.model.states_before(batch, self.first_block))
+                states = self.model.states_before(batch, self.first_block)
+                cached.write(index, states)
                 release_free_memory(batch_number)
         return replace(examples, cached=cached)

@@ -96,8 +96,9 @@ def _add_nearest(lm: Any, source: str, into: str, rank: int) -> None:
     for layer in lora_layers(lm):
         if source not in layer.lora_A:
             continue
-        scaled_b = layer.scaling[source] * layer.lora_B[source].weight
-        a, b = _nearest_factors(layer.lora_A[source].weight, scaled_b, rank)
+        source_a = layer.lora_A[source].weight
+        source_b = layer.lora_B[source].weight
+        a, b = _nearest_factors(source_a, layer.scaling[source] * source_b, rank)
         layer.lora_A[into].weight.data = a
         layer.lora_B[into].weight.data = b
 
@@ -116,17 +117,26 @@ def _nearest_factors(
     Returns:
         A (r, in) and B (out, r).
     """
-    q_out, r_out = torch.linalg.qr(b.float())
-    q_in, r_in = torch.linalg.qr(a.float().T)
+    a_float = a.float()
+    b_float = b.float()
+    q_out, r_out = torch.linalg.qr(b_float)
+    q_in, r_in = torch.linalg.qr(a_float.T)
     # The orthogonal factors change no singular value, so those of this small matrix are b·a's own.
-    u, singular_values, v = torch.linalg.svd(r_out @ r_in.T)
+    core = r_out @ r_in.T
+    u, singular_values, v = torch.linalg.svd(core)
     value_count = min(rank, len(singular_values))
-    # Half of each singular value to either side: A and B are then of about the same size.
+    left = u[:, :value_count]
+    right = v[:value_count].T
+    # The root of each singular value goes to either side: A and B are then of about one size.
     roots = singular_values[:rank].sqrt()
-    up = q_out @ u[:, :value_count] * roots
-    down = (q_in @ v[:value_count].T * roots).T
+    up = q_out @ left
+    up = up * roots
+    down = q_in @ right
+    down = (down * roots).T
     # A layer narrower than the rank has fewer singular values; zeros fill up its matrices.
     missing = rank - value_count
     up = F.pad(up, (0, missing))
     down = F.pad(down, (0, 0, 0, missing))
-    return down.to(a.dtype).contiguous(), up.to(b.dtype).contiguous()
+    down = down.to(a.dtype)
+    up = up.to(b.dtype)
+    return down.contiguous(), up.contiguous()

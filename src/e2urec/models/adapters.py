@@ -281,13 +281,17 @@ def weights(lm: Any, name: str) -> dict[str, torch.Tensor]:
 
 def load_weights(lm: Any, name: str, weights: dict[str, torch.Tensor], scale: float = 1.0) -> None:
     """Give adapter `name` these A, and B multiplied by `scale`: its update becomes scale·B·A."""
-    state = {key: value * scale if "lora_B" in key else value for key, value in weights.items()}
+    state = dict(weights)
+    for key, value in weights.items():
+        if "lora_B" in key:
+            state[key] = value * scale
     set_peft_model_state_dict(lm, state, adapter_name=name)
 
 
 def clear(lm: Any, name: str) -> None:
     """Set adapter `name` to zeros, A as well as B, so that it holds nothing of what it learned."""
-    zeros = {key: torch.zeros_like(value) for key, value in weights(lm, name).items()}
+    current = weights(lm, name)
+    zeros = {key: torch.zeros_like(value) for key, value in current.items()}
     load_weights(lm, name, zeros)
 
 
@@ -303,8 +307,12 @@ def save_adapter(lm: Any, name: str, folder: Path) -> None:
     """Write adapter `name` so that plain `PeftModel.from_pretrained(base, folder)` loads it."""
     folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(lm, adapter_name=name)
+    # Safetensors refuses a tensor that is a strided view.
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    # Loaders ask for the format before they read a tensor.
+    metadata = {"format": "pt"}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata=metadata)
+    # A copy, so that the adapter may still be trained after it was saved.
     config = copy.copy(lm.peft_config[name])
     config.inference_mode = True
     config.save_pretrained(str(folder))

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,16 @@ class Backbone:
 
     def copy(self) -> "Backbone":
         """Return a copy with weights of its own, so that tuning it leaves this one as it was."""
-        return Backbone(copy.deepcopy(self.lm), self.tokenizer, self.name)
+        return replace(self, lm=copy.deepcopy(self.lm))
 
     def with_random_weights(self, *, seed: int) -> "Backbone":
         """Return the same architecture with random weights: a model that knows nothing."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            lm = type(self.lm)(copy.deepcopy(self.lm.config))
-        return Backbone(lm.eval().to(self.lm.device), self.tokenizer, self.name)
+            architecture = type(self.lm)
+            lm = architecture(copy.deepcopy(self.lm.config))
+        lm = lm.eval().to(self.lm.device)
+        return replace(self, lm=lm)
 
 
 def load_backbone(source: str | Path, *, layers: int | None = None) -> Backbone:

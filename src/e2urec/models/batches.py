@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..core.arrays import Ints
+from ..core.arrays import Ints, Mask
 from ..core.seeding import stream
 
 # Kernels are made, and kept in memory, for each shape that a model sees. Eight leaves few shapes
@@ -77,7 +77,9 @@ class Examples:
 
     def take(self, index: Ints) -> "Examples":
         """Return rows `index`, in that order."""
-        rows = [self.tokens[self.offsets[i] : self.offsets[i + 1]] for i in index]
+        starts = self.offsets[:-1][index]
+        ends = self.offsets[1:][index]
+        rows = [self.tokens[start:end] for start, end in zip(starts, ends, strict=True)]
         return replace(
             self,
             # An empty piece in front gives the right type when there are no rows.
@@ -157,22 +159,29 @@ def collate(examples: Examples, index: Ints, pad: int) -> Batch:
     """
     starts = examples.offsets[index]
     lengths = examples.lengths[index]
-    width = math.ceil(lengths.max() / COLUMN_MULTIPLE) * COLUMN_MULTIPLE
+    longest = lengths.max()
+    width = math.ceil(longest / COLUMN_MULTIPLE) * COLUMN_MULTIPLE
     columns = np.arange(width)
     mask = columns < lengths[:, None]
-    ids = np.full(mask.shape, pad, dtype=np.int64)
     token_places = starts[:, None] + columns
+    ids = np.full(mask.shape, pad, dtype=np.int64)
     ids[mask] = examples.tokens[token_places[mask]]
-    cached = examples.cached
-    return Batch(
+    batch = Batch(
         ids=torch.from_numpy(ids),
-        mask=torch.from_numpy(mask.astype(np.int64)),
+        mask=_as_int64(mask),
         position=torch.from_numpy(lengths - 1),
-        labels=torch.from_numpy(examples.labels[index].astype(np.int64)),
-        index=torch.from_numpy(np.asarray(index, dtype=np.int64)),
-        cached=cached.read(index, width) if cached else None,
-        first_block=cached.first_block if cached else 0,
+        labels=_as_int64(examples.labels[index]),
+        index=_as_int64(index),
     )
+    cached = examples.cached
+    if cached is None:
+        return batch
+    states = cached.read(index, width)
+    return replace(batch, cached=states, first_block=cached.first_block)
+
+
+def _as_int64(values: Ints | Mask) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.int64))
 
 
 def join_batches(first: Batch, second: Batch, pad: int) -> Batch:
@@ -201,14 +210,17 @@ def _stack(first: torch.Tensor, second: torch.Tensor, *, fill: int) -> torch.Ten
     parts = []
     for part in (first, second):
         # F.pad begins at the last dimension; the columns are dimension 1.
-        padding = [0, 0] * (part.dim() - 2) + [0, width - part.shape[1]]
-        parts.append(F.pad(part, padding, value=fill))
+        missing = width - part.shape[1]
+        padding = [0, 0] * (part.dim() - 2) + [0, missing]
+        padded = F.pad(part, padding, value=fill)
+        parts.append(padded)
     return torch.cat(parts)
 
 
 def batches_by_length(lengths: Ints, size: int) -> list[Ints]:
     """Batches of rows in order of length: the least padding, where the order does not matter."""
-    return _slices(np.argsort(lengths, kind="stable"), size)
+    order = np.argsort(lengths, kind="stable")
+    return _slices(order, size)
 
 
 def epoch_batches(
@@ -223,17 +235,20 @@ def epoch_batches(
     order = random.permutation(len(lengths))
     batches: list[Ints] = []
     for rows in _slices(order, size * window):
-        rows_by_length = rows[np.argsort(lengths[rows], kind="stable")]
-        batches += _slices(rows_by_length, size)
-    return [batches[k] for k in random.permutation(len(batches))]
+        by_length = np.argsort(lengths[rows], kind="stable")
+        batches += _slices(rows[by_length], size)
+    batch_order = random.permutation(len(batches))
+    return [batches[k] for k in batch_order]
 
 
 def _slices(rows: Ints, size: int) -> list[Ints]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    starts = range(0, len(rows), size)
+    return [rows[start : start + size] for start in starts]
 
 
 def endless_batches(lengths: Ints, size: int, *, seed: int, window: int = WINDOW) -> Iterator[Ints]:
     """Batches without end, epoch after epoch: no row comes twice before every row came once."""
+    # An epoch after the other, not draws with replacement: every row is to count the same.
     epoch = 0
     while True:
         yield from epoch_batches(lengths, size, seed=seed, epoch=epoch, window=window)
@@ -254,8 +269,10 @@ def match_lengths(batches: Sequence[Ints], lengths: Ints, partner_lengths: Ints)
     batch_lengths = [lengths[batch].max() for batch in batches]
     order = np.argsort(batch_lengths, kind="stable")
     places = np.argsort(partner_lengths, kind="stable")
-    batch_at_place = dict(zip(places.tolist(), order.tolist(), strict=True))
-    return [batches[batch_at_place[place]] for place in range(len(batches))]
+    reordered = list(batches)
+    for place, number in zip(places, order, strict=True):
+        reordered[place] = batches[number]
+    return reordered
 
 
 def row_count_of_steps(steps: int, rows: int, size: int) -> int:

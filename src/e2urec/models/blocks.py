@@ -69,11 +69,12 @@ def answer_only(lm: Any, position: torch.Tensor) -> Iterator[None]:
         at_answer = states[rows, position]
         return (at_answer[:, None], *rest)
 
-    last_block = dict(stack(lm)[-1].named_modules())
-    parts = [last_block[name] for name in ANSWER_ONLY if name in last_block]
+    last_block = stack(lm)[-1]
     with contextlib.ExitStack() as hooks:
-        for part in parts:
-            hooks.callback(part.register_forward_pre_hook(narrow).remove)
+        for name, module in last_block.named_modules():
+            if name in ANSWER_ONLY:
+                hook = module.register_forward_pre_hook(narrow)
+                hooks.callback(hook.remove)
         yield
 
 

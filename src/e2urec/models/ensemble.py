@@ -4,7 +4,7 @@ A combination turns the answers of the shards into one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -42,7 +42,7 @@ class ShardAssignment:
     def without(self, users: Ints) -> "ShardAssignment":
         """Return the assignment with `users` taken out."""
         stays = ~np.isin(self.users, users)
-        return ShardAssignment(self.users[stays], self.shard[stays], self.count)
+        return replace(self, users=self.users[stays], shard=self.shard[stays])
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,14 @@ class Blend:
 
     def weights(self, states: torch.Tensor, shards: Sequence[int]) -> torch.Tensor:
         """Return the weights of `shards` for rows with the base's `states`: (b, d) → (b, K')."""
-        similarity = F.normalize(states, dim=-1) @ self.states.T
+        directions = F.normalize(states, dim=-1)
+        similarity = directions @ self.states.T
         # There may be fewer validation rows than neighbours.
         neighbour_count = min(self.neighbours, len(self.states))
         nearest = similarity.topk(neighbour_count).indices
         mean_errors = self.errors[nearest].mean(1)
-        return (-self.temperature * mean_errors[:, list(shards)]).softmax(-1)
+        shard_errors = mean_errors[:, list(shards)]
+        return (-self.temperature * shard_errors).softmax(-1)
 
 
 class Ensemble(Recommender):
@@ -125,9 +127,11 @@ class Ensemble(Recommender):
         """Attach an adapter for each shard, zero at first, to `backbone`, which is used up."""
         lm = backbone.lm
         names = tuple(f"shard_{k}" for k in range(assignment.count))
+        # Each shard's first weights depend on its number alone: training it again starts from them.
         for name in names:
             lm = adapters.attach(lm, name, lora, seed=derive(seed, name))
-        super().__init__(Backbone(lm, backbone.tokenizer, backbone.name), template, window=window)
+        adapted = replace(backbone, lm=lm)
+        super().__init__(adapted, template, window=window)
         self.active = names
         self.assignment = assignment
         self.seed = seed
@@ -160,10 +164,10 @@ class Ensemble(Recommender):
             return self._blended_hidden(batch, self.combination, shards)
         assert self.has_state, "a mean of probabilities has no state"
         shares = self.combination.shares(shards)
-        states = [
-            share * self._shard_hidden(batch, k).float()
-            for k, share in zip(shards, shares, strict=True)
-        ]
+        states = []
+        for k, share in zip(shards, shares, strict=True):
+            state = self._shard_hidden(batch, k).float()
+            states.append(share * state)
         return torch.stack(states).sum(0)
 
     def logits(self, batch: Batch) -> torch.Tensor:

@@ -94,6 +94,7 @@ def predict(
         precision: precision of the model below its output head.
     """
     weight, bias = model.head
+    # The states are kept rather than the logits, which are far larger and follow from them.
     hidden = None
     if isinstance(model, Ensemble) and not model.has_state:
         log_odds = _answers_by_row(model, examples, _log_odds, active, precision)
@@ -101,10 +102,11 @@ def predict(
         states = answer_states(model, examples, active=active, precision=precision)
         log_odds = model.verbaliser.log_odds_of(states, (weight, bias))
         hidden = states.cpu().numpy()
+    weight_array = weight.detach().cpu().numpy()
     bias_array = None if bias is None else bias.detach().cpu().numpy()
     return Predictions(
         hidden=hidden,
-        head=(weight.detach().cpu().numpy(), bias_array),
+        head=(weight_array, bias_array),
         log_odds=log_odds.cpu().numpy(),
         labels=examples.labels,
         users=examples.users,

@@ -135,9 +135,11 @@ class Recommender(nn.Module):
         answer_states: list[torch.Tensor] = []
 
         def gather(states: torch.Tensor) -> torch.Tensor:
-            position = torch.zeros_like(batch.position) if self.seq2seq else batch.position
             rows = torch.arange(len(states), device=states.device)
+            # A decoder of its own answers at its first position.
+            position = torch.zeros_like(batch.position) if self.seq2seq else batch.position
             answer_states.append(states[rows, position])
+            # The model goes on with no position at all, which costs nothing.
             return states[:, :0]
 
         # The head itself would compute (b, t, V) logits, of which one position of each row is
@@ -182,8 +184,9 @@ class Recommender(nn.Module):
         scores = np.zeros(len(examples), dtype=np.float32)
         with self.using():
             for index in batches_by_length(examples.lengths, batch_size):
-                logits = self.logits(self.collate(examples, index))
-                scores[index] = self.verbaliser.log_odds(logits).sigmoid().cpu().numpy()
+                batch = self.collate(examples, index)
+                log_odds = self.verbaliser.log_odds(self.logits(batch))
+                scores[index] = log_odds.sigmoid().cpu().numpy()
         return scores
 
     def copy(self) -> "Recommender":
@@ -269,13 +272,15 @@ class Recommender(nn.Module):
             ModelError: the logits differ with all positions computed, too.
         """
         # Eight tokens show a difference as well as a whole prompt does.
-        ids = torch.tensor([self.tokenizer(SAMPLE_PROMPT).input_ids[:8]], device=self.device)
-        last = torch.tensor([ids.shape[1] - 1], device=self.device)
+        tokens = self.tokenizer(SAMPLE_PROMPT).input_ids[:8]
+        ids = torch.tensor([tokens], device=self.device)
+        last = torch.tensor([len(tokens) - 1], device=self.device)
         zero = torch.zeros_like(last)
         batch = Batch(ids, torch.ones_like(ids), position=last, labels=zero, index=zero)
         with self.using():
+            output = self.lm(**self._inputs(batch))
             answer_column = 0 if self.seq2seq else -1
-            expected = self.lm(**self._inputs(batch)).logits[:, answer_column].float()
+            expected = output.logits[:, answer_column].float()
             if self._gives(expected, batch):
                 return
             self.answer_only = False

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.arrays import Ints
 from ..core.seeding import stream
 from ..data.interactions import Samples
 from ..data.prompts import PromptTemplate
@@ -47,20 +48,39 @@ def tokenise(
     """
     rows: list[list[int]] = [[]] * len(samples)
     remaining = np.arange(len(samples))
-    if join_pieces and template.recurs and len(samples) > CHECK_ROWS:
-        order = stream(0, "checked prompts").permutation(len(samples))
-        check_index = np.sort(order[:CHECK_ROWS])
-        check_samples = samples.take(check_index)
-        whole_rows = list(_whole_rows(check_samples, template, tokenizer, seq2seq))
-        _fill(rows, check_index, whole_rows)
-        remaining = np.setdiff1d(remaining, check_index)
-        pieces = Pieces(tokenizer, seq2seq=seq2seq)
-        if whole_rows == [pieces.join(prompt) for prompt in template.cut(check_samples)]:
-            prompts = template.cut(samples.take(remaining))
-            _fill(rows, remaining, (pieces.join(prompt) for prompt in prompts))
-            remaining = remaining[:0]
-    _fill(rows, remaining, _whole_rows(samples.take(remaining), template, tokenizer, seq2seq))
+    pays = len(samples) > CHECK_ROWS
+    if join_pieces and template.recurs and pays:
+        remaining = _fill_by_joining(rows, samples, template, tokenizer, seq2seq)
+    rest = samples.take(remaining)
+    _fill(rows, remaining, _whole_rows(rest, template, tokenizer, seq2seq))
     return pack(rows, samples.labels, samples.users, window=window)
+
+
+def _fill_by_joining(
+    rows: list[list[int]],
+    samples: Samples,
+    template: PromptTemplate,
+    tokenizer: Any,
+    seq2seq: bool,
+) -> Ints:
+    """Fill in random rows from whole prompts, and all others if joined pieces give the same.
+
+    Returns:
+        The rows that are still to be filled in.
+    """
+    order = stream(0, "checked prompts").permutation(len(samples))
+    check_index = np.sort(order[:CHECK_ROWS])
+    check_samples = samples.take(check_index)
+    whole_rows = list(_whole_rows(check_samples, template, tokenizer, seq2seq))
+    _fill(rows, check_index, whole_rows)
+    remaining = np.setdiff1d(np.arange(len(samples)), check_index)
+    pieces = Pieces(tokenizer, seq2seq=seq2seq)
+    joined_rows = [pieces.join(prompt) for prompt in template.cut(check_samples)]
+    if joined_rows != whole_rows:
+        return remaining
+    prompts = template.cut(samples.take(remaining))
+    _fill(rows, remaining, map(pieces.join, prompts))
+    return remaining[:0]
 
 
 def _fill(rows: list[list[int]], index: Iterable[int], token_rows: Iterable[list[int]]) -> None:
@@ -94,10 +114,10 @@ class Pieces:
         text = "Liked"
         bare = self[text]
         (whole,) = prompt_ids(tokenizer, [text], seq2seq=seq2seq)
-        places = (n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
-        start = next(places, 0)
+        start = _find(bare, whole)
+        end = start + len(bare)
         self.before = whole[:start]
-        self.after = whole[start + len(bare) :]
+        self.after = whole[end:]
 
     def __getitem__(self, piece: str) -> list[int]:
         ids = self.ids.get(piece)
@@ -113,3 +133,12 @@ class Pieces:
             row += self[piece]
         row += self.after
         return row
+
+
+def _find(part: list[int], whole: list[int]) -> int:
+    """Where `part` begins in `whole`; 0 if it is not in it."""
+    for start in range(len(whole)):
+        end = start + len(part)
+        if whole[start:end] == part:
+            return start
+    return 0

@@ -12,6 +12,7 @@ from ..core.errors import ModelError
 OutputHead = tuple[torch.Tensor, torch.Tensor | None]
 """A model's output head as tensors: weight (V, d) and bias (V,) or None."""
 
+# The words that the published prompts ask for.
 ANSWERS = ("Yes", "No")
 
 
@@ -31,13 +32,14 @@ class Verbaliser:
 
         Only the head's rows of the two answers are multiplied.
         """
-        answers = [self.yes, self.no]
         weight, bias = head
+        answers = [self.yes, self.no]
         answer_weight = weight[answers]
         answer_bias = None if bias is None else bias[answers]
         with torch.autocast(states.device.type, enabled=False), torch.no_grad():
-            logits = F.linear(states.float(), answer_weight, answer_bias)
-            return logits[:, 0] - logits[:, 1]
+            pair = F.linear(states.float(), answer_weight, answer_bias)
+            yes, no = pair.unbind(1)
+            return yes - no
 
     def tokens(self, labels: torch.Tensor) -> torch.Tensor:
         """Return the answer token of each label: (b,) of 0/1 → (b,) of token ids."""
@@ -52,8 +54,14 @@ def prompt_ids(tokenizer: Any, texts: Sequence[str], *, seq2seq: bool) -> list[l
     encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=True).input_ids
     if seq2seq:
         return encoded
-    end = tokenizer.eos_token_id
-    return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in encoded]
+    return [_without_end(ids, tokenizer.eos_token_id) for ids in encoded]
+
+
+def _without_end(ids: list[int], end: int | None) -> list[int]:
+    # An empty prompt may consist of the end alone; some token has to stay.
+    if len(ids) > 1 and ids[-1] == end:
+        return ids[:-1]
+    return ids
 
 
 def find_verbaliser(tokenizer: Any, prompts: Sequence[str], *, seq2seq: bool) -> Verbaliser:
