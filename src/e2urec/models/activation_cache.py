@@ -75,7 +75,7 @@ class CachedActivations:
         # NumPy has no bfloat16, so the file is read and written as bytes.
         raw = states.view(torch.uint8).numpy()
         for row in self._seek_rows(index, raw):
-            self.file.write(row)
+            self.file.write(row.data)
 
     def _seek_rows(self, index: Ints, raw: UInt8s) -> Iterator[UInt8s]:
         """Go to each row's place in the file; yields its bytes in `raw` (b, t, …), not padded."""

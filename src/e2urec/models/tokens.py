@@ -47,7 +47,7 @@ def tokenise(
         join_pieces: whether pieces may be tokenised by themselves.
     """
     rows: list[list[int]] = [[]] * len(samples)
-    remaining = np.arange(len(samples))
+    remaining: Ints = np.arange(len(samples))
     pays = len(samples) > CHECK_ROWS
     if join_pieces and template.recurs and pays:
         remaining = _fill_by_joining(rows, samples, template, tokenizer, seq2seq)
