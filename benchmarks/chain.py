@@ -52,7 +52,7 @@ def main() -> None:
     first = Workspace(recipe)
 
     def load() -> Recommender:
-        return Recommender.load(given.original, first.base.fresh() if recipe.tuning.lora else None)
+        return Recommender.load(given.original, first.base.copy() if recipe.tuning.lora else None)
 
     original = first.reader = load()
     asked = requests_of(first, given.requests, given.share)

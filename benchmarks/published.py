@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from e2urec.core.seeding import stream
-from e2urec.models import adapters
+from e2urec.models import adapter_algebra, adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Batch, Examples
 from e2urec.models.recommender import Recommender
@@ -42,7 +42,7 @@ class Published:
             optimizer = torch.optim.AdamW(parameters, lr=1e-3)
             self.timed("warmup", self._train, student, optimizer, self._steps(warmup), False)
             self.timed("joint", self._train, student, optimizer, self._steps(joint), True)
-        student.lm = adapters.merge(student.lm, ["student"])
+        student.lm = adapter_algebra.merge(student.lm, ["student"])
         return student
 
     def timed(self, phase: str, work: Callable[..., object], *given: object) -> object:

@@ -129,7 +129,7 @@ def measure(ask: dict[str, Any], out: Path) -> None:
         else {}
     )
     np.savez(
-        out, record=json.dumps(record), **{part: found.odds for part, found in answers.items()}
+        out, record=json.dumps(record), **{part: found.log_odds for part, found in answers.items()}
     )
 
 
@@ -166,7 +166,7 @@ class Quality:
         """`memory_auc` and `auc` by variant: value, low and high."""
         answers = {
             name: {
-                part: replace(self.before[part], hidden=None, odds=odds)
+                part: replace(self.before[part], hidden=None, log_odds=odds)
                 for part, odds in record["odds"].items()
             }
             for name, record in found.items()

@@ -8,7 +8,7 @@ import torch
 
 from conftest import toy_task
 from e2urec.models.adapters import names
-from e2urec.models.predictions import states
+from e2urec.models.predictions import answer_states
 from e2urec.unlearning.losses import forgetting_teacher, kl_divergence
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -27,7 +27,7 @@ def test_published_algorithm_moves_the_student_towards_its_teacher_and_the_origi
     assert names(student.lm) == []
     assert set(plain.seconds) == {"augmented", "warmup", "joint"}
     z = {
-        name: model.to_logits(states(model, task.forget, precision="fp32"))
+        name: model.to_logits(answer_states(model, task.forget, precision="fp32"))
         for name, model in {
             "original": task.original,
             "augmented": plain.augmented,

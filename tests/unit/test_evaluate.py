@@ -85,9 +85,9 @@ def test_every_candidate_is_placed_between_original_and_retrained(results):
 
 
 def test_projection_is_free_of_seed_noise_and_has_the_value_of_its_formula(models, twin, results):
-    odds = {role: model.forget.odds.astype(np.float64) for role, model in models.items()}
+    odds = {role: model.forget.log_odds.astype(np.float64) for role, model in models.items()}
     first, second = odds[retrained(1)], odds[retrained(2)]
-    direction = twin.forget.odds - second
+    direction = twin.forget.log_odds - second
     expected = ((odds[HALF] - first) @ direction) / ((odds[ORIGINAL] - first) @ direction)
     half = results.figure("projection", "projection", HALF)
     again = results.figure("projection", "projection", AGAIN)

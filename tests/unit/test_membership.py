@@ -26,7 +26,7 @@ from e2urec.models.recommender import Recommender
 
 def answers(odds, labels, users):
     return Predictions(
-        hidden=None, head=(np.zeros((1, 1)), None), odds=odds, labels=labels, users=users
+        hidden=None, head=(np.zeros((1, 1)), None), log_odds=odds, labels=labels, users=users
     )
 
 
@@ -89,12 +89,12 @@ def test_a_model_that_knows_neither_group_is_at_chance_in_every_attack():
 
 def test_groups_that_differ_by_nature_show_no_memory_beyond_a_retrained_model():
     (forget, unseen), _ = two_groups(0.0)
-    easy = answers(forget.odds + 2 * (2 * forget.labels - 1), forget.labels, forget.users)
+    easy = answers(forget.log_odds + 2 * (2 * forget.labels - 1), forget.labels, forget.users)
     control = Answers(test=unseen, forget=easy, unseen=unseen)
     found = attacks(easy, unseen, control=control)["loss"]
     assert found["auc"].low > 0.5
     assert (found["auc_beyond"].low, found["auc_beyond"].high) == (0, 0)
-    known = answers(easy.odds + 1.0 * (2 * easy.labels - 1), easy.labels, easy.users)
+    known = answers(easy.log_odds + 1.0 * (2 * easy.labels - 1), easy.labels, easy.users)
     assert attacks(known, unseen, control=control)["loss"]["auc_beyond"].low > 0
 
 

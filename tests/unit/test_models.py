@@ -10,10 +10,10 @@ from e2urec.core.errors import ModelError, RunError
 from e2urec.core.seeding import derive, stream
 from e2urec.data.interactions import Samples
 from e2urec.data.prompts import TEMPLATES, PromptTemplate
-from e2urec.models import adapters, tokens
+from e2urec.models import adapter_algebra, adapters, tokens
 from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import load_backbone
-from e2urec.models.batches import by_length, endless, join, shuffled
+from e2urec.models.batches import batches_by_length, endless_batches, epoch_batches, join_batches
 from e2urec.models.recommender import Recommender
 from e2urec.models.verbaliser import find_verbaliser
 
@@ -145,9 +145,9 @@ def test_merging_and_concatenating_keep_the_outputs(recommender, samples):
     with recommender.using(both), torch.no_grad():
         expected = recommender.logits(batch)
     merged = recommender.copy()
-    merged.lm = adapters.merge(merged.lm, both)
+    merged.lm = adapter_algebra.merge(merged.lm, both)
     assert torch.allclose(merged.logits(batch), expected, atol=1e-4)
-    adapters.concatenate(recommender.lm, both, "unlearned")
+    adapter_algebra.concatenate(recommender.lm, both, "unlearned")
     assert adapters.names(recommender.lm) == ["unlearned"]
     with recommender.using(("unlearned",)), torch.no_grad():
         assert torch.allclose(recommender.logits(batch), expected, atol=1e-4)
@@ -165,7 +165,7 @@ def test_sum_of_adapters_beyond_a_rank_is_the_nearest_of_that_rank(recommender):
         return [sum(layer.get_delta_weight(name) for name in names).detach() for layer in layers]
 
     whole = updates("a", "b")
-    adapters.concatenate(recommender.lm, ["a", "b"], "sum", rank=4)
+    adapter_algebra.concatenate(recommender.lm, ["a", "b"], "sum", rank=4)
     assert recommender.lm.peft_config["sum"].r == 4
     for exact, found in zip(whole, updates("sum"), strict=True):
         u, values, v = torch.linalg.svd(exact, full_matrices=False)
@@ -173,7 +173,7 @@ def test_sum_of_adapters_beyond_a_rank_is_the_nearest_of_that_rank(recommender):
     # the sum may take the place of one of its parts
     recommender.lm = adapters.attach(recommender.lm, "c", LoRA(rank=2), seed=7)
     whole = updates("sum", "c")
-    adapters.concatenate(recommender.lm, ["sum", "c"], "sum")
+    adapter_algebra.concatenate(recommender.lm, ["sum", "c"], "sum")
     assert adapters.names(recommender.lm) == ["sum"]
     for exact, found in zip(whole, updates("sum"), strict=True):
         torch.testing.assert_close(found, exact, atol=1e-4, rtol=1e-3)
@@ -182,7 +182,7 @@ def test_sum_of_adapters_beyond_a_rank_is_the_nearest_of_that_rank(recommender):
 def test_dropping_the_last_adapter_gives_the_bare_model_back(recommender, samples):
     before = recommender.score(samples)
     recommender.lm = adapters.attach(recommender.lm, "student", LoRA(rank=2), seed=1)
-    recommender.lm = adapters.drop(recommender.lm, "student")
+    recommender.lm = adapters.remove(recommender.lm, "student")
     assert adapters.names(recommender.lm) == []
     assert np.array_equal(recommender.score(samples), before)
 
@@ -199,8 +199,8 @@ def test_attaching_an_adapter_leaves_the_global_random_stream_alone(recommender)
 def test_an_epoch_holds_every_row_exactly_once(lengths, size, epoch):
     lengths = np.array(lengths)
     for batches in (
-        shuffled(lengths, size, seed=1, epoch=epoch, window=2),
-        by_length(lengths, size),
+        epoch_batches(lengths, size, seed=1, epoch=epoch, window=2),
+        batches_by_length(lengths, size),
     ):
         assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
         assert max(map(len, batches)) <= size
@@ -208,7 +208,7 @@ def test_an_epoch_holds_every_row_exactly_once(lengths, size, epoch):
 
 @given(st.integers(1, 40), st.integers(1, 7))
 def test_endless_batches_read_no_row_twice_before_every_row_was_read(rows, size):
-    batches = endless(np.ones(rows, dtype=int), size, seed=2)
+    batches = endless_batches(np.ones(rows, dtype=int), size, seed=2)
     first = [next(batches) for _ in range(-(-rows // size))]
     assert sorted(np.concatenate(first)) == list(range(rows))
 
@@ -217,7 +217,7 @@ def test_joined_batches_give_each_row_its_own_logits(recommender, samples):
     rows = recommender.encode(samples)
     first, second = (recommender.collate(rows, np.arange(*part)) for part in ((0, 3), (20, 27)))
     with torch.no_grad(), recommender.using():
-        together = recommender.logits(join(first, second, recommender.pad))
+        together = recommender.logits(join_batches(first, second, recommender.pad))
         apart = torch.cat([recommender.logits(first), recommender.logits(second)])
     assert torch.allclose(together, apart, atol=1e-5)
 
@@ -245,15 +245,15 @@ def test_long_prompt_loses_its_beginning_and_is_counted(backbone, samples):
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
 def test_joined_tokens_are_those_of_the_whole_text(backbone, samples, template, monkeypatch):
-    monkeypatch.setattr(tokens, "CHECKED", 20)  # the rest is joined
-    made: list[int] = []
+    monkeypatch.setattr(tokens, "CHECK_ROWS", 20)  # the rest is joined
+    calls: list[int] = []
     join = tokens.Pieces.join
-    monkeypatch.setattr(tokens.Pieces, "join", lambda self, cut: made.append(1) or join(self, cut))
+    monkeypatch.setattr(tokens.Pieces, "join", lambda self, cut: calls.append(1) or join(self, cut))
     given = {"tokenizer": backbone.tokenizer, "seq2seq": backbone.seq2seq, "window": 40}
-    whole = tokens.tokenise(samples, TEMPLATES[template], **given, joined=False)
-    assert not made
+    whole = tokens.tokenise(samples, TEMPLATES[template], **given, join_pieces=False)
+    assert not calls
     joined = tokens.tokenise(samples, TEMPLATES[template], **given)
-    assert len(made) == len(samples)  # 20 of them to be checked
+    assert len(calls) == len(samples)  # 20 of them to be checked
     np.testing.assert_array_equal(joined.tokens, whole.tokens)
     np.testing.assert_array_equal(joined.offsets, whole.offsets)
 
@@ -265,7 +265,7 @@ def test_pieces_that_a_tokenizer_would_merge_are_not_joined(backbone, samples, m
         def pieces(self, shown):
             return ["Li", "ked:", f" {shown.target}", "?"]  # "Liked:" is one token
 
-    monkeypatch.setattr(tokens, "CHECKED", 20)
+    monkeypatch.setattr(tokens, "CHECK_ROWS", 20)
     given = {"tokenizer": backbone.tokenizer, "seq2seq": backbone.seq2seq, "window": 40}
-    whole = tokens.tokenise(samples, Unlucky(), **given, joined=False)
+    whole = tokens.tokenise(samples, Unlucky(), **given, join_pieces=False)
     np.testing.assert_array_equal(tokens.tokenise(samples, Unlucky(), **given).tokens, whole.tokens)

@@ -44,9 +44,9 @@ def test_relearning_lowers_the_loss_and_leaves_the_model_as_it_was(kind, lora):
 def test_merged_and_rounded_models_answer_nearly_as_before_and_the_model_stays(lora):
     pytest.importorskip("torchao")
     task = toy_task("causal", lora=lora)
-    before = predict(task.original, task.forget, precision="fp32").odds
+    before = predict(task.original, task.forget, precision="fp32").log_odds
     found = {
-        name: predict(model, task.forget, precision="fp32").odds
+        name: predict(model, task.forget, precision="fp32").log_odds
         for name, model in reshaped(task.original)
     }
     assert list(found) == (["merged", "int8"] if lora else ["int8"])
@@ -54,4 +54,4 @@ def test_merged_and_rounded_models_answer_nearly_as_before_and_the_model_stays(l
         assert np.allclose(found["merged"], before, atol=1e-4)
     assert not np.array_equal(found["int8"], before)
     assert np.allclose(found["int8"], before, atol=0.2)
-    assert np.array_equal(predict(task.original, task.forget, precision="fp32").odds, before)
+    assert np.array_equal(predict(task.original, task.forget, precision="fp32").log_odds, before)

@@ -10,7 +10,7 @@ from conftest import toy_task
 from e2urec.core.errors import ConfigError
 from e2urec.methods import build
 from e2urec.models.batches import Batch
-from e2urec.models.predictions import states
+from e2urec.models.predictions import answer_states
 
 LIKED, DISLIKED = torch.tensor([1]), torch.tensor([0])
 NLL = {1: math.log(2), 0: math.log(4)}
@@ -58,7 +58,7 @@ def test_terms_by_hand(task, name, settings, forget, retain):
 def logits(task, rows) -> torch.Tensor:
     """What the original answers about the first row of a set."""
     return task.original.to_logits(
-        states(task.original, rows.take(np.arange(2)), precision="fp32")
+        answer_states(task.original, rows.take(np.arange(2)), precision="fp32")
     )[:1]
 
 

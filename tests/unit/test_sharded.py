@@ -17,7 +17,7 @@ from e2urec.methods.sisa import SISA
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Examples
-from e2urec.models.ensemble import Blend, Ensemble, Mean
+from e2urec.models.ensemble import Blend, Ensemble, Mean, ShardAssignment
 from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
 from e2urec.unlearning.sharded import balanced_clusters
@@ -91,12 +91,10 @@ def filled(kind: str, rows: Examples | None = None) -> tuple[Ensemble, Examples]
     ground = ground_of(kind)
     users = np.unique(ground.train.users)
     model = Ensemble(
-        ground.base.fresh(),
+        ground.base.copy(),
         ground.template,
         SMALL["lora"],
-        users,
-        np.arange(len(users)) % 3,
-        shards=3,
+        ShardAssignment(users, np.arange(len(users)) % 3, 3),
         seed=1,
     )
     random = torch.Generator().manual_seed(3)
@@ -128,7 +126,7 @@ def test_unlearned_shards_equal_those_trained_from_scratch_without_the_forget_se
     ground = ground_of(kind)
     base = {name: value.clone() for name, value in ground.base.lm.state_dict().items()}
     original = method.prepare(ground)
-    users, shard = original.users, original.shard
+    users, shard = original.assignment.users, original.assignment.shard
     before, was = shard_weights(original), original.score(ground.train)
     goner = int(users[0])
     task = task_of(ground, original, [goner])
@@ -141,8 +139,8 @@ def test_unlearned_shards_equal_those_trained_from_scratch_without_the_forget_se
     kept = [same(*pair) for pair in zip(before, shard_weights(model), strict=True)]
     assert kept == [k != touched for k in range(3)]
     assert same(base, ground.base.lm.state_dict())
-    assert goner not in model.users
-    assert len(model.users) == len(model.shard) == len(users) - 1
+    assert goner not in model.assignment.users
+    assert len(model.assignment.users) == len(model.assignment.shard) == len(users) - 1
     mine = np.isin(task.retain.users, users[shard == touched]).sum()
     assert task.costs.rows["shards"] == TUNING.schedule.epochs * mine
     assert task.costs.trainable == sum(value.numel() for value in before[touched].values())
@@ -154,7 +152,7 @@ def test_unlearned_shards_equal_those_trained_from_scratch_without_the_forget_se
 def test_shard_whose_users_all_go_is_emptied_and_silent(method):
     ground = ground_of("causal")
     original = method.prepare(ground)
-    users, shard = original.users, original.shard
+    users, shard = original.assignment.users, original.assignment.shard
     task = task_of(ground, original, users[shard == 1].tolist())
     model = method.unlearn(task)
     assert all(not value.any() for value in shard_weights(model)[1].values())
@@ -167,7 +165,7 @@ def test_shard_whose_users_all_go_is_emptied_and_silent(method):
 def test_single_interactions_are_forgotten_while_their_user_stays():
     ground, method = ground_of("causal"), METHODS[0]
     model = method.prepare(ground)
-    user = model.users[0]
+    user = model.assignment.users[0]
     rows = np.flatnonzero(ground.train.users == user)[:2]
     task = task_of(ground, model, [])
     task.forget, task.retain = (
@@ -175,8 +173,11 @@ def test_single_interactions_are_forgotten_while_their_user_stays():
         ground.train.take(np.delete(np.arange(len(ground.train)), rows)),
     )
     method.unlearn(task)
-    assert user in model.users
-    mine = np.isin(task.retain.users, model.users[model.shard == model.shard[0]]).sum()
+    assert user in model.assignment.users
+    mine = np.isin(
+        task.retain.users,
+        model.assignment.users[model.assignment.shard == model.assignment.shard[0]],
+    ).sum()
     assert task.costs.rows["shards"] == TUNING.schedule.epochs * mine
 
 
@@ -203,7 +204,7 @@ def test_aggregation_of_an_unlearned_model_holds_no_row_of_a_forgotten_user():
 def test_interrupted_request_leaves_the_shards_as_they_were():
     ground, method = ground_of("causal"), METHODS[0]
     model = method.prepare(ground)
-    before, users = model.score(ground.valid), model.users
+    before, users = model.score(ground.valid), model.assignment.users
     task = task_of(ground, model, users.tolist()[:4])
 
     def interrupt(phase: str, done: int, total: int, loss: float | None = None) -> None:
@@ -214,12 +215,12 @@ def test_interrupted_request_leaves_the_shards_as_they_were():
     with pytest.raises(KeyboardInterrupt):
         method.unlearn(task)
     assert np.array_equal(model.score(ground.valid), before)
-    assert np.array_equal(model.users, users)
+    assert np.array_equal(model.assignment.users, users)
 
 
 def test_request_to_a_model_without_shards_is_refused():
     ground = ground_of("causal")
-    original = Recommender(ground.base.fresh(), ground.template)
+    original = Recommender(ground.base.copy(), ground.template)
     with pytest.raises(ConfigError, match="use it in e2urec compare"):
         SISA().unlearn(task_of(ground, original, [0]))
 
@@ -254,7 +255,7 @@ def test_mean_of_logits_is_the_mean_of_what_each_shard_answers_alone(kind):
     whole = (alone[0] + 2 * alone[1] + alone[2]) / 4
     assert torch.allclose(ask(model, rows), whole, atol=1e-5)
     answers = predict(model, rows, precision="fp32")
-    assert np.allclose(answers.odds, model.verbaliser.log_odds(whole), atol=1e-5)
+    assert np.allclose(answers.log_odds, model.verbaliser.log_odds(whole), atol=1e-5)
     assert np.allclose(model.score(rows), model.verbaliser.log_odds(whole).sigmoid(), atol=1e-5)
 
 
@@ -268,7 +269,7 @@ def test_mean_of_probabilities_is_that_of_each_shards_and_has_no_state(kind):
     answers = predict(model, rows, precision="fp32")
     assert answers.hidden is None
     odds = whole[:, model.verbaliser.yes].log() - whole[:, model.verbaliser.no].log()
-    assert np.allclose(answers.odds, odds, atol=1e-4)
+    assert np.allclose(answers.log_odds, odds, atol=1e-4)
     assert set(answers.distances(answers)) == {"js_answers", "jeffreys_answers", "l2_answers"}
 
 
@@ -301,7 +302,9 @@ def test_blend_adds_up_the_adapters_with_weights_of_each_row(kind):
     for i in (0, 7):
         summed = model.copy()
         for k, name in enumerate(model.active):
-            adapters.put(summed.lm, name, adapters.weights(model.lm, name), float(weights[i, k]))
+            adapters.load_weights(
+                summed.lm, name, adapters.weights(model.lm, name), float(weights[i, k])
+            )
         batch = summed.collate(rows, np.array([i]))
         with torch.no_grad(), summed.using():
             expected = Recommender.hidden(summed, batch)
@@ -321,7 +324,7 @@ def test_answering_leaves_scales_and_active_adapters_as_they_were():
     model.combination = Blend(torch.eye(3, 32), torch.rand(3, 3), neighbours=1, temperature=1.0)
     with model.using(("shard_0", "shard_2")):
         model.hidden(model.collate(rows, np.arange(3)))
-        assert adapters.current(model.lm) == ["shard_0", "shard_2"]
+        assert adapters.active_names(model.lm) == ["shard_0", "shard_2"]
     scales = {
         value
         for m in model.lm.modules()
@@ -348,7 +351,7 @@ def test_adapter_on_top_of_all_shards_can_be_trained(combination):
     with model.using((*model.active, "top"), train="top") as parameters:
         model(model.collate(rows, np.arange(4))).square().mean().backward()
         assert any(parameter.grad is not None and parameter.grad.any() for parameter in parameters)
-    model.lm = adapters.drop(model.lm, "top")
+    model.lm = adapters.remove(model.lm, "top")
     assert torch.equal(ask(model, rows), before)
 
 

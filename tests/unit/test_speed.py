@@ -15,8 +15,8 @@ from e2urec.metrics.classification import auc
 from e2urec.models import adapters, blocks
 from e2urec.models.activation_cache import ActivationCache
 from e2urec.models.adapters import LoRA
-from e2urec.models.batches import Batch, alike, endless, join
-from e2urec.models.predictions import states
+from e2urec.models.batches import Batch, endless_batches, join_batches, match_lengths
+from e2urec.models.predictions import answer_states
 from e2urec.models.recommender import Recommender
 from e2urec.training.loop import Schedule, fit
 from e2urec.training.supervised import one_set, supervised
@@ -24,6 +24,7 @@ from e2urec.unlearning.losses import cross_entropy, forgetting_teacher
 from e2urec.unlearning.teachers import ForgettingTeacher
 
 KINDS = ["causal", "seq2seq"]
+ROOM = 1 << 24  # bytes: more than the toys need
 UPPER = {"rank": 2, "targets": "all", "upper": 0.5}
 E2UREC = {"warmup": 1, "joint": 1, "lora": UPPER, "min_steps": 4, "augment_min_steps": 4}
 
@@ -62,8 +63,8 @@ def equal(
 def test_replayed_lower_blocks_give_the_logits_and_gradients_of_computed_ones(kind, samples):
     model, first = adapted(kind)
     examples, index = model.encode(samples), np.array([3, 1, 8, 5])
-    with ActivationCache(model, first, kind=torch.float32) as trunk:
-        kept = model.collate(trunk.keep(examples, np.arange(10)), index)
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
+        kept = model.collate(cache.attach_states(examples, np.arange(10)), index)
         assert first == 1
         assert kept.cached is not None
         equal(step(model, kept), step(model, model.collate(examples, index)))
@@ -75,10 +76,10 @@ def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind,
     model, first = adapted(kind)
     examples = model.encode(samples)
     longest, shortest = np.argsort(examples.lengths)[[-1, -2]], np.argsort(examples.lengths)[:2]
-    with ActivationCache(model, first, kind=torch.float32) as trunk:
-        kept = trunk.keep(examples, np.arange(len(examples)))
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
+        kept = cache.attach_states(examples, np.arange(len(examples)))
         both = [
-            join(model.collate(rows, shortest), model.collate(rows, longest), model.pad)
+            join_batches(model.collate(rows, shortest), model.collate(rows, longest), model.pad)
             for rows in (kept, examples)
         ]
     assert both[0].cached is not None
@@ -88,8 +89,8 @@ def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind,
 def test_skipped_blocks_are_really_not_computed(samples):
     model, first = adapted("causal")
     examples = model.encode(samples)
-    with ActivationCache(model, first, kind=torch.float32) as trunk:
-        batch = model.collate(trunk.keep(examples, np.arange(4)), np.arange(4))
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
+        batch = model.collate(cache.attach_states(examples, np.arange(4)), np.arange(4))
     seen = []
     for layer in blocks.stack(model.lm):
         layer.mlp.register_forward_hook(
@@ -111,8 +112,8 @@ def test_last_block_at_the_answer_alone_gives_the_logits_and_gradients_of_all_po
 
 def test_states_are_not_replayed_into_another_model(samples):
     model, first = adapted("causal")
-    with ActivationCache(model, first, kind=torch.float32) as trunk:
-        kept = trunk.keep(model.encode(samples), np.arange(4))
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
+        kept = cache.attach_states(model.encode(samples), np.arange(4))
         assert model.copy().collate(kept, np.arange(4)).cached is None
         assert model.collate(kept.take(np.array([3, 0])), np.array([1])).cached is not None
         assert model.collate(kept, np.array([3, 4])).cached is None  # one of them was never kept
@@ -122,22 +123,24 @@ def test_kept_states_have_no_name_in_the_file_system_and_end_with_the_run(sample
     model, first = adapted("causal")
     with (
         pytest.raises(KeyboardInterrupt),
-        ActivationCache(model, first, kind=torch.bfloat16, folder=tmp_path) as trunk,
+        ActivationCache(
+            model, first, dtype=torch.bfloat16, max_bytes=ROOM, folder=tmp_path
+        ) as cache,
     ):
-        kept = trunk.keep(model.encode(samples), np.arange(4))
+        kept = cache.attach_states(model.encode(samples), np.arange(4))
         assert not list(tmp_path.iterdir())
         raise KeyboardInterrupt
     with pytest.raises(ValueError, match="closed"):
-        kept.cached.rows(np.arange(2), 64)
+        kept.cached.read(np.arange(2), 64)
 
 
-def test_rows_beyond_the_room_are_not_kept(samples):
+def test_rows_beyond_the_largest_size_are_not_cached(samples):
     model, first = adapted("causal")
     examples = model.encode(samples)
     need = int(examples.lengths[:4].sum()) * 32 * 4
-    with ActivationCache(model, first, kind=torch.float32, room=need) as trunk:
-        assert trunk.keep(examples, np.arange(4)).cached is not None
-        assert trunk.keep(examples, np.arange(4, 6)).cached is None
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=need) as cache:
+        assert cache.attach_states(examples, np.arange(4)).cached is not None
+        assert cache.attach_states(examples, np.arange(4, 6)).cached is None
 
 
 def scores(kind: str, settings: dict, *, lora: bool = False) -> np.ndarray:
@@ -197,7 +200,7 @@ def test_bucketed_and_plain_batches_have_the_same_mean_loss_and_gradient(kind, s
     for window in (1, 16):
         batches = [
             next(plan)
-            for plan in [endless(examples.lengths, 8, seed=0, window=window)]
+            for plan in [endless_batches(examples.lengths, 8, seed=0, window=window)]
             for _ in range(7)
         ]
         parts = [step(model, model.collate(examples, index))[1] for index in batches]
@@ -219,7 +222,7 @@ def test_batches_put_beside_others_are_a_reordering_in_which_length_follows_leng
         random.integers(1, 50, len(lengths)),
         [np.array([n]) for n in range(len(lengths))],
     )
-    placed = alike(batches, np.array(lengths), beside)
+    placed = match_lengths(batches, np.array(lengths), beside)
     assert sorted(int(batch[0]) for batch in placed) == list(range(len(lengths)))
     in_order = [lengths[int(placed[n][0])] for n in np.argsort(beside, kind="stable")]
     assert in_order == sorted(lengths)
@@ -248,7 +251,8 @@ def test_teacher_in_odds_asks_two_rows_of_the_head_and_says_the_same(samples):
     model, _ = adapted("causal")
     examples = model.encode(samples.take(np.arange(40)))
     pair = [
-        states(model, examples, active=active, precision="fp32") for active in ((), ("student",))
+        answer_states(model, examples, active=active, precision="fp32")
+        for active in ((), ("student",))
     ]
     heads = [tuple(model.head)] * 2
     for space in ("odds", "logprob", "raw"):
@@ -278,7 +282,8 @@ def test_alpha_is_the_least_at_which_the_teacher_itself_is_down_to_the_target(sp
             seed=0,
         )
     pair = [
-        states(model, examples, active=active, precision="fp32") for active in ((), ("student",))
+        answer_states(model, examples, active=active, precision="fp32")
+        for active in ((), ("student",))
     ]
     heads = [tuple(model.head)] * 2
 

@@ -7,7 +7,7 @@ from conftest import TUNING, generated, toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import split
 from e2urec.metrics.classification import auc
-from e2urec.models.predictions import predict, states
+from e2urec.models.predictions import answer_states, predict
 from e2urec.models.recommender import Recommender
 from e2urec.training.loop import Schedule, fit
 from e2urec.training.supervised import supervised, tune
@@ -110,11 +110,11 @@ def test_frozen_embeddings_stay_where_they_were_and_the_blocks_move(kind):
 def test_cached_states_give_the_logits_of_a_live_model(kind):
     task = toy_task(kind)
     model, rows = task.original, task.forget
-    cached = model.to_logits(states(model, rows, precision="fp32"))
+    cached = model.to_logits(answer_states(model, rows, precision="fp32"))
     with torch.no_grad(), model.using():
         live = model.logits(model.collate(rows, np.arange(len(rows))))
     assert torch.allclose(cached, live, atol=1e-5)
-    odds = predict(model, rows, precision="fp32").odds
+    odds = predict(model, rows, precision="fp32").log_odds
     assert np.allclose(odds, model.verbaliser.log_odds(live).numpy(), atol=1e-5)
 
 
@@ -130,7 +130,7 @@ def test_teachers_keep_float32_under_autocast():
 def test_matching_teacher_reaches_the_auc_it_was_asked_for():
     task = toy_task("causal")
     original = task.original
-    plain = states(original, task.forget, precision="fp32")
+    plain = answer_states(original, task.forget, precision="fp32")
     random = torch.Generator().manual_seed(0)
     weight, bias = original.head
     direction = weight[original.verbaliser.yes] - weight[original.verbaliser.no]

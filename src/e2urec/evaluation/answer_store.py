@@ -12,7 +12,7 @@ from ..core.arrays import Head
 from ..models.predictions import Predictions
 from .answers import Answers
 
-COLUMNS = ("odds", "labels", "users")
+COLUMNS = ("log_odds", "labels", "users")
 """Of every set of rows; states are kept for D_f alone, where vocabulary distances are measured."""
 NO_HEAD: Head = (np.zeros((0, 0), np.float32), None)
 

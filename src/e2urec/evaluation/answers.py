@@ -66,11 +66,11 @@ def softened(original: Answers) -> Answers:
     """
     # Fitted on validation rows, as it would be in production: test rows must not help the placebo.
     assert original.valid is not None, "a temperature is fitted on answers to validation rows"
-    fitted = temperature(original.valid.labels, original.valid.odds)
+    fitted = temperature(original.valid.labels, original.valid.log_odds)
 
     def soften(rows: Predictions) -> Predictions:
-        odds = rows.odds / fitted
-        return replace(rows, hidden=None, odds=odds)
+        odds = rows.log_odds / fitted
+        return replace(rows, hidden=None, log_odds=odds)
 
     return Answers(
         test=soften(original.test),

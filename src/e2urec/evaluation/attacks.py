@@ -101,14 +101,14 @@ class AttackSetup:
 
 
 def _log_likelihood(rows: Predictions) -> Floats:
-    return -row_losses(rows.labels, rows.odds)
+    return -row_losses(rows.labels, rows.log_odds)
 
 
 def _ratio(rows: Predictions, shadows: Floats, spread: float) -> Floats:
     """How much likelier the label is to the model than to the shadows, in their deviations."""
     # A member's log-odds are too high where the label is Yes, and too low where it is No.
     sign = 2.0 * rows.labels - 1
-    return sign * (rows.odds - shadows) / spread
+    return sign * (rows.log_odds - shadows) / spread
 
 
 def _user_means(scores: Floats, user: Ints) -> Floats:

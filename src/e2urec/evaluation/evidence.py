@@ -95,13 +95,13 @@ class Evidence:
     def _figures(self, answers: Answers) -> dict[str, Figure]:
         test = answers.test
         bootstraps = self.bootstraps
-        figures = bootstraps["test"].utility(test.labels, test.odds)
+        figures = bootstraps["test"].utility(test.labels, test.log_odds)
         forget = answers.forget
-        figures["forget_auc"] = bootstraps["forget"].auc(forget.labels, forget.odds)
-        figures["forget_log_loss"] = bootstraps["forget"].log_loss(forget.labels, forget.odds)
+        figures["forget_auc"] = bootstraps["forget"].auc(forget.labels, forget.log_odds)
+        figures["forget_log_loss"] = bootstraps["forget"].log_loss(forget.labels, forget.log_odds)
         unseen = answers.unseen
-        figures["unseen_auc"] = bootstraps["unseen"].auc(unseen.labels, unseen.odds)
-        figures["unseen_log_loss"] = bootstraps["unseen"].log_loss(unseen.labels, unseen.odds)
+        figures["unseen_auc"] = bootstraps["unseen"].auc(unseen.labels, unseen.log_odds)
+        figures["unseen_log_loss"] = bootstraps["unseen"].log_loss(unseen.labels, unseen.log_odds)
         return figures
 
     def known(self, measure: str) -> dict[Role, Figure]:

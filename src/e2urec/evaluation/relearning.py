@@ -16,9 +16,9 @@ from torch import nn
 from ..core.errors import ConfigError
 from ..core.seeding import derive
 from ..metrics.bootstrap import Bootstrap, Figure, user_bootstrap
-from ..models import adapters
+from ..models import adapter_algebra, adapters
 from ..models.adapters import LoRA
-from ..models.batches import Examples, endless
+from ..models.batches import Examples, endless_batches
 from ..models.precision import Precision
 from ..models.predictions import Predictions, predict
 from ..models.recommender import Recommender
@@ -92,7 +92,7 @@ class Relearner:
 
     def try_on(self, role: Role, model: Recommender) -> None:
         """Note how many steps a model takes; it is left as it was."""
-        goal = self.bootstrap.log_loss(self.forget.labels, self.before.odds)
+        goal = self.bootstrap.log_loss(self.forget.labels, self.before.log_odds)
         losses = self.losses(model)
         self.steps[role] = steps_until(losses, goal, self.settings)
 
@@ -106,7 +106,7 @@ class Relearner:
 
         def look() -> float:
             answers = predict(model, self.forget, active=active, precision=self.precision)
-            loss = self.bootstrap.log_loss(answers.labels, answers.odds)
+            loss = self.bootstrap.log_loss(answers.labels, answers.log_odds)
             losses.append(loss)
             return float(loss[0])
 
@@ -124,13 +124,13 @@ class Relearner:
                 )
         finally:
             # Also after an error: what relearned D_f must not outlive the measurement.
-            model.lm = adapters.drop(model.lm, ADAPTER)
+            model.lm = adapters.remove(model.lm, ADAPTER)
         return losses
 
     def _epochs(self) -> list[list[Step]]:
         """The steps between two looks, for each look."""
         size = self.settings.batch_size
-        batches = endless(self.forget.lengths, size, seed=derive(self.seed, "relearn"))
+        batches = endless_batches(self.forget.lengths, size, seed=derive(self.seed, "relearn"))
         epochs = []
         for _ in range(self.settings.looks):
             epochs.append([{"train": next(batches)} for _ in range(self.settings.every)])
@@ -165,7 +165,7 @@ def reshaped(model: Recommender) -> Iterator[tuple[str, Recommender]]:
     """
     copied = model.copy()
     if copied.active:
-        copied.lm = adapters.merge(copied.lm, copied.active)
+        copied.lm = adapter_algebra.merge(copied.lm, copied.active)
         copied.active = ()
         yield "merged", copied
     from torchao.quantization import Int8WeightOnlyConfig, quantize_

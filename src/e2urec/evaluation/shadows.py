@@ -127,8 +127,8 @@ class ShadowFactory:
             model = self._shadow(number, tuning, train, folder)
             forget = predict(model, rows.forget, precision=precision)
             unseen = predict(model, rows.unseen, precision=precision)
-            forget_odds.append(forget.odds)
-            unseen_odds.append(unseen.odds)
+            forget_odds.append(forget.log_odds)
+            unseen_odds.append(unseen.log_odds)
 
         outside_forget = (np.stack(forget_odds), ~in_forget)
         outside_unseen = (np.stack(unseen_odds), ~in_unseen)
@@ -176,7 +176,7 @@ class ShadowFactory:
 
     def _load(self, adapter: Path) -> Recommender:
         untuned = self.untuned
-        backbone = untuned.backbone.fresh()
+        backbone = untuned.backbone.copy()
         lm = adapters.load_adapter(backbone.lm, adapter, "original")
         tuned = Backbone(lm, backbone.tokenizer, backbone.name)
         return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)

@@ -133,7 +133,7 @@ class _Scale:
 
 def _auc(answers: Answers, part: str) -> float:
     rows = answers.parts()[part]
-    return auc(rows.labels, rows.odds)
+    return auc(rows.labels, rows.log_odds)
 
 
 def users_without_request(plan: Plan, models: SeedModels) -> Samples:

@@ -128,7 +128,7 @@ class _Run:
             results[key] = self._measure(study, key)
             scores = {}
             for role, answers in study.answers.items():
-                scores[role] = answers.forget.odds
+                scores[role] = answers.forget.log_odds
             log_odds[key] = scores
         records = {}
         for key, cells in self.cells.items():

@@ -67,7 +67,7 @@ class SeedModels:
             model.save(folder)
 
         folder = self.grid.folder_of(f"{self.folder}/model", save)
-        base = self.space.base.fresh() if self.recipe.tuning.lora else None
+        base = self.space.base.copy() if self.recipe.tuning.lora else None
         return Recommender.load(folder, base)
 
     def leave(self) -> None:

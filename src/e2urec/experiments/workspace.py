@@ -118,7 +118,7 @@ class Workspace:
             owner.tokenizer,
             seq2seq=owner.seq2seq,
             window=self.recipe.model.window,
-            joined=self.recipe.data.joined,
+            join_pieces=self.recipe.data.joined,
         )
 
     # --- requests
@@ -166,7 +166,7 @@ class Workspace:
 
     def load(self, run: Run) -> Recommender:
         """The recommender of a run folder."""
-        return Recommender.load(run.path, self.base.fresh() if run.adapted else None)
+        return Recommender.load(run.path, self.base.copy() if run.adapted else None)
 
     def train(self) -> tuple[Recommender, Trace]:
         """Tune the original on all training rows."""

@@ -60,6 +60,6 @@ class BadTeacher(Paired):
         made = (
             task.base
             if self.teacher == "base"
-            else task.base.untrained(seed=derive(task.seed, "bad teacher"))
+            else task.base.with_random_weights(seed=derive(task.seed, "bad teacher"))
         )
         return Recommender(made, task.original.template, window=task.original.window)

@@ -26,8 +26,8 @@ from ..core.errors import ConfigError
 from ..core.seeding import derive, stream
 from ..metrics.classification import auc
 from ..models.adapters import LoRA
-from ..models.batches import Batch, Examples, endless, rows_read
-from ..models.predictions import Live, predict, states
+from ..models.batches import Batch, Examples, endless_batches, row_count_of_steps
+from ..models.predictions import LiveStates, answer_states, predict
 from ..models.recommender import Recommender
 from ..models.verbaliser import OutputHead
 from ..training.loop import Rows, Schedule, Step, fit
@@ -182,7 +182,7 @@ class E2URec(Method):
                 remembering = frozen(original, task, task.retain, read["retain"], once=once)
                 known = frozen(original, task, task.forget, read["forget"], once=once)
             with task.costs.phase("logging"):
-                unseen = predict(original, task.unseen, precision=task.precision).odds
+                unseen = predict(original, task.unseen, precision=task.precision).log_odds
                 task.log_scores("original", odds_of(original, known), unseen)
             augmented = self._augmented(task, teachers)
             with task.costs.phase("teachers"):
@@ -223,8 +223,11 @@ class E2URec(Method):
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read in each phase; a joint step reads a batch of D_f and one of D_r."""
         steps = self._steps(forget)
-        rows = {phase: rows_read(count, forget, self.batch_size) for phase, count in steps.items()}
-        retained = rows_read(steps["joint"], retain, self.batch_size)
+        rows = {
+            phase: row_count_of_steps(count, forget, self.batch_size)
+            for phase, count in steps.items()
+        }
+        retained = row_count_of_steps(steps["joint"], retain, self.batch_size)
         rows["joint"] += retained
         taught = min(retain, retained)
         rows["teachers"] = 2 * forget + taught
@@ -261,7 +264,9 @@ class E2URec(Method):
             if phase != "augmented"
         }
         seed = derive(task.seed, "phases")
-        batches = endless(task.forget.lengths, self.batch_size, seed=seed, window=self.speed.window)
+        batches = endless_batches(
+            task.forget.lengths, self.batch_size, seed=seed, window=self.speed.window
+        )
         return {
             phase: pairs(task, steps, self.batch_size, seed=seed, speed=self.speed)
             if phase == "joint"
@@ -277,17 +282,19 @@ class E2URec(Method):
         seed = derive(task.seed, "augmented")
         original, forget = task.original, task.forget
         schedule = task.schedule(self.batch_size, self.augment_rate, self.min_lr_ratio)
-        batches = endless(forget.lengths, self.batch_size, seed=seed, window=self.speed.window)
+        batches = endless_batches(
+            forget.lengths, self.batch_size, seed=seed, window=self.speed.window
+        )
         steps: list[Step] = [
             {"train": next(batches)} for _ in range(self._steps(len(forget))["augmented"])
         ]
 
         def answers(model: Recommender, active: tuple[str, ...]) -> States:
             if not self.speed.kept_teachers:
-                return Live(model, forget, active, task.precision)
+                return LiveStates(model, forget, active, task.precision)
             with task.costs.phase("teachers"):
                 task.costs.read("teachers", len(forget))
-                return states(model, forget, active=active, precision=task.precision)
+                return answer_states(model, forget, active=active, precision=task.precision)
 
         if self.augment == "full":
             copy = original.copy()
@@ -344,7 +351,7 @@ class E2URec(Method):
 
         def ask(rows: Examples) -> Floats:
             task.costs.read("teachers", len(rows))
-            return predict(original, rows, precision=task.precision).odds
+            return predict(original, rows, precision=task.precision).log_odds
 
         if len(asked) < min(count, len(task.retain)):
             others = others[: count - len(asked)]
@@ -380,7 +387,7 @@ class E2URec(Method):
 
         def moved() -> float:
             task.costs.read("teachers", len(some))
-            after = states(original, some, active=student.active, precision=task.precision)
+            after = answer_states(original, some, active=student.active, precision=task.precision)
             parts = zip(
                 torch.split(rows, 16), torch.split(after, 16), strict=True
             )  # logits of a few rows at a time

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ..core.seeding import derive
 from ..models.adapters import LoRA
-from ..models.batches import endless, rows_read
+from ..models.batches import endless_batches, row_count_of_steps
 from ..models.recommender import Recommender
 from ..training.loop import Schedule
 from ..training.supervised import supervised
@@ -32,7 +32,7 @@ class Finetune(Method):
         """Return the original with an adapter tuned on D_r merged or concatenated into it."""
         steps = self.updates(len(task.forget), len(task.retain), task.tuning.schedule)
         seed = derive(task.seed, "finetune")
-        batches = endless(task.retain.lengths, self.batch_size, seed=seed)
+        batches = endless_batches(task.retain.lengths, self.batch_size, seed=seed)
         schedule = task.schedule(self.batch_size, self.learning_rate)
         with Student(task, self.lora, seed=seed) as student:
             plan = [{"train": next(batches)} for _ in range(steps)]
@@ -42,7 +42,9 @@ class Finetune(Method):
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read by the one phase."""
         return {
-            "finetune": rows_read(self.updates(forget, retain, schedule), retain, self.batch_size)
+            "finetune": row_count_of_steps(
+                self.updates(forget, retain, schedule), retain, self.batch_size
+            )
         }
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:

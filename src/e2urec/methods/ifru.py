@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..core.seeding import derive, stream
 from ..models import adapters
 from ..models.adapters import LoRA
-from ..models.batches import Batch, Examples, by_length
+from ..models.batches import Batch, Examples, batches_by_length
 from ..models.recommender import Recommender
 from ..training.loop import Schedule
 from ..unlearning.losses import cross_entropy
@@ -145,7 +145,8 @@ class IFRU(Method):
         model, forget = task.original, task.forget
         with task.costs.phase("gradient"):
             batches = [
-                model.collate(forget, index) for index in by_length(forget.lengths, self.batch_size)
+                model.collate(forget, index)
+                for index in batches_by_length(forget.lengths, self.batch_size)
             ]
             target = torch.stack([gradient(model, parameters, batch) for batch in batches]).sum(
                 0
@@ -170,7 +171,8 @@ class IFRU(Method):
         chosen = stream(task.seed, "curvature").permutation(len(task.retain))[: self.rows]
         some: Examples = task.retain.take(np.sort(chosen))
         batches = [
-            task.original.collate(some, index) for index in by_length(some.lengths, self.batch_size)
+            task.original.collate(some, index)
+            for index in batches_by_length(some.lengths, self.batch_size)
         ]
         done = 0
 

@@ -61,9 +61,9 @@ class RecEraser(Sharded):
 
     def combination(self, model: Ensemble, ground: TrainingTask | Task) -> Mean:
         """Mean of logits with learned weights; a shard without users has weight 0."""
-        speaking, valid = np.unique(model.shard), self.validation(ground)
+        speaking, valid = np.unique(model.assignment.shard), self.validation(ground)
         odds = [
-            predict(model, valid, active=(model.active[k],), precision=ground.precision).odds
+            predict(model, valid, active=(model.active[k],), precision=ground.precision).log_odds
             for k in speaking
         ]
         ground.costs.read("aggregation", len(odds) * len(valid))

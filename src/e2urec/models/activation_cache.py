@@ -1,16 +1,18 @@
-"""The frozen lower blocks, computed once a row: what they hand on is kept on file and replayed at every later step.
+"""Outputs of the frozen lower blocks: computed once for each row, and read from a file afterwards.
 
-Adapters on the upper blocks alone leave the states below them as they were, whatever the adapters learn. They are
-kept a token, (t, d) a row: too much for memory, so they go to a file that has no name. Nobody else can open it, and
-it is gone as soon as the run ends, however it ends.
+Adapters on the upper blocks alone leave the states below them as they were, whatever the adapters
+learn. A row has one state for each of its tokens, (t, d), which is too much for memory. The states
+go to a file that has no name: nobody else can open it, and it is gone as soon as the run ends,
+however it ends.
 """
 
 import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,22 +20,24 @@ import torch
 
 from ..core.allocator import release_free_memory
 from ..core.arrays import Ints
-from .batches import Examples, by_length
+from .batches import FORWARD_BATCH_SIZE, Examples, batches_by_length
 from .recommender import Recommender
+
+UInt8s = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class CachedActivations:
-    """States of some rows at the input of block `first_block` of `model`, on file.
+    """States of rows at the input of block `first_block` of `model`, in a file.
 
     Attributes:
-        model: no other may use them.
-        file: of all rows, one after another.
-        starts: (n,) first token of each row in the file; −1 where a row is not kept.
-        lengths: (n,) tokens of each row.
+        model: the model whose states they are: no other may use them.
+        file: the states of all rows, one row after another.
+        starts: (n,) number of each row's first token in the file; −1 for a row that is not cached.
+        lengths: (n,) number of tokens of each row.
         first_block: the block.
         width: d.
-        kind: bfloat16 or float32.
+        dtype: bfloat16 or float32.
     """
 
     model: Recommender
@@ -42,60 +46,78 @@ class CachedActivations:
     lengths: Ints
     first_block: int
     width: int
-    kind: torch.dtype
+    dtype: torch.dtype
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Size of one token's state in the file."""
+        return self.width * self.dtype.itemsize
 
     def take(self, index: Ints) -> Self:
-        """The same of rows `index`."""
+        """Return the states of rows `index` alone; the file is shared."""
         return replace(self, starts=self.starts[index], lengths=self.lengths[index])
 
-    def rows(self, index: Ints, width: int) -> torch.Tensor | None:
-        """Read (b, width, d), padded with zeros; None if one of the rows is not kept."""
+    def read(self, index: Ints, width: int) -> torch.Tensor | None:
+        """Read rows `index`, (b, width, d), padded with zeros; None if one is not cached."""
         if (self.starts[index] < 0).any():
             return None
-        lengths, size = self.lengths[index], self.width * self.kind.itemsize
-        states = np.zeros((len(index), width, size), dtype=np.uint8)
-        for row, start, length in zip(states, self.starts[index], lengths, strict=True):
-            self.file.seek(int(start) * size)
-            self.file.readinto(row[:length])  # type: ignore[attr-defined]
-        return (
-            torch.from_numpy(states).view(self.kind).float()
-        )  # the residual stream is float32 under autocast too
+        shape = (len(index), width, self.bytes_per_token)
+        raw = np.zeros(shape, dtype=np.uint8)
+        for row in self._seek_rows(index, raw):
+            self.file.readinto(row)  # type: ignore[attr-defined]
+        states = torch.from_numpy(raw).view(self.dtype)
+        # Between blocks the states are float32 under autocast too.
+        return states.float()
 
-    def put(self, index: Ints, states: torch.Tensor) -> None:
+    def write(self, index: Ints, states: torch.Tensor) -> None:
         """Write `states` (b, t, d) of rows `index`, without their padding."""
-        size = self.width * self.kind.itemsize
-        raw = states.to(self.kind).cpu().contiguous().view(torch.uint8).numpy()
-        for row, start, length in zip(raw, self.starts[index], self.lengths[index], strict=True):
-            self.file.seek(int(start) * size)
-            self.file.write(row[:length])
+        states = states.to(self.dtype).cpu().contiguous()
+        # NumPy has no bfloat16, so the file is read and written as bytes.
+        raw = states.view(torch.uint8).numpy()
+        for row in self._seek_rows(index, raw):
+            self.file.write(row.data)
+
+    def _seek_rows(self, index: Ints, raw: UInt8s) -> Iterator[UInt8s]:
+        """Go to each row's place in the file; yields its bytes in `raw` (b, t, …), not padded."""
+        starts = self.starts[index]
+        lengths = self.lengths[index]
+        for row, start, length in zip(raw, starts, lengths, strict=True):
+            self.file.seek(int(start) * self.bytes_per_token)
+            yield row[:length]
 
 
 class ActivationCache:
-    """Keeps what the blocks below `first` of `model` hand on, while it is open.
+    """While it is open, holds the states that reach block `first_block` of `model`.
 
     Args:
-        model: whose lower blocks no adapter of this run changes.
-        first: lowest block that one changes.
-        kind: bfloat16 under bf16 autocast, else float32; the residual stream of a language model goes beyond
-            float16.
-        folder: for the file; None: the system's folder for temporary files.
-        room: most bytes that are kept; a set of rows that does not fit is computed anew at each step.
+        model: the model; no adapter of this run changes its blocks below `first_block`.
+        first_block: the lowest block that an adapter changes.
+        dtype: bfloat16 under bf16 autocast, else float32. Never float16: the states between the
+            blocks of a language model exceed its range.
+        max_bytes: largest size of the file. A set of rows that does not fit is computed anew at
+            each step.
+        folder: folder of the file; None for the system's folder for temporary files.
     """
 
     def __init__(
         self,
         model: Recommender,
-        first: int,
+        first_block: int,
         *,
-        kind: torch.dtype,
+        dtype: torch.dtype,
+        max_bytes: int,
         folder: Path | None = None,
-        room: int = 16 << 30,
     ) -> None:
-        self.model, self.first, self.kind, self.room = model, first, kind, room
-        self.folder, self.tokens, self.open = folder, 0, contextlib.ExitStack()
+        self.model = model
+        self.first_block = first_block
+        self.dtype = dtype
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.token_count = 0
+        self.resources = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self.file = self.open.enter_context(tempfile.TemporaryFile(dir=self.folder))
+        self.file = self.resources.enter_context(tempfile.TemporaryFile(dir=self.folder))
         return self
 
     def __exit__(
@@ -104,31 +126,43 @@ class ActivationCache:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.open.close()
+        self.resources.close()
 
     @torch.no_grad()
-    def keep(
-        self, examples: Examples, needed: npt.NDArray[Any], *, batch_size: int = 32
-    ) -> Examples:
-        """Return `examples` with rows `needed` computed up to block `first_block`, if there is room for them."""
-        width = self.model.head[0].shape[1]
-        lengths = examples.lengths[needed]
-        if (
-            not len(needed)
-            or (self.tokens + int(lengths.sum())) * width * self.kind.itemsize > self.room
-        ):
+    def attach_states(self, examples: Examples, rows: Ints) -> Examples:
+        """Compute the states of `rows`, and return `examples` with these states attached.
+
+        Returns `examples` as they are where there is no room for the states.
+        """
+        if not len(rows):
             return examples
+        lengths = examples.lengths[rows]
+        ends = self.token_count + np.cumsum(lengths)
+        new_count = int(ends[-1])
+        # All rows or none: a batch with one row that is not cached computes every block anyway.
+        weight, _ = self.model.head
+        width = weight.shape[1]
+        if new_count * width * self.dtype.itemsize > self.max_bytes:
+            return examples
+        self.token_count = new_count
         starts = np.full(len(examples), -1, dtype=np.int64)
-        starts[needed] = self.tokens + np.cumsum(lengths) - lengths
-        self.tokens += int(lengths.sum())
-        kept = CachedActivations(
-            self.model, self.file, starts, examples.lengths, self.first, width, self.kind
+        starts[rows] = ends - lengths
+        cached = CachedActivations(
+            model=self.model,
+            file=self.file,
+            starts=starts,
+            lengths=examples.lengths,
+            first_block=self.first_block,
+            width=width,
+            dtype=self.dtype,
         )
+        batches = batches_by_length(lengths, FORWARD_BATCH_SIZE)
+        # The model's own adapters may reach below `first_block`, so they take part as later on.
         with self.model.using():
-            for done, part in enumerate(by_length(lengths, batch_size)):
-                index = needed[part]
-                kept.put(
-                    index, self.model.states_before(self.model.collate(examples, index), self.first)
-                )
-                release_free_memory(done)
-        return replace(examples, cached=kept)
+            for batch_number, part in enumerate(batches):
+                index = rows[part]
+                batch = self.model.collate(examples, index)
+                states = self.model.states_before(batch, self.first_block)
+                cached.write(index, states)
+                release_free_memory(batch_number)
+        return replace(examples, cached=cached)

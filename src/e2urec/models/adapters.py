@@ -1,14 +1,18 @@
-"""The only file that calls PEFT: attach, switch, freeze, drop, merge, concatenate, save.
+"""LoRA adapters on a language model: attach, switch, freeze, remove, save, load.
 
-A model may carry several adapters at once. Which are active says whose model it is: none for a fully tuned
-original, `("original",)` for base + LoRA, and one more for a student or an augmented model on top.
+This file and `adapter_algebra.py` are the only two files that call PEFT.
+
+A model may carry several adapters at once. Which of them are active says whose model it is: none
+for a fully tuned original, `("original",)` for base + LoRA, and one more for a student or an
+augmented model on top.
 """
 
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from peft import (
@@ -26,8 +30,6 @@ from transformers.pytorch_utils import Conv1D
 
 from ..core.errors import ConfigError, ModelError
 from . import blocks
-
-Active = Sequence[str]
 
 
 class LoRA(BaseModel):
@@ -54,62 +56,89 @@ class LoRA(BaseModel):
     )
 
     def first_block(self, lm: Any) -> int:
-        """Lowest block with an adapter: the states below it are the same whatever the adapter learns."""
+        """Lowest block with an adapter: no adapter changes the states that reach this block."""
         if self.upper == 1:
             return 0
-        count = len(blocks.stack(lm))
-        return count - max(1, round(self.upper * count))
+        block_count = len(blocks.stack(lm))
+        adapted_count = max(1, round(self.upper * block_count))
+        return block_count - adapted_count
 
 
-ATTENTION = ({"q_proj", "v_proj"}, {"q", "v"}, {"query", "value"}, {"c_attn"}, {"query_key_value"})
-"""What the query and value projections are called."""
+# Model families name their query and value projections differently. Some compute both in one
+# layer, with the key, so a family's set may hold a single name.
+ATTENTION_LAYERS = (
+    {"q_proj", "v_proj"},
+    {"q", "v"},
+    {"query", "value"},
+    {"c_attn"},
+    {"query_key_value"},
+)
 
 
-def targets(lm: Any, lora: LoRA) -> list[str]:
-    """Names of the layers that get an adapter: query and value projections, or every linear layer but the head.
+def target_layers(lm: Any, lora: LoRA) -> list[str]:
+    """Names of the layers that get an adapter, as `lora` has it.
+
+    These are the query and value projections, or every linear layer but the output head.
 
     Raises:
         ModelError: the model has no layers of such names.
     """
-    modules = dict(lm.named_modules())
-    without = {lm.get_output_embeddings()}
-    if lora.first_block(lm):
-        without |= {
-            module
-            for block in blocks.stack(lm)[: lora.first_block(lm)]
-            for module in block.modules()
-        }
-    for module in modules.values():
-        if isinstance(
-            module, LoraLayer
-        ):  # a layer with an adapter holds the bare layer and the adapter's own
-            without |= set(module.modules()) - {module}
-    kinds = (nn.Linear, Conv1D, LoraLayer)
-    layers = [
+    excluded = _layers_without_adapter(lm, lora)
+    linear_types = (nn.Linear, Conv1D, LoraLayer)
+    linear_layers = [
         name
-        for name, module in modules.items()
-        if isinstance(module, kinds) and module not in without
+        for name, module in lm.named_modules()
+        if isinstance(module, linear_types) and module not in excluded
     ]
     if lora.targets == "all":
-        return layers
-    names = {name.rsplit(".", 1)[-1] for name in layers}
-    for pair in ATTENTION:
-        if names.issuperset(pair):
-            return [name for name in layers if name.rsplit(".", 1)[-1] in pair]
+        return linear_layers
+    suffixes = {_last_part(name) for name in linear_layers}
+    for attention_layers in ATTENTION_LAYERS:
+        if attention_layers <= suffixes:
+            return [name for name in linear_layers if _last_part(name) in attention_layers]
     raise ModelError(
-        f"model of type '{lm.config.model_type}': no query and value projections found; set targets=all"
+        f"model of type '{lm.config.model_type}': no query and value projections found; "
+        "set targets=all"
     )
 
 
+def _last_part(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
+def _layers_without_adapter(lm: Any, lora: LoRA) -> set[nn.Module]:
+    """The head, the blocks below the first adapted one, and what adapters consist of."""
+    excluded: set[nn.Module] = {lm.get_output_embeddings()}
+    first_block = lora.first_block(lm)
+    if first_block:
+        for block in blocks.stack(lm)[:first_block]:
+            excluded.update(block.modules())
+    # A layer that has an adapter holds the bare layer and the adapter's own matrices, all of them
+    # linear: a further adapter goes on the layer as a whole.
+    for layer in lora_layers(lm):
+        excluded.update(module for module in layer.modules() if module is not layer)
+    return excluded
+
+
+def lora_layers(lm: Any) -> list[LoraLayer]:
+    """The layers of `lm` that have an adapter."""
+    return [module for module in lm.modules() if isinstance(module, LoraLayer)]
+
+
 def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:
-    """Add adapter `name`, zero at first (B = 0), and return the model that carries it, all frozen."""
+    """Add adapter `name` to `lm` and return the model that carries it, all of it frozen.
+
+    The adapter changes nothing at first: its B is zero.
+    """
+    bare = lm.get_base_model() if isinstance(lm, PeftModel) else lm
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets(_bare(lm), lora),
+        target_modules=target_layers(bare, lora),
     )
-    with torch.random.fork_rng():  # add_adapter draws from the global stream
+    # PEFT draws A from the global random stream, which is the caller's.
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         if isinstance(lm, PeftModel):
             lm.add_adapter(name, config)
@@ -124,202 +153,166 @@ def names(lm: Any) -> list[str]:
     return list(lm.peft_config) if isinstance(lm, PeftModel) else []
 
 
-@contextlib.contextmanager
-def active(lm: Any, adapters: Active, *, train: str | None = None) -> Iterator[list[nn.Parameter]]:
-    """Inside, exactly `adapters` take part; afterwards modes, gradients and the active set are as before.
+def active_names(lm: Any) -> list[str]:
+    """Names of the adapters that take part in the model's answers at present."""
+    if not isinstance(lm, PeftModel) or _is_disabled(lm):
+        return []
+    return list(lm.active_adapters)
 
-    With `train`, that adapter alone is trainable, and its dropout alone is on: the backbone stays in evaluation
-    mode, so teachers and student see the same model. Yields the trainable parameters.
+
+@contextlib.contextmanager
+def using_adapters(
+    lm: Any, active: Sequence[str], *, train: str | None = None
+) -> Iterator[list[nn.Parameter]]:
+    """Inside, exactly the adapters `active` take part; afterwards everything is as it was.
+
+    That is: the modes of all modules, which parameters have a gradient, and the active adapters.
+
+    Args:
+        lm: the model.
+        active: the adapters that take part.
+        train: the one adapter that is trainable, and whose dropout is on. The backbone stays in
+            evaluation mode, so that teachers and student see the same model.
+
+    Yields:
+        The trainable parameters; none without `train`.
     """
-    mode = {module: module.training for module in lm.modules()}
-    wants = {parameter: parameter.requires_grad for parameter in lm.parameters()}
-    before = list(lm.active_adapters) if isinstance(lm, PeftModel) else []
-    disabled = isinstance(lm, PeftModel) and _disabled(lm)
+    before = _Switches.of(lm)
     try:
         lm.eval().requires_grad_(False)
         if isinstance(lm, PeftModel):
-            _switch(lm, adapters)
+            _switch(lm, active)
         else:
-            assert not adapters, "a model without adapters cannot activate one"
-        yield _trainable(lm, train)
+            assert not active, "a model without adapters cannot activate one"
+        yield [] if train is None else _start_training(lm, train)
     finally:
-        if isinstance(lm, PeftModel):
-            _switch(lm, [] if disabled else [name for name in before if name in lm.peft_config])
-        for module, training in mode.items():
-            module.training = training
-        for parameter, wanted in wants.items():
-            parameter.requires_grad_(wanted)
-
-
-def _switch(lm: Any, adapters: Active) -> None:
-    if adapters:
-        lm.base_model.enable_adapter_layers()
-        lm.base_model.set_adapter(list(adapters))
-    else:
-        lm.base_model.disable_adapter_layers()
-    lm.requires_grad_(False)  # set_adapter makes what it activates trainable
-
-
-def _disabled(lm: Any) -> bool:
-    return any(getattr(module, "disable_adapters", False) is True for module in lm.modules())
-
-
-def _trainable(lm: Any, train: str | None) -> list[nn.Parameter]:
-    chosen = []
-    for name, module in lm.named_modules():
-        if train is not None and name.endswith(f"lora_dropout.{train}"):
-            module.train()
-    for name, parameter in lm.named_parameters():
-        if train is not None and f".{train}." in name and "lora_" in name:
-            parameter.requires_grad_(True)
-            chosen.append(parameter)
-    return chosen
-
-
-def current(lm: Any) -> list[str]:
-    """Names of the adapters that take part now."""
-    return list(lm.active_adapters) if isinstance(lm, PeftModel) and not _disabled(lm) else []
+        before.restore(lm)
 
 
 @contextlib.contextmanager
-def narrowed(lm: Any, adapters: Active) -> Iterator[None]:
-    """Inside `active`, let only `adapters` take part for a while; modes and what is trainable stay as they are."""
+def answering_adapters(lm: Any, active: Sequence[str]) -> Iterator[None]:
+    """Inside, only the adapters `active` answer, for a short while within `using_adapters`.
+
+    Modes, and which parameters have a gradient, stay as they are.
+    """
     if not isinstance(lm, PeftModel):
         yield
         return
-    before = current(lm)
-    wants = [(parameter, parameter.requires_grad) for parameter in lm.parameters()]
-
-    def switch(to: Active) -> None:
-        _switch(lm, to)
-        for parameter, wanted in wants:
-            parameter.requires_grad_(wanted)
-
+    before = active_names(lm)
+    gradients = _gradients(lm)
     try:
-        switch(adapters)
+        _switch(lm, active)
+        _restore_gradients(gradients)
         yield
     finally:
-        switch(before)
+        _switch(lm, before)
+        _restore_gradients(gradients)
 
 
-@contextlib.contextmanager
-def scaled(lm: Any, rows: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Inside, the update of each adapter named is multiplied by a weight a row, (b,): w(x)·(alpha / rank)·B·A·x.
+@dataclass(frozen=True)
+class _Switches:
+    """What `using_adapters` changes of a model, as it was before."""
 
-    Layers must see their input as (b, t, d), as those of Llama and T5 do.
-    """
-    layers = [module for module in lm.modules() if isinstance(module, LoraLayer)]
-    usual = [dict(layer.scaling) for layer in layers]
-    try:
-        for layer, scaling in zip(layers, usual, strict=True):
-            layer.scaling.update(
-                {
-                    name: scaling[name] * weight[:, None, None]
-                    for name, weight in rows.items()
-                    if name in scaling
-                }
-            )
-        yield
-    finally:
-        for layer, scaling in zip(layers, usual, strict=True):
-            layer.scaling.update(scaling)
+    modes: dict[nn.Module, bool]
+    gradients: dict[nn.Parameter, bool]
+    active: list[str]
+
+    @classmethod
+    def of(cls, lm: Any) -> Self:
+        modes = {module: module.training for module in lm.modules()}
+        return cls(modes, _gradients(lm), active_names(lm))
+
+    def restore(self, lm: Any) -> None:
+        if isinstance(lm, PeftModel):
+            # The caller may have removed an adapter that was active.
+            _switch(lm, [name for name in self.active if name in lm.peft_config])
+        for module, training in self.modes.items():
+            module.training = training
+        _restore_gradients(self.gradients)
+
+
+def _gradients(lm: Any) -> dict[nn.Parameter, bool]:
+    return {parameter: parameter.requires_grad for parameter in lm.parameters()}
+
+
+def _restore_gradients(gradients: Mapping[nn.Parameter, bool]) -> None:
+    for parameter, requires_grad in gradients.items():
+        parameter.requires_grad_(requires_grad)
+
+
+def _switch(lm: Any, active: Sequence[str]) -> None:
+    if active:
+        lm.base_model.enable_adapter_layers()
+        lm.base_model.set_adapter(list(active))
+    else:
+        lm.base_model.disable_adapter_layers()
+    # PEFT makes every adapter that it activates trainable.
+    lm.requires_grad_(False)
+
+
+def _is_disabled(lm: Any) -> bool:
+    # PEFT keeps its list of active adapters while they are disabled: only the layers know.
+    return any(getattr(module, "disable_adapters", False) is True for module in lm.modules())
+
+
+def _start_training(lm: Any, name: str) -> list[nn.Parameter]:
+    """Turn on the dropout and the gradients of adapter `name`, and return its parameters."""
+    for module_name, module in lm.named_modules():
+        if module_name.endswith(f"lora_dropout.{name}"):
+            module.train()
+    parameters = []
+    for key, parameter in lm.named_parameters():
+        if f".{name}." in key and "lora_" in key:
+            parameter.requires_grad_(True)
+            parameters.append(parameter)
+    return parameters
 
 
 def up_projections(lm: Any, name: str) -> list[nn.Parameter]:
-    """The B matrices of adapter `name`: what alone has a gradient while they are zero."""
-    return [value for key, value in lm.named_parameters() if f"lora_B.{name}." in key]
+    """The B matrices of adapter `name`: while they are zero, they alone have a gradient."""
+    return [parameter for key, parameter in lm.named_parameters() if f"lora_B.{name}." in key]
 
 
 def weights(lm: Any, name: str) -> dict[str, torch.Tensor]:
-    """A copy of adapter `name`'s A and B matrices."""
-    return {
-        key: value.detach().clone()
-        for key, value in get_peft_model_state_dict(lm, adapter_name=name).items()
-    }
+    """A copy of the A and B matrices of adapter `name`."""
+    state = get_peft_model_state_dict(lm, adapter_name=name)
+    return {key: value.detach().clone() for key, value in state.items()}
 
 
-def put(lm: Any, name: str, weights: dict[str, torch.Tensor], scale: float = 1.0) -> None:
-    """Give adapter `name` these A and scale·B: its update of each target becomes scale·B·A."""
-    scaled = {key: value * scale if "lora_B" in key else value for key, value in weights.items()}
-    set_peft_model_state_dict(lm, scaled, adapter_name=name)
+def load_weights(lm: Any, name: str, weights: dict[str, torch.Tensor], scale: float = 1.0) -> None:
+    """Give adapter `name` these A, and B multiplied by `scale`: its update becomes scale·B·A."""
+    state = dict(weights)
+    for key, value in weights.items():
+        if "lora_B" in key:
+            state[key] = value * scale
+    set_peft_model_state_dict(lm, state, adapter_name=name)
 
 
 def clear(lm: Any, name: str) -> None:
-    """Make adapter `name` all zeros, A as well as B: nothing of what it was tuned on is left."""
-    put(lm, name, {key: torch.zeros_like(value) for key, value in weights(lm, name).items()})
+    """Set adapter `name` to zeros, A as well as B, so that it holds nothing of what it learned."""
+    current = weights(lm, name)
+    zeros = {key: torch.zeros_like(value) for key, value in current.items()}
+    load_weights(lm, name, zeros)
 
 
-def drop(lm: Any, name: str) -> Any:
-    """Delete adapter `name`; the bare model comes back once the last one is gone."""
+def remove(lm: Any, name: str) -> Any:
+    """Delete adapter `name`, and return the model; without its last adapter it is the bare one."""
     if len(lm.peft_config) > 1:
         lm.delete_adapter(name)
         return lm
     return lm.unload()
 
 
-def merge(lm: Any, adapters: Active) -> Any:
-    """Return a bare model whose weights hold `adapters`; the given model is used up."""
-    return lm.merge_and_unload(adapter_names=list(adapters), safe_merge=True)
-
-
-def sum_of_ranks(lm: Any, adapters: Active) -> int:
-    """The ranks of `adapters` together."""
-    return sum(lm.peft_config[name].r for name in adapters)
-
-
-def concatenate(lm: Any, parts: Active, into: str, *, rank: int | None = None) -> None:
-    """Replace adapters `parts` by their exact sum `into`: ranks add up, [B₁ B₂]·[A₁; A₂] = B₁A₁ + B₂A₂.
-
-    Where they add up to more than `rank`, `into` is the nearest update of that rank to the sum instead (in the
-    Frobenius norm; Eckart and Young 1936).
-    """
-    total = sum_of_ranks(lm, parts)
-    rank = total if rank is None else min(rank, total)
-    whole = into if rank == total and into not in parts else f"{into}_whole"
-    lm.add_weighted_adapter(list(parts), [1.0] * len(parts), whole, combination_type="cat")
-    for part in parts:
-        lm.delete_adapter(part)
-    if whole != into:
-        config = copy.copy(lm.peft_config[whole])
-        config.r, config.lora_alpha, config.rank_pattern, config.alpha_pattern = rank, rank, {}, {}
-        with torch.random.fork_rng():
-            lm.add_adapter(into, config)
-        for layer in lm.modules():
-            if isinstance(layer, LoraLayer) and whole in layer.lora_A:
-                a, b = _nearest(
-                    layer.lora_A[whole].weight,
-                    layer.scaling[whole] * layer.lora_B[whole].weight,
-                    rank,
-                )
-                layer.lora_A[into].weight.data, layer.lora_B[into].weight.data = a, b
-        lm.delete_adapter(whole)
-    lm.requires_grad_(False)
-
-
-@torch.no_grad()
-def _nearest(a: torch.Tensor, b: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A (rank, in) and B (out, rank) whose product is nearest to b·a: (s, in), (out, s), without ever making it."""
-    q_out, r_out = torch.linalg.qr(b.float())
-    q_in, r_in = torch.linalg.qr(a.float().T)
-    u, values, v = torch.linalg.svd(r_out @ r_in.T)
-    root, kept = values[:rank].sqrt(), min(rank, len(values))
-    up, down = q_out @ u[:, :kept] * root, (q_in @ v[:kept].T * root).T
-    less = rank - kept  # a layer narrower than the rank
-    up, down = (
-        torch.nn.functional.pad(up, (0, less)),
-        torch.nn.functional.pad(down, (0, 0, 0, less)),
-    )
-    return down.to(a.dtype).contiguous(), up.to(b.dtype).contiguous()
-
-
 def save_adapter(lm: Any, name: str, folder: Path) -> None:
-    """Write adapter `name` so that plain `PeftModel.from_pretrained(base, folder)` finds it."""
+    """Write adapter `name` so that plain `PeftModel.from_pretrained(base, folder)` loads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        k: v.detach().cpu().contiguous()
-        for k, v in get_peft_model_state_dict(lm, adapter_name=name).items()
-    }
-    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    state = get_peft_model_state_dict(lm, adapter_name=name)
+    # Safetensors refuses a tensor that is a strided view.
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    # Loaders ask for the format before they read a tensor.
+    metadata = {"format": "pt"}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata=metadata)
+    # A copy, so that the adapter may still be trained after it was saved.
     config = copy.copy(lm.peft_config[name])
     config.inference_mode = True
     config.save_pretrained(str(folder))
@@ -336,7 +329,3 @@ def load_adapter(lm: Any, folder: Path, name: str) -> Any:
     loaded = PeftModel.from_pretrained(lm, str(folder), adapter_name=name)
     loaded.requires_grad_(False)
     return loaded
-
-
-def _bare(lm: Any) -> Any:
-    return lm.get_base_model() if isinstance(lm, PeftModel) else lm

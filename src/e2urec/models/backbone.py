@@ -1,9 +1,8 @@
 """Load a causal or sequence-to-sequence language model with its tokenizer."""
 
 import copy
-import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,10 @@ from ..core.errors import ModelError
 class Backbone:
     """A language model and its tokenizer, before any user's data.
 
-    `lm` is a `PreTrainedModel` in float32 and evaluation mode; `name` is what the caller asked for.
+    Attributes:
+        lm: a `PreTrainedModel` in float32 and evaluation mode.
+        tokenizer: its tokenizer.
+        name: the name or folder that the caller asked for.
     """
 
     lm: Any
@@ -27,7 +29,7 @@ class Backbone:
 
     @property
     def seq2seq(self) -> bool:
-        """Whether the answer is decoded by a decoder of its own (T5) or follows the prompt (Llama)."""
+        """Whether a decoder of its own writes the answer (T5), or it follows the prompt (Llama)."""
         return bool(self.lm.config.is_encoder_decoder)
 
     @property
@@ -38,70 +40,83 @@ class Backbone:
                 return int(token)
         raise AssertionError("unreachable")
 
-    def fresh(self) -> "Backbone":
+    def copy(self) -> "Backbone":
         """Return a copy with weights of its own, so that tuning it leaves this one as it was."""
-        return Backbone(copy.deepcopy(self.lm), self.tokenizer, self.name)
+        return replace(self, lm=copy.deepcopy(self.lm))
 
-    def untrained(self, *, seed: int) -> "Backbone":
+    def with_random_weights(self, *, seed: int) -> "Backbone":
         """Return the same architecture with random weights: a model that knows nothing."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            lm = type(self.lm)(copy.deepcopy(self.lm.config))
-        return Backbone(lm.eval().to(self.lm.device), self.tokenizer, self.name)
+            architecture = type(self.lm)
+            lm = architecture(copy.deepcopy(self.lm.config))
+        lm = lm.eval().to(self.lm.device)
+        return replace(self, lm=lm)
 
 
 def load_backbone(source: str | Path, *, layers: int | None = None) -> Backbone:
-    """Load the language model in `source`: a hub name, a local folder, or a folder that holds one GGUF file.
+    """Load a language model and its tokenizer.
 
     Args:
-        source: name or folder.
-        layers: keep only the first `layers` blocks of a decoder.
+        source: a hub name, a local folder, or a folder that holds one GGUF file.
+        layers: keep only the first `layers` blocks of a decoder; None keeps all.
 
     Raises:
         ModelError: the model cannot be loaded, or has fewer blocks than `layers`.
     """
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    folder = Path(source)
-    packed = sorted(folder.glob("*.gguf")) if folder.is_dir() else []
-    extra: dict[str, Any] = {"gguf_file": packed[0].name} if packed else {}
     try:
-        config = AutoConfig.from_pretrained(str(source), **extra)
-        tokenizer = AutoTokenizer.from_pretrained(str(source), **extra)
-        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        if layers is not None:
-            extra["num_hidden_layers"] = _allowed(layers, config, source)
-        device = default_device()
-        if (
-            device.type == "cpu"
-        ):  # the fused kernel's backward pass is slower there than plain products
-            extra["attn_implementation"] = "eager"
-        lm = kind.from_pretrained(str(source), dtype=torch.float32, **extra)
+        return _load(str(source), layers)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"model '{source}': cannot be loaded ({reason}); "
             "give a Hugging Face name that is reachable, a local folder, or smollm2-135m"
         ) from error
-    if packed:  # the weights are unpacked to float32 now: nothing quantised is left to describe
+
+
+def _load(source: str, layers: int | None) -> Backbone:
+    options: dict[str, Any] = {}
+    gguf_file = _find_gguf(Path(source))
+    if gguf_file is not None:
+        options["gguf_file"] = gguf_file
+    config = AutoConfig.from_pretrained(source, **options)
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    if layers is not None:
+        _check_layers(layers, config, source)
+        options["num_hidden_layers"] = layers
+    device = default_device()
+    # On a CPU the backward pass of the fused attention kernel is slower than plain products.
+    if device.type == "cpu":
+        options["attn_implementation"] = "eager"
+    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    lm = loader.from_pretrained(source, dtype=torch.float32, **options)
+    # The weights of a GGUF file are unpacked to float32: nothing quantised is left to describe.
+    if gguf_file is not None:
         lm.hf_quantizer = None
         del lm.config.quantization_config
-    return Backbone(lm.eval().to(device), tokenizer, str(source))
+    return Backbone(lm.eval().to(device), tokenizer, source)
 
 
-def default_device() -> torch.device:
-    """This process's GPU where there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
+def _find_gguf(folder: Path) -> str | None:
+    """Name of the GGUF file in `folder`, if there is such a folder and file."""
+    files = sorted(folder.glob("*.gguf")) if folder.is_dir() else []
+    return files[0].name if files else None
 
 
-def _allowed(layers: int, config: Any, source: str | Path) -> int:
+def _check_layers(layers: int, config: Any, source: str) -> None:
     if config.is_encoder_decoder:
         raise ModelError(f"model '{source}': layers={layers} works for decoders only; leave it out")
     if not 1 <= layers <= config.num_hidden_layers:
         raise ModelError(
-            f"model '{source}': layers={layers} is outside 1..{config.num_hidden_layers}; choose one inside"
+            f"model '{source}': layers={layers} is outside 1..{config.num_hidden_layers}; "
+            "choose one inside"
         )
-    return layers
+
+
+def default_device() -> torch.device:
+    """Return this process's GPU where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")

@@ -1,6 +1,8 @@
-"""Run no more of a model's blocks than an answer needs: skip lower ones, stop early, narrow the last to one position.
+"""Run no more of a model's blocks than an answer needs.
 
-Everything here leaves the model as it was, and is exact: what is skipped is never read.
+Lower blocks are skipped where their output is known, a pass may stop early, and the last block may
+compute a single position. Everything here leaves the model as it was and is exact: what is skipped
+is never read.
 """
 
 import contextlib
@@ -12,19 +14,25 @@ from torch import nn
 
 from ..core.errors import ModelError
 
+# The names that model families have for the output projection of a block's attention, and for its
+# feed-forward network. These see one position at a time, and their output is added to the block's
+# input. A block's other parts mix positions, or feed those that do.
 ANSWER_ONLY = ("self_attn.o_proj", "attn.c_proj", "attention.dense", "mlp")
-"""Parts of a decoder's block that see one position at a time, and whose output is added to the block's input."""
+"""Parts of a decoder's block that may compute the answer's position alone."""
 
 
 def stack(lm: Any) -> nn.ModuleList:
-    """The blocks that read the prompt: a decoder's, or the encoder's of a sequence-to-sequence model.
+    """The blocks that read the prompt: a decoder's, or an encoder-decoder's encoder.
 
     Raises:
         ModelError: the model has no list of `num_hidden_layers` blocks.
     """
-    count, prefix = lm.config.num_hidden_layers, "encoder" if lm.config.is_encoder_decoder else ""
+    block_count = lm.config.num_hidden_layers
+    place = "encoder" if lm.config.is_encoder_decoder else ""
     for name, module in lm.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count and prefix in name:
+        if not isinstance(module, nn.ModuleList) or place not in name:
+            continue
+        if len(module) == block_count:
             return module
     raise ModelError(
         f"model of type '{lm.config.model_type}': its blocks were not found; set lora.upper=1"
@@ -32,8 +40,9 @@ def stack(lm: Any) -> nn.ModuleList:
 
 
 @contextlib.contextmanager
-def instead(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def forward_instead(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Inside, calling `module` calls `forward`."""
+    # Usually an instance has no attribute of this name: the method is its class's.
     usual = vars(module).get("forward")
     module.forward = forward
     try:
@@ -47,66 +56,73 @@ def instead(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def answer_only(lm: Any, position: torch.Tensor) -> Iterator[None]:
-    """Inside, the last block of a decoder computes what no other position reads at `position` (b,) alone.
+    """Inside, the last block of a decoder computes at `position` (b,) what is read there alone.
 
-    Its output projection and feed-forward network then give (b, 1, d), which addition spreads over the block's
-    input (b, t, d): right at the answer's position, the only one that is read. Keys and values are as ever.
+    Its output projection and feed-forward network then give (b, 1, d), which addition spreads over
+    the block's input (b, t, d). The sum is right at the answer's position, the only one that is
+    read. Keys and values are computed as usual.
     """
 
     def narrow(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        states, *rest = inputs
         rows = torch.arange(len(position), device=position.device)
-        return (inputs[0][rows, position][:, None], *inputs[1:])
+        at_answer = states[rows, position]
+        return (at_answer[:, None], *rest)
 
-    last = dict(stack(lm)[-1].named_modules())
-    hooks = [last[name].register_forward_pre_hook(narrow) for name in ANSWER_ONLY if name in last]
-    try:
+    last_block = stack(lm)[-1]
+    with contextlib.ExitStack() as hooks:
+        for name, module in last_block.named_modules():
+            if name in ANSWER_ONLY:
+                hook = module.register_forward_pre_hook(narrow)
+                hooks.callback(hook.remove)
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextlib.contextmanager
-def replayed(lm: Any, first: int, states: torch.Tensor) -> Iterator[None]:
-    """Inside, the blocks below `first` are not computed: block `first` gets `states` (b, t, d) as its input."""
-
-    def skip(block: nn.Module) -> Callable[..., Any]:
-        parts: Any = getattr(block, "layer", [None])
-        attention = getattr(parts[0], "SelfAttention", None)
-        if attention is None:
-            return lambda hidden, *args, **kwargs: states
-
-        def shares_bias(
-            hidden: torch.Tensor, mask: Any = None, bias: Any = None, *args: Any, **kwargs: Any
-        ) -> Any:
-            """T5's first block owns the position bias of all others, and hands it on."""
-            width = states.shape[1]
-            return (
-                states,
-                attention.compute_bias(width, width, states.device) if bias is None else bias,
-                None,
-            )
-
-        return shares_bias
-
+def replay_states(lm: Any, first_block: int, states: torch.Tensor) -> Iterator[None]:
+    """Inside, block `first_block` gets `states` (b, t, d), and those below are not computed."""
     with contextlib.ExitStack() as changes:
-        for block in stack(lm)[:first]:
-            changes.enter_context(instead(block, skip(block)))
+        for block in stack(lm)[:first_block]:
+            changes.enter_context(forward_instead(block, _forward_giving(states, block)))
         yield
 
 
+def _forward_giving(states: torch.Tensor, block: nn.Module) -> Callable[..., Any]:
+    """A forward pass of `block` that computes nothing and returns `states`."""
+    layers: Any = getattr(block, "layer", [None])
+    attention = getattr(layers[0], "SelfAttention", None)
+    if attention is None:
+        return lambda hidden, *args, **kwargs: states
+
+    # T5's first block computes the position bias of all blocks; each hands it on to the next.
+    def t5_forward(
+        hidden: torch.Tensor, mask: Any = None, bias: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        if bias is None:
+            width = states.shape[1]
+            bias = attention.compute_bias(width, width, states.device)
+        return states, bias, None
+
+    return t5_forward
+
+
 class _ReachedError(Exception):
-    """Block `first` has been reached."""
+    """The pass has reached the block at which it stops."""
 
 
-def states_before(lm: Any, first: int, inputs: dict[str, Any]) -> torch.Tensor:
-    """Input of block `first`, (b, t, d); no block from `first` on is computed."""
-    caught: list[torch.Tensor] = []
+def states_before(lm: Any, first_block: int, inputs: dict[str, Any]) -> torch.Tensor:
+    """Return the input of block `first_block`, (b, t, d).
+
+    No block from `first_block` on is computed.
+    """
+    states: list[torch.Tensor] = []
 
     def stop(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        caught.append(hidden)
+        states.append(hidden)
         raise _ReachedError
 
-    with instead(stack(lm)[first], stop), contextlib.suppress(_ReachedError):
+    block = stack(lm)[first_block]
+    # An exception is the one thing that ends a pass in the middle, whatever the architecture.
+    with forward_instead(block, stop), contextlib.suppress(_ReachedError):
         lm(**inputs)
-    return caught[0]
+    return states[0]

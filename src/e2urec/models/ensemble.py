@@ -1,7 +1,10 @@
-"""Recommenders made of shards: several adapters on one base, each tuned on some users alone, and how they agree."""
+"""Recommenders made of shards: one base, one adapter for each part of the users.
+
+A combination turns the answers of the shards into one.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +16,7 @@ from ..core.arrays import Ints
 from ..core.errors import ModelError
 from ..core.seeding import derive
 from ..data.prompts import PromptTemplate
-from . import adapters
+from . import adapter_algebra, adapters
 from .adapters import LoRA
 from .backbone import Backbone
 from .batches import Batch
@@ -23,36 +26,61 @@ Weights = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Mean:
-    """Weighted mean of what the shards answer, w_k ≥ 0, of logits or of probabilities over the whole vocabulary.
+class ShardAssignment:
+    """Which shard each user is in.
 
     Attributes:
-        weights: one a shard; those of the shards that speak are divided by their sum.
-        of: `logits`: Σ w_k z_k, which is the common head applied to Σ w_k h_k; or `probabilities`:
-            log Σ w_k softmax(z_k), of which no one state is the cause.
+        users: (u,) codes of the users the shards were tuned on, sorted.
+        shard: (u,) the shard of each, 0 … count − 1.
+        count: number of shards, empty ones included.
+    """
+
+    users: Ints
+    shard: Ints
+    count: int
+
+    def without(self, users: Ints) -> "ShardAssignment":
+        """Return the assignment with `users` taken out."""
+        stays = ~np.isin(self.users, users)
+        return replace(self, users=self.users[stays], shard=self.shard[stays])
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Weighted mean of the shards' answers.
+
+    Attributes:
+        weights: w_k ≥ 0 of each shard. Those of the shards that answer are divided by their sum.
+        space: `logits`: Σ w_k z_k over the vocabulary, which is the common head applied to
+            Σ w_k h_k. Or `probabilities`: log Σ w_k softmax(z_k), which is not the head applied to
+            any one state.
     """
 
     weights: tuple[float, ...]
-    of: Literal["logits", "probabilities"] = "logits"
+    space: Literal["logits", "probabilities"] = "logits"
 
-    def shares(self, speaking: Sequence[int]) -> list[float]:
-        """Weights of the shards `speaking`, summing to 1; equal ones if theirs are all 0."""
-        chosen = [self.weights[k] for k in speaking]
-        total = sum(chosen)
-        return [weight / total if total else 1 / len(chosen) for weight in chosen]
+    def shares(self, shards: Sequence[int]) -> list[float]:
+        """Return the weights of `shards` with sum 1; equal ones if all of theirs are 0."""
+        weights = [self.weights[k] for k in shards]
+        total = sum(weights)
+        if not total:
+            return [1 / len(weights)] * len(weights)
+        return [weight / total for weight in weights]
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Adapters added up with weights that depend on the row x: each frozen layer gains Σ_k w_k(x)·B_kA_k·x.
+    """Sum of the adapters, with weights that depend on the row.
 
-    `w(x) = softmax_k(−τ·mean error of shard k on the validation rows nearest to x)`, nearness by cosine of the base's
-    answer-position states: APA's sample-adaptive aggregation (Hu et al. 2024, arXiv 2404.10327).
+    For row x, each frozen layer gains Σ_k w_k(x)·B_kA_k·x, with
+    `w(x) = softmax_k(−τ·mean error of shard k on the validation rows nearest to x)`. Rows are near
+    if the cosine of the base's answer-position states is high. This is APA's sample-adaptive
+    aggregation (Hu et al. 2024, arXiv 2404.10327).
 
     Attributes:
         states: (n, d) the base's states of the validation rows, of length 1.
-        errors: (n, K) each shard's log loss on them, in nats.
-        neighbours: how many of them speak for a row.
+        errors: (n, K) log loss of each shard on these rows, in nats.
+        neighbours: number of nearest validation rows whose errors give a row's weights.
         temperature: τ.
     """
 
@@ -61,26 +89,28 @@ class Blend:
     neighbours: int
     temperature: float
 
-    def weights(self, states: torch.Tensor, speaking: Sequence[int]) -> torch.Tensor:
-        """Weights of the shards `speaking` for rows with the base's `states`: (b, d) → (b, len(speaking))."""
-        near = (
-            (F.normalize(states, dim=-1) @ self.states.T)
-            .topk(min(self.neighbours, len(self.states)))
-            .indices
-        )
-        return (-self.temperature * self.errors[near].mean(1)[:, list(speaking)]).softmax(-1)
+    def weights(self, states: torch.Tensor, shards: Sequence[int]) -> torch.Tensor:
+        """Return the weights of `shards` for rows with the base's `states`: (b, d) → (b, K')."""
+        directions = F.normalize(states, dim=-1)
+        similarity = directions @ self.states.T
+        # There may be fewer validation rows than neighbours.
+        neighbour_count = min(self.neighbours, len(self.states))
+        nearest = similarity.topk(neighbour_count).indices
+        mean_errors = self.errors[nearest].mean(1)
+        shard_errors = mean_errors[:, list(shards)]
+        return (-self.temperature * shard_errors).softmax(-1)
 
 
 class Ensemble(Recommender):
-    """Adapters `shard_0`, `shard_1`, … on one frozen base that saw no user, and a combination of their answers.
+    """Adapters `shard_0`, `shard_1`, … on one frozen base that saw no user.
 
-    Of the shards that are active (`using`), those that hold a user speak; alone, one gives its own answer, and
-    without any the base does. Adapters of others on top (relearning) take part in every shard's answer.
+    A shard answers if its adapter is active (see `using`) and it holds a user. The combination
+    makes one answer of several; a single shard gives its own, and without any the base answers.
+    Further adapters that are active (relearning) take part in every shard's answer.
 
     Attributes:
-        users: (u,) codes of the users the shards were tuned on, sorted.
-        shard: (u,) in which shard each is.
-        seed: of the shards' training: a shard that is trained again is trained alike.
+        assignment: which shard each user is in.
+        seed: seed of the shards' training: a shard that is trained again gets the same one.
         combination: how the answers are combined.
     """
 
@@ -89,101 +119,121 @@ class Ensemble(Recommender):
         backbone: Backbone,
         template: PromptTemplate,
         lora: LoRA,
-        users: Ints,
-        shard: Ints,
+        assignment: ShardAssignment,
         *,
-        shards: int,
         seed: int,
         window: int = 512,
     ) -> None:
-        """Attach `shards` adapters, zero at first, to `backbone`, which is used up."""
+        """Attach an adapter for each shard, zero at first, to `backbone`, which is used up."""
         lm = backbone.lm
-        names = tuple(f"shard_{k}" for k in range(shards))
+        names = tuple(f"shard_{k}" for k in range(assignment.count))
+        # Each shard's first weights depend on its number alone: training it again starts from them.
         for name in names:
             lm = adapters.attach(lm, name, lora, seed=derive(seed, name))
-        super().__init__(Backbone(lm, backbone.tokenizer, backbone.name), template, window=window)
+        adapted = replace(backbone, lm=lm)
+        super().__init__(adapted, template, window=window)
         self.active = names
-        self.users, self.shard, self.seed = users, shard, seed
-        self.combination: Mean | Blend = Mean((1.0,) * shards)
+        self.assignment = assignment
+        self.seed = seed
+        self.combination: Mean | Blend = Mean((1.0,) * assignment.count)
 
     @property
     def has_state(self) -> bool:
-        """Whether one hidden state a row is what the head turns into the combined answer."""
-        return isinstance(self.combination, Blend) or self.combination.of == "logits"
+        """Whether the combined answer is the head applied to one hidden state for each row."""
+        return isinstance(self.combination, Blend) or self.combination.space == "logits"
 
     def fill(self, k: int, weights: Weights | None) -> None:
         """Give shard `k` an adapter tuned elsewhere; None empties it."""
         if weights is None:
             adapters.clear(self.lm, self.active[k])
         else:
-            adapters.put(self.lm, self.active[k], weights)
+            adapters.load_weights(self.lm, self.active[k], weights)
 
-    def remove(self, users: Ints) -> None:
-        """Forget where `users` were."""
-        stay = ~np.isin(self.users, users)
-        self.users, self.shard = self.users[stay], self.shard[stay]
+    def remove_users(self, users: Ints) -> None:
+        """Forget which shards `users` were in."""
+        self.assignment = self.assignment.without(users)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
-        """State of the combined answer, (b, d); see `has_state`."""
-        speaking, others = self._present()
-        if not speaking:
+        """Return the state of the combined answer, (b, d); see `has_state`."""
+        shards = self._answering_shards()
+        if not shards:
             return super().hidden(batch)
-        if len(speaking) == 1:
-            return self._alone(batch, speaking[0], others)
+        if len(shards) == 1:
+            return self._shard_hidden(batch, shards[0])
         if isinstance(self.combination, Blend):
-            return self._blended(batch, self.combination, speaking, others)
+            return self._blended_hidden(batch, self.combination, shards)
         assert self.has_state, "a mean of probabilities has no state"
-        shares = self.combination.shares(speaking)
-        states = (
-            share * self._alone(batch, k, others).float()
-            for k, share in zip(speaking, shares, strict=True)
-        )
-        return torch.stack(list(states)).sum(0)
+        shares = self.combination.shares(shards)
+        states = []
+        for k, share in zip(shards, shares, strict=True):
+            state = self._shard_hidden(batch, k).float()
+            states.append(share * state)
+        return torch.stack(states).sum(0)
 
     def logits(self, batch: Batch) -> torch.Tensor:
-        """Logits of the combined answer, (b, V); for a mean of probabilities their logarithms."""
-        speaking, others = self._present()
-        if len(speaking) < 2 or isinstance(self.combination, Blend) or self.has_state:
+        """Return the logits of the combined answer, (b, V).
+
+        For a mean of probabilities these are the logarithms of the probabilities.
+        """
+        shards = self._answering_shards()
+        if len(shards) < 2 or self.has_state:
             return super().logits(batch)
+        combination = self.combination
+        assert isinstance(combination, Mean), "a blend has a state"
         parts = []
-        for k, share in zip(speaking, self.combination.shares(speaking), strict=True):
+        for k, share in zip(shards, combination.shares(shards), strict=True):
+            # The logarithm of a share of 0 is −∞, and such a shard adds nothing.
             if share:
-                parts.append(
-                    self.to_logits(self._alone(batch, k, others)).log_softmax(-1) + np.log(share)
-                )
+                logits = self.to_logits(self._shard_hidden(batch, k))
+                parts.append(logits.log_softmax(-1) + np.log(share))
         return torch.stack(parts).logsumexp(0)
 
     forward = logits
 
     def save(self, folder: Path) -> None:
-        """Refuse: the arrays say who is in which shard, and no plain library would load it.
+        """Refuse: the assignment names users, and no plain library would load the model.
 
         Raises:
             ModelError: always.
         """
         raise ModelError(
-            "sharded model: is kept in memory only; use a method that gives one adapter, or e2urec compare"
+            "sharded model: is kept in memory only; "
+            "use a method that gives one adapter, or e2urec compare"
         )
 
-    def _present(self) -> tuple[list[int], list[str]]:
-        """Shards that are active and hold a user, and other adapters that are active."""
-        now = adapters.current(self.lm)
-        speaking = [
-            k for k, name in enumerate(self.active) if name in now and np.any(self.shard == k)
+    def _answering_shards(self) -> list[int]:
+        """The shards that are active and hold a user."""
+        active = adapters.active_names(self.lm)
+        # `Recommender` asks for logits before there is an assignment; `self.active` is empty then.
+        return [
+            k
+            for k, name in enumerate(self.active)
+            if name in active and np.any(self.assignment.shard == k)
         ]
-        return speaking, [name for name in now if name not in self.active]
 
-    def _alone(self, batch: Batch, k: int, others: Sequence[str]) -> torch.Tensor:
-        with adapters.narrowed(self.lm, (self.active[k], *others)):
+    def _further_adapters(self) -> list[str]:
+        """Adapters that are active and belong to no shard."""
+        return [name for name in adapters.active_names(self.lm) if name not in self.active]
+
+    def _shard_hidden(self, batch: Batch, k: int) -> torch.Tensor:
+        """State of shard `k`'s own answer, (b, d)."""
+        active = [self.active[k], *self._further_adapters()]
+        with adapters.answering_adapters(self.lm, active):
             return super().hidden(batch)
 
-    def _blended(
-        self, batch: Batch, blend: Blend, speaking: Sequence[int], others: Sequence[str]
-    ) -> torch.Tensor:
-        """One pass of the base says where the rows lie, one with all adapters answers."""
-        with torch.no_grad(), adapters.narrowed(self.lm, ()):
-            weights = blend.weights(super().hidden(batch).float(), speaking)
-        names = [self.active[k] for k in speaking]
-        rows = dict(zip(names, weights.unbind(-1), strict=True))
-        with adapters.narrowed(self.lm, (*names, *others)), adapters.scaled(self.lm, rows):
+    def _blended_hidden(self, batch: Batch, blend: Blend, shards: Sequence[int]) -> torch.Tensor:
+        """State of the blend's answer, (b, d), from two passes.
+
+        The base alone gives the states that the weights come from; all adapters give the answer.
+        """
+        names = [self.active[k] for k in shards]
+        active = [*names, *self._further_adapters()]
+        with torch.no_grad(), adapters.answering_adapters(self.lm, ()):
+            states = super().hidden(batch).float()
+            weights = blend.weights(states, shards)
+        weight_of_adapter = dict(zip(names, weights.unbind(-1), strict=True))
+        with (
+            adapters.answering_adapters(self.lm, active),
+            adapter_algebra.row_weights(self.lm, weight_of_adapter),
+        ):
             return super().hidden(batch)

@@ -1,4 +1,4 @@
-"""What a model says about rows: answer-position states, from which scores and distances follow."""
+"""What a model answers about rows: answer-position states, which give scores and distances."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from ..core.allocator import release_free_memory
-from ..core.arrays import Floats, Ints
+from ..core.arrays import Floats, Head, Ints
 from ..metrics.distances import answer_distances, vocabulary_distances
 from . import adapters
-from .batches import Batch, Examples, by_length
+from .batches import FORWARD_BATCH_SIZE, Batch, Examples, batches_by_length
 from .ensemble import Ensemble
-from .precision import Precision, autocast_type
+from .precision import Precision, autocast
 from .recommender import Recommender
 
 
@@ -21,49 +21,40 @@ class Predictions:
     """A model's answers to n rows.
 
     Attributes:
-        hidden: (n, d) float32 answer-position states, 85 times smaller than the logits; None if only the odds exist.
+        hidden: (n, d) float32 answer-position states, 85 times smaller than the logits; None where
+            a model has log-odds alone.
         head: weight (V, d) and bias (V,) or None that turn states into logits.
-        odds: (n,) log-odds of Yes against No.
+        log_odds: (n,) log-odds of Yes against No.
         labels: (n,) 1 = liked.
         users: (n,) user codes.
     """
 
     hidden: Floats | None
-    head: tuple[Floats, Floats | None]
-    odds: Floats
+    head: Head
+    log_odds: Floats
     labels: Ints
     users: Ints
 
     def distances(self, other: "Predictions") -> dict[str, Floats]:
-        """Row-wise `js`, `jeffreys`, `l2` over the vocabulary and `js_answers`, … over {Yes, No}, each (n,)."""
-        answers = answer_distances(self.odds, other.odds)
-        found = {f"{name}_answers": rows for name, rows in answers.items()}
+        """Return the distances between two models' answers to each row: name → (n,).
+
+        `js`, `jeffreys` and `l2` are over the vocabulary, and are left out where a model has no
+        states; `js_answers`, … are over {Yes, No}.
+        """
+        distances = answer_distances(self.log_odds, other.log_odds)
+        over_answers = {f"{name}_answers": rows for name, rows in distances.items()}
         if self.hidden is None or other.hidden is None:
-            return found
-        return vocabulary_distances(self.hidden, self.head, other.hidden, other.head) | found
-
-
-@torch.no_grad()
-def states(
-    model: Recommender,
-    examples: Examples,
-    *,
-    active: Sequence[str] | None = None,
-    batch_size: int = 32,
-    precision: Precision = "auto",
-) -> torch.Tensor:
-    """Answer-position states of `examples` in their order, (n, d) float32 on the model's device.
-
-    `active` names the adapters that answer; by default the recommender's own.
-    """
-    return _ask(
-        model, lambda batch: model.hidden(batch).float(), examples, active, batch_size, precision
-    )
+            return over_answers
+        over_vocabulary = vocabulary_distances(self.hidden, self.head, other.hidden, other.head)
+        return over_vocabulary | over_answers
 
 
 @dataclass(frozen=True)
-class Live:
-    """The same states, but computed anew each time that rows are looked up, inside `using`."""
+class LiveStates:
+    """Answer-position states, as `answer_states` gives them, computed at each look-up of rows.
+
+    A look-up must stand inside `Recommender.using`; the adapters `active` answer it.
+    """
 
     model: Recommender
     examples: Examples
@@ -75,12 +66,13 @@ class Live:
 
     @torch.no_grad()
     def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
-        low = autocast_type(self.precision, self.model.device)
+        model = self.model
+        batch = model.collate(self.examples, rows.cpu().numpy())
         with (
-            adapters.narrowed(self.model.lm, self.active),
-            torch.autocast(self.model.device.type, dtype=low, enabled=low is not None),
+            adapters.answering_adapters(model.lm, self.active),
+            autocast(self.precision, model.device),
         ):
-            return self.model.hidden(self.model.collate(self.examples, rows.cpu().numpy())).float()
+            return model.hidden(batch).float()
 
 
 @torch.no_grad()
@@ -91,47 +83,80 @@ def predict(
     active: Sequence[str] | None = None,
     precision: Precision = "auto",
 ) -> Predictions:
-    """Answers of `model` to `examples`; a mean of probabilities has odds and no state."""
+    """Return the answers of `model` to `examples`.
+
+    A mean of probabilities (see `Mean`) has log-odds and no states.
+
+    Args:
+        model: the model.
+        examples: the rows.
+        active: the adapters that answer; by default the recommender's own.
+        precision: precision of the model below its output head.
+    """
     weight, bias = model.head
+    # The states are kept rather than the logits, which are far larger and follow from them.
+    hidden = None
     if isinstance(model, Ensemble) and not model.has_state:
-        hidden = None
-        odds = _ask(
-            model,
-            lambda batch: model.verbaliser.log_odds(model.logits(batch)),
-            examples,
-            active,
-            32,
-            precision,
-        )
+        log_odds = _answers_by_row(model, examples, _log_odds, active, precision)
     else:
-        hidden = states(model, examples, active=active, precision=precision)
-        odds = model.verbaliser.log_odds_of(hidden, (weight, bias))
+        states = answer_states(model, examples, active=active, precision=precision)
+        log_odds = model.verbaliser.log_odds_of(states, (weight, bias))
+        hidden = states.cpu().numpy()
+    weight_array = weight.detach().cpu().numpy()
+    bias_array = None if bias is None else bias.detach().cpu().numpy()
     return Predictions(
-        hidden=None if hidden is None else hidden.cpu().numpy(),
-        head=(weight.detach().cpu().numpy(), None if bias is None else bias.detach().cpu().numpy()),
-        odds=odds.cpu().numpy(),
+        hidden=hidden,
+        head=(weight_array, bias_array),
+        log_odds=log_odds.cpu().numpy(),
         labels=examples.labels,
         users=examples.users,
     )
 
 
-def _ask(
+@torch.no_grad()
+def answer_states(
     model: Recommender,
-    question: Callable[[Batch], torch.Tensor],
     examples: Examples,
+    *,
+    active: Sequence[str] | None = None,
+    precision: Precision = "auto",
+) -> torch.Tensor:
+    """Return the answer-position states of `examples`, (n, d) float32 on the model's device.
+
+    Args:
+        model: the model.
+        examples: the rows; states come in their order.
+        active: the adapters that answer; by default the recommender's own.
+        precision: precision of the model.
+    """
+    return _answers_by_row(model, examples, _states, active, precision)
+
+
+def _states(model: Recommender, batch: Batch) -> torch.Tensor:
+    return model.hidden(batch).float()
+
+
+def _log_odds(model: Recommender, batch: Batch) -> torch.Tensor:
+    return model.verbaliser.log_odds(model.logits(batch))
+
+
+def _answers_by_row(
+    model: Recommender,
+    examples: Examples,
+    question: Callable[[Recommender, Batch], torch.Tensor],
     active: Sequence[str] | None,
-    batch_size: int,
     precision: Precision,
 ) -> torch.Tensor:
-    """What `question` answers about each row, (n, …), in the order of `examples`; `active` adapters take part."""
-    low = autocast_type(precision, model.device)
-    parts, order = [], []
-    with model.using(active), torch.autocast(model.device.type, dtype=low, enabled=low is not None):
-        for index in by_length(examples.lengths, batch_size):
-            parts.append(question(model.collate(examples, index)))
-            order.append(index)
+    """Ask `model` a question about every row: its answers, (n, …), in the order of `examples`."""
+    batches = batches_by_length(examples.lengths, FORWARD_BATCH_SIZE)
+    parts = []
+    with model.using(active), autocast(precision, model.device):
+        for index in batches:
+            parts.append(question(model, model.collate(examples, index)))
             release_free_memory(len(parts))
-    gathered = torch.cat(parts)
-    rows = torch.empty_like(gathered)
-    rows[torch.from_numpy(np.concatenate(order)).to(rows.device)] = gathered
-    return rows
+    answers = torch.cat(parts)
+    # The batches are in order of length: put their answers back into the order of the rows.
+    order = torch.from_numpy(np.concatenate(batches)).to(answers.device)
+    by_row = torch.empty_like(answers)
+    by_row[order] = answers
+    return by_row

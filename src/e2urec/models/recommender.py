@@ -1,4 +1,7 @@
-"""A recommender: a language model that answers *Yes* or *No* to a prompt, read at the answer position."""
+"""A recommender: a language model that answers *Yes* or *No* to a prompt.
+
+The answer is read at one position, the one after the prompt.
+"""
 
 import contextlib
 import copy
@@ -22,22 +25,33 @@ from ..data.prompts import PromptTemplate
 from ..data.templating import find_template
 from . import adapters, blocks
 from .backbone import Backbone, load_backbone
-from .batches import Batch, Examples, by_length, collate, pack
+from .batches import Batch, Examples, batches_by_length, collate, pack
 from .tokens import tokenise
-from .verbaliser import Verbaliser, find_verbaliser, prompt_ids
+from .verbaliser import OutputHead, Verbaliser, find_verbaliser, prompt_ids
 
-PROBE = "Liked: Toy Story (1995). Disliked: none. Will the user like Heat (1995)?"
+# Any prompt that ends as the templates do shows how a tokenizer treats the answer after it.
+SAMPLE_PROMPT = "Liked: Toy Story (1995). Disliked: none. Will the user like Heat (1995)?"
+
+# A model's own logits and those of the separate head are the same sums in another order. A cap or a
+# scale after the head changes them by far more.
+LOGIT_TOLERANCE = 1e-3
 
 
 class Recommender(nn.Module):
-    """A backbone with a prompt template; `score` gives P(Yes) / (P(Yes) + P(No)) a row.
+    """A backbone with a prompt template; `score` gives each row's P(Yes) / (P(Yes) + P(No)).
 
     Attributes:
         lm: the language model, with or without adapters.
+        tokenizer: its tokenizer.
+        name: the name or folder of the backbone.
+        seq2seq: whether it is an encoder-decoder.
+        pad: token id that fills a batch.
+        template: writes the prompts.
         active: the adapters that make it this recommender; none for a fully tuned model.
-        answers: the tokens of the two answers.
         window: longest prompt in tokens.
-        answer_only: whether the last block computes the answer's position alone where no other is read.
+        verbaliser: the tokens of the two answers.
+        answer_only: whether the last block computes the answer's position alone, in what no other
+            position is read from.
     """
 
     def __init__(
@@ -48,7 +62,12 @@ class Recommender(nn.Module):
         active: Sequence[str] = (),
         window: int = 512,
     ) -> None:
-        """Raise ModelError when the answers cannot be told apart, or the head is followed by other operations."""
+        """Read the answers' tokens off the tokenizer, and check the model's head.
+
+        Raises:
+            ModelError: the answers have the same token, or the model changes its logits after the
+                head.
+        """
         super().__init__()
         self.lm = backbone.lm
         self.tokenizer = backbone.tokenizer
@@ -58,7 +77,9 @@ class Recommender(nn.Module):
         self.template = template
         self.active = tuple(active)
         self.window = window
-        self.verbaliser: Verbaliser = find_verbaliser(self.tokenizer, [PROBE], seq2seq=self.seq2seq)
+        self.verbaliser: Verbaliser = find_verbaliser(
+            self.tokenizer, [SAMPLE_PROMPT], seq2seq=self.seq2seq
+        )
         self.answer_only = not self.seq2seq
         self._check_head()
 
@@ -68,7 +89,7 @@ class Recommender(nn.Module):
         return torch.device(next(self.lm.parameters()).device)
 
     @property
-    def head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def head(self) -> OutputHead:
         """The output head in float32: weight (V, d) and bias (V,) or None."""
         layer = self.lm.get_output_embeddings()
         bias = getattr(layer, "bias", None)
@@ -77,8 +98,14 @@ class Recommender(nn.Module):
     def using(
         self, active: Sequence[str] | None = None, *, train: str | None = None
     ) -> AbstractContextManager[Any]:
-        """Switch to `active` (default: this recommender's own adapters); see `adapters.active`."""
-        return adapters.active(self.lm, self.active if active is None else active, train=train)
+        """Inside, the adapters `active` take part; see `adapters.using_adapters`.
+
+        Args:
+            active: names of adapters; by default this recommender's own.
+            train: the one adapter to train.
+        """
+        names = self.active if active is None else active
+        return adapters.using_adapters(self.lm, names, train=train)
 
     def encode(self, samples: Samples) -> Examples:
         """Tokenise the prompts of `samples`."""
@@ -87,55 +114,61 @@ class Recommender(nn.Module):
         )
 
     def encode_texts(self, prompts: Sequence[str]) -> Examples:
-        """Tokenise prompts written by somebody else; their labels are not known and read 0."""
+        """Tokenise prompts that the caller wrote; their labels and users are unknown, and 0."""
+        rows = prompt_ids(self.tokenizer, prompts, seq2seq=self.seq2seq)
         unknown = np.zeros(len(prompts), dtype=np.int8)
-        return pack(
-            prompt_ids(self.tokenizer, prompts, seq2seq=self.seq2seq),
-            unknown,
-            unknown,
-            window=self.window,
-        )
+        return pack(rows, unknown, unknown, window=self.window)
 
     def collate(self, examples: Examples, index: Ints) -> Batch:
         """Pad rows `index` into a batch on the model's device."""
+        # Another model's states would give its answers.
         if examples.cached and examples.cached.model is not self:
             examples = replace(examples, cached=None)
         return collate(examples, index, self.pad).to(self.device)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
-        """Final state at each row's answer position, (b, d): what the output head is applied to.
+        """Return the final state at each row's answer position, (b, d).
 
-        The head stands aside: it would compute (b, t, V) logits of which one position a row is needed, and
-        under autocast copy all its weights to do so. So do the blocks that `batch.cached` stands for.
+        That is the state that the output head is applied to. Blocks are skipped for which
+        `batch.cached` holds the result.
         """
-        caught: list[torch.Tensor] = []
+        answer_states: list[torch.Tensor] = []
 
         def gather(states: torch.Tensor) -> torch.Tensor:
+            rows = torch.arange(len(states), device=states.device)
+            # A decoder of its own answers at its first position.
             position = torch.zeros_like(batch.position) if self.seq2seq else batch.position
-            caught.append(states[torch.arange(len(states), device=states.device), position])
+            answer_states.append(states[rows, position])
+            # The model goes on with no position at all, which costs nothing.
             return states[:, :0]
 
+        # The head itself would compute (b, t, V) logits, of which one position of each row is
+        # needed, and under autocast it would copy all its weights.
+        head = self.lm.get_output_embeddings()
         with contextlib.ExitStack() as shortcuts:
-            shortcuts.enter_context(blocks.instead(self.lm.get_output_embeddings(), gather))
+            shortcuts.enter_context(blocks.forward_instead(head, gather))
             if self.answer_only:
                 shortcuts.enter_context(blocks.answer_only(self.lm, batch.position))
             if batch.cached is not None:
-                shortcuts.enter_context(blocks.replayed(self.lm, batch.first_block, batch.cached))
+                shortcuts.enter_context(
+                    blocks.replay_states(self.lm, batch.first_block, batch.cached)
+                )
             self.lm(**self._inputs(batch))
-        return caught[0]
+        return answer_states[0]
 
-    def states_before(self, batch: Batch, first: int) -> torch.Tensor:
-        """Input of block `first`, (b, t, d): what `batch.cached` holds of these rows from then on."""
-        return blocks.states_before(self.lm, first, self._inputs(batch))
+    def states_before(self, batch: Batch, first_block: int) -> torch.Tensor:
+        """Return the input of block `first_block`, (b, t, d): what `Batch.cached` holds."""
+        return blocks.states_before(self.lm, first_block, self._inputs(batch))
 
     def logits(self, batch: Batch) -> torch.Tensor:
-        """Answer-position logits over the whole vocabulary, (b, V), in float32 even under autocast."""
+        """Return the answer-position logits of all tokens, (b, V), float32 even under autocast."""
         return self.to_logits(self.hidden(batch))
 
     forward = logits
 
     def to_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Apply the output head in float32 outside autocast: (b, d) → (b, V). A bf16 head ties scores."""
+        """Apply the output head in float32, outside autocast: (b, d) → (b, V)."""
+        # In bf16 logits are so coarse that the scores of different rows tie.
         with torch.autocast(hidden.device.type, enabled=False):
             return F.linear(hidden.float(), *self.head)
 
@@ -143,13 +176,17 @@ class Recommender(nn.Module):
     def score(
         self, samples: Samples | Examples, *, batch_size: int = 64
     ) -> npt.NDArray[np.float32]:
-        """P(Yes) / (P(Yes) + P(No)) of each row, (n,) float32, in float32 arithmetic; order as given."""
+        """Return P(Yes) / (P(Yes) + P(No)) of each row, (n,) float32, in the order of the rows.
+
+        The arithmetic is float32, whatever the precision of training.
+        """
         examples = samples if isinstance(samples, Examples) else self.encode(samples)
         scores = np.zeros(len(examples), dtype=np.float32)
         with self.using():
-            for index in by_length(examples.lengths, batch_size):
-                odds = self.verbaliser.log_odds(self.logits(self.collate(examples, index)))
-                scores[index] = odds.sigmoid().cpu().numpy()
+            for index in batches_by_length(examples.lengths, batch_size):
+                batch = self.collate(examples, index)
+                log_odds = self.verbaliser.log_odds(self.logits(batch))
+                scores[index] = log_odds.sigmoid().cpu().numpy()
         return scores
 
     def copy(self) -> "Recommender":
@@ -157,31 +194,36 @@ class Recommender(nn.Module):
         return copy.deepcopy(self)
 
     def parameter_count(self) -> int:
-        """Parameters of the model, a tied head counted once, adapters included."""
+        """Number of parameters, adapters included; a tied head counts once."""
         return sum(parameter.numel() for parameter in self.lm.parameters())
 
     def save(self, folder: Path) -> None:
-        """Write `model/` (a bare model) or `adapter/` (base + LoRA), and `recommender.json` beside it.
+        """Write the model to `folder`, with `recommender.json` beside it.
 
-        `model/` loads with `transformers` alone, `adapter/` with `peft` on the base named in its config.
+        A bare model goes to `model/`, which `transformers` alone loads. Of base + LoRA the adapter
+        goes to `adapter/`, which `peft` loads on the base that is named in its config.
         """
         folder.mkdir(parents=True, exist_ok=True)
         record = {"template": self.template.name, "window": self.window, "base": self.name}
         if self.template.source is not None:
             record["template_source"] = self.template.source
         if self.active:
-            (only,) = self.active
-            adapters.save_adapter(self.lm, only, folder / "adapter")
+            # A folder holds one adapter: whoever adds others merges or concatenates them first.
+            (name,) = self.active
+            adapters.save_adapter(self.lm, name, folder / "adapter")
         else:
             self.lm.save_pretrained(str(folder / "model"))
             self.tokenizer.save_pretrained(str(folder / "model"))
-        (folder / "recommender.json").write_text(
-            json.dumps(record, indent=2) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(record, indent=2) + "\n"
+        (folder / "recommender.json").write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, base: Backbone | None = None) -> "Recommender":
-        """Load what `save` wrote; `base` spares loading the base of an adapter again.
+        """Load what `save` wrote.
+
+        Args:
+            folder: the folder given to `save`.
+            base: the base of a saved adapter, which is used up; a bare model needs none.
 
         Raises:
             RunError: the folder holds no recommender, or its adapter comes without a base.
@@ -220,23 +262,34 @@ class Recommender(nn.Module):
 
     @torch.no_grad()
     def _check_head(self) -> None:
-        """Some families scale or cap logits after the head; a cached state would then give other logits.
+        """Check that `logits` gives the model's own logits, on a short prompt.
 
-        And in some the last block is built otherwise than `answer_only` needs it: they do without.
+        Some families scale or cap their logits after the head, so that a state and the head give
+        other logits. In some the last block is built otherwise than `answer_only` needs it; these
+        compute all positions.
+
+        Raises:
+            ModelError: the logits differ with all positions computed, too.
         """
-        ids = torch.tensor([self.tokenizer(PROBE).input_ids[:8]], device=self.device)
-        last = torch.tensor([ids.shape[1] - 1], device=self.device)
-        batch = Batch(ids, torch.ones_like(ids), last, last * 0, last * 0)
+        # Eight tokens show a difference as well as a whole prompt does.
+        tokens = self.tokenizer(SAMPLE_PROMPT).input_ids[:8]
+        ids = torch.tensor([tokens], device=self.device)
+        last = torch.tensor([len(tokens) - 1], device=self.device)
+        zero = torch.zeros_like(last)
+        batch = Batch(ids, torch.ones_like(ids), position=last, labels=zero, index=zero)
         with self.using():
-            whole = self.lm(**self._inputs(batch)).logits[:, 0 if self.seq2seq else -1].float()
-            if self._equal(whole, batch):
+            output = self.lm(**self._inputs(batch))
+            answer_column = 0 if self.seq2seq else -1
+            expected = output.logits[:, answer_column].float()
+            if self._gives(expected, batch):
                 return
             self.answer_only = False
-            if not self._equal(whole, batch):
+            if not self._gives(expected, batch):
                 raise ModelError(
-                    f"model '{self.name}': changes its logits after the output head (a cap or a scale), which is "
-                    "not supported; use a model without"
+                    f"model '{self.name}': changes its logits after the output head (a cap or a "
+                    "scale), which is not supported; use a model without"
                 )
 
-    def _equal(self, whole: torch.Tensor, batch: Batch) -> bool:
-        return torch.allclose(whole, self.logits(batch), atol=1e-3, rtol=1e-3)
+    def _gives(self, expected: torch.Tensor, batch: Batch) -> bool:
+        logits = self.logits(batch)
+        return torch.allclose(expected, logits, atol=LOGIT_TOLERANCE, rtol=LOGIT_TOLERANCE)

@@ -39,7 +39,7 @@ def sheets(results: Results, between: str = " ") -> dict[str, Sheet]:
 
 def _verdicts(results: Results) -> list[tuple[Role, str, str]]:
     """Role, outcome and reason of every verdict, the unlearned model's first."""
-    verdicts = []
+    verdicts: list[tuple[Role, str, str]] = []
     for role, verdict in results.verdicts.items():
         line = (role, verdict.outcome, verdict.reason)
         # It is the headline; all others say what it is held against.
@@ -55,7 +55,7 @@ def _plots(demonstration: Demonstration) -> dict[str, str]:
     results = demonstration.results
     first = retrained(1)
     roles = [role for role in (ORIGINAL, UNLEARNED, first) if role in demonstration.answers]
-    log_odds = {role: demonstration.answers[role].forget.odds for role in roles}
+    log_odds = {role: demonstration.answers[role].forget.log_odds for role in roles}
     labels = demonstration.answers[ORIGINAL].forget.labels
     loss = results.find("forget_set", "forget_log_loss", first)
     drawings = {

@@ -14,7 +14,7 @@ from ..metrics.classification import log_loss
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone
-from ..models.batches import Examples, shuffled
+from ..models.batches import Examples, epoch_batches
 from ..models.predictions import predict
 from ..models.recommender import Recommender
 from .loop import Losses, Plan, Progress, Schedule, Step, Trace, fit, silent
@@ -52,7 +52,7 @@ def supervised(
 def one_set(rows: Examples, size: int, seed: int, name: str = "train") -> Plan:
     """Plan: every row once an epoch."""
     return lambda epoch: [
-        {name: index} for index in shuffled(rows.lengths, size, seed=seed, epoch=epoch)
+        {name: index} for index in epoch_batches(rows.lengths, size, seed=seed, epoch=epoch)
     ]
 
 
@@ -73,7 +73,7 @@ def tune(
     The best epoch on `valid` is kept when `tuning.schedule.patience` is set; otherwise all epochs count and
     `valid` is not read.
     """
-    schedule, backbone = tuning.schedule, base.fresh()
+    schedule, backbone = tuning.schedule, base.copy()
     if tuning.lora:
         lm = adapters.attach(backbone.lm, "original", tuning.lora, seed=derive(seed, "adapter"))
         backbone = Backbone(lm, base.tokenizer, base.name)
@@ -84,7 +84,7 @@ def tune(
     def validation() -> float:
         assert valid is not None
         rows = predict(model, valid, precision=schedule.precision)
-        return log_loss(rows.labels, rows.odds)
+        return log_loss(rows.labels, rows.log_odds)
 
     plan = one_set(train, schedule.batch_size, seed)
     common: dict[str, Any] = {"seed": seed, "progress": progress, "phase": phase}

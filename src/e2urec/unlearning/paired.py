@@ -14,7 +14,7 @@ from torch import nn
 
 from ..core.seeding import derive
 from ..models.adapters import LoRA
-from ..models.batches import Batch, join, rows_read
+from ..models.batches import Batch, join_batches, row_count_of_steps
 from ..models.recommender import Recommender
 from ..training.loop import Combine, Losses, Objective, Schedule, Step, weighted_sum
 from .losses import cross_entropy
@@ -46,7 +46,7 @@ def side_by_side(
                 for name, batch in batches.items()
             }
         if together == "step" and len({batch.cached is None for batch in batches.values()}) == 1:
-            whole = reduce(lambda a, b: join(a, b, model.pad), batches.values())
+            whole = reduce(lambda a, b: join_batches(a, b, model.pad), batches.values())
             parts = wrapped(whole).split([len(batch.index) for batch in batches.values()])
         else:
             parts = tuple(wrapped(batch) for batch in batches.values())
@@ -111,7 +111,9 @@ class Paired(Method):
         """Rows of both sets."""
         count = self.updates(forget, retain, schedule)
         return {
-            self.name: sum(rows_read(count, rows, self.batch_size) for rows in (forget, retain))
+            self.name: sum(
+                row_count_of_steps(count, rows, self.batch_size) for rows in (forget, retain)
+            )
         }
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:

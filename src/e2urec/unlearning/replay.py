@@ -74,7 +74,7 @@ def replaying(
             return
         trunk = stack.enter_context(
             ActivationCache(
-                model, first, kind=kind or torch.float32, folder=task.scratch, room=int(room)
+                model, first, dtype=kind or torch.float32, max_bytes=int(room), folder=task.scratch
             )
         )
         kept: dict[str, Any] = {}
@@ -84,6 +84,6 @@ def replaying(
         ):
             for name, batches in read.items():
                 needed = np.unique(np.concatenate([np.zeros(0, np.int64), *batches]))
-                kept[name] = trunk.keep(getattr(task, name), needed)
+                kept[name] = trunk.attach_states(getattr(task, name), needed)
                 task.costs.read("cache", len(needed) if kept[name].cached else 0)
         yield replace(task, **kept)

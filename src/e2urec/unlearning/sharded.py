@@ -18,7 +18,7 @@ from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone
 from ..models.batches import Examples
-from ..models.ensemble import Blend, Ensemble, Mean, Weights
+from ..models.ensemble import Blend, Ensemble, Mean, ShardAssignment, Weights
 from ..training.loop import Schedule
 from ..training.supervised import Tuning, tune
 from .method import Method
@@ -109,12 +109,10 @@ class Sharded(Method):
     def build(self, ground: TrainingTask, users: Ints, shard: Ints) -> Ensemble:
         """The model with `users` in these shards, trained from the base: what an unlearned one must equal."""
         model = Ensemble(
-            ground.base.fresh(),
+            ground.base.copy(),
             ground.template,
             self.lora,
-            users,
-            shard,
-            shards=self.shards,
+            ShardAssignment(users, shard, self.shards),
             seed=ground.seed,
             window=ground.window,
         )
@@ -139,9 +137,11 @@ class Sharded(Method):
                 f"method '{self.name}' needs the base model; give the name or folder of it"
             )
         gone = np.setdiff1d(task.forget.users, task.retain.users)
-        touched = np.unique(model.shard[np.isin(model.users, task.forget.users)])
+        touched = np.unique(
+            model.assignment.shard[np.isin(model.assignment.users, task.forget.users)]
+        )
         trained = self._trained(model, task, task.base, task.retain, touched, gone=gone)
-        model.remove(gone)
+        model.remove_users(gone)
         return self._finish(model, task, trained)
 
     def validation(self, ground: TrainingTask | Task) -> Examples:
@@ -177,7 +177,7 @@ class Sharded(Method):
         tuning = self._tuning(ground.tuning)
         found: dict[int, Weights | None] = {}
         for k in map(int, shards):
-            members = np.setdiff1d(model.users[model.shard == k], gone)
+            members = np.setdiff1d(model.assignment.users[model.assignment.shard == k], gone)
             mine = rows.take(np.flatnonzero(np.isin(rows.users, members)))
             if not len(mine):
                 found[k] = None

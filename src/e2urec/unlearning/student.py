@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from ..core.seeding import derive
-from ..models import adapters
+from ..models import adapter_algebra, adapters
 from ..models.adapters import LoRA
-from ..models.batches import Examples, alike, endless
-from ..models.predictions import Live, states
+from ..models.batches import Examples, endless_batches, match_lengths
+from ..models.predictions import LiveStates, answer_states
 from ..models.recommender import Recommender
 from ..training.loop import Combine, Objective, Rows, Schedule, Step, fit, weighted_sum
 from .replay import Speed
@@ -51,7 +51,7 @@ class Student:
 
     def start_at(self, weights: dict[str, torch.Tensor], scale: float) -> None:
         """Start where `scale` times the update of another adapter of the same shape leads."""
-        adapters.put(self.model.lm, self.name, weights, scale)
+        adapters.load_weights(self.model.lm, self.name, weights, scale)
 
     def fit(
         self,
@@ -88,7 +88,7 @@ class Student:
 
     def discard(self) -> None:
         """Take the adapter off and forget its weights."""
-        self.model.lm = adapters.drop(self.model.lm, self.name)
+        self.model.lm = adapters.remove(self.model.lm, self.name)
         self.finished = True
 
     def finish(self) -> Recommender:
@@ -101,12 +101,12 @@ class Student:
         self.task.costs.trainable = self.parameter_count()
         if self.model.active:
             tuned = self.task.tuning.lora
-            now = adapters.sum_of_ranks(self.model.lm, self.model.active)
+            now = adapter_algebra.total_rank(self.model.lm, self.model.active)
             most = max(now, tuned.rank + self.lora.rank) if tuned else None
-            adapters.concatenate(self.model.lm, self.active, "unlearned", rank=most)
+            adapter_algebra.concatenate(self.model.lm, self.active, "unlearned", rank=most)
             self.model.active = ("unlearned",)
         else:
-            self.model.lm = adapters.merge(self.model.lm, self.active)
+            self.model.lm = adapter_algebra.merge(self.model.lm, self.active)
         self.finished = True
         return self.model
 
@@ -120,10 +120,10 @@ def frozen(
     needed = np.unique(np.concatenate([np.zeros(0, np.int64), *read]))
     asked = torch.from_numpy(needed).to(model.device)
     if not once:
-        return FrozenTeacher(Live(model, rows, model.active, task.precision), head, asked)
+        return FrozenTeacher(LiveStates(model, rows, model.active, task.precision), head, asked)
     kept = torch.zeros((len(rows), weight.shape[1]), device=model.device)
     if len(needed):
-        kept[asked] = states(model, rows.take(needed), precision=task.precision)
+        kept[asked] = answer_states(model, rows.take(needed), precision=task.precision)
         task.costs.read("teachers", len(needed))
     return FrozenTeacher(kept, head, asked)
 
@@ -132,12 +132,14 @@ def pairs(task: Task, count: int, size: int, *, seed: int, speed: Speed) -> list
     """`count` steps of a batch of D_f and one of D_r. Each set is gone through before a row of it is read twice."""
     forget, retain = (
         list(
-            itertools.islice(endless(rows.lengths, size, seed=derived, window=speed.window), count)
+            itertools.islice(
+                endless_batches(rows.lengths, size, seed=derived, window=speed.window), count
+            )
         )
         for rows, derived in ((task.forget, seed), (task.retain, derive(seed, "retain")))
     )
     if speed.buckets:
-        retain = alike(
+        retain = match_lengths(
             retain,
             task.retain.lengths,
             np.array([task.forget.lengths[rows].max() for rows in forget]),

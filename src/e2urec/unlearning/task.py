@@ -72,7 +72,7 @@ class Task:
         """Log loss and AUC on D_f and on the unseen users; its seconds are not the method's."""
         with self.costs.phase("logging"):
             seen = [
-                predict(model, rows, active=active, precision=self.precision).odds
+                predict(model, rows, active=active, precision=self.precision).log_odds
                 for rows in (self.forget, self.unseen)
             ]
             self.log_scores(phase, *seen)

@@ -6,11 +6,11 @@ import torch
 
 from ..core.arrays import Ints
 from ..metrics.classification import auc
-from ..models.predictions import Live
+from ..models.predictions import LiveStates
 from ..models.verbaliser import OutputHead, Verbaliser
 from .losses import TeacherSpace, forgetting_teacher, with_odds
 
-States = torch.Tensor | Live
+States = torch.Tensor | LiveStates
 """Answer-position states (n, d), looked up by row: computed before, or at each look-up."""
 
 

@@ -48,7 +48,7 @@ class Collateral(Measure):
         figures = {}
         for role, answers in evidence.models.items():
             labels = answers.test.labels[mask]
-            odds = answers.test.odds[mask]
+            odds = answers.test.log_odds[mask]
             figures[role] = {
                 "auc": bootstrap.auc(labels, odds),
                 "log_loss": bootstrap.log_loss(labels, odds),

@@ -32,7 +32,9 @@ class Projection(Measure):
         first, second = evidence.retrained[:2]
         # In double precision: the sums run over thousands of rows.
         start = self._scores(evidence, first).astype(np.float64)
-        direction = evidence.twin.forget.odds - self._scores(evidence, second).astype(np.float64)
+        direction = evidence.twin.forget.log_odds - self._scores(evidence, second).astype(
+            np.float64
+        )
         before = bootstrap.total((self._scores(evidence, ORIGINAL) - start) * direction)
         after = np.zeros_like(before)
         for role in evidence.candidates:
@@ -42,4 +44,4 @@ class Projection(Measure):
             yield Row(role, {"projection": bootstrap.interval(share)})
 
     def _scores(self, evidence: Evidence, role: Role) -> Floats:
-        return evidence.models[role].forget.odds
+        return evidence.models[role].forget.log_odds

@@ -48,12 +48,12 @@ class Published(Measure):
 
 
 def _scores(rows: Predictions) -> Floats:
-    log_odds = rows.odds.astype(np.float64)
+    log_odds = rows.log_odds.astype(np.float64)
     return np.asarray(special.expit(log_odds))
 
 
 def _losses(rows: Predictions) -> Floats:
-    return row_losses(rows.labels, rows.odds)
+    return row_losses(rows.labels, rows.log_odds)
 
 
 def _detected(evidence: Evidence, role: Role) -> float:
