@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from conftest import generated
 from e2urec.core.errors import ConfigError, DataError
 from e2urec.data import sources
-from e2urec.data.interactions import Interactions, Samples
+from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
+from e2urec.data.samples import Samples
 from e2urec.data.sources.reading import Reading
 from e2urec.data.splits import limit, split
 

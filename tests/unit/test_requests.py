@@ -11,9 +11,10 @@ from test_data import histories, telling
 
 from conftest import generated, generated_tables
 from e2urec.core.errors import DataError, RunError
-from e2urec.data.interactions import Interactions, Samples
+from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, ForgetRetain, resolve
+from e2urec.data.samples import Samples
 from e2urec.data.splits import Split, split
 from e2urec.runs.erased_rows import FILE, ErasedRows
 from e2urec.runs.split_index import SplitIndex

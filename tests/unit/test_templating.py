@@ -6,7 +6,8 @@ import pytest
 
 from conftest import toy_backbone
 from e2urec.core.errors import DataError
-from e2urec.data.interactions import Interactions, Samples
+from e2urec.data.interactions import Interactions
+from e2urec.data.samples import Samples
 from e2urec.data.templating import JinjaTemplate, find_template
 from e2urec.models.recommender import Recommender
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from ..core.errors import DataError
-from .interactions import Interactions, Samples
+from .interactions import Interactions
+from .samples import Samples
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import polars as pl
 from ..core.arrays import Ints, Mask
 from ..core.errors import ConfigError, DataError
 from ..core.seeding import stream
-from .interactions import Samples
+from .samples import Samples
 from .splits import Split
 
 Unit = Literal["users", "interactions", "items"]

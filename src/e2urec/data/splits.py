@@ -7,7 +7,8 @@ import numpy as np
 from ..core.arrays import Mask
 from ..core.errors import ConfigError, DataError
 from ..core.seeding import stream
-from .interactions import Interactions, Samples
+from .interactions import Interactions
+from .samples import Samples
 
 
 @dataclass(frozen=True)

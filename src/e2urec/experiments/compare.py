@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.errors import ConfigError, RunError, did_you_mean
 from ..core.seeding import stream
-from ..data.interactions import Samples
+from ..data.samples import Samples
 from ..evaluation.evaluate import evaluate, softened
 from ..evaluation.membership import Answers, ShadowScores
 from ..evaluation.results import Comparison, Results

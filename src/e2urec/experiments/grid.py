@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..data.interactions import Samples
 from ..data.requests import ForgetRetain
+from ..data.samples import Samples
 from ..evaluation.answer_store import Kept
 from ..evaluation.membership import Answers
 from ..methods import build

@@ -9,9 +9,10 @@ import numpy as np
 from ..core.arrays import Mask
 from ..data import sources
 from ..data.fetch import PACKAGED, fetch
-from ..data.interactions import Interactions, Samples
+from ..data.interactions import Interactions
 from ..data.prompts import PromptTemplate
 from ..data.requests import ErasureRequest, ForgetRetain, resolve
+from ..data.samples import Samples
 from ..data.sources.reading import Columns, Reading
 from ..data.splits import Split, limit, split
 from ..data.templating import find_template

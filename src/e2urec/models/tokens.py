@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..core.seeding import stream
-from ..data.interactions import Samples
 from ..data.prompts import PromptTemplate
+from ..data.samples import Samples
 from .batches import Examples, pack
 from .verbaliser import prompt_ids
 

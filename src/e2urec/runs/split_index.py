@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from ..core.arrays import Ints, Mask
 from ..core.errors import DataError, RunError
-from ..data.interactions import Interactions, Samples
+from ..data.interactions import Interactions
 from ..data.row_hashes import hashes
+from ..data.samples import Samples
 from ..data.splits import Split
 
 FILE = "rows.npz"
