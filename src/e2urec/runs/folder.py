@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
-from ..core.process import first_process, terminable, wait_for_all
+from ..core.process import first_process, sigterm_as_interrupt, wait_for_all
 from .record import LOCK, hash_file
 
 try:
@@ -64,7 +64,7 @@ def _made(out: Path, keep: str | None) -> Iterator[Path]:
         raise RunError(f"'{partial}': {state}; {remedy}")
     try:
         partial.mkdir(parents=True, mode=0o700, exist_ok=keep is not None)
-        with terminable(), (partial / LOCK).open("w") as lock:
+        with sigterm_as_interrupt(), (partial / LOCK).open("w") as lock:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield partial
