@@ -11,8 +11,7 @@ from typing import cast
 EVERY = 8
 """Rounds of a loop, steps or batches of answers, between two releases.
 
-A release takes milliseconds: after every eighth round it does not show in a run's time, and memory
-has not yet grown much.
+A release costs little, but in every round it would add up; in eight rounds memory grows little.
 """
 
 

@@ -16,7 +16,7 @@ def first_process() -> bool:
 def wait_for_all() -> None:
     """Wait until every process has come to this line, so that all of them see the same files."""
     process_count = int(os.environ.get("WORLD_SIZE", "1"))
-    if process_count == 1:
+    if process_count <= 1:
         return
     # Imported here because accelerate loads torch, which most commands never need.
     from accelerate import PartialState

@@ -232,21 +232,15 @@ class _Case:
         return memory
 
     def projection(self, twin: Predictions) -> Row:
-        """`⟨p − r1, o' − r2⟩ / ⟨o − r1, o' − r2⟩` of every candidate; see `metrics.projection`."""
-        boot, rows = (
-            self.boots["forget"],
-            {name: answers["forget"].odds for name, answers in self.models.items()},
-        )
-        first, second = (rows[name].astype(np.float64) for name in self.references[:2])
-        direction = twin.odds - second
-        before, zero = (
-            boot.total((rows["original"] - first) * direction),
-            np.zeros(1 + self.resamples),
-        )
-        totals = {name: boot.total((rows[name] - first) * direction) for name in self.candidates}
-        return {
-            name: boot.interval(remaining(total, before, zero)) for name, total in totals.items()
-        }
+        """The projection of every candidate; see `Bootstrap.projection`."""
+        boot = self.boots["forget"]
+        odds = {name: answers["forget"].odds for name, answers in self.models.items()}
+        first, second = (odds[name] for name in self.references[:2])
+        row = {}
+        for name in self.candidates:
+            figure = boot.projection(odds[name], first, twin.odds, second, odds["original"])
+            row[name] = boot.interval(figure)
+        return row
 
     # --- distances ---
 
