@@ -1,4 +1,4 @@
-"""Samples: rows of interactions as prompts-to-be."""
+"""Samples: rows of interactions that become prompts."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +13,12 @@ from .interactions import Interactions
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of interactions as prompts-to-be: the row is the target, the user's rows before it the history.
+    """Rows that become prompts: the row is the target, its user's rows before it the history.
 
     Attributes:
         interactions: where the rows are.
         rows: (n,) int64 indices into the ordered interactions.
-        history: K, the most rows that a prompt shows.
+        history: K, the most rows of history that a prompt shows.
     """
 
     interactions: Interactions
@@ -45,20 +45,30 @@ class Samples:
     @cached_property
     def starts(self) -> Ints:
         """(n,) first row that each sample's prompt shows."""
-        return np.maximum(self.interactions.first[self.rows], self.rows - self.history)
+        first_rows = self.interactions.first_rows[self.rows]
+        return np.maximum(first_rows, self.rows - self.history)
+
+    def history_rows(self, n: int) -> slice:
+        """The rows of the history of sample `n`: up to K of its user's, just before it."""
+        return slice(int(self.starts[n]), int(self.rows[n]))
 
     def shows(self, marked: Mask) -> Mask:
-        """(n,) True where the history that a prompt shows holds a row that `marked` (of all interactions) marks."""
-        before = np.concatenate([[0], np.cumsum(marked)])
-        return before[self.rows] > before[self.starts]
+        """(n,) True where a prompt's history holds a row that `marked` marks.
 
-    def read(self) -> Mask:
-        """True for each row of the interactions that a prompt shows, as its target or in its history."""
-        edges = np.zeros(len(self.interactions) + 1, dtype=np.int64)
-        np.add.at(edges, self.starts, 1)
-        np.add.at(edges, self.rows + 1, -1)
-        return np.cumsum(edges)[:-1] > 0
+        Args:
+            marked: mask of all interactions.
+        """
+        # Row i of these has the number of marked rows before row i: two look-ups then count the
+        # marked rows of a history, however long it is.
+        counts_before = np.concatenate([[0], np.cumsum(marked)])
+        return counts_before[self.rows] > counts_before[self.starts]
 
-    def past(self, n: int) -> slice:
-        """The up to K rows of sample n's user just before it."""
-        return slice(int(self.starts[n]), int(self.rows[n]))
+    def visible_rows(self) -> Mask:
+        """Mask of all interactions: those that a prompt shows, as its target or in its history."""
+        # Each prompt opens at its first row and closes after its target; a row is visible where
+        # more prompts have opened than closed.
+        changes = np.zeros(len(self.interactions) + 1, dtype=np.int64)
+        np.add.at(changes, self.starts, 1)
+        np.add.at(changes, self.rows + 1, -1)
+        open_prompts = np.cumsum(changes)[:-1]
+        return open_prompts > 0

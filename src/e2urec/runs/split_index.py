@@ -49,7 +49,7 @@ class SplitIndex:
         salt = bytes.fromhex(data.fingerprint())[:16]
         codes = np.full(len(data), UNUSED, dtype=np.uint8)
         for name in PARTS:
-            codes[getattr(split, name).read() & (codes == UNUSED)] = SHOWN
+            codes[getattr(split, name).visible_rows() & (codes == UNUSED)] = SHOWN
         for code, name in enumerate(PARTS, start=1):
             codes[getattr(split, name).rows] = code
         digests = _digests(data, salt, np.arange(len(data)))
