@@ -177,10 +177,10 @@ def unlearn(
             parts.forget.interactions,
             space.split_index or SplitIndex.of(space.split),
         )
-        (_erased(parent, asked.key) or ErasedRows.under(key)).and_these(data, parts.gone).save(
+        (_erased(parent, asked.key) or ErasedRows.under(key)).and_these(data, parts.erased).save(
             partial
         )
-        split_index.without(data, parts.gone).save(partial)
+        split_index.without(data, parts.erased).save(partial)
         write_record(partial, record)
     return open_run(out)
 

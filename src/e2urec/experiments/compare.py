@@ -151,7 +151,7 @@ def _unnamed(bench: Bench) -> Samples:
     """Training rows of users or items (as the development request has it) that no reported request names."""
     wanted, train = bench.recipe.compare, bench.space.split.train
     data = train.interactions
-    gone = np.logical_or.reduce([bench.parts(request).gone for request in wanted.requests])
+    gone = np.logical_or.reduce([bench.parts(request).erased for request in wanted.requests])
     columns = {"users": data.user, "items": data.item, "interactions": np.arange(len(data))}
     of = columns[wanted.development.unit]
     free = train.take(~np.isin(of[train.rows], of[gone]))
