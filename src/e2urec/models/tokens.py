@@ -39,8 +39,8 @@ def tokenise(
         whole = list(_whole(samples.take(checked), template, tokenizer, seq2seq))
         _put(rows, checked, whole)
         left = np.setdiff1d(left, checked)
-        if whole == [pieces.join(cut) for cut in template.cut(samples.take(checked))]:
-            _put(rows, left, (pieces.join(cut) for cut in template.cut(samples.take(left))))
+        if whole == [pieces.join(cut) for cut in template.pieces_of(samples.take(checked))]:
+            _put(rows, left, (pieces.join(cut) for cut in template.pieces_of(samples.take(left))))
             left = left[:0]
     _put(rows, left, _whole(samples.take(left), template, tokenizer, seq2seq))
     return pack(rows, samples.labels, samples.users, window=window)
@@ -55,7 +55,7 @@ def _whole(
     samples: Samples, template: PromptTemplate, tokenizer: Any, seq2seq: bool
 ) -> Iterator[list[int]]:
     """Tokens of whole prompts, some thousand at a time."""
-    cuts = template.cut(samples)
+    cuts = template.pieces_of(samples)
     while texts := ["".join(pieces) for pieces in islice(cuts, CHUNK)]:
         yield from prompt_ids(tokenizer, texts, seq2seq=seq2seq)
 
