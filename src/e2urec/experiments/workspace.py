@@ -81,29 +81,8 @@ class Workspace:
         if self.split_index is not None:
             return self.split_index.split(self.data, data.history)
         seed = self.recipe.seed if data.seed is None else data.seed
-        whole = split(
-            self.data,
-            history=data.history,
-            min_history=data.min_history,
-            fractions=data.fractions,
-            last=data.last,
-            unseen=data.unseen,
-            calibration=data.calibration,
-            seed=seed,
-        )
-        sizes = {"train": data.rows, "test": data.test_rows}
-        return Split(
-            **{
-                name: limit(
-                    getattr(whole, name),
-                    sizes.get(name, data.held_rows),
-                    per_user=data.per_user,
-                    seed=seed,
-                    name=name,
-                )
-                for name in Split.__dataclass_fields__
-            }
-        )
+        whole = split(self.data, data, seed=seed)
+        return limit(whole, data, seed=seed)
 
     @cached_property
     def base(self) -> Backbone:
@@ -135,7 +114,7 @@ class Workspace:
     def drawn(self, wanted: RequestRecipe, among: Samples | None = None) -> ErasureRequest:
         """The share of `among` (all training samples) that a recipe's request asks for."""
         train = self.split.train if among is None else among
-        return ErasureRequest.sample(train, wanted.ratio, wanted.seed, wanted.unit)
+        return ErasureRequest.draw(train, wanted.ratio, wanted.seed, wanted.unit)
 
     def resolve(self, request: ErasureRequest, *, skip_unknown: bool = False) -> ForgetRetain:
         """The rows of a request; raises DataError as `requests.resolve` does."""
@@ -151,9 +130,9 @@ class Workspace:
         return RequestRows(
             **encoded,
             slices=slices(parts),
-            removed=int(parts.gone.sum()),
+            removed=int(parts.erased.sum()),
             rewritten=parts.rewritten,
-            removed_users=len(np.unique(parts.forget.interactions.user[parts.gone])),
+            removed_users=len(np.unique(parts.forget.interactions.user[parts.erased])),
         )
 
     def train(self) -> tuple[Recommender, Trace]:
