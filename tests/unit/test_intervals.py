@@ -10,13 +10,12 @@ from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 from e2urec.core.errors import DataError
 from e2urec.metrics import classification as m
 from e2urec.metrics.bootstrap import (
-    advantage,
     interval,
     over_seeds,
     remaining,
-    tpr_at_fpr,
     user_bootstrap,
 )
+from e2urec.metrics.ranking import advantage, tpr_at_fpr
 
 
 def rows(n=600, users=30, *, seed=0, ties=True):

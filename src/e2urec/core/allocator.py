@@ -8,11 +8,9 @@ import ctypes
 from collections.abc import Callable
 from typing import cast
 
+# Rounds of a loop, steps or batches of answers, between two releases. A release costs little, but
+# in every round it would add up; in eight rounds memory grows little.
 EVERY = 8
-"""Rounds of a loop, steps or batches of answers, between two releases.
-
-A release costs little, but in every round it would add up; in eight rounds memory grows little.
-"""
 
 
 def release_free_memory(rounds: int = 0) -> None:

@@ -13,7 +13,8 @@ def derive(seed: int, *names: str | int) -> int:
 
     Streams of different names are independent.
     """
-    text = "/".join([str(seed), *map(str, names)])
+    parts = [str(part) for part in (seed, *names)]
+    text = "/".join(parts)
     digest = hashlib.sha256(text.encode()).digest()
     # Torch takes seeds as signed 64-bit numbers, so the highest bit stays free.
     return int.from_bytes(digest[:8], "big") >> 1

@@ -52,9 +52,10 @@ class Interactions:
     @cached_property
     def first_rows(self) -> Ints:
         """(n,) index of the first row of each row's user."""
-        user_changes = self.user[1:] != self.user[:-1]
-        starts = np.concatenate([[True], user_changes])
-        start_rows = np.where(starts, np.arange(len(self)), 0)
+        rows = np.arange(len(self))
+        user_changes = np.diff(self.user, prepend=-1) != 0
+        # The number of a user's first row, and 0 in its others, until the maximum carries it on.
+        start_rows = np.where(user_changes, rows, 0)
         return np.maximum.accumulate(start_rows)
 
     @cached_property
@@ -66,7 +67,8 @@ class Interactions:
         """SHA-256 of all that a prompt, a label or a request depends on, from whatever files."""
         digest = hashlib.sha256()
         for column in (self.user, self.item, self.rating, self.time):
-            digest.update(np.ascontiguousarray(column).tobytes())
+            values = np.ascontiguousarray(column)
+            digest.update(values.tobytes())
         text = [
             self.user_ids.cast(pl.String).to_list(),
             self.titles,
@@ -85,8 +87,14 @@ class Interactions:
 
         Codes of users and items stay what they were.
         """
-        columns = ("user", "item", "rating", "time")
-        return replace(self, **{name: getattr(self, name)[~erased] for name in columns})
+        stays = ~erased
+        return replace(
+            self,
+            user=self.user[stays],
+            item=self.item[stays],
+            rating=self.rating[stays],
+            time=self.time[stays],
+        )
 
     @classmethod
     def from_tables(
@@ -123,21 +131,28 @@ class Interactions:
 
         ordered = rows.sort("user", "time", "position")
         user_ids = ordered["user"].unique(maintain_order=True)
-        is_rated = pl.col("item").is_in(ordered["item"].unique().implode())
-        rated_items = texts.filter(is_rated).sort("item")
-        has_details = rated_items.width > len(tables.ITEM_COLUMNS)
+        # Items that nobody rated get no code: no prompt shows them.
+        rated_ids = ordered["item"].unique().implode()
+        rated_items = texts.filter(pl.col("item").is_in(rated_ids))
+        rated_items = rated_items.sort("item")
+        details = rated_items.drop(tables.ITEM_COLUMNS)
+        profiles = None
+        if users is not None:
+            profiles = tables.user_profiles(users, user_ids, place)
+        # A user's rows are together, so the run that a row is in is its user's code.
+        user_codes = ordered["user"].rle_id()
         return cls(
-            user=ordered["user"].rle_id().cast(pl.Int32).to_numpy(),
+            user=user_codes.cast(pl.Int32).to_numpy(),
             item=_item_codes(ordered, rated_items["item"]),
             rating=ordered["rating"].to_numpy(),
             time=ordered["time"].to_numpy(),
             user_ids=user_ids,
             item_ids=rated_items["item"],
             titles=rated_items["title"].to_list(),
-            profiles=None if users is None else tables.user_profiles(users, user_ids, place),
+            profiles=profiles,
             liked_above=scale.liked_above,
             duplicates=all_rows.height - rows.height,
-            details=rated_items.drop(tables.ITEM_COLUMNS) if has_details else None,
+            details=details if details.width else None,
         )
 
 
@@ -145,9 +160,12 @@ def _item_codes(rows: pl.DataFrame, item_ids: pl.Series) -> Ints:
     """Position in `item_ids` of each row's item."""
     numbers = np.arange(len(item_ids), dtype=np.int32)
     codes = pl.DataFrame({"item": item_ids, "code": numbers})
-    coded = rows.select("item").join(codes, on="item", how="left", maintain_order="left")
-    return coded["code"].to_numpy()
+    items = rows.select("item")
+    items_with_codes = items.join(codes, on="item", how="left", maintain_order="left")
+    return items_with_codes["code"].to_numpy()
 
 
 def _as_lists(table: pl.DataFrame | None) -> Any:
-    return None if table is None else table.to_dict(as_series=False)
+    if table is None:
+        return None
+    return table.to_dict(as_series=False)

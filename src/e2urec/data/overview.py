@@ -11,19 +11,17 @@ from .interactions import Interactions
 from .samples import Samples
 from .splits import Split
 
+# Training users below which intervals over users say little.
 FEW_USERS = 50
-"""Training users below which intervals over users say little."""
+# Rows of unseen users below which the true positive rate at 1% false positives says little: 1% of
+# 1,000 rows are ten, and fewer false positives hardly fix a threshold.
 FEW_NEGATIVES = 1000
-"""Rows of unseen users below which the true positive rate at 1% false positives says little.
-
-1% of 1,000 rows are ten: fewer false positives say next to nothing of a threshold.
-"""
+# Share of rows at their user's previous time above which the order of the file matters.
 MANY_TIES = 0.2
-"""Share of rows at their user's previous time above which the order of the file matters."""
+# Share of prompts beyond the model's window that does no harm yet.
 MANY_TRUNCATED = 0.01
-"""Share of prompts beyond the model's window that is still harmless."""
+# 1990, in seconds since 1970: no ratings are older, but times in another unit look so.
 EARLY = 631_152_000
-"""1990, in seconds since 1970: no ratings are older, but times in another unit look so."""
 
 
 @dataclass
@@ -86,21 +84,23 @@ def measure_prompts(summary: Overview, lengths: Ints, window: int) -> None:
         "longest": float(lengths.max()),
         "window": window,
     }
-    truncated = float((lengths > window).mean())
-    if truncated > MANY_TRUNCATED:
+    truncated_share = float((lengths > window).mean())
+    if truncated_share > MANY_TRUNCATED:
         summary.warnings.append(
-            f"{truncated:.0%} of the prompts are longer than the window of {window} tokens and "
-            "lose their beginning; raise model.window or lower data.history"
+            f"{truncated_share:.0%} of the prompts are longer than the window of {window} tokens "
+            "and lose their beginning; raise model.window or lower data.history"
         )
 
 
 def _rating_counts(data: Interactions) -> dict[str, int]:
     ratings, row_counts = np.unique(data.rating, return_counts=True)
+    pairs = zip(ratings.tolist(), row_counts.tolist(), strict=True)
     counts: dict[str, int] = {}
-    for rating, row_count in zip(ratings.tolist(), row_counts.tolist(), strict=True):
+    for rating, row_count in pairs:
         # Ratings that differ in the seventh digit share a name.
         name = f"{rating:g}"
-        counts[name] = counts.get(name, 0) + row_count
+        previous = counts.get(name, 0)
+        counts[name] = previous + row_count
     return counts
 
 
@@ -124,11 +124,11 @@ def _warnings(data: Interactions, parts: Split) -> Iterator[str]:
 
 def _warnings_of_users(data: Interactions, parts: Split) -> Iterator[str]:
     user_count = len(np.unique(parts.train.users))
-    unused = 1 - user_count / max(1, len(data.user_ids))
-    if unused > 0.5:
+    unused_share = 1 - user_count / max(1, len(data.user_ids))
+    if unused_share > 0.5:
         yield (
-            f"{unused:.0%} of the users have no training row; lower data.min_history or widen "
-            "data.fractions"
+            f"{unused_share:.0%} of the users have no training row; lower data.min_history or "
+            "widen data.fractions"
         )
     if user_count < FEW_USERS:
         yield f"{user_count} training users: intervals over users will be wide; take more rows"

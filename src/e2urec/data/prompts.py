@@ -53,17 +53,25 @@ class Catalogue:
     @classmethod
     def of(cls, data: Interactions) -> "Catalogue":
         """The text of `data`."""
-        titles = [_one_line(title) for title in data.titles]
-        return cls(_attributes(data.profiles), titles, _attributes(data.details))
+        return cls(
+            profiles=_attributes(data.profiles),
+            titles=[_one_line(title) for title in data.titles],
+            details=_attributes(data.details),
+        )
+
+    def profile(self, user: int) -> dict[str, str]:
+        """The attributes of a user; none if the data set has no profiles."""
+        return self.profiles[user] if self.profiles else {}
 
     def labels(self) -> list[str]:
         """`Title`, or `Title (author A, genre G)`, of each item."""
         if not self.details:
             return self.titles
-        return [
-            f"{title} ({_listed(details)})" if details else title
-            for title, details in zip(self.titles, self.details, strict=True)
-        ]
+        labels = []
+        for title, details in zip(self.titles, self.details, strict=True):
+            label = f"{title} ({_attribute_text(details)})" if details else title
+            labels.append(label)
+        return labels
 
 
 class PromptTemplate(ABC):
@@ -108,12 +116,13 @@ class PromptTemplate(ABC):
         for n, row in enumerate(samples.rows):
             history = samples.history_rows(n)
             items = data.item[history].tolist()
+            liked = data.liked[history].astype(bool)
             target = int(data.item[row])
             fields = PromptFields(
-                profile=catalogue.profiles[data.user[row]] if catalogue.profiles else {},
+                profile=catalogue.profile(int(data.user[row])),
                 titles=[labels[item] for item in items],
                 ratings=data.rating[history].tolist(),
-                liked=data.liked[history].astype(bool).tolist(),
+                liked=liked.tolist(),
                 target=labels[target],
                 codes=[*items, target],
             )
@@ -151,7 +160,7 @@ class Paper(PromptTemplate):
         """Profile, numbered history with stars, target, and the question: Yes or No."""
         pieces = []
         if fields.profile:
-            pieces += ["About the user:", f" {_listed(fields.profile)}.\n"]
+            pieces += ["About the user:", f" {_attribute_text(fields.profile)}.\n"]
         pieces.append(
             "The user has rated these items, oldest first; more stars mean a stronger liking:\n"
         )
@@ -209,8 +218,9 @@ def _sentence(titles: list[str]) -> list[str]:
     return pieces
 
 
-def _listed(attributes: dict[str, str]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in attributes.items())
+def _attribute_text(attributes: dict[str, str]) -> str:
+    parts = [f"{key} {value}" for key, value in attributes.items()]
+    return ", ".join(parts)
 
 
 def _attributes(table: pl.DataFrame | None) -> list[dict[str, str]]:
@@ -224,4 +234,5 @@ def _attributes(table: pl.DataFrame | None) -> list[dict[str, str]]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    words = text.split()
+    return " ".join(words)

@@ -35,22 +35,26 @@ class ErasureRequest:
     items: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        users = _sorted_texts(self.users)
+        items = _sorted_texts(self.items)
         pairs = {(str(user), str(item)) for user, item in self.interactions}
+        interactions = tuple(sorted(pairs))
         # The class is frozen, so its own fields are set past its guard.
-        object.__setattr__(self, "users", _sorted_texts(self.users))
-        object.__setattr__(self, "interactions", tuple(sorted(pairs)))
-        object.__setattr__(self, "items", _sorted_texts(self.items))
+        object.__setattr__(self, "users", users)
+        object.__setattr__(self, "interactions", interactions)
+        object.__setattr__(self, "items", items)
 
     def lines(self) -> list[str]:
         """The request as text for its digest, one thing a line.
 
         A user's id stands as it is, all else as JSON.
         """
-        return [
-            *map(_user_line, self.users),
-            *(json.dumps(["interaction", *pair]) for pair in self.interactions),
-            *(json.dumps(["item", item]) for item in self.items),
-        ]
+        lines = [_user_line(user) for user in self.users]
+        for user, item in self.interactions:
+            lines.append(json.dumps(["interaction", user, item]))
+        for item in self.items:
+            lines.append(json.dumps(["item", item]))
+        return lines
 
     @classmethod
     def from_file(cls, path: Path) -> "ErasureRequest":
@@ -90,15 +94,20 @@ class ErasureRequest:
         data = train.interactions
         random = stream(seed, "request")
         if unit == "users":
-            codes = _draw_share(np.unique(train.users), ratio, random)
-            return cls(users=tuple(_ids_of(codes, data.user_ids)))
+            user_codes = np.unique(train.users)
+            user_codes = _draw_share(user_codes, ratio, random)
+            users = _ids_of(user_codes, data.user_ids)
+            return cls(users=users)
         if unit == "items":
-            codes = _draw_share(np.unique(data.item[train.rows]), ratio, random)
-            return cls(items=tuple(_ids_of(codes, data.item_ids)))
+            item_codes = np.unique(data.item[train.rows])
+            item_codes = _draw_share(item_codes, ratio, random)
+            items = _ids_of(item_codes, data.item_ids)
+            return cls(items=items)
         rows = _draw_share(train.rows, ratio, random)
         users = _ids_of(data.user[rows], data.user_ids)
         items = _ids_of(data.item[rows], data.item_ids)
-        return cls(interactions=tuple(zip(users, items, strict=True)))
+        pairs = zip(users, items, strict=True)
+        return cls(interactions=tuple(pairs))
 
 
 @dataclass(frozen=True)
@@ -147,20 +156,30 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
             "request: names every training row; nothing would be retained, so delete the model "
             "instead"
         )
-    remaining = split.without(erased)
-    later_rows = [part.rows[erased[part.rows]] for part in (split.valid, split.test)]
-    later = Samples(train.interactions, np.sort(np.concatenate(later_rows)), train.history)
+    new_split = split.without(erased)
+    # Old prompts that showed an erased row are in D_f too: the original has learnt from them.
+    forget = train.take(is_target | is_shown)
+    rewritten = int((is_shown & ~is_target).sum())
     return ForgetRetain(
-        forget=train.take(is_target | is_shown),
-        retain=remaining.train,
-        valid=remaining.valid,
-        test=remaining.test,
-        later=later,
-        calibration=remaining.calibration,
-        unseen=remaining.unseen,
+        forget=forget,
+        retain=new_split.train,
+        valid=new_split.valid,
+        test=new_split.test,
+        later=_later_samples(split, erased),
+        calibration=new_split.calibration,
+        unseen=new_split.unseen,
         erased=erased,
-        rewritten=int((is_shown & ~is_target).sum()),
+        rewritten=rewritten,
     )
+
+
+def _later_samples(split: Split, erased: Mask) -> Samples:
+    """The validation and test samples whose own row is erased."""
+    train = split.train
+    rows = np.concatenate([split.valid.rows, split.test.rows])
+    erased_rows = rows[erased[rows]]
+    erased_rows = np.sort(erased_rows)
+    return Samples(train.interactions, erased_rows, train.history)
 
 
 @dataclass(frozen=True)
@@ -193,12 +212,12 @@ def _erased_rows(request: ErasureRequest, split: Split, *, skip_unknown: bool) -
     for search in _searches(request, data):
         matches = np.isin(search.row_keys, search.keys)
         visible_keys = np.unique(search.row_keys[matches & is_visible])
-        missing = search.name_count - len(visible_keys)
+        missing_count = search.name_count - len(visible_keys)
         # The names themselves are not told: a message may end up in a log.
-        if missing and not skip_unknown:
+        if missing_count and not skip_unknown:
             raise DataError(
-                f"request: {missing} of {search.name_count} {search.unit} are not in the training "
-                "data; correct the request, or go on without them with --skip-unknown"
+                f"request: {missing_count} of {search.name_count} {search.unit} are not in the "
+                "training data; correct the request, or go on without them with --skip-unknown"
             )
         erased |= matches
     return erased
@@ -209,25 +228,44 @@ def _searches(request: ErasureRequest, data: Interactions) -> Iterator[_Search]:
     user_codes = _codes(data.user_ids)
     item_codes = _codes(data.item_ids)
     if request.users:
-        keys = [user_codes[user] for user in request.users if user in user_codes]
-        yield _Search("users", len(request.users), keys, data.user)
+        user_count = len(request.users)
+        keys = _known_codes(request.users, user_codes)
+        yield _Search("users", user_count, keys, data.user)
     if request.items:
-        keys = [item_codes[item] for item in request.items if item in item_codes]
-        yield _Search("items", len(request.items), keys, data.item)
+        item_count = len(request.items)
+        keys = _known_codes(request.items, item_codes)
+        yield _Search("items", item_count, keys, data.item)
     if request.interactions:
-        item_count = len(item_codes)
-        keys = []
-        for user, item in request.interactions:
-            if user in user_codes and item in item_codes:
-                keys.append(user_codes[user] * item_count + item_codes[item])
-        # In 64 bits: users times items is more than 32 bits hold.
-        row_keys = data.user.astype(np.int64) * item_count + data.item
-        yield _Search("interactions", len(request.interactions), keys, row_keys)
+        yield _search_of_pairs(request.interactions, data, user_codes, item_codes)
+
+
+def _search_of_pairs(
+    pairs: Sequence[tuple[str, str]],
+    data: Interactions,
+    user_codes: dict[str, int],
+    item_codes: dict[str, int],
+) -> _Search:
+    """The key of a pair is its place in a table of users × items."""
+    width = len(item_codes)
+    keys = []
+    for user, item in pairs:
+        if user not in user_codes or item not in item_codes:
+            continue
+        line_start = user_codes[user] * width
+        keys.append(line_start + item_codes[item])
+    # In 64 bits: users times items may be more than 32 bits hold.
+    users = data.user.astype(np.int64)
+    row_keys = users * width + data.item
+    return _Search("interactions", len(pairs), keys, row_keys)
 
 
 def _codes(ids: pl.Series) -> dict[str, int]:
-    names = ids.cast(pl.String).to_list()
-    return {name: code for code, name in enumerate(names)}
+    names = ids.cast(pl.String)
+    return {name: code for code, name in enumerate(names.to_list())}
+
+
+def _known_codes(names: Sequence[str], codes: dict[str, int]) -> list[int]:
+    return [codes[name] for name in names if name in codes]
 
 
 def _draw_share(values: Ints, ratio: float, random: np.random.Generator) -> Ints:
@@ -236,12 +274,17 @@ def _draw_share(values: Ints, ratio: float, random: np.random.Generator) -> Ints
     return random.permutation(values)[:count]
 
 
-def _ids_of(codes: Ints, ids: pl.Series) -> list[str]:
-    return [str(ids[int(code)]) for code in codes]
+def _ids_of(codes: Ints, ids: pl.Series) -> tuple[str, ...]:
+    names = []
+    for code in codes.tolist():
+        names.append(str(ids[code]))
+    return tuple(names)
 
 
 def _sorted_texts(ids: Sequence[object]) -> tuple[str, ...]:
-    return tuple(sorted(set(map(str, ids))))
+    """Each id once, as text: callers may pass numbers."""
+    texts = {str(name) for name in ids}
+    return tuple(sorted(texts))
 
 
 def _user_line(user: str) -> str:

@@ -13,8 +13,8 @@ import polars as pl
 from ..core.arrays import Ints
 from .interactions import Interactions
 
+# Rows that are Python objects at a time: 25 million of them would take gigabytes.
 CHUNK = 1_000_000
-"""Rows that are Python objects at a time: 25 million of them would take gigabytes."""
 
 
 def hashes(data: Interactions, rows: Ints, key: bytes, size: int) -> Iterator[bytes]:
@@ -22,18 +22,25 @@ def hashes(data: Interactions, rows: Ints, key: bytes, size: int) -> Iterator[by
 
     Exact duplicates are dropped when data are read, so no two rows have the same text.
     """
-    user_names = _quoted(data.user_ids)
-    item_names = _quoted(data.item_ids)
-    for chunk in np.array_split(rows, len(rows) // CHUNK + 1):
-        users = data.user[chunk].tolist()
-        items = data.item[chunk].tolist()
-        times = data.time[chunk].tolist()
-        ratings = data.rating[chunk].tolist()
-        for user, item, time, rating in zip(users, items, times, ratings, strict=True):
-            text = f"{user_names[user]},{item_names[item]},{time},{rating:g}"
-            yield hashlib.blake2b(text.encode(), key=key, digest_size=size).digest()
+    user_names = _json_names(data.user_ids)
+    item_names = _json_names(data.item_ids)
+    chunk_count = len(rows) // CHUNK + 1
+    for chunk in np.array_split(rows, chunk_count):
+        columns = (
+            data.user[chunk].tolist(),
+            data.item[chunk].tolist(),
+            data.time[chunk].tolist(),
+            data.rating[chunk].tolist(),
+        )
+        for user, item, time, rating in zip(*columns, strict=True):
+            user_name = user_names[user]
+            item_name = item_names[item]
+            text = f"{user_name},{item_name},{time},{rating:g}"
+            digest = hashlib.blake2b(text.encode(), key=key, digest_size=size)
+            yield digest.digest()
 
 
-def _quoted(ids: pl.Series) -> list[str]:
+def _json_names(ids: pl.Series) -> list[str]:
     # In quotes, so that a comma in an id cannot make two rows read alike.
-    return [json.dumps(name) for name in ids.cast(pl.String).to_list()]
+    names = ids.cast(pl.String).to_list()
+    return [json.dumps(name) for name in names]

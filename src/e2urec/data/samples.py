@@ -50,25 +50,32 @@ class Samples:
 
     def history_rows(self, n: int) -> slice:
         """The rows of the history of sample `n`: up to K of its user's, just before it."""
-        return slice(int(self.starts[n]), int(self.rows[n]))
+        start = int(self.starts[n])
+        end = int(self.rows[n])
+        return slice(start, end)
 
-    def shows(self, marked: Mask) -> Mask:
-        """(n,) True where a prompt's history holds a row that `marked` marks.
+    def shows(self, mask: Mask) -> Mask:
+        """(n,) True where a prompt's history holds a row that `mask` marks.
 
         Args:
-            marked: mask of all interactions.
+            mask: (rows of the interactions,) True for the rows in question.
         """
-        # Row i of these has the number of marked rows before row i: two look-ups then count the
-        # marked rows of a history, however long it is.
-        counts_before = np.concatenate([[0], np.cumsum(marked)])
-        return counts_before[self.rows] > counts_before[self.starts]
+        # Entry i is the number of marked rows before row i: two look-ups then count the marked
+        # rows of a history, however long it is.
+        counts = np.cumsum(mask)
+        counts_before = np.concatenate([[0], counts])
+        before_target = counts_before[self.rows]
+        before_history = counts_before[self.starts]
+        return before_target > before_history
 
     def visible_rows(self) -> Mask:
         """Mask of all interactions: those that a prompt shows, as its target or in its history."""
         # Each prompt opens at its first row and closes after its target; a row is visible where
         # more prompts have opened than closed.
-        changes = np.zeros(len(self.interactions) + 1, dtype=np.int64)
+        row_count = len(self.interactions)
+        changes = np.zeros(row_count + 1, dtype=np.int64)
+        ends = self.rows + 1
         np.add.at(changes, self.starts, 1)
-        np.add.at(changes, self.rows + 1, -1)
-        open_prompts = np.cumsum(changes)[:-1]
-        return open_prompts > 0
+        np.add.at(changes, ends, -1)
+        open_prompts = np.cumsum(changes)
+        return open_prompts[:row_count] > 0

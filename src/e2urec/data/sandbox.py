@@ -12,6 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..core.errors import DataError
 
+# Filters that a template may use. None of them makes much out of little, as `center` would.
 FILTERS = (
     "capitalize",
     "default",
@@ -27,7 +28,7 @@ FILTERS = (
     "trim",
     "upper",
 )
-"""Filters that a template may use. None of them makes much out of little, as `center` would."""
+# What of Jinja2's language a template may hold: no calls, imports, macros, powers or `~`.
 NODES = (
     nodes.Template,
     nodes.Output,
@@ -60,15 +61,14 @@ NODES = (
     nodes.Tuple,
     nodes.List,
 )
-"""What of Jinja2's language a template may hold: no calls, imports, macros, powers or `~`."""
+# Fields of `loop` that say where it stands.
 LOOP_FIELDS = ("index", "index0", "revindex", "revindex0", "first", "last", "length")
-"""Fields of `loop` that say where it stands."""
+# Loops within each other: three over a long history would take its length cubed.
 MAX_LOOP_DEPTH = 2
-"""Loops within each other. A history times its items is enough; three would take time cubed."""
+# Letters of a joined text: several times what a window of 512 tokens holds.
 MAX_JOINED_LENGTH = 20_000
-"""Letters of a joined text: several times what a window of 512 tokens holds."""
+# Largest operand of arithmetic, so that no product is too long to print.
 MAX_NUMBER = 1e9
-"""Largest operand of arithmetic, so that no product is too long to print."""
 MAX_DECIMALS = 10
 
 
@@ -124,9 +124,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic on numbers of a sensible size, never on text or lists."""
-        are_numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        is_allowed = are_numbers and operator != "**"
-        if is_allowed and max(abs(left), abs(right)) <= MAX_NUMBER:
+        # Powers are refused for themselves: 9 ** 9 ** 9 would never end.
+        if operator != "**" and _is_small(left) and _is_small(right):
             return super().call_binop(context, operator, left, right)
         raise DataError(f"operator {operator} is for numbers up to {MAX_NUMBER:g} alone")
 
@@ -145,6 +144,12 @@ def check_nodes(node: nodes.Node, loop_depth: int = 0) -> None:
         raise TemplateAssertionError("a number is too large", node.lineno)
     for child in node.iter_child_nodes():
         check_nodes(child, loop_depth)
+
+
+def _is_small(value: Any) -> bool:
+    if not isinstance(value, int | float):
+        return False
+    return abs(value) <= MAX_NUMBER
 
 
 def _not_allowed(part: str, node: nodes.Node) -> TemplateAssertionError:
@@ -173,11 +178,13 @@ def _join(values: Any, between: str = "", attribute: str | None = None) -> str:
     """The texts of a list, or an attribute of each, one after another."""
     if not isinstance(values, list | tuple):
         raise DataError("join is for lists alone")
-    if attribute is not None:
-        values = [value[attribute] for value in values]
-    texts = [str(_printable(value)) for value in values]
+    texts = []
+    for value in values:
+        text = value if attribute is None else value[attribute]
+        texts.append(str(_printable(text)))
     # Counted before joining: a long text between many items would fill the memory.
-    length = sum(map(len, texts)) + len(between) * len(texts)
+    text_length = sum(map(len, texts))
+    length = text_length + len(between) * len(texts)
     if length > MAX_JOINED_LENGTH:
         raise DataError(f"join makes more than {MAX_JOINED_LENGTH:,} letters")
     return between.join(texts)

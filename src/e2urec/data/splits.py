@@ -11,8 +11,8 @@ from ..core.seeding import stream
 from .interactions import Interactions
 from .samples import Samples
 
+# A part may have 5% more rows than its limit: users are whole, so it rarely fits exactly.
 OVERSHOOT = 1.05
-"""A limited part may have 5% more rows than its limit: users are whole, so it rarely fits exactly."""
 
 
 class SplitSettings(BaseModel):
@@ -50,7 +50,11 @@ class SizeLimits(BaseModel):
 
     def of_part(self, name: str) -> int | None:
         """About how many rows the part called `name` may have."""
-        return {"train": self.rows, "test": self.test_rows}.get(name, self.held_rows)
+        if name == "train":
+            return self.rows
+        if name == "test":
+            return self.test_rows
+        return self.held_rows
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class Split:
         new_rows = np.cumsum(stays) - 1
         parts = {}
         for name, part in vars(self).items():
-            old_rows = part.rows[stays[part.rows]]
+            part_stays = stays[part.rows]
+            old_rows = part.rows[part_stays]
             parts[name] = Samples(interactions, new_rows[old_rows], part.history)
         return Split(**parts)
 
@@ -104,13 +109,7 @@ def split(interactions: Interactions, settings: SplitSettings, *, seed: int) -> 
         DataError: no row has enough history.
     """
     _check(settings)
-    rows = _rows_by_time(interactions, settings)
-    cuts = np.cumsum(settings.fractions)[:2] * len(rows)
-    # Each part is in the order of the interactions again, so that a user's rows are together.
-    train, valid, test = (
-        Samples(interactions, np.sort(part), settings.history)
-        for part in np.split(rows, cuts.round().astype(int))
-    )
+    train, valid, test = _cut_by_time(interactions, settings)
     unseen_users, calibration_users = _held_out_users(train, settings, seed)
     held_users = np.concatenate([unseen_users, calibration_users])
     is_held = np.isin(train.users, held_users)
@@ -123,9 +122,10 @@ def split(interactions: Interactions, settings: SplitSettings, *, seed: int) -> 
     return Split(
         train=train.take(~is_held),
         valid=valid.take(~np.isin(valid.users, held_users)),
+        # Held-out users stay in test: no model is tuned or chosen on it.
         test=test,
-        calibration=train.take(np.isin(train.users, calibration_users)),
-        unseen=train.take(np.isin(train.users, unseen_users)),
+        calibration=_rows_of(calibration_users, train),
+        unseen=_rows_of(unseen_users, train),
     )
 
 
@@ -148,10 +148,29 @@ def _check(settings: SplitSettings) -> None:
         raise ConfigError(
             f"unseen {unseen} and calibration {calibration}: must be shares with a sum below 1"
         )
-    for name, least in (("history", 1), ("min_history", 0), ("last", 1)):
+    minima = {"history": 1, "min_history": 0, "last": 1}
+    for name, least in minima.items():
         value = getattr(settings, name)
         if value is not None and value < least:
             raise ConfigError(f"{name} {value}: must be at least {least}")
+
+
+def _cut_by_time(
+    interactions: Interactions, settings: SplitSettings
+) -> tuple[Samples, Samples, Samples]:
+    """Training, validation and test samples of all users."""
+    rows = _rows_by_time(interactions, settings)
+    shares = np.cumsum(settings.fractions)
+    cuts = shares[:2] * len(rows)
+    cuts = cuts.round().astype(int)
+    # Each part is in the order of the interactions again, so that a user's rows are together.
+    train, valid, test = (np.sort(part) for part in np.split(rows, cuts))
+    history = settings.history
+    return (
+        Samples(interactions, train, history),
+        Samples(interactions, valid, history),
+        Samples(interactions, test, history),
+    )
 
 
 def _rows_by_time(interactions: Interactions, settings: SplitSettings) -> Ints:
@@ -164,9 +183,9 @@ def _rows_by_time(interactions: Interactions, settings: SplitSettings) -> Ints:
             f"no user has more than {settings.min_history} rows; give more data or lower "
             "min_history"
         )
+    times = interactions.time[rows]
     # A stable sort leaves rows of the same second in (user, position) order.
-    by_time = np.argsort(interactions.time[rows], kind="stable")
-    rows = rows[by_time]
+    rows = rows[np.argsort(times, kind="stable")]
     return rows if settings.last is None else rows[-settings.last :]
 
 
@@ -174,31 +193,39 @@ def _held_out_users(train: Samples, settings: SplitSettings, seed: int) -> tuple
     """The unseen users and those for calibration."""
     users = np.unique(train.users)
     users = stream(seed, "held-out users").permutation(users)
+    user_count = len(users)
+    held_out = settings.unseen + settings.calibration
     # Both ends are rounded, not both sizes: the sum of the shares then keeps its size.
-    unseen_end = round(settings.unseen * len(users))
-    calibration_end = round((settings.unseen + settings.calibration) * len(users))
-    return users[:unseen_end], users[unseen_end:calibration_end]
+    unseen_end = round(settings.unseen * user_count)
+    held_end = round(held_out * user_count)
+    unseen_users = users[:unseen_end]
+    calibration_users = users[unseen_end:held_end]
+    return unseen_users, calibration_users
+
+
+def _rows_of(users: Ints, samples: Samples) -> Samples:
+    return samples.take(np.isin(samples.users, users))
 
 
 def limit(parts: Split, sizes: SizeLimits, *, seed: int) -> Split:
     """Cut the parts down to `sizes`; `seed` and a part's name choose the users who stay in it."""
-    limited = {}
+    new_parts = {}
     for name, part in vars(parts).items():
         if sizes.per_user is not None:
             part = first_of_each_user(part, sizes.per_user)
         row_count = sizes.of_part(name)
         if row_count is not None:
             part = whole_users(part, row_count, stream(seed, "limit", name))
-        limited[name] = part
-    return Split(**limited)
+        new_parts[name] = part
+    return Split(**new_parts)
 
 
 def first_of_each_user(samples: Samples, count: int) -> Samples:
     """The first `count` samples of each user; `samples` are in the order of the interactions."""
-    users = samples.users
-    _, first_rows, user = np.unique(users, return_index=True, return_inverse=True)
-    place = np.arange(len(users)) - first_rows[user]
-    return samples.take(place < count)
+    _, first_rows, user = np.unique(samples.users, return_index=True, return_inverse=True)
+    rows = np.arange(len(samples))
+    places = rows - first_rows[user]
+    return samples.take(places < count)
 
 
 def whole_users(samples: Samples, row_count: int, random: np.random.Generator) -> Samples:
@@ -221,6 +248,7 @@ def whole_users(samples: Samples, row_count: int, random: np.random.Generator) -
         if new_total <= OVERSHOOT * row_count:
             members.append(user)
             total = new_total
+    # Where everybody alone is too much, a part of one user is still better than an empty one.
     if not members:
         members = [order[0]]
-    return samples.take(np.isin(samples.users, ids[members]))
+    return _rows_of(ids[members], samples)

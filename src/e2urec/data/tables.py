@@ -12,8 +12,8 @@ from ..core.errors import DataError
 
 RATING_COLUMNS = ("user", "item", "rating", "time")
 ITEM_COLUMNS = ("item", "title")
+# Seconds that a row may lie in the future: clocks differ, and time zones do by up to a day.
 CLOCK_TOLERANCE = 86_400
-"""Seconds that a row may lie in the future: clocks differ, and so do time zones, by up to a day."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ class _Fault:
 
 def require_columns(table: pl.DataFrame, columns: tuple[str, ...], place: str) -> None:
     """Raise DataError if `table` lacks one of `columns`."""
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
+    missing_columns = [column for column in columns if column not in table.columns]
+    if missing_columns:
         raise DataError(
-            f"{place}: has no column {', '.join(missing)}; it has {', '.join(table.columns)}"
+            f"{place}: has no column {', '.join(missing_columns)}; "
+            f"it has {', '.join(table.columns)}"
         )
 
 
@@ -74,10 +75,11 @@ def without_duplicates(rows: pl.DataFrame, place: str, *, strict: bool) -> pl.Da
     distinct = rows.unique(RATING_COLUMNS, keep="first", maintain_order=True)
     duplicate_count = rows.height - distinct.height
     if duplicate_count and strict:
-        is_duplicate = ~pl.col("position").is_in(distinct["position"].implode())
-        position = rows.filter(is_duplicate)["position"][0]
+        positions = distinct["position"].implode()
+        duplicates = rows.filter(~pl.col("position").is_in(positions))
+        row = duplicates["position"][0] + 1
         raise DataError(
-            f"{place} row {position + 1}: repeats an earlier row ({duplicate_count} such rows); "
+            f"{place} row {row}: repeats an earlier row ({duplicate_count} such rows); "
             "remove it, or leave out --strict to drop them"
         )
     return distinct
@@ -88,16 +90,19 @@ def item_texts(items: pl.DataFrame, id_type: pl.DataType) -> pl.DataFrame:
     # An id that is not of the ratings' type becomes null: nobody has rated that item.
     ids = pl.col("item").cast(id_type, strict=False)
     texts = pl.all().exclude("item").cast(pl.String)
-    return items.select(ids, texts).unique("item", keep="first", maintain_order=True)
+    rows = items.select(ids, texts)
+    return rows.unique("item", keep="first", maintain_order=True)
 
 
 def require_titles(rows: pl.DataFrame, texts: pl.DataFrame, place: str) -> None:
     """Raise DataError at the first row whose item has no title."""
     titles = texts.select("item", "title")
-    titled = rows.join(titles, on="item", how="left", maintain_order="left")
+    rows_with_titles = rows.join(titles, on="item", how="left", maintain_order="left")
     title = pl.col("title")
-    is_blank = title.is_null() | (title.str.strip_chars() == "")
-    _refuse(titled, is_blank, _Fault("item", "has no title", "add it to the items"), place)
+    text = title.str.strip_chars()
+    is_blank = title.is_null() | (text == "")
+    fault = _Fault("item", "has no title", "add it to the items")
+    _refuse(rows_with_titles, is_blank, fault, place)
 
 
 def user_profiles(users: pl.DataFrame, ids: pl.Series, place: str) -> pl.DataFrame:
@@ -105,10 +110,13 @@ def user_profiles(users: pl.DataFrame, ids: pl.Series, place: str) -> pl.DataFra
     require_columns(users, ("user",), f"{place} (users)")
     profiles = users.unique("user", keep="first", maintain_order=True)
     # An id that is not of the ratings' type becomes null: it belongs to nobody who rated.
-    profiles = profiles.with_columns(pl.col("user").cast(ids.dtype, strict=False))
+    user = pl.col("user").cast(ids.dtype, strict=False)
+    profiles = profiles.with_columns(user)
     rows = pl.DataFrame({"user": ids})
     rows = rows.join(profiles, on="user", how="left", maintain_order="left")
-    return rows.drop("user").select(pl.all().cast(pl.String))
+    rows = rows.drop("user")
+    texts = pl.all().cast(pl.String)
+    return rows.select(texts)
 
 
 def _refuse_ratings_outside(rows: pl.DataFrame, scale: RatingScale, place: str) -> None:
@@ -135,12 +143,15 @@ def _parse_numbers(
 ) -> pl.DataFrame:
     number = pl.col(column).cast(number_type, strict=False)
     # Beside the text for now, so that a message can show what stands in the file.
-    parsed = rows.with_columns(number.alias("parsed"))
-    is_bad = pl.col("parsed").is_null()
+    rows = rows.with_columns(number.alias("number"))
+    number = pl.col("number")
+    is_bad = number.is_null()
     if number_type == pl.Float32:
-        is_bad |= ~pl.col("parsed").is_finite()
-    _refuse(parsed, is_bad, _Fault(column, "is no number", "correct the row"), place)
-    return parsed.drop(column).rename({"parsed": column})
+        is_bad |= ~number.is_finite()
+    fault = _Fault(column, "is no number", "correct the row")
+    _refuse(rows, is_bad, fault, place)
+    rows = rows.drop(column)
+    return rows.rename({"number": column})
 
 
 def _refuse(rows: pl.DataFrame, is_bad: pl.Expr, fault: _Fault, place: str) -> None:
@@ -151,8 +162,8 @@ def _refuse(rows: pl.DataFrame, is_bad: pl.Expr, fault: _Fault, place: str) -> N
     first = bad_rows.row(0, named=True)
     rest = bad_rows.height - 1
     count = f" (and {rest} more rows)" if rest else ""
+    row = first["position"] + 1
     value = first[fault.column]
     raise DataError(
-        f"{place} row {first['position'] + 1}: {fault.column} {value!r} {fault.text}{count}; "
-        f"{fault.remedy}"
+        f"{place} row {row}: {fault.column} {value!r} {fault.text}{count}; {fault.remedy}"
     )

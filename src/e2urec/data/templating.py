@@ -63,10 +63,10 @@ class JinjaTemplate(PromptTemplate):
             tree = Sandbox().parse(self.source)
             names = meta.find_undeclared_variables(tree)
             check_nodes(tree)
-        unknown = sorted(names.difference(FIELDS))
-        if unknown:
+        unknown_names = sorted(names.difference(FIELDS))
+        if unknown_names:
             raise DataError(
-                f"template '{self.name}': has unknown field '{unknown[0]}'; it may show "
+                f"template '{self.name}': has unknown field '{unknown_names[0]}'; it may show "
                 f"{', '.join(FIELDS)}"
             )
 
@@ -75,11 +75,14 @@ class JinjaTemplate(PromptTemplate):
         with _errors_of(self.name):
             render = Sandbox().from_string(self.source).render
         items = []
-        details = catalogue.details or [{}] * len(catalogue.titles)
+        item_count = len(catalogue.titles)
+        details = catalogue.details or [{}] * item_count
         no_details = _empty_fields(details)
         for title, attributes in zip(catalogue.titles, details, strict=True):
-            items.append(Fields(no_details | attributes, title=title))
-        return _BoundTemplate(self.name, render, items, _empty_fields(catalogue.profiles))
+            item = Fields(no_details | attributes, title=title)
+            items.append(item)
+        no_profile = _empty_fields(catalogue.profiles)
+        return _BoundTemplate(self.name, render, items, no_profile)
 
     def pieces(self, fields: PromptFields) -> list[str]:
         """Not here: only a bound template has the fields of items beyond their labels."""
@@ -108,7 +111,9 @@ class _BoundTemplate(PromptTemplate):
         *history_codes, target = fields.codes
         history = []
         for code, rating, liked in zip(history_codes, fields.ratings, fields.liked, strict=True):
-            history.append(Fields(self.items[code], rating=_plain_number(rating), liked=liked))
+            stars = _plain_number(rating)
+            item = Fields(self.items[code], rating=stars, liked=liked)
+            history.append(item)
         with _errors_of(self.name):
             text = self.render_fields(
                 user=Fields(self.no_profile | fields.profile),

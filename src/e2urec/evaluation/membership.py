@@ -20,8 +20,9 @@ from ..core.arrays import Floats, Ints, Mask
 from ..core.errors import RunError
 from ..core.seeding import derive, stream
 from ..data.prompts import PromptTemplate
-from ..metrics.bootstrap import Bootstrap, Interval, advantage, tpr_at_fpr, user_bootstrap
+from ..metrics.bootstrap import Bootstrap, Interval, user_bootstrap
 from ..metrics.classification import row_losses
+from ..metrics.ranking import advantage, tpr_at_fpr
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone

@@ -6,7 +6,7 @@ are paired, resample by resample. Figures of two are independent, because the tw
 users.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,9 @@ import numpy.typing as npt
 from ..core.arrays import Floats, Ints
 from ..core.errors import DataError
 from .classification import auc_by_user, calibration_gaps, row_losses
+from .ranking import RankMeasure, area
 
 Figure = npt.NDArray[np.float64]
-
-RankMeasure = Callable[[Floats, Floats], Floats]
-"""(positives, negatives) → (resamples,).
-
-Both are counts (resamples, scores): how many rows of either label have each distinct score, scores
-in rising order.
-"""
 
 
 @dataclass(frozen=True)
@@ -48,16 +42,18 @@ def interval(figure: Figure, n: int, level: float = 0.95) -> Interval:
     """
     value = float(figure[0])
     resamples = figure[1:]
-    finite = resamples[np.isfinite(resamples)]
-    if not len(finite):
+    is_finite = np.isfinite(resamples)
+    if not is_finite.any():
         return Interval(value, -np.inf, np.inf, n)
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    tail = (1 - level) / 2
+    other_tail = (1 + level) / 2
+    low, high = np.quantile(resamples[is_finite], [tail, other_tail])
     return Interval(value, float(low), float(high), n)
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Resamples of whole users, with replacement; every method returns a figure, and all are paired.
+    """Resamples of whole users, with replacement; all figures of one bootstrap are paired.
 
     The rows of a user share a taste and a history. So rows are not independent, and users are drawn
     instead (cluster bootstrap: Field and Welsh 2007).
@@ -72,7 +68,9 @@ class Bootstrap:
 
     def weights(self, rows: Ints | slice = slice(None), lines: slice = slice(None)) -> Ints:
         """How often each of `rows` (all) is drawn, in `lines` (all) of `counts`: (lines, rows)."""
-        return np.take(self.counts[lines], self.user[rows], axis=1)
+        counts = self.counts[lines]
+        users = self.user[rows]
+        return np.take(counts, users, axis=1)
 
     def interval(self, figure: Figure, level: float = 0.95) -> Interval:
         """The interval of a figure over these rows."""
@@ -82,7 +80,8 @@ class Bootstrap:
         """Sum of `values` (n,) over the rows drawn."""
         user_count = self.counts.shape[1]
         user_totals = np.bincount(self.user, weights=values, minlength=user_count)
-        return np.asarray(self.counts @ user_totals, float)
+        totals = self.counts @ user_totals
+        return np.asarray(totals, float)
 
     def mean(self, values: npt.NDArray[Any]) -> Figure:
         """Mean of `values` (n,) over the rows drawn.
@@ -108,13 +107,19 @@ class Bootstrap:
         order = np.argsort(d, kind="stable")
         liked = y[order] == 1
         # Where a new score begins: equal scores must count as one, or their order would matter.
-        first_rows = np.flatnonzero(np.diff(d[order], prepend=np.nan))
-        figure = np.empty(len(self.counts))
-        for start in range(0, len(figure), chunk):
-            lines = slice(start, start + chunk)
-            weights = self.weights(order, lines).astype(np.float64)
-            positives = np.add.reduceat(weights * liked, first_rows, axis=1)
-            negatives = np.add.reduceat(weights * ~liked, first_rows, axis=1)
+        rises = np.diff(d[order], prepend=np.nan)
+        first_rows = np.flatnonzero(rises)
+        line_count = len(self.counts)
+        figure = np.empty(line_count)
+        for start in range(0, line_count, chunk):
+            end = start + chunk
+            lines = slice(start, end)
+            weights = self.weights(order, lines)
+            weights = weights.astype(np.float64)
+            liked_weights = weights * liked
+            other_weights = weights * ~liked
+            positives = np.add.reduceat(liked_weights, first_rows, axis=1)
+            negatives = np.add.reduceat(other_weights, first_rows, axis=1)
             with np.errstate(invalid="ignore"):
                 figure[lines] = measure(positives, negatives)
         return figure
@@ -131,14 +136,17 @@ class Bootstrap:
         """Mean AUC within the users drawn who have both classes; NaN if nobody has."""
         user_aucs = auc_by_user(y, d, self.user)
         has_both_classes = np.isfinite(user_aucs)
-        totals = self.counts @ np.where(has_both_classes, user_aucs, 0.0)
+        # A user without both classes counts in neither sum.
+        defined_aucs = np.where(has_both_classes, user_aucs, 0.0)
+        totals = self.counts @ defined_aucs
         user_counts = self.counts @ has_both_classes
         with np.errstate(invalid="ignore"):
             return np.asarray(totals / user_counts, float)
 
     def accuracy(self, y: Ints, d: Floats) -> Figure:
         """Share of the rows drawn whose answer at P = 0.5 is right; P = 0.5 itself answers No."""
-        return self.mean((d > 0) == (y == 1))
+        answers = d > 0
+        return self.mean(answers == (y == 1))
 
     def calibration_error(self, y: Ints, d: Floats, bins: int = 15) -> Figure:
         """Expected calibration error of the rows drawn (Guo et al. 2017, eq. 3), here of Yes.
@@ -146,10 +154,14 @@ class Bootstrap:
         Σ_bins (n_bin / n)·|mean P − mean y| over `bins` bins of P of equal width.
         """
         row_bins, gaps = calibration_gaps(y, d, bins)
-        bin_totals = [self.total(np.where(row_bins == k, gaps, 0.0)) for k in range(bins)]
+        bin_totals = []
+        for k in range(bins):
+            bin_gaps = np.where(row_bins == k, gaps, 0.0)
+            bin_totals.append(self.total(bin_gaps))
         distances = np.abs(np.stack(bin_totals))
+        total = distances.sum(0)
         with np.errstate(invalid="ignore"):
-            return np.asarray(distances.sum(0) / self._row_count())
+            return np.asarray(total / self._row_count())
 
     def utility(self, y: Ints, d: Floats) -> dict[str, Figure]:
         """All figures of utility by name."""
@@ -162,20 +174,25 @@ class Bootstrap:
         }
 
     def projection(self, p: Floats, r1: Floats, o2: Floats, r2: Floats, o: Floats) -> Figure:
-        """`⟨p − r1, o2 − r2⟩ / ⟨o − r1, o2 − r2⟩` over log-odds (n,) on D_f, this project's measure.
+        """`⟨p − r1, o2 − r2⟩ / ⟨o − r1, o2 − r2⟩` over log-odds (n,) on D_f.
 
-        1 = nothing done, 0 = retrained. o2, r1 and r2 come from independent seeds, so that seed
-        noise averages out; p and o share theirs. NaN when the two differences between original and
-        retrained are orthogonal.
+        This project's own measure: 1 = nothing done, 0 = retrained. o2, r1 and r2 come from
+        independent seeds, so that seed noise averages out; p and o share theirs. NaN when the two
+        differences between original and retrained are orthogonal.
         """
-        p, r1, o2, r2, o = (np.asarray(scores, np.float64) for scores in (p, r1, o2, r2, o))
-        direction = o2 - r2
-        before = self.total((o - r1) * direction)
+        # In float64 before any difference is taken: models answer in float32.
+        origin = r1.astype(np.float64)
+        direction = o2.astype(np.float64) - r2
+        to_candidate = p - origin
+        to_original = o - origin
+        figure = self.total(to_candidate * direction)
+        before = self.total(to_original * direction)
         after = np.zeros_like(before)
-        return remaining(self.total((p - r1) * direction), before, after)
+        return remaining(figure, before, after)
 
     def _row_count(self) -> Figure:
-        return self.total(np.ones(len(self.user)))
+        ones = np.ones(len(self.user))
+        return self.total(ones)
 
 
 def user_bootstrap(
@@ -200,55 +217,19 @@ def user_bootstrap(
             "0 rows to draw users from: a bootstrap needs at least one row; evaluate a larger set"
         )
     ids, first_rows, user = np.unique(users, return_index=True, return_inverse=True)
-    user_strata = np.zeros(len(ids), int) if strata is None else strata[first_rows]
+    if strata is None:
+        strata = np.zeros(len(users), int)
+    user_strata = strata[first_rows]
     random = np.random.default_rng(seed)
     counts = np.ones((1 + resamples, len(ids)), dtype=np.int32)
     for stratum in np.unique(user_strata):
         members = np.flatnonzero(user_strata == stratum)
         # One user alone says nothing of how users differ: nobody is drawn, no figure is bounded.
-        draws = len(members) if len(members) > 1 else 0
-        chances = np.full(len(members), 1 / len(members))
+        member_count = len(members)
+        draws = member_count if member_count > 1 else 0
+        chances = np.full(member_count, 1 / member_count)
         counts[1:, members] = random.multinomial(draws, chances, size=resamples)
     return Bootstrap(counts, user)
-
-
-def area(positives: Floats, negatives: Floats) -> Floats:
-    """AUC: `Σ_t pos_t·(Σ_{s<t} neg_s + ½·neg_t) / (Σ pos · Σ neg)`, over scores s, t."""
-    negatives_below = np.cumsum(negatives, axis=1) - negatives / 2
-    ordered_pairs = (positives * negatives_below).sum(1)
-    pairs = positives.sum(1) * negatives.sum(1)
-    return np.asarray(ordered_pairs / pairs)
-
-
-def advantage(positives: Floats, negatives: Floats) -> Floats:
-    """Largest (true positive rate − false positive rate) of any threshold (Yeom et al. 2018).
-
-    At least 0, and NaN where there is one class.
-    """
-    true_positive_rates = _rates(positives)
-    false_positive_rates = _rates(negatives)
-    largest = (true_positive_rates - false_positive_rates).max(axis=1)
-    # The threshold above all scores finds nobody, so it has an advantage of 0.
-    return np.asarray(np.maximum(largest, 0))
-
-
-def tpr_at_fpr(rate: float) -> RankMeasure:
-    """The highest true positive rate of thresholds with a false positive rate of at most `rate`."""
-
-    def measure(positives: Floats, negatives: Floats) -> Floats:
-        true_positive_rates = _rates(positives)
-        false_positive_rates = _rates(negatives)
-        allowed = np.where(false_positive_rates <= rate, true_positive_rates, 0.0)
-        no_negatives = np.isnan(false_positive_rates[:, 0])
-        return np.where(no_negatives, np.nan, allowed.max(axis=1))
-
-    return measure
-
-
-def _rates(counts: Floats) -> Floats:
-    """Share of rows whose score is at least each distinct score: (resamples, scores)."""
-    counts_above = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(counts_above / counts_above[:, :1])
 
 
 def over_seeds(figures: Sequence[Figure], *, seed: int) -> Figure:
@@ -272,7 +253,8 @@ def over_seeds(figures: Sequence[Figure], *, seed: int) -> Figure:
         values = [figure[0] for figure in figures]
         standard_error = np.std(values, ddof=1) / np.sqrt(model_count)
         random = np.random.default_rng(seed)
-        mean[1:] += standard_error * random.standard_t(model_count - 1, len(mean) - 1)
+        noise = random.standard_t(model_count - 1, len(mean) - 1)
+        mean[1:] += standard_error * noise
     return np.asarray(mean)
 
 
@@ -288,8 +270,10 @@ def remaining(figure: Figure, before: Figure, after: Figure, level: float = 0.95
     nothing (compare Fieller 1954). A headroom of exactly 0 makes the value NaN.
     """
     headroom = before - after
+    rest = figure - after
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.where(headroom == 0, np.nan, (figure - after) / headroom)
+        ratio = rest / headroom
+    ratio = np.where(headroom == 0, np.nan, ratio)
     surely_positive = interval(headroom, 0, level).low > 0
     if not surely_positive:
         ratio[1:] = np.nan

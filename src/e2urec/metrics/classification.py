@@ -9,9 +9,9 @@ from scipy import optimize, special, stats
 
 from ..core.arrays import Floats, Ints
 
+# Bounds of log T: T from 0.007 to 148. Only labels that the scores separate, or contradict, end
+# there.
 LOG_TEMPERATURES = (-5, 5)
-"""Bounds of log T: T from 0.007 to 148. Only labels that the scores separate, or contradict, end
-there."""
 
 
 def auc(y: Ints, d: Floats) -> float:
@@ -25,8 +25,10 @@ def auc(y: Ints, d: Floats) -> float:
         return float("nan")
     ranks = stats.rankdata(d)
     rank_sum = ranks[y == 1].sum()
+    # The rank sum of liked rows that all rank lowest.
     lowest_sum = positives * (positives + 1) / 2
-    return float((rank_sum - lowest_sum) / (positives * negatives))
+    ordered_pairs = rank_sum - lowest_sum
+    return float(ordered_pairs / (positives * negatives))
 
 
 def row_losses(y: Ints, d: Floats) -> Floats:
@@ -34,7 +36,8 @@ def row_losses(y: Ints, d: Floats) -> Floats:
 
     log(1 + exp(−d)) for a liked row, log(1 + exp(d)) for any other.
     """
-    exponents = np.where(y == 1, -d, d).astype(np.float64)
+    exponents = np.where(y == 1, -d, d)
+    exponents = exponents.astype(np.float64)
     # logaddexp does not overflow, so that any log-odds have a finite loss.
     return np.logaddexp(0.0, exponents)
 
@@ -43,7 +46,8 @@ def log_loss(y: Ints, d: Floats) -> float:
     """Mean −log P(y) in nats, stable for any log-odds."""
     if not len(y):
         return float("nan")
-    return float(row_losses(y, d).mean())
+    losses = row_losses(y, d)
+    return float(losses.mean())
 
 
 def calibration_gaps(y: Ints, d: Floats, bins: int = 15) -> tuple[Ints, Floats]:
@@ -52,10 +56,13 @@ def calibration_gaps(y: Ints, d: Floats, bins: int = 15) -> tuple[Ints, Floats]:
     Returns:
         The bin of each row's P (n,), of `bins` bins of equal width, and its P − y (n,).
     """
-    probabilities = special.expit(d.astype(np.float64))
+    log_odds = d.astype(np.float64)
+    probabilities = special.expit(log_odds)
+    gaps = probabilities - y
     row_bins = (probabilities * bins).astype(int)
     # P = 1 belongs to the last bin, not to one of its own.
-    return np.minimum(row_bins, bins - 1), probabilities - y
+    row_bins = np.minimum(row_bins, bins - 1)
+    return row_bins, gaps
 
 
 def auc_by_user(y: Ints, d: Floats, user: Ints) -> Floats:
@@ -70,15 +77,18 @@ def auc_by_user(y: Ints, d: Floats, user: Ints) -> Floats:
     """
     order = np.lexsort((d, user))
     user = user[order]
-    liked = y[order].astype(np.float64)
+    liked = y[order]
+    liked = liked.astype(np.float64)
     row_counts = np.bincount(user)
     positives = np.bincount(user, weights=liked)
     negatives = row_counts - positives
-    liked_ranks = _mid_ranks(d[order], user, row_counts) * liked
-    rank_sums = np.bincount(user, weights=liked_ranks, minlength=len(row_counts))
+    ranks = _mid_ranks(d[order], user, row_counts)
+    rank_sums = np.bincount(user, weights=ranks * liked)
     lowest_sums = positives * (positives + 1) / 2
+    ordered_pairs = rank_sums - lowest_sums
+    pairs = positives * negatives
     with np.errstate(invalid="ignore"):
-        return (rank_sums - lowest_sums) / (positives * negatives)
+        return np.asarray(ordered_pairs / pairs)
 
 
 def _mid_ranks(d: Floats, user: Ints, row_counts: Ints) -> Floats:
@@ -86,13 +96,18 @@ def _mid_ranks(d: Floats, user: Ints, row_counts: Ints) -> Floats:
 
     Rows are sorted by user, then by score.
     """
-    score_changes = np.diff(d, prepend=np.nan) != 0
-    user_changes = np.diff(user, prepend=-1) != 0
-    ties = np.cumsum(score_changes | user_changes) - 1
+    score_changes = np.diff(d, prepend=np.nan)
+    user_changes = np.diff(user, prepend=-1)
+    is_new = (score_changes != 0) | (user_changes != 0)
+    # Number of each row's tie: rows of one user with one score.
+    tie = np.cumsum(is_new) - 1
     first_rows = np.cumsum(row_counts) - row_counts
-    ranks = np.arange(len(d)) - first_rows[user]
-    tie_ranks = np.bincount(ties, weights=ranks) / np.bincount(ties) + 1
-    return np.asarray(tie_ranks[ties])
+    rows = np.arange(len(d))
+    ranks = rows - first_rows[user]
+    rank_sums = np.bincount(tie, weights=ranks)
+    tie_sizes = np.bincount(tie)
+    tie_ranks = rank_sums / tie_sizes + 1
+    return np.asarray(tie_ranks[tie])
 
 
 def temperature(y: Ints, d: Floats) -> float:
@@ -103,7 +118,9 @@ def temperature(y: Ints, d: Floats) -> float:
     """
 
     def loss(log_temperature: float) -> float:
-        return log_loss(y, d / np.exp(log_temperature))
+        scaled_log_odds = d / np.exp(log_temperature)
+        return log_loss(y, scaled_log_odds)
 
+    # In log T, where a T too low and one too high are equally far away.
     minimum = optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded")
     return float(np.exp(minimum.x))

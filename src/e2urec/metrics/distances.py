@@ -56,7 +56,11 @@ def vocabulary_distances(
         log_p = _log_softmax(hidden_p[rows], head_p)
         log_q = _log_softmax(hidden_q[rows], head_q)
         chunks.append(_distances(log_p, log_q))
-    return {name: np.concatenate([values[name] for values in chunks]) for name in chunks[0]}
+    distances = {}
+    for name in chunks[0]:
+        parts = [values[name] for values in chunks]
+        distances[name] = np.concatenate(parts)
+    return distances
 
 
 def _distances(log_p: Floats, log_q: Floats) -> dict[str, Floats]:
@@ -70,20 +74,25 @@ def _distances(log_p: Floats, log_q: Floats) -> dict[str, Floats]:
 
 
 def _jensen_shannon(p: Floats, q: Floats, log_p: Floats, log_q: Floats) -> Floats:
-    log_m = _log((p + q) / 2)
-    terms = p * (log_p - log_m) + q * (log_q - log_m)
+    middle = (p + q) / 2
+    log_m = _log(middle)
+    p_terms = p * (log_p - log_m)
+    q_terms = q * (log_q - log_m)
+    divergences = _row_sums(p_terms + q_terms) / 2
     # Rounding may leave −1e-8 between equal rows, and a distance has no sign.
-    return np.maximum(_row_sums(terms) / 2, 0)
+    return np.maximum(divergences, 0)
 
 
 def _jeffreys(p: Floats, q: Floats, log_p: Floats, log_q: Floats) -> Floats:
-    terms = (p - q) * (log_p - log_q)
-    return _row_sums(terms) / 2
+    differences = p - q
+    log_ratios = log_p - log_q
+    return _row_sums(differences * log_ratios) / 2
 
 
 def _log(p: Floats) -> Floats:
     tiny = np.finfo(p.dtype).tiny
-    return np.log(np.maximum(p, tiny))
+    positive = np.maximum(p, tiny)
+    return np.log(positive)
 
 
 def _row_sums(terms: Floats) -> Floats:
@@ -93,8 +102,8 @@ def _row_sums(terms: Floats) -> Floats:
 def _answer_logs(d: Floats) -> Floats:
     """Logarithms of the probabilities of Yes and No: (n,) → (n, 2)."""
     # Straight from the log-odds: by way of P, a certain answer would lose its digits.
-    exponents = np.stack([-d, d], axis=-1).astype(np.float64)
-    return -np.logaddexp(0.0, exponents)
+    exponents = np.stack([-d, d], axis=-1)
+    return -np.logaddexp(0.0, exponents.astype(np.float64))
 
 
 def _log_softmax(states: Floats, head: Head) -> Floats:
@@ -104,5 +113,6 @@ def _log_softmax(states: Floats, head: Head) -> Floats:
     if bias is not None:
         logits += bias
     logits -= logits.max(axis=-1, keepdims=True)
-    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    totals = np.exp(logits).sum(axis=-1, keepdims=True)
+    logits -= np.log(totals)
     return logits

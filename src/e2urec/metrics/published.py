@@ -12,10 +12,10 @@ def residual_bota(p: Floats, r: Floats, o: Floats) -> float:
     It has no sign, so the noise of seeds counts as memory: a second retrained model scores about
     0.9. NaN when o equals r.
     """
-    headroom = float(np.abs(o - r).sum(dtype=np.float64))
+    headroom = _distance(o, r)
     if headroom == 0:
         return float("nan")
-    return float(np.abs(p - r).sum(dtype=np.float64)) / headroom
+    return _distance(p, r) / headroom
 
 
 def ks_tofu(losses_a: Floats, losses_b: Floats) -> float:
@@ -24,7 +24,8 @@ def ks_tofu(losses_a: Floats, losses_b: Floats) -> float:
     After TOFU's forget quality (Maini et al. 2024, arXiv 2401.06121), which tests truth ratios. A
     p-value grows as rows get fewer, so never gate on it.
     """
-    return float(stats.ks_2samp(losses_a, losses_b).pvalue)
+    test = stats.ks_2samp(losses_a, losses_b)
+    return float(test.pvalue)
 
 
 def priv_leak(auc_unlearned: float, auc_retrained: float) -> float:
@@ -32,7 +33,14 @@ def priv_leak(auc_unlearned: float, auc_retrained: float) -> float:
 
     0 = as the retrained model. After MUSE (Shi et al. 2024, arXiv 2407.06460). NaN when AUC_r is 1.
     """
+    unlearned = 1 - auc_unlearned
     retrained = 1 - auc_retrained
     if retrained == 0:
         return float("nan")
-    return 100 * ((1 - auc_unlearned) - retrained) / retrained
+    return 100 * (unlearned - retrained) / retrained
+
+
+def _distance(a: Floats, b: Floats) -> float:
+    differences = np.abs(a - b)
+    # In float64: a sum of a million float32 scores would lose digits.
+    return float(differences.sum(dtype=np.float64))
