@@ -48,7 +48,7 @@ def telling(rows: list[tuple[int, int, int]]) -> Interactions:
     return Interactions.from_tables(frame, items, place="generated")
 
 
-# --- interactions -------------------------------------------------------------------------------------------
+# --- interactions
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_fingerprint_does_not_depend_on_the_file_the_data_came_from():
     )
 
 
-# --- prompts ------------------------------------------------------------------------------------------------
+# --- prompts
 
 
 @settings(max_examples=60)
@@ -140,7 +140,7 @@ def test_compact_prompt_is_what_it_says():
     assert prompt == "Liked: A; C. Disliked: B (1990). Will the user like D?"
 
 
-# --- splits -------------------------------------------------------------------------------------------------
+# --- splits
 
 
 @settings(max_examples=60)
@@ -173,16 +173,16 @@ def test_bad_fractions_are_refused():
 def test_limit_keeps_users_whole_and_the_first_rows_of_each():
     parts = split(generated(users=20), SplitSettings(history=3, calibration=0), seed=0)
     train = parts.train
-    kept = limit(parts, SizeLimits(rows=40), seed=1).train
-    assert 40 <= len(kept) < 55
-    for user in np.unique(kept.users):
-        assert (kept.users == user).sum() == (train.users == user).sum()
+    smaller = limit(parts, SizeLimits(rows=40), seed=1).train
+    assert 40 <= len(smaller) < 55
+    for user in np.unique(smaller.users):
+        assert (smaller.users == user).sum() == (train.users == user).sum()
     capped = limit(parts, SizeLimits(per_user=3), seed=1).train
     assert np.unique(capped.users, return_counts=True)[1].max() == 3
     assert capped.rows[0] == train.rows[0]
 
 
-# --- requests -----------------------------------------------------------------------------------------------
+# --- requests
 
 
 @settings(max_examples=60)
@@ -191,13 +191,13 @@ def test_every_training_row_is_either_forgotten_or_retained(ratio, seed):
     parts = split(generated(), SplitSettings(history=3, calibration=0), seed=1)
     request = ErasureRequest.draw(parts.train, ratio, seed)
     rows = resolve(request, parts)
-    kept = parts.train.rows[~np.isin(parts.train.rows, rows.forget.rows)]
-    assert len(rows.forget) + len(kept) == len(parts.train)
-    assert np.flatnonzero(~rows.erased)[rows.retain.rows].tolist() == kept.tolist()
-    gone = set(rows.forget.users)
-    assert len(gone) == len(request.users)
-    assert not gone & (set(rows.retain.users) | set(rows.valid.users) | set(rows.test.users))
-    assert set(rows.later.users) <= gone
+    retain_rows = parts.train.rows[~np.isin(parts.train.rows, rows.forget.rows)]
+    assert len(rows.forget) + len(retain_rows) == len(parts.train)
+    assert np.flatnonzero(~rows.erased)[rows.retain.rows].tolist() == retain_rows.tolist()
+    users = set(rows.forget.users)
+    assert len(users) == len(request.users)
+    assert not users & (set(rows.retain.users) | set(rows.valid.users) | set(rows.test.users))
+    assert set(rows.later.users) <= users
 
 
 def test_request_file_may_be_a_list_or_a_table(tmp_path):
@@ -239,7 +239,7 @@ def test_request_for_nobody_known_or_for_everybody_is_refused():
         resolve(ErasureRequest(("nobody",)), parts, skip_unknown=True)
 
 
-# --- MovieLens ----------------------------------------------------------------------------------------------
+# --- MovieLens
 
 
 def raw_movielens(folder: Path) -> Path:

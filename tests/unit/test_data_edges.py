@@ -60,7 +60,8 @@ def test_profile_of_somebody_whose_id_no_rating_can_have_is_left_out():
 def test_rating_out_of_range_is_told_with_its_remedy():
     with pytest.raises(
         DataError,
-        match=r"row 2: rating .* is outside 1\.\.5; correct the row, or set columns.lowest and columns.highest",
+        match=r"row 2: rating .* is outside 1\.\.5; correct the row, "
+        r"or set columns.lowest and columns.highest",
     ):
         read(ratings=RATINGS.with_columns(rating=pl.Series([5, 7, 4])))
 
@@ -92,13 +93,13 @@ def test_setting_that_cannot_split_the_data_is_named(setting, value):
 )
 def test_limit_is_never_far_beyond_what_was_asked_unless_nobody_fits(sizes, rows, seed):
     samples = uneven(sizes)
-    kept = whole_users(samples, rows, stream(seed, "limit", "train"))
-    users, counts = np.unique(kept.users, return_counts=True)
+    part = whole_users(samples, rows, stream(seed, "limit", "train"))
+    users, counts = np.unique(part.users, return_counts=True)
     assert counts.tolist() == [sizes[user] for user in users]
-    assert np.all(np.diff(kept.rows) > 0)
-    assert len(kept) <= 1.05 * rows or (len(users) == 1 and min(sizes) > 1.05 * rows)
+    assert np.all(np.diff(part.rows) > 0)
+    assert len(part) <= 1.05 * rows or (len(users) == 1 and min(sizes) > 1.05 * rows)
     left_out = [size for user, size in enumerate(sizes) if user not in users]
-    assert len(kept) >= rows or all(len(kept) + size > 1.05 * rows for size in left_out)
+    assert len(part) >= rows or all(len(part) + size > 1.05 * rows for size in left_out)
 
 
 def test_prompt_stays_on_its_lines_whatever_a_profile_holds():

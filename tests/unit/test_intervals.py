@@ -1,4 +1,4 @@
-"""Figures and their intervals, against figures of the repeated rows, scikit-learn and numbers worked by hand."""
+"""Figures and their intervals, against repeated rows, scikit-learn and numbers worked by hand."""
 
 import time
 
@@ -28,7 +28,7 @@ def rows(n=600, users=30, *, seed=0, ties=True):
 
 @pytest.fixture
 def request_models():
-    """Labels of D_f, an original that knows them, two retrained models that know less, and a bootstrap."""
+    """Labels of D_f, an original that knows them, two retrained ones that do not, a bootstrap."""
     random = np.random.default_rng(1)
     y = random.integers(0, 2, 4000)
     original, r1, r2 = (

@@ -23,7 +23,7 @@ def rows(n=600, users=30, *, seed=0, ties=True):
 
 
 def value_of(name, y, d, users=None, **settings):
-    """A figure of utility on the rows themselves; without `users`, each row is of a user of its own."""
+    """A figure of utility on the rows themselves; without `users`, each row has its own user."""
     boot = user_bootstrap(np.arange(len(y)) if users is None else users, resamples=1, seed=0)
     return getattr(boot, name)(y, d, **settings)[0]
 

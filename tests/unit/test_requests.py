@@ -1,4 +1,4 @@
-"""What a request takes away is gone from every retained prompt; what earlier requests took stays away."""
+"""What a request takes is gone from every retained prompt, and stays away in later requests."""
 
 import json
 
@@ -75,7 +75,7 @@ def test_no_retained_text_mentions_what_was_forgotten(rows, random, unit):
 @settings(max_examples=80)
 @given(histories, st.randoms(use_true_random=False), st.booleans())
 def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, deleted):
-    """Any rows, also such as no training prompt shows before others have gone; deleted at their source or not."""
+    """Any rows, also those that no training prompt shows at first; deleted at the source or not."""
     try:
         left = split(
             telling(rows),
@@ -89,10 +89,10 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
     data = left.train.interactions
     split_index, erased, removed = SplitIndex.of(left), ErasedRows.under(b"k"), 0
     for _ in range(4):
-        some = random.sample(range(len(data)), min(3, len(data)))
+        rows_to_erase = random.sample(range(len(data)), min(3, len(data)))
         pairs = tuple(
             (str(data.user_ids[int(data.user[row])]), str(data.item_ids[int(data.item[row])]))
-            for row in some
+            for row in rows_to_erase
         )
         try:
             found = resolve(ErasureRequest(interactions=pairs), left, skip_unknown=True)
@@ -106,10 +106,10 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
         removed += int(found.erased.sum())
         gone = erased.marked(data)
         assert gone.sum() == removed
-        assert gone[some].all()
+        assert gone[rows_to_erase].all()
         left = split_index.split(data.without(gone) if deleted else data, 2)
-        for each in (*(getattr(found, name) for name in KEPT), *vars(left).values()):
-            assert not any(mentions(text, data, np.flatnonzero(gone)) for text in prompts(each))
+        for part in (*(getattr(found, name) for name in KEPT), *vars(left).values()):
+            assert not any(mentions(text, data, np.flatnonzero(gone)) for text in prompts(part))
 
 
 def test_ledger_finds_the_same_rows_when_others_have_come_and_erased_ones_were_deleted(tmp_path):
@@ -275,7 +275,8 @@ def test_unknown_interactions_and_items_are_counted_and_never_named():
 
 def test_users_keep_the_digest_of_earlier_versions_and_each_kind_has_its_own():
     assert ErasureRequest(("b", "a")).lines() == ["a", "b"]
-    lines = {tuple(each.lines()) for each in (ErasureRequest(("a",)), ErasureRequest(items=("a",)))}
+    alike = (ErasureRequest(("a",)), ErasureRequest(items=("a",)))
+    lines = {tuple(request.lines()) for request in alike}
     assert len(lines) == 2
     odd = {
         tuple(ErasureRequest(("a\tb",)).lines()),
