@@ -78,7 +78,7 @@ def main() -> None:
         method = build("e2urec")
         task = space.task(model, space.rows(parts), method)
         model = method.unlearn(task)
-        split_index = split_index.without(parts.forget.interactions, parts.gone)
+        split_index = split_index.without(parts.forget.interactions, parts.erased)
         seconds.append(unlearning_seconds(task.costs))
         after[f"after request {number}"] = answers(model)
         print(f"request {number}: {len(task.forget)} rows, {seconds[-1]:.1f} s", file=sys.stderr)

@@ -22,7 +22,7 @@ from e2urec.data.fetch import fetch
 from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
-from e2urec.data.splits import split
+from e2urec.data.splits import SplitSettings, split
 from e2urec.models.backbone import load_backbone
 from e2urec.models.tokens import tokenise
 from e2urec.models.verbaliser import prompt_ids
@@ -59,12 +59,12 @@ def without_text(rows: int) -> dict[str, Any]:
 
     interactions = Interactions.from_tables(ratings, items, place="generated")
     mark("interactions")
-    parts = split(interactions, history=10, seed=0)
+    parts = split(interactions, SplitSettings(calibration=0), seed=0)
     mark("split")
-    first = parts.train.interactions.first
+    first = parts.train.interactions.first_rows
     assert (first[parts.train.rows] <= parts.train.rows).all()
     mark("histories")
-    found = resolve(ErasureRequest.sample(parts.train, 0.2, 42), parts)
+    found = resolve(ErasureRequest.draw(parts.train, 0.2, 42), parts)
     mark("request")
     total = sum(seconds.values())
     return {
@@ -82,12 +82,17 @@ def with_text(rows: int, template: str) -> dict[str, Any]:
     """Rows a second of text and tokens, ours and a plain loop's, on the same samples in the same process."""
     tokenizer = load_backbone(fetch("smollm2-135m"), layers=1).tokenizer
     ratings, items = tables(max(rows * 3, 200_000))
-    parts = split(Interactions.from_tables(ratings, items, place="generated"), history=10, seed=0)
+    parts = split(
+        Interactions.from_tables(ratings, items, place="generated"),
+        SplitSettings(calibration=0),
+        seed=0,
+    )
     samples = parts.train.take(np.arange(rows))
     prompt = TEMPLATES[template]
     started = time.perf_counter()
     plain = [
-        prompt_ids(tokenizer, ["".join(pieces)], seq2seq=False)[0] for pieces in prompt.cut(samples)
+        prompt_ids(tokenizer, ["".join(pieces)], seq2seq=False)[0]
+        for pieces in prompt.pieces_of(samples)
     ]
     loop = time.perf_counter() - started
     started = time.perf_counter()

@@ -8,8 +8,9 @@ import argparse
 import json
 from pathlib import Path
 
-from e2urec.metrics.bootstrap import Interval
 from e2urec.report.names import NAMES
+
+from e2urec.metrics.bootstrap import Interval
 from e2urec.report.plots import apart
 
 

@@ -24,7 +24,7 @@ from e2urec import cli
 from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
-from e2urec.data.splits import split
+from e2urec.data.splits import SplitSettings, split
 from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import Backbone
 from e2urec.models.recommender import Recommender
@@ -146,8 +146,8 @@ def toy_task(kind: str, *, lora: bool = False, seed: int = 5) -> Task:
     """An original tuned on generated rows, asked to forget a fifth of its users."""
     base = toy_backbone(kind)
     tuning = TUNING.model_copy(update={"lora": LoRA(rank=4)}) if lora else TUNING
-    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
-    rows = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
+    parts = split(generated(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
+    rows = resolve(ErasureRequest.draw(parts.train, 0.2, 3), parts)
     probe = Recommender(base, TEMPLATES["compact"])
     encoded = {name: probe.encode(getattr(rows, name)) for name in ("forget", "retain", "valid")}
     held = {name: probe.encode(getattr(parts, name)) for name in ("calibration", "unseen")}

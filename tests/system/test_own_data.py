@@ -224,7 +224,7 @@ def test_next_request_finds_its_rows_when_erased_ones_were_deleted_and_others_ha
     users = ("--forget-ratio", "0.1")
     status, text, error = call("unlearn", tmp_path / "o", *users, "--out", tmp_path / "v", "--json")
     assert status == 0, error
-    drawn = ErasureRequest.sample(
+    drawn = ErasureRequest.draw(
         Workspace(Recipe.build(json.loads(text)["run"]["recipe"], place="x")).split.train, 0.1, 42
     )
     left = [row for row in rows if row.split("::")[0] not in drawn.users]

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from conftest import generated
 from e2urec.core.errors import ConfigError, DataError
 from e2urec.data import sources
-from e2urec.data.interactions import Interactions, Samples
+from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
+from e2urec.data.samples import Samples
 from e2urec.data.sources.reading import Reading
-from e2urec.data.splits import limit, split
+from e2urec.data.splits import SizeLimits, SplitSettings, limit, split
 
 
 def detect(folder: Path) -> Interactions:
@@ -47,7 +48,7 @@ def telling(rows: list[tuple[int, int, int]]) -> Interactions:
     return Interactions.from_tables(frame, items, place="generated")
 
 
-# --- interactions -------------------------------------------------------------------------------------------
+# --- interactions
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_fingerprint_does_not_depend_on_the_file_the_data_came_from():
     )
 
 
-# --- prompts ------------------------------------------------------------------------------------------------
+# --- prompts
 
 
 @settings(max_examples=60)
@@ -139,7 +140,7 @@ def test_compact_prompt_is_what_it_says():
     assert prompt == "Liked: A; C. Disliked: B (1990). Will the user like D?"
 
 
-# --- splits -------------------------------------------------------------------------------------------------
+# --- splits
 
 
 @settings(max_examples=60)
@@ -147,7 +148,9 @@ def test_compact_prompt_is_what_it_says():
 def test_split_is_chronological_and_held_out_users_train_nobody(rows, seed):
     data = telling(rows)
     try:
-        parts = split(data, history=3, min_history=1, unseen=0.25, calibration=0.25, seed=seed)
+        parts = split(
+            data, SplitSettings(history=3, min_history=1, unseen=0.25, calibration=0.25), seed=seed
+        )
     except DataError:
         return
     times = [data.time[getattr(parts, name).rows] for name in ("train", "valid", "test")]
@@ -164,36 +167,37 @@ def test_split_is_chronological_and_held_out_users_train_nobody(rows, seed):
 
 def test_bad_fractions_are_refused():
     with pytest.raises(ConfigError, match="sum to 1"):
-        split(generated(), fractions=(0.6, 0.2, 0.3), seed=0)
+        split(generated(), SplitSettings(fractions=(0.6, 0.2, 0.3), calibration=0), seed=0)
 
 
 def test_limit_keeps_users_whole_and_the_first_rows_of_each():
-    train = split(generated(users=20), history=3, seed=0).train
-    kept = limit(train, 40, seed=1, name="train")
-    assert 40 <= len(kept) < 55
-    for user in np.unique(kept.users):
-        assert (kept.users == user).sum() == (train.users == user).sum()
-    capped = limit(train, None, per_user=3, seed=1, name="train")
+    parts = split(generated(users=20), SplitSettings(history=3, calibration=0), seed=0)
+    train = parts.train
+    smaller = limit(parts, SizeLimits(rows=40), seed=1).train
+    assert 40 <= len(smaller) < 55
+    for user in np.unique(smaller.users):
+        assert (smaller.users == user).sum() == (train.users == user).sum()
+    capped = limit(parts, SizeLimits(per_user=3), seed=1).train
     assert np.unique(capped.users, return_counts=True)[1].max() == 3
     assert capped.rows[0] == train.rows[0]
 
 
-# --- requests -----------------------------------------------------------------------------------------------
+# --- requests
 
 
 @settings(max_examples=60)
 @given(st.floats(0.05, 0.8), st.integers(0, 99))
 def test_every_training_row_is_either_forgotten_or_retained(ratio, seed):
-    parts = split(generated(), history=3, seed=1)
-    request = ErasureRequest.sample(parts.train, ratio, seed)
+    parts = split(generated(), SplitSettings(history=3, calibration=0), seed=1)
+    request = ErasureRequest.draw(parts.train, ratio, seed)
     rows = resolve(request, parts)
-    kept = parts.train.rows[~np.isin(parts.train.rows, rows.forget.rows)]
-    assert len(rows.forget) + len(kept) == len(parts.train)
-    assert np.flatnonzero(~rows.gone)[rows.retain.rows].tolist() == kept.tolist()
-    gone = set(rows.forget.users)
-    assert len(gone) == len(request.users)
-    assert not gone & (set(rows.retain.users) | set(rows.valid.users) | set(rows.test.users))
-    assert set(rows.later.users) <= gone
+    retain_rows = parts.train.rows[~np.isin(parts.train.rows, rows.forget.rows)]
+    assert len(rows.forget) + len(retain_rows) == len(parts.train)
+    assert np.flatnonzero(~rows.erased)[rows.retain.rows].tolist() == retain_rows.tolist()
+    users = set(rows.forget.users)
+    assert len(users) == len(request.users)
+    assert not users & (set(rows.retain.users) | set(rows.valid.users) | set(rows.test.users))
+    assert set(rows.later.users) <= users
 
 
 def test_request_file_may_be_a_list_or_a_table(tmp_path):
@@ -216,7 +220,7 @@ def test_request_that_names_nobody_is_refused(tmp_path, text, message):
 
 
 def test_unknown_users_are_counted_but_never_listed_and_can_be_skipped():
-    parts = split(generated(), history=3, unseen=0, seed=1)
+    parts = split(generated(), SplitSettings(history=3, unseen=0, calibration=0), seed=1)
     request = ErasureRequest(("u1", "secret-person", "u2"))
     with pytest.raises(DataError, match="1 of 3 users are not in the training data") as error:
         resolve(request, parts)
@@ -225,7 +229,7 @@ def test_unknown_users_are_counted_but_never_listed_and_can_be_skipped():
 
 
 def test_request_for_nobody_known_or_for_everybody_is_refused():
-    parts = split(generated(), history=3, seed=1)
+    parts = split(generated(), SplitSettings(history=3, calibration=0), seed=1)
     everybody = tuple(
         str(parts.train.interactions.user_ids[int(code)]) for code in np.unique(parts.train.users)
     )
@@ -235,7 +239,7 @@ def test_request_for_nobody_known_or_for_everybody_is_refused():
         resolve(ErasureRequest(("nobody",)), parts, skip_unknown=True)
 
 
-# --- MovieLens ----------------------------------------------------------------------------------------------
+# --- MovieLens
 
 
 def raw_movielens(folder: Path) -> Path:

@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 
 from conftest import generated
 from e2urec.core.errors import ConfigError, DataError
-from e2urec.data.interactions import Interactions, Samples
+from e2urec.core.seeding import stream
+from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest
-from e2urec.data.splits import limit, split
+from e2urec.data.samples import Samples
+from e2urec.data.splits import SplitSettings, split, whole_users
 
 RATINGS = pl.DataFrame(
     {"user": [1, 1, 2], "item": [1, 2, 1], "rating": [5, 3, 4], "time": [10, 20, 30]}
@@ -58,7 +60,8 @@ def test_profile_of_somebody_whose_id_no_rating_can_have_is_left_out():
 def test_rating_out_of_range_is_told_with_its_remedy():
     with pytest.raises(
         DataError,
-        match=r"row 2: rating .* is outside 1\.\.5; correct the row, or set columns.lowest and columns.highest",
+        match=r"row 2: rating .* is outside 1\.\.5; correct the row, "
+        r"or set columns.lowest and columns.highest",
     ):
         read(ratings=RATINGS.with_columns(rating=pl.Series([5, 7, 4])))
 
@@ -78,8 +81,10 @@ def test_rating_out_of_range_is_told_with_its_remedy():
     ],
 )
 def test_setting_that_cannot_split_the_data_is_named(setting, value):
+    # past pydantic's own bounds, which refuse some of these already
+    unusable = SplitSettings.model_construct(**{setting: value})
     with pytest.raises(ConfigError, match=setting):
-        split(generated(users=3), **{setting: value}, seed=0)
+        split(generated(users=3), unusable, seed=0)
 
 
 @settings(max_examples=60)
@@ -88,13 +93,13 @@ def test_setting_that_cannot_split_the_data_is_named(setting, value):
 )
 def test_limit_is_never_far_beyond_what_was_asked_unless_nobody_fits(sizes, rows, seed):
     samples = uneven(sizes)
-    kept = limit(samples, rows, seed=seed, name="train")
-    users, counts = np.unique(kept.users, return_counts=True)
+    part = whole_users(samples, rows, stream(seed, "limit", "train"))
+    users, counts = np.unique(part.users, return_counts=True)
     assert counts.tolist() == [sizes[user] for user in users]
-    assert np.all(np.diff(kept.rows) > 0)
-    assert len(kept) <= 1.05 * rows or (len(users) == 1 and min(sizes) > 1.05 * rows)
+    assert np.all(np.diff(part.rows) > 0)
+    assert len(part) <= 1.05 * rows or (len(users) == 1 and min(sizes) > 1.05 * rows)
     left_out = [size for user, size in enumerate(sizes) if user not in users]
-    assert len(kept) >= rows or all(len(kept) + size > 1.05 * rows for size in left_out)
+    assert len(part) >= rows or all(len(part) + size > 1.05 * rows for size in left_out)
 
 
 def test_prompt_stays_on_its_lines_whatever_a_profile_holds():

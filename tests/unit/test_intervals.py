@@ -1,21 +1,21 @@
-"""Figures and their intervals, against figures of the repeated rows, scikit-learn and numbers worked by hand."""
+"""Figures and their intervals, against repeated rows, scikit-learn and numbers worked by hand."""
 
 import time
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_curve
+from scipy.special import expit
+from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 
 from e2urec.core.errors import DataError
 from e2urec.metrics import classification as m
 from e2urec.metrics.bootstrap import (
-    advantage,
     interval,
     over_seeds,
     remaining,
-    tpr_at_fpr,
     user_bootstrap,
 )
+from e2urec.metrics.ranking import advantage, tpr_at_fpr
 
 
 def rows(n=600, users=30, *, seed=0, ties=True):
@@ -28,7 +28,7 @@ def rows(n=600, users=30, *, seed=0, ties=True):
 
 @pytest.fixture
 def request_models():
-    """Labels of D_f, an original that knows them, two retrained models that know less, and a bootstrap."""
+    """Labels of D_f, an original that knows them, two retrained ones that do not, a bootstrap."""
     random = np.random.default_rng(1)
     y = random.integers(0, 2, 4000)
     original, r1, r2 = (
@@ -51,6 +51,25 @@ def memory(y, p, original, retrained, boot, level=0.95):
     return found
 
 
+def utility(y, d, users):
+    """All figures of utility, by scikit-learn and by hand."""
+    p = expit(d.astype(float))
+    aucs = [
+        roc_auc_score(y[users == user], d[users == user])
+        for user in np.unique(users)
+        if len(set(y[users == user])) == 2
+    ]
+    bins = np.minimum((p * 15).astype(int), 14)
+    gaps = [abs((p - y)[bins == k].sum()) for k in range(15)]
+    return {
+        "auc": roc_auc_score(y, d),
+        "gauc": np.mean(aucs),
+        "accuracy": np.mean((d > 0) == y),
+        "log_loss": log_loss(y, p),
+        "ece": sum(gaps) / len(y),
+    }
+
+
 # --- bootstrap
 
 
@@ -60,14 +79,14 @@ def test_every_figure_equals_that_of_the_repeated_rows(ties):
     boot = user_bootstrap(users, resamples=70, seed=5)  # 71 lines are not a multiple of the chunk
     figures = boot.utility(y, d)
     assert {name: len(figure) for name, figure in figures.items()} == dict.fromkeys(
-        m.utility(y, d, users), 71
+        utility(y, d, users), 71
     )
     for k, weight in enumerate(boot.weights()):
         again = np.repeat(np.arange(150), weight)
         copy = np.concatenate(
             [np.arange(times) for times in weight]
         )  # a user drawn twice counts as two users
-        expected = m.utility(y[again], d[again], users[again] * 1000 + copy)
+        expected = utility(y[again], d[again], users[again] * 1000 + copy)
         for name, figure in figures.items():
             assert figure[k] == pytest.approx(expected[name], abs=1e-12), name
 

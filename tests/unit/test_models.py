@@ -8,8 +8,8 @@ from peft.tuners.lora import LoraLayer
 from conftest import generated, toy_backbone, toy_tokenizer
 from e2urec.core.errors import ModelError, RunError
 from e2urec.core.seeding import derive, stream
-from e2urec.data.interactions import Samples
 from e2urec.data.prompts import TEMPLATES, PromptTemplate
+from e2urec.data.samples import Samples
 from e2urec.models import adapter_algebra, adapters, tokens
 from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import load_backbone

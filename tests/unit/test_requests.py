@@ -1,4 +1,4 @@
-"""What a request takes away is gone from every retained prompt; what earlier requests took stays away."""
+"""What a request takes is gone from every retained prompt, and stays away in later requests."""
 
 import json
 
@@ -11,10 +11,11 @@ from test_data import histories, telling
 
 from conftest import generated, generated_tables
 from e2urec.core.errors import DataError, RunError
-from e2urec.data.interactions import Interactions, Samples
+from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, ForgetRetain, resolve
-from e2urec.data.splits import Split, split
+from e2urec.data.samples import Samples
+from e2urec.data.splits import Split, SplitSettings, split
 from e2urec.runs.erased_rows import FILE, ErasedRows
 from e2urec.runs.split_index import SplitIndex
 
@@ -35,11 +36,9 @@ def mentions(text: str, data: Interactions, rows: np.ndarray) -> bool:
 def parts_of(rows: list[tuple[int, int, int]]) -> Split:
     return split(
         telling(rows),
-        history=3,
-        min_history=1,
-        fractions=(0.6, 0.2, 0.2),
-        unseen=0.2,
-        calibration=0.2,
+        SplitSettings(
+            history=3, min_history=1, fractions=(0.6, 0.2, 0.2), unseen=0.2, calibration=0.2
+        ),
         seed=0,
     )
 
@@ -53,19 +52,19 @@ def parts_of(rows: list[tuple[int, int, int]]) -> Split:
 def test_no_retained_text_mentions_what_was_forgotten(rows, random, unit):
     try:
         parts = parts_of(rows)
-        request = ErasureRequest.sample(
+        request = ErasureRequest.draw(
             parts.train, random.uniform(0.05, 0.6), random.randrange(99), unit
         )
         found = resolve(request, parts)
     except DataError:
         return  # too few rows, or all of them named
     data = parts.train.interactions
-    gone = np.flatnonzero(found.gone)
+    gone = np.flatnonzero(found.erased)
     for name in KEPT:
         assert not any(mentions(text, data, gone) for text in prompts(getattr(found, name)))
     # every row has a title of its own: old prompts of D_f each show at least one that goes
     assert all(mentions(text, data, gone) for text in prompts(found.forget))
-    staying = ~found.gone[parts.train.rows]
+    staying = ~found.erased[parts.train.rows]
     assert len(found.retain) == staying.sum()
     assert found.rewritten == len(found.forget) - (~staying).sum()
     kept = [data.titles[item] for item in data.item[parts.train.rows[staying]]]
@@ -76,15 +75,13 @@ def test_no_retained_text_mentions_what_was_forgotten(rows, random, unit):
 @settings(max_examples=80)
 @given(histories, st.randoms(use_true_random=False), st.booleans())
 def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, deleted):
-    """Any rows, also such as no training prompt shows before others have gone; deleted at their source or not."""
+    """Any rows, also those that no training prompt shows at first; deleted at the source or not."""
     try:
         left = split(
             telling(rows),
-            history=2,
-            min_history=3,
-            fractions=(0.6, 0.2, 0.2),
-            unseen=0.2,
-            calibration=0.2,
+            SplitSettings(
+                history=2, min_history=3, fractions=(0.6, 0.2, 0.2), unseen=0.2, calibration=0.2
+            ),
             seed=0,
         )
     except DataError:
@@ -92,10 +89,10 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
     data = left.train.interactions
     split_index, erased, removed = SplitIndex.of(left), ErasedRows.under(b"k"), 0
     for _ in range(4):
-        some = random.sample(range(len(data)), min(3, len(data)))
+        rows_to_erase = random.sample(range(len(data)), min(3, len(data)))
         pairs = tuple(
             (str(data.user_ids[int(data.user[row])]), str(data.item_ids[int(data.item[row])]))
-            for row in some
+            for row in rows_to_erase
         )
         try:
             found = resolve(ErasureRequest(interactions=pairs), left, skip_unknown=True)
@@ -103,26 +100,26 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
             continue
         now = left.train.interactions
         erased, split_index = (
-            erased.and_these(now, found.gone),
-            split_index.without(now, found.gone),
+            erased.with_rows(now, found.erased),
+            split_index.without(now, found.erased),
         )
-        removed += int(found.gone.sum())
+        removed += int(found.erased.sum())
         gone = erased.marked(data)
         assert gone.sum() == removed
-        assert gone[some].all()
+        assert gone[rows_to_erase].all()
         left = split_index.split(data.without(gone) if deleted else data, 2)
-        for each in (*(getattr(found, name) for name in KEPT), *vars(left).values()):
-            assert not any(mentions(text, data, np.flatnonzero(gone)) for text in prompts(each))
+        for part in (*(getattr(found, name) for name in KEPT), *vars(left).values()):
+            assert not any(mentions(text, data, np.flatnonzero(gone)) for text in prompts(part))
 
 
 def test_ledger_finds_the_same_rows_when_others_have_come_and_erased_ones_were_deleted(tmp_path):
-    parts = split(generated(), history=3, unseen=0.2, calibration=0.2, seed=1)
+    parts = split(generated(), SplitSettings(history=3, unseen=0.2, calibration=0.2), seed=1)
     SplitIndex.of(parts).save(tmp_path)
     split_index = SplitIndex.load(tmp_path)
     for name, part in vars(split_index.split(parts.train.interactions, 3)).items():
         assert part.rows.tolist() == getattr(parts, name).rows.tolist()
-    found = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
-    kept = split_index.without(parts.train.interactions, found.gone)
+    found = resolve(ErasureRequest.draw(parts.train, 0.2, 3), parts)
+    kept = split_index.without(parts.train.interactions, found.erased)
     before = {
         name: prompts(part) for name, part in vars(kept.split(parts.train.interactions, 3)).items()
     }
@@ -156,12 +153,16 @@ def _targets(samples: Samples) -> np.ndarray:
 def test_forgetting_one_interaction_takes_its_row_and_rewrites_the_prompts_that_showed_it():
     data = telling([(0, 5, k) for k in range(8)] + [(1, 5, k) for k in range(8)])
     parts = split(
-        data, history=2, min_history=2, fractions=(0.9, 0.05, 0.05), unseen=0, calibration=0, seed=0
+        data,
+        SplitSettings(
+            history=2, min_history=2, fractions=(0.9, 0.05, 0.05), unseen=0, calibration=0
+        ),
+        seed=0,
     )
     before = len(parts.train)
     user, item = str(data.user_ids[0]), str(data.item_ids[3])
     found = resolve(ErasureRequest(interactions=((user, item),)), parts)
-    assert (int(found.gone.sum()), found.rewritten, len(found.forget), len(found.retain)) == (
+    assert (int(found.erased.sum()), found.rewritten, len(found.forget), len(found.retain)) == (
         1,
         2,
         3,
@@ -175,17 +176,21 @@ def test_forgetting_one_interaction_takes_its_row_and_rewrites_the_prompts_that_
 def test_row_that_was_only_ever_shown_can_be_forgotten():
     data = telling([(0, 5, k) for k in range(8)] + [(1, 5, k) for k in range(8)])
     parts = split(
-        data, history=2, min_history=2, fractions=(0.9, 0.05, 0.05), unseen=0, calibration=0, seed=0
+        data,
+        SplitSettings(
+            history=2, min_history=2, fractions=(0.9, 0.05, 0.05), unseen=0, calibration=0
+        ),
+        seed=0,
     )
     first = ErasureRequest(interactions=((str(data.user_ids[0]), str(data.item_ids[0])),))
     found = resolve(first, parts)
-    assert (int(found.gone.sum()), found.rewritten) == (1, 1)
+    assert (int(found.erased.sum()), found.rewritten) == (1, 1)
     assert len(found.retain) == len(parts.train)
 
 
 def test_forgetting_users_changes_nobody_elses_rows():
-    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
-    found = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
+    parts = split(generated(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
+    found = resolve(ErasureRequest.draw(parts.train, 0.2, 3), parts)
     assert found.rewritten == 0
     kept = parts.train.take(~np.isin(parts.train.rows, found.forget.rows))
     assert prompts(found.retain) == prompts(kept)
@@ -256,7 +261,7 @@ def test_file_that_might_name_too_much_is_refused_and_its_ids_are_not_told(
 
 
 def test_unknown_interactions_and_items_are_counted_and_never_named():
-    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
+    parts = split(generated(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
     for request, count in (
         (ErasureRequest(interactions=(("u1", "999"), ("u2", "998"))), "2 of 2 interactions"),
         (ErasureRequest(items=("999",)), "1 of 1 items"),
@@ -270,7 +275,8 @@ def test_unknown_interactions_and_items_are_counted_and_never_named():
 
 def test_users_keep_the_digest_of_earlier_versions_and_each_kind_has_its_own():
     assert ErasureRequest(("b", "a")).lines() == ["a", "b"]
-    lines = {tuple(each.lines()) for each in (ErasureRequest(("a",)), ErasureRequest(items=("a",)))}
+    alike = (ErasureRequest(("a",)), ErasureRequest(items=("a",)))
+    lines = {tuple(request.lines()) for request in alike}
     assert len(lines) == 2
     odd = {
         tuple(ErasureRequest(("a\tb",)).lines()),
@@ -280,12 +286,12 @@ def test_users_keep_the_digest_of_earlier_versions_and_each_kind_has_its_own():
 
 
 def test_erased_rows_are_recognised_under_their_key_alone_and_cannot_be_read(tmp_path):
-    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
-    found: ForgetRetain = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
+    parts = split(generated(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
+    found: ForgetRetain = resolve(ErasureRequest.draw(parts.train, 0.2, 3), parts)
     data = parts.train.interactions
-    ErasedRows.under(b"secret").and_these(data, found.gone).save(tmp_path)
+    ErasedRows.under(b"secret").with_rows(data, found.erased).save(tmp_path)
     again = ErasedRows.load(tmp_path, b"secret")
-    assert (again.marked(data) == found.gone).all()
+    assert (again.marked(data) == found.erased).all()
     shuffled = generated(seed=1)  # other rows of the same users
     assert again.marked(shuffled).mean() < 0.05
     assert sorted(json.loads((tmp_path / FILE).read_text())) == ["check", "rows"]
@@ -298,11 +304,11 @@ def test_erased_rows_are_recognised_under_their_key_alone_and_cannot_be_read(tmp
 
 
 def test_second_request_finds_no_row_of_the_first():
-    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
+    parts = split(generated(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
     data = parts.train.interactions
-    first = resolve(ErasureRequest.sample(parts.train, 0.2, 3, "interactions"), parts)
-    left = SplitIndex.of(parts).without(data, first.gone).split(data, 3)
-    second = resolve(ErasureRequest.sample(left.train, 0.2, 4, "interactions"), left)
-    assert len(second.retain.interactions) == len(data) - first.gone.sum() - second.gone.sum()
+    first = resolve(ErasureRequest.draw(parts.train, 0.2, 3, "interactions"), parts)
+    left = SplitIndex.of(parts).without(data, first.erased).split(data, 3)
+    second = resolve(ErasureRequest.draw(left.train, 0.2, 4, "interactions"), left)
+    assert len(second.retain.interactions) == len(data) - first.erased.sum() - second.erased.sum()
     with pytest.raises(DataError, match="not in the training data"):
-        resolve(ErasureRequest.sample(parts.train, 0.2, 3, "interactions"), left)
+        resolve(ErasureRequest.draw(parts.train, 0.2, 3, "interactions"), left)

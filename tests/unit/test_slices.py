@@ -8,7 +8,7 @@ import pytest
 
 from e2urec.data.interactions import Interactions
 from e2urec.data.requests import ErasureRequest, ForgetRetain, resolve
-from e2urec.data.splits import split
+from e2urec.data.splits import SplitSettings, split
 from e2urec.evaluation import slices as module
 from e2urec.evaluation.slices import slices
 
@@ -34,9 +34,11 @@ def parts() -> ForgetRetain:
     items = pl.DataFrame({"item": range(80), "title": [f"Movie {k}" for k in range(80)]})
     people = pl.DataFrame({"user": range(40), "age": range(20, 60), "gender": ["F", "M"] * 20})
     divided = split(
-        Interactions.from_tables(frame, items, people, place="generated"), unseen=0.1, seed=1
+        Interactions.from_tables(frame, items, people, place="generated"),
+        SplitSettings(unseen=0.1, calibration=0),
+        seed=1,
     )
-    return resolve(ErasureRequest.sample(divided.train, 0.2, 3), divided)
+    return resolve(ErasureRequest.draw(divided.train, 0.2, 3), divided)
 
 
 def items(samples) -> list[int]:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from e2urec.core.errors import DataError
 from e2urec.data import sources
-from e2urec.data.interactions import Interactions, Samples
+from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
+from e2urec.data.samples import Samples
 from e2urec.data.sources.reading import Columns, Reading
-from e2urec.data.splits import split
+from e2urec.data.splits import SplitSettings, split
 
 
 def read(path: Path | str, columns: Columns | None = None, **given: object) -> Interactions:
@@ -134,9 +135,9 @@ def test_published_rule_gives_the_published_sizes(tmp_path):
     )
     items = pl.DataFrame({"item": range(50), "title": [f"M{k}" for k in range(50)]})
     data = Interactions.from_tables(ratings, items, place="generated")
-    parts = split(data, history=10, min_history=5, last=100_000, unseen=0, calibration=0, seed=0)
+    parts = split(data, SplitSettings(min_history=5, last=100_000, unseen=0, calibration=0), seed=0)
     assert [len(parts.train), len(parts.valid), len(parts.test)] == [60_000, 20_000, 20_000]
-    rows_of = resolve(ErasureRequest.sample(parts.train, 0.2, 42), parts)
+    rows_of = resolve(ErasureRequest.draw(parts.train, 0.2, 42), parts)
     assert len(rows_of.forget) + len(rows_of.retain) == 60_000
     assert 9_000 < len(rows_of.forget) < 15_000
     ends = [data.time[part.rows].max() for part in (parts.train, parts.valid)]

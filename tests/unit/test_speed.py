@@ -9,7 +9,7 @@ from peft import PeftModel
 
 from conftest import generated, toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
-from e2urec.data.splits import split
+from e2urec.data.splits import SplitSettings, split
 from e2urec.methods import build
 from e2urec.metrics.classification import auc
 from e2urec.models import adapters, blocks
@@ -42,7 +42,7 @@ def adapted(kind: str) -> tuple[Recommender, int]:
 
 @pytest.fixture
 def samples():
-    return split(generated(), history=3, seed=1).train
+    return split(generated(), SplitSettings(history=3, calibration=0), seed=1).train
 
 
 def step(model: Recommender, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:

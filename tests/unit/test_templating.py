@@ -6,7 +6,8 @@ import pytest
 
 from conftest import toy_backbone
 from e2urec.core.errors import DataError
-from e2urec.data.interactions import Interactions, Samples
+from e2urec.data.interactions import Interactions
+from e2urec.data.samples import Samples
 from e2urec.data.templating import JinjaTemplate, find_template
 from e2urec.models.recommender import Recommender
 
@@ -71,7 +72,8 @@ def test_template_shows_history_user_and_target_with_details():
         ("{% set x = item.title + item.title %}{{ x }}", "operator + is for numbers"),
         ("{% set x = 99999 * 99999 %}{{ x * 2 }}", "operator * is for numbers up to 1e+09 alone"),
         (
-            "{% for a in history %}{% for b in history %}{% for c in history %}{% endfor %}{% endfor %}{% endfor %}",
+            "{% for a in history %}{% for b in history %}{% for c in history %}"
+            "{% endfor %}{% endfor %}{% endfor %}",
             "a loop in a loop of a loop may not stand",
         ),
         ("{# nothing #}", "makes an empty prompt"),
@@ -96,7 +98,8 @@ def test_what_is_not_known_has_a_default_and_rounding_is_bounded():
         ("{% if item.genre is defined %}!{% else %}none{% endif %} {{ item['title'] }}", "none C"),
         ("{{ history|join('; ', attribute='title') }}", "A; B"),
         (
-            "{% for past in history[-1:] %}{{ loop.index }}{{ past.title }}{{ loop.last }}{% endfor %}",
+            "{% for past in history[-1:] %}{{ loop.index }}{{ past.title }}{{ loop.last }}"
+            "{% endfor %}",
             "1BTrue",
         ),
     ):

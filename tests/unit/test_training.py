@@ -5,7 +5,7 @@ from torch import nn
 
 from conftest import TUNING, generated, toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
-from e2urec.data.splits import split
+from e2urec.data.splits import SplitSettings, split
 from e2urec.metrics.classification import auc
 from e2urec.models.predictions import answer_states, predict
 from e2urec.models.recommender import Recommender
@@ -85,7 +85,7 @@ def test_early_stopping_keeps_the_best_epoch():
 def test_tuning_lowers_the_loss_and_leaves_the_base_alone(kind):
     base = toy_backbone(kind)
     before = {name: value.clone() for name, value in base.lm.state_dict().items()}
-    parts = split(generated(), history=3, seed=1)
+    parts = split(generated(), SplitSettings(history=3, calibration=0), seed=1)
     probe = Recommender(base, TEMPLATES["compact"])
     model, trace = tune(base, TEMPLATES["compact"], TUNING, probe.encode(parts.train), None, seed=1)
     assert trace.losses[-1]["train"] < trace.losses[0]["train"]
@@ -97,7 +97,7 @@ def test_tuning_lowers_the_loss_and_leaves_the_base_alone(kind):
 def test_frozen_embeddings_stay_where_they_were_and_the_blocks_move(kind):
     base = toy_backbone(kind)
     probe = Recommender(base, TEMPLATES["compact"])
-    rows = probe.encode(split(generated(), history=3, seed=1).train)
+    rows = probe.encode(split(generated(), SplitSettings(history=3, calibration=0), seed=1).train)
     tuning = TUNING.model_copy(update={"embeddings": False})
     model, _ = tune(base, TEMPLATES["compact"], tuning, rows, None, seed=1)
     ends = {id(base.lm.get_input_embeddings().weight), id(base.lm.get_output_embeddings().weight)}

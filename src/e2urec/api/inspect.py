@@ -6,8 +6,8 @@ import numpy as np
 
 from ..core.errors import DataError, ModelError
 from ..core.seeding import stream
-from ..data.interactions import Samples
 from ..data.overview import Overview, measure_prompts, overview
+from ..data.samples import Samples
 from ..experiments.recipe import Recipe
 from ..experiments.workspace import Workspace
 from ..models.tokens import tokenise

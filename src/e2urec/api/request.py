@@ -97,10 +97,10 @@ class RequestCase:
         erased = erased_rows_of(self.parent, self.options.key)
         if erased is None:
             erased = ErasedRows.under(controller_key(self.options.key))
-        erased.with_rows(data, self.parts.gone).save(folder)
+        erased.with_rows(data, self.parts.erased).save(folder)
         index = self.space.split_index
         assert index is not None
-        index.without(data, self.parts.gone).save(folder)
+        index.without(data, self.parts.erased).save(folder)
 
     def record(self, method: Method, unlearned: Unlearned) -> RunRecord:
         """What the run of this request says of itself."""

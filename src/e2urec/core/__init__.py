@@ -1,1 +1,1 @@
-"""What every other room stands on."""
+"""What every other room uses: errors, array types, random streams, processes, memory."""

@@ -1,28 +1,33 @@
-"""Memory that is free, handed back to the system.
+"""Give free memory back to the operating system.
 
-The C library keeps what tensors of many sizes leave between each other: on a processor a run's resident memory grows
-to several times what its tensors hold. RequestOptions now and then, it lets go of whole pages at little cost.
+Tensors of many sizes leave gaps between each other, and the C library keeps the pages in those
+gaps. On a CPU, a run's resident memory then grows to several times what its tensors hold.
 """
 
 import ctypes
 from collections.abc import Callable
 from typing import cast
 
+# Rounds of a loop, steps or batches of answers, between two releases. A release costs little, but
+# in every round it would add up; in eight rounds memory grows little.
 EVERY = 8
-"""Steps, or batches of answers, between two requests."""
 
 
-def release_free_memory(done: int = 0) -> None:
-    """Hand free pages back where the C library can (glibc); of a loop's `done` rounds, after every eighth."""
-    if done % EVERY == 0:
+def release_free_memory(rounds: int = 0) -> None:
+    """Give free pages back where the C library can (glibc), after every eighth of `rounds`."""
+    if rounds % EVERY == 0:
         _trim(0)
 
 
-def _found() -> Callable[[int], int]:
+def _find_trim() -> Callable[[int], int]:
+    """The C library's `malloc_trim`, or a function that does nothing."""
     try:
-        return cast(Callable[[int], int], ctypes.CDLL(None).malloc_trim)
+        trim = ctypes.CDLL(None).malloc_trim
+    # musl has no such function, and Windows and macOS have no library by that name.
     except (AttributeError, OSError, TypeError):
         return lambda pad: 0
+    return cast(Callable[[int], int], trim)
 
 
-_trim = _found()
+# Looked up once, at import, because loops call it often.
+_trim = _find_trim()

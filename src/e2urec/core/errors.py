@@ -1,7 +1,19 @@
-"""The errors a user can cause, each one line: the value, the place, the remedy.
+"""The errors that a user can cause.
 
-Anything that is not an `E2URecError` is a bug of ours; `assert` guards those.
+    E2URecError       the input, the request or the machine is at fault; exit status 2
+      · DataError     a table, a row of it, a prompt template, or a request for erasure
+      · ConfigError   a setting
+      · ModelError    a model or a tokenizer
+      · RunError      a run folder, or the cache
+
+Every message is one line that says the value, the place and the remedy, in this order:
+`ratings.csv row 2: rating 7.0 is outside 1..5; correct the row`. It never quotes a user's id or a
+prompt that the user did not pass in.
+
+Any other exception is a bug of ours; `assert` guards against those.
 """
+
+from difflib import get_close_matches
 
 
 class E2URecError(Exception):
@@ -24,9 +36,10 @@ class RunError(E2URecError):
     """A run folder is missing, partial, locked, damaged or in the way."""
 
 
-def did_you_mean(word: str, known: list[str]) -> str:
-    """`"; did you mean 'x'?"` for the nearest known word, else `"; known: a, b"`."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(known))}"
+def did_you_mean(word: str, vocabulary: list[str]) -> str:
+    """`"; did you mean 'x'?"` for the nearest word of `vocabulary`, else `"; known: a, b"`."""
+    # At 0.5 'wieght' still finds 'weight', and a word that has nothing to do with any finds none.
+    nearest = get_close_matches(word, vocabulary, n=1, cutoff=0.5)
+    if nearest:
+        return f"; did you mean '{nearest[0]}'?"
+    return f"; known: {', '.join(sorted(vocabulary))}"

@@ -1,4 +1,4 @@
-"""Processes: which one this is, signals that end it."""
+"""Processes: which of several this is, waiting for the others, and the signal that ends one."""
 
 import contextlib
 import os
@@ -14,25 +14,29 @@ def first_process() -> bool:
 
 
 def wait_for_all() -> None:
-    """Wait until every process is here: then the folder is in its place for all of them."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
+    """Wait until every process has come to this line, so that all of them see the same files."""
+    process_count = int(os.environ.get("WORLD_SIZE", "1"))
+    if process_count <= 1:
+        return
+    # Imported here because accelerate loads torch, which most commands never need.
+    from accelerate import PartialState
 
-        PartialState().wait_for_everyone()
+    PartialState().wait_for_everyone()
 
 
 @contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Turn SIGTERM into an interrupt, so that it is cleaned up after as Ctrl-C is."""
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt at SIGTERM, so that a run cleans up as it does after Ctrl-C."""
+    # Python lets only the main thread set signal handlers.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    previous_handler = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,4 +1,7 @@
-"""Named random streams: everything random is a function of (seed, names), never of what ran before it."""
+"""Named random streams.
+
+Everything random depends on a seed and a name alone, never on what ran before it.
+"""
 
 import hashlib
 
@@ -6,11 +9,17 @@ import numpy as np
 
 
 def derive(seed: int, *names: str | int) -> int:
-    """Return a 63-bit seed for the stream called `names` under `seed`; independent streams for other names."""
-    text = "/".join([str(seed), *map(str, names)])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    """The seed, of 63 bits, of the stream called `names` under `seed`.
+
+    Streams of different names are independent.
+    """
+    parts = [str(part) for part in (seed, *names)]
+    text = "/".join(parts)
+    digest = hashlib.sha256(text.encode()).digest()
+    # Torch takes seeds as signed 64-bit numbers, so the highest bit stays free.
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def stream(seed: int, *names: str | int) -> np.random.Generator:
-    """Return the NumPy generator of the stream called `names` under `seed`."""
+    """The NumPy generator of the stream called `names` under `seed`."""
     return np.random.default_rng(derive(seed, *names))

@@ -1,1 +1,1 @@
-"""Interactions, their split, requests for erasure, and prompts."""
+"""Interactions, their split into samples, requests for erasure, and prompts."""

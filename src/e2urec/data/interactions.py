@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time as clock
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,10 +11,8 @@ import numpy.typing as npt
 import polars as pl
 
 from ..core.arrays import Ints, Mask
-from ..core.errors import DataError
-
-DAY = 86_400
-"""Seconds that clocks may differ by."""
+from . import tables
+from .tables import RatingScale
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,13 @@ class Interactions:
         return len(self.user)
 
     @cached_property
-    def first(self) -> Ints:
+    def first_rows(self) -> Ints:
         """(n,) index of the first row of each row's user."""
-        starts = np.concatenate([[True], self.user[1:] != self.user[:-1]])
-        return np.maximum.accumulate(np.where(starts, np.arange(len(self)), 0))
+        rows = np.arange(len(self))
+        user_changes = np.diff(self.user, prepend=-1) != 0
+        # The number of a user's first row, and 0 in its others, until the maximum carries it on.
+        start_rows = np.where(user_changes, rows, 0)
+        return np.maximum.accumulate(start_rows)
 
     @cached_property
     def liked(self) -> npt.NDArray[np.int8]:
@@ -64,25 +64,37 @@ class Interactions:
         return (self.rating > self.liked_above).astype(np.int8)
 
     def fingerprint(self) -> str:
-        """SHA-256 of all that a prompt, a label or a request depends on, whatever files it was read from."""
+        """SHA-256 of all that a prompt, a label or a request depends on, from whatever files."""
         digest = hashlib.sha256()
         for column in (self.user, self.item, self.rating, self.time):
-            digest.update(np.ascontiguousarray(column).tobytes())
+            values = np.ascontiguousarray(column)
+            digest.update(values.tobytes())
         text = [
             self.user_ids.cast(pl.String).to_list(),
             self.titles,
-            _plain(self.profiles),
+            _as_lists(self.profiles),
             self.liked_above,
         ]
+        # Only where there are any, so that data without details keep the fingerprint that they had
+        # before details were read.
         if self.details is not None:
-            text.append(_plain(self.details))
+            text.append(_as_lists(self.details))
         digest.update(json.dumps(text).encode())
         return digest.hexdigest()
 
-    def without(self, gone: Mask) -> "Interactions":
-        """The rows that `gone` (n,) does not mark, in the same order; codes of users and items stay what they were."""
-        columns = {name: getattr(self, name)[~gone] for name in ("user", "item", "rating", "time")}
-        return replace(self, **columns)
+    def without(self, erased: Mask) -> "Interactions":
+        """The rows that `erased` (n,) does not mark, in the same order.
+
+        Codes of users and items stay what they were.
+        """
+        stays = ~erased
+        return replace(
+            self,
+            user=self.user[stays],
+            item=self.item[stays],
+            rating=self.rating[stays],
+            time=self.time[stays],
+        )
 
     @classmethod
     def from_tables(
@@ -92,208 +104,68 @@ class Interactions:
         users: pl.DataFrame | None = None,
         *,
         place: str,
-        rating_range: tuple[float, float] = (1.0, 5.0),
-        liked_above: float = 3.0,
+        scale: RatingScale = RatingScale(),
         strict: bool = False,
-        unrated: int = 0,
     ) -> "Interactions":
         """Validate and order three tables.
 
         Args:
-            ratings: columns user, item, rating, time, in file order; `position`, the 0-based row of the file, where
-                rows were left out.
+            ratings: columns user, item, rating, time, in file order; `position`, the 0-based row of
+                the file, where rows were left out.
             items: columns item, title, and details: text that tells more of an item.
             users: column user, and profile columns; None if the data set has none.
             place: file name for messages.
-            rating_range: lowest and highest rating.
-            liked_above: liked means rating > this.
+            scale: lowest and highest rating, and above which rating a row is liked.
             strict: refuse exact duplicates instead of dropping them.
-            unrated: rows without a rating that were left out, for the record.
 
         Raises:
-            DataError: a column is missing, the table is empty, or a row cannot be used; the message gives file,
-                1-based data row and remedy.
+            DataError: a column is missing, the table is empty, or a row cannot be used; the message
+                gives file, 1-based data row and remedy.
         """
-        _need(ratings, ("user", "item", "rating", "time"), place)
-        _need(items, ("item", "title"), f"{place} (items)")
-        if ratings.is_empty():
-            raise DataError(f"{place}: holds no rows; give a table of ratings")
-        if "position" not in ratings.columns:
-            ratings = ratings.with_row_index("position")
-        rows = ratings.select("position", "user", "item", "rating", "time")
-        for column in ("user", "item"):
-            _refuse(
-                rows,
-                pl.col(column).is_null(),
-                column,
-                place,
-                "is empty",
-                "fill it in or remove the row",
-            )
-        rows = _numbers(rows, "rating", pl.Float32, place)
-        rows = _numbers(rows, "time", pl.Int64, place)
-        low, high = rating_range
-        outside = ~pl.col("rating").is_between(low, high)
-        fault, remedy = (
-            f"is outside {low:g}..{high:g}",
-            "correct the row, or set columns.lowest and columns.highest",
-        )
-        _refuse(rows, outside, "rating", place, fault, remedy)
-        _refuse(rows, pl.col("time") < 0, "time", place, "is negative", "give seconds since 1970")
-        late = pl.col("time") > int(clock.time()) + DAY
-        _refuse(
-            rows,
-            late,
-            "time",
-            place,
-            "is in the future",
-            "give seconds since 1970, or set columns.time_unit",
-        )
-        unique = rows.unique(["user", "item", "rating", "time"], keep="first", maintain_order=True)
-        duplicates = rows.height - unique.height
-        if duplicates and strict:
-            again = rows.filter(~pl.col("position").is_in(unique["position"].implode())).row(
-                0, named=True
-            )
-            raise DataError(
-                f"{place} row {again['position'] + 1}: repeats an earlier row ({duplicates} such rows); "
-                "remove it, or leave out --strict to drop them"
-            )
-        texts = items.select(
-            pl.col("item").cast(rows.schema["item"], strict=False),
-            pl.all().exclude("item").cast(pl.String),
-        ).unique("item", keep="first", maintain_order=True)
-        joined = unique.join(
-            texts.select("item", "title"), on="item", how="left", maintain_order="left"
-        )
-        blank = pl.col("title").is_null() | (pl.col("title").str.strip_chars() == "")
-        _refuse(joined, blank, "item", place, "has no title", "add it to the items")
-        found = cls._ordered(joined, texts, users, liked_above, duplicates, place)
-        return replace(found, unrated=unrated)
+        tables.require_columns(ratings, tables.RATING_COLUMNS, place)
+        tables.require_columns(items, tables.ITEM_COLUMNS, f"{place} (items)")
+        all_rows = tables.valid_ratings(ratings, scale, place)
+        rows = tables.without_duplicates(all_rows, place, strict=strict)
+        texts = tables.item_texts(items, rows.schema["item"])
+        tables.require_titles(rows, texts, place)
 
-    @classmethod
-    def _ordered(
-        cls,
-        rows: pl.DataFrame,
-        texts: pl.DataFrame,
-        users: pl.DataFrame | None,
-        liked_above: float,
-        duplicates: int,
-        place: str,
-    ) -> "Interactions":
-        rows = rows.sort("user", "time", "position")
-        ids = rows["user"].unique(maintain_order=True)
-        shown = texts.filter(pl.col("item").is_in(rows["item"].unique().implode())).sort("item")
-        codes = pl.DataFrame(
-            {"item": shown["item"], "code": np.arange(shown.height, dtype=np.int32)}
-        )
-        item = rows.select("item").join(codes, on="item", how="left", maintain_order="left")["code"]
+        ordered = rows.sort("user", "time", "position")
+        user_ids = ordered["user"].unique(maintain_order=True)
+        # Items that nobody rated get no code: no prompt shows them.
+        rated_ids = ordered["item"].unique().implode()
+        rated_items = texts.filter(pl.col("item").is_in(rated_ids))
+        rated_items = rated_items.sort("item")
+        details = rated_items.drop(tables.ITEM_COLUMNS)
         profiles = None
         if users is not None:
-            _need(users, ("user",), f"{place} (users)")
-            known = users.unique("user", keep="first", maintain_order=True)
-            # an id that is not of the ratings' type belongs to nobody who rated
-            known = known.with_columns(pl.col("user").cast(ids.dtype, strict=False))
-            profiles = pl.DataFrame({"user": ids}).join(
-                known, on="user", how="left", maintain_order="left"
-            )
-            profiles = profiles.drop("user").select(pl.all().cast(pl.String))
+            profiles = tables.user_profiles(users, user_ids, place)
+        # A user's rows are together, so the run that a row is in is its user's code.
+        user_codes = ordered["user"].rle_id()
         return cls(
-            user=rows["user"].rle_id().cast(pl.Int32).to_numpy(),
-            item=item.to_numpy(),
-            rating=rows["rating"].to_numpy(),
-            time=rows["time"].to_numpy(),
-            user_ids=ids,
-            item_ids=shown["item"],
-            titles=shown["title"].to_list(),
+            user=user_codes.cast(pl.Int32).to_numpy(),
+            item=_item_codes(ordered, rated_items["item"]),
+            rating=ordered["rating"].to_numpy(),
+            time=ordered["time"].to_numpy(),
+            user_ids=user_ids,
+            item_ids=rated_items["item"],
+            titles=rated_items["title"].to_list(),
             profiles=profiles,
-            liked_above=liked_above,
-            duplicates=duplicates,
-            details=shown.drop("item", "title") if shown.width > 2 else None,
+            liked_above=scale.liked_above,
+            duplicates=all_rows.height - rows.height,
+            details=details if details.width else None,
         )
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Rows of interactions as prompts-to-be: the row is the target, the user's rows before it the history.
-
-    Attributes:
-        interactions: where the rows are.
-        rows: (n,) int64 indices into the ordered interactions.
-        history: K, the most rows that a prompt shows.
-    """
-
-    interactions: Interactions
-    rows: Ints
-    history: int
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def take(self, index: npt.NDArray[Any]) -> "Samples":
-        """The samples at `index` (positions or a mask)."""
-        return Samples(self.interactions, self.rows[index], self.history)
-
-    @property
-    def labels(self) -> npt.NDArray[np.int8]:
-        """(n,) 1 = liked."""
-        return self.interactions.liked[self.rows]
-
-    @property
-    def users(self) -> Ints:
-        """(n,) int32 user codes."""
-        return self.interactions.user[self.rows]
-
-    @cached_property
-    def starts(self) -> Ints:
-        """(n,) first row that each sample's prompt shows."""
-        return np.maximum(self.interactions.first[self.rows], self.rows - self.history)
-
-    def shows(self, marked: Mask) -> Mask:
-        """(n,) True where the history that a prompt shows holds a row that `marked` (of all interactions) marks."""
-        before = np.concatenate([[0], np.cumsum(marked)])
-        return before[self.rows] > before[self.starts]
-
-    def read(self) -> Mask:
-        """True for each row of the interactions that a prompt shows, as its target or in its history."""
-        edges = np.zeros(len(self.interactions) + 1, dtype=np.int64)
-        np.add.at(edges, self.starts, 1)
-        np.add.at(edges, self.rows + 1, -1)
-        return np.cumsum(edges)[:-1] > 0
-
-    def past(self, n: int) -> slice:
-        """The up to K rows of sample n's user just before it."""
-        return slice(int(self.starts[n]), int(self.rows[n]))
+def _item_codes(rows: pl.DataFrame, item_ids: pl.Series) -> Ints:
+    """Position in `item_ids` of each row's item."""
+    numbers = np.arange(len(item_ids), dtype=np.int32)
+    codes = pl.DataFrame({"item": item_ids, "code": numbers})
+    items = rows.select("item")
+    items_with_codes = items.join(codes, on="item", how="left", maintain_order="left")
+    return items_with_codes["code"].to_numpy()
 
 
-def _plain(table: pl.DataFrame | None) -> Any:
-    return None if table is None else table.to_dict(as_series=False)
-
-
-def _need(table: pl.DataFrame, columns: tuple[str, ...], place: str) -> None:
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise DataError(
-            f"{place}: has no column {', '.join(missing)}; it has {', '.join(table.columns)}"
-        )
-
-
-def _numbers(rows: pl.DataFrame, column: str, kind: type[pl.DataType], place: str) -> pl.DataFrame:
-    parsed = rows.with_columns(pl.col(column).cast(kind, strict=False).alias("parsed"))
-    bad = pl.col("parsed").is_null()
-    if kind == pl.Float32:
-        bad |= ~pl.col("parsed").is_finite()
-    _refuse(parsed, bad, column, place, "is no number", "correct the row")
-    return parsed.drop(column).rename({"parsed": column})
-
-
-def _refuse(
-    rows: pl.DataFrame, bad: pl.Expr, column: str, place: str, fault: str, remedy: str
-) -> None:
-    found = rows.filter(bad)
-    if found.height:
-        row = found.row(0, named=True)
-        more = f" (and {found.height - 1} more rows)" if found.height > 1 else ""
-        raise DataError(
-            f"{place} row {row['position'] + 1}: {column} {row[column]!r} {fault}{more}; {remedy}"
-        )
+def _as_lists(table: pl.DataFrame | None) -> Any:
+    if table is None:
+        return None
+    return table.to_dict(as_series=False)

@@ -1,20 +1,27 @@
-"""A look at data before anything is trained on them: how many, how spread, and what of them will hurt."""
+"""A look at data before anything is trained: how many rows, how spread, and what will hurt."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
 
+from ..core.arrays import Ints
 from .interactions import Interactions
+from .samples import Samples
 from .splits import Split
 
+# Training users below which intervals over users say little.
 FEW_USERS = 50
-"""Training users below which intervals over users say little."""
+# Rows of unseen users below which the true positive rate at 1% false positives says little: 1% of
+# 1,000 rows are ten, and fewer false positives hardly fix a threshold.
 FEW_NEGATIVES = 1000
-"""Rows of unseen users below which the true positive rate at 1% false positives says little."""
-
+# Share of rows at their user's previous time above which the order of the file matters.
+MANY_TIES = 0.2
+# Share of prompts beyond the model's window that does no harm yet.
+MANY_TRUNCATED = 0.01
+# 1990, in seconds since 1970: no ratings are older, but times in another unit look so.
 EARLY = 631_152_000
-"""1990, in seconds since 1970: no ratings are older, but times in another unit look so."""
 
 
 @dataclass
@@ -52,82 +59,110 @@ class Overview:
 
 def overview(data: Interactions, parts: Split) -> Overview:
     """Count `data` and what the split makes of them."""
-    ratings, rows = np.unique(data.rating, return_counts=True)
-    by_rating: dict[str, int] = {}
-    for rating, count in zip(ratings.tolist(), rows.tolist(), strict=True):
-        by_rating[f"{rating:g}"] = by_rating.get(f"{rating:g}", 0) + count
-    _, per_user = np.unique(data.user, return_counts=True)
-    found = Overview(
+    return Overview(
         rows=len(data),
         users=len(data.user_ids),
         items=len(data.titles),
         duplicates=data.duplicates,
         unrated=data.unrated,
-        ratings=by_rating,
+        ratings=_rating_counts(data),
         liked=float(data.liked.mean()),
         since=_day(int(data.time.min())),
         until=_day(int(data.time.max())),
-        rows_per_user={
-            "least": float(per_user.min()),
-            "median": float(np.median(per_user)),
-            "most": float(per_user.max()),
-        },
-        samples={name: len(getattr(parts, name)) for name in Split.__dataclass_fields__},
+        rows_per_user=_rows_per_user(data),
+        samples={name: len(part) for name, part in vars(parts).items()},
+        warnings=list(_warnings(data, parts)),
     )
-    found.warnings = _warnings(found, data, parts)
-    return found
 
 
-def measure_prompts(found: Overview, lengths: np.ndarray, window: int) -> None:
-    """Add what (n,) `lengths` in tokens of some prompts say about the model's window."""
-    middle, most = np.percentile(lengths, [50, 95])
-    beyond = float((lengths > window).mean())
-    found.tokens = {
-        "median": float(middle),
-        "95%": float(most),
+def measure_prompts(summary: Overview, lengths: Ints, window: int) -> None:
+    """Add to `summary` how `lengths` (n,), in tokens, of some prompts fit the model's window."""
+    median, high = np.percentile(lengths, [50, 95])
+    summary.tokens = {
+        "median": float(median),
+        "95%": float(high),
         "longest": float(lengths.max()),
         "window": window,
     }
-    if beyond > 0.01:
-        found.warnings.append(
-            f"{beyond:.0%} of the prompts are longer than the window of {window} tokens and lose their beginning; "
-            "raise model.window or lower data.history"
+    truncated_share = float((lengths > window).mean())
+    if truncated_share > MANY_TRUNCATED:
+        summary.warnings.append(
+            f"{truncated_share:.0%} of the prompts are longer than the window of {window} tokens "
+            "and lose their beginning; raise model.window or lower data.history"
         )
 
 
-def _warnings(found: Overview, data: Interactions, parts: Split) -> list[str]:
-    train, told = parts.train, []
-    users = len(np.unique(train.users))
-    left = 1 - users / max(1, found.users)
-    if left > 0.5:
-        told.append(
-            f"{left:.0%} of the users have no training row; lower data.min_history or widen data.fractions"
-        )
-    if users < FEW_USERS:
-        told.append(f"{users} training users: intervals over users will be wide; take more rows")
-    if len(parts.unseen) < FEW_NEGATIVES:
-        told.append(
-            f"{len(parts.unseen)} rows of unseen users: too few for a true positive rate at 1% false positives; "
-            "raise data.unseen or data.held_rows"
-        )
-    share = float(train.labels.mean())
-    if not 0.2 <= share <= 0.8:
-        told.append(
-            f"{share:.0%} of the training rows are liked: accuracy will say little; move columns.liked_above"
-        )
-    same = np.sum((data.user[1:] == data.user[:-1]) & (data.time[1:] == data.time[:-1])) / len(data)
-    if same > 0.2:
-        told.append(
-            f"{same:.0%} of the rows share their time with the same user's row before: their order is that of the file"
-        )
-    if data.time.max() < EARLY:
-        told.append(
-            f"all rows are from before {_day(EARLY)}: are the times seconds? else set columns.time_unit"
-        )
+def _rating_counts(data: Interactions) -> dict[str, int]:
+    ratings, row_counts = np.unique(data.rating, return_counts=True)
+    pairs = zip(ratings.tolist(), row_counts.tolist(), strict=True)
+    counts: dict[str, int] = {}
+    for rating, row_count in pairs:
+        # Ratings that differ in the seventh digit share a name.
+        name = f"{rating:g}"
+        previous = counts.get(name, 0)
+        counts[name] = previous + row_count
+    return counts
+
+
+def _rows_per_user(data: Interactions) -> dict[str, float]:
+    _, row_counts = np.unique(data.user, return_counts=True)
+    return {
+        "least": float(row_counts.min()),
+        "median": float(np.median(row_counts)),
+        "most": float(row_counts.max()),
+    }
+
+
+def _warnings(data: Interactions, parts: Split) -> Iterator[str]:
+    yield from _warnings_of_users(data, parts)
+    yield from _warnings_of_labels(parts.train)
+    yield from _warnings_of_times(data)
     for name in ("valid", "test"):
         if not len(getattr(parts, name)):
-            told.append(f"no {name} rows; widen data.fractions")
-    return told
+            yield f"no {name} rows; widen data.fractions"
+
+
+def _warnings_of_users(data: Interactions, parts: Split) -> Iterator[str]:
+    user_count = len(np.unique(parts.train.users))
+    unused_share = 1 - user_count / max(1, len(data.user_ids))
+    if unused_share > 0.5:
+        yield (
+            f"{unused_share:.0%} of the users have no training row; lower data.min_history or "
+            "widen data.fractions"
+        )
+    if user_count < FEW_USERS:
+        yield f"{user_count} training users: intervals over users will be wide; take more rows"
+    if len(parts.unseen) < FEW_NEGATIVES:
+        yield (
+            f"{len(parts.unseen)} rows of unseen users: too few for a true positive rate at 1% "
+            "false positives; raise data.unseen or data.held_rows"
+        )
+
+
+def _warnings_of_labels(train: Samples) -> Iterator[str]:
+    liked = float(train.labels.mean())
+    # Beyond these a model that always gives the same answer is right in more than 80% of rows.
+    if not 0.2 <= liked <= 0.8:
+        yield (
+            f"{liked:.0%} of the training rows are liked: accuracy will say little; move "
+            "columns.liked_above"
+        )
+
+
+def _warnings_of_times(data: Interactions) -> Iterator[str]:
+    same_user = data.user[1:] == data.user[:-1]
+    same_time = data.time[1:] == data.time[:-1]
+    ties = np.sum(same_user & same_time) / len(data)
+    if ties > MANY_TIES:
+        yield (
+            f"{ties:.0%} of the rows share their time with the same user's row before: their order "
+            "is that of the file"
+        )
+    if data.time.max() < EARLY:
+        yield (
+            f"all rows are from before {_day(EARLY)}: are the times seconds? else set "
+            "columns.time_unit"
+        )
 
 
 def _day(seconds: int) -> str:

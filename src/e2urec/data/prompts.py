@@ -1,4 +1,7 @@
-"""Prompts: what a sample looks like to a language model. Text is made when it is asked for and never kept."""
+"""Prompts: what a sample looks like to a language model.
+
+The text of a prompt is made whenever it is needed, and never stored.
+"""
 
 import json
 from abc import ABC, abstractmethod
@@ -9,15 +12,16 @@ from pathlib import Path
 import polars as pl
 
 from ..core.errors import DataError
-from .interactions import Interactions, Samples
+from .interactions import Interactions
+from .samples import Samples
 
 
 @dataclass(frozen=True)
-class Shown:
+class PromptFields:
     """All that a template may show of one sample: never the target's rating, never a later row.
 
     Attributes:
-        profile: the user's attributes that are known.
+        profile: the user's attributes that the data hold.
         titles: of the history, oldest first, each with its details in brackets.
         ratings, liked: of the history.
         target: title of the item in question, with its details.
@@ -37,9 +41,9 @@ class Catalogue:
     """Text of users and items, one line each, by their codes.
 
     Attributes:
-        profiles: what is known of each user.
+        profiles: attributes of each user.
         titles: of each item.
-        details: what is known of each item beyond its title.
+        details: attributes of each item beyond its title.
     """
 
     profiles: list[dict[str, str]]
@@ -50,17 +54,24 @@ class Catalogue:
     def of(cls, data: Interactions) -> "Catalogue":
         """The text of `data`."""
         return cls(
-            _facts(data.profiles), [_one_line(title) for title in data.titles], _facts(data.details)
+            profiles=_attributes(data.profiles),
+            titles=[_one_line(title) for title in data.titles],
+            details=_attributes(data.details),
         )
 
-    def label(self, item: int) -> str:
-        """`Title`, or `Title (author A, genre G)`."""
-        told = (
-            ", ".join(f"{key} {value}" for key, value in self.details[item].items())
-            if self.details
-            else ""
-        )
-        return f"{self.titles[item]} ({told})" if told else self.titles[item]
+    def profile(self, user: int) -> dict[str, str]:
+        """The attributes of a user; none if the data set has no profiles."""
+        return self.profiles[user] if self.profiles else {}
+
+    def labels(self) -> list[str]:
+        """`Title`, or `Title (author A, genre G)`, of each item."""
+        if not self.details:
+            return self.titles
+        labels = []
+        for title, details in zip(self.titles, self.details, strict=True):
+            label = f"{title} ({_attribute_text(details)})" if details else title
+            labels.append(label)
+        return labels
 
 
 class PromptTemplate(ABC):
@@ -68,43 +79,54 @@ class PromptTemplate(ABC):
 
     name: str
     source: str | None = None
-    """Text of a template that is no class of its own: kept with a model, which is worth nothing without."""
+    """Text of a template that is no class of its own.
+
+    It is kept with a model, which is worth nothing without its template.
+    """
     recurs = True
     """Whether pieces are the same in many prompts, so that it pays to keep their tokens."""
 
-    def reading(self, catalogue: Catalogue) -> "PromptTemplate":
-        """The template as it reads `catalogue`; raises DataError if it shows what the data do not hold."""
+    def bind(self, catalogue: Catalogue) -> "PromptTemplate":
+        """The template for the items and users of `catalogue`.
+
+        Raises:
+            DataError: the template shows what the data do not hold.
+        """
         return self
 
     @abstractmethod
-    def pieces(self, shown: Shown) -> list[str]:
-        """The prompt of one sample, without space at its end, in pieces that recur: titles, and what is between them.
+    def pieces(self, fields: PromptFields) -> list[str]:
+        """The prompt of one sample, without space at its end, in pieces.
 
-        A piece ends before a space or after a line's end, where tokenizers cut as well; then its tokens are the
-        same wherever it stands, and are looked up instead of made again.
+        Pieces are what recurs, such as titles, and what stands between them. A piece ends before a
+        space or after a line's end, where tokenizers cut as well. Then its tokens are the same
+        wherever it stands, and are looked up instead of made again.
         """
 
     def render(self, samples: Samples) -> list[str]:
         """The prompts of `samples`, one each, in their order."""
-        return ["".join(pieces) for pieces in self.cut(samples)]
+        return ["".join(pieces) for pieces in self.pieces_of(samples)]
 
-    def cut(self, samples: Samples) -> Iterator[list[str]]:
+    def pieces_of(self, samples: Samples) -> Iterator[list[str]]:
         """The same in pieces."""
-        data, catalogue = samples.interactions, Catalogue.of(samples.interactions)
-        template = self.reading(catalogue)
-        titles = [catalogue.label(item) for item in range(len(catalogue.titles))]
+        data = samples.interactions
+        catalogue = Catalogue.of(data)
+        template = self.bind(catalogue)
+        labels = catalogue.labels()
         for n, row in enumerate(samples.rows):
-            past = samples.past(n)
-            codes = [*data.item[past].tolist(), int(data.item[row])]
-            shown = Shown(
-                profile=catalogue.profiles[data.user[row]] if catalogue.profiles else {},
-                titles=[titles[item] for item in codes[:-1]],
-                ratings=data.rating[past].tolist(),
-                liked=data.liked[past].astype(bool).tolist(),
-                target=titles[codes[-1]],
-                codes=codes,
+            history = samples.history_rows(n)
+            items = data.item[history].tolist()
+            liked = data.liked[history].astype(bool)
+            target = int(data.item[row])
+            fields = PromptFields(
+                profile=catalogue.profile(int(data.user[row])),
+                titles=[labels[item] for item in items],
+                ratings=data.rating[history].tolist(),
+                liked=liked.tolist(),
+                target=labels[target],
+                codes=[*items, target],
             )
-            yield template.pieces(shown)
+            yield template.pieces(fields)
 
 
 class Compact(PromptTemplate):
@@ -112,65 +134,52 @@ class Compact(PromptTemplate):
 
     name = "compact"
 
-    def pieces(self, shown: Shown) -> list[str]:
+    def pieces(self, fields: PromptFields) -> list[str]:
         """`Liked: A; B. Disliked: C. Will the user like D?`."""
-        liked = [title for title, like in zip(shown.titles, shown.liked, strict=True) if like]
-        others = [title for title, like in zip(shown.titles, shown.liked, strict=True) if not like]
+        liked: list[str] = []
+        disliked: list[str] = []
+        for title, is_liked in zip(fields.titles, fields.liked, strict=True):
+            titles = liked if is_liked else disliked
+            titles.append(title)
         return [
             "Liked:",
-            *self._listed(liked),
+            *_sentence(liked),
             " Disliked:",
-            *self._listed(others),
+            *_sentence(disliked),
             " Will the user like",
-            f" {shown.target}?",
+            f" {fields.target}?",
         ]
-
-    @staticmethod
-    def _listed(titles: list[str]) -> list[str]:
-        *others, last = titles or ["none"]
-        return [*(f" {title};" for title in others), f" {last}."]
 
 
 class Paper(PromptTemplate):
-    """The fields of the published prompt in their order: profile, rated history, target, question."""
+    """The fields of the published prompt in order: profile, rated history, target, question."""
 
     name = "paper"
 
-    def pieces(self, shown: Shown) -> list[str]:
-        """Profile, numbered history with stars, target, and the question to be answered Yes or No."""
-        about = ", ".join(f"{key} {value}" for key, value in shown.profile.items())
-        pieces = ["About the user:", f" {about}.\n"] if about else []
+    def pieces(self, fields: PromptFields) -> list[str]:
+        """Profile, numbered history with stars, target, and the question: Yes or No."""
+        pieces = []
+        if fields.profile:
+            pieces += ["About the user:", f" {_attribute_text(fields.profile)}.\n"]
         pieces.append(
             "The user has rated these items, oldest first; more stars mean a stronger liking:\n"
         )
-        for number, (title, rating) in enumerate(
-            zip(shown.titles, shown.ratings, strict=True), start=1
-        ):
+        history = zip(fields.titles, fields.ratings, strict=True)
+        for number, (title, rating) in enumerate(history, start=1):
             pieces += [f"{number}.", f" {title}", f" ({rating:g} stars)\n"]
-        return [
-            *(pieces if shown.titles else [*pieces, "none\n"]),
+        if not fields.titles:
+            pieces.append("none\n")
+        pieces += [
             "Judging from these ratings, decide whether the user will like the item",
-            f" {shown.target}.\n",
+            f" {fields.target}.\n",
             "Answer with Yes or No only. Will the user like it?",
         ]
+        return pieces
 
 
 TEMPLATES: dict[str, PromptTemplate] = {
     template.name: template for template in (Compact(), Paper())
 }
-
-
-def _facts(table: pl.DataFrame | None) -> list[dict[str, str]]:
-    """What is known, a row: column → text in one line."""
-    if table is None:
-        return []
-    return [
-        {key: _one_line(value) for key, value in row.items() if value} for row in table.to_dicts()
-    ]
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -193,7 +202,37 @@ def read_prompts(path: Path) -> list[str]:
             raise DataError(
                 f'examples \'{path}\' line {number}: is no object {{"prompt": "…"}}; correct it'
             ) from error
+        # A prompt ends where the answer begins, and the answer brings its own space.
         prompts.append(str(prompt).rstrip())
     if not prompts:
         raise DataError(f"examples '{path}': holds no lines; give one prompt a line")
     return prompts
+
+
+def _sentence(titles: list[str]) -> list[str]:
+    """` A;`, ` B.`, or ` none.`, as pieces."""
+    if not titles:
+        return [" none."]
+    pieces = [f" {title};" for title in titles[:-1]]
+    pieces.append(f" {titles[-1]}.")
+    return pieces
+
+
+def _attribute_text(attributes: dict[str, str]) -> str:
+    parts = [f"{key} {value}" for key, value in attributes.items()]
+    return ", ".join(parts)
+
+
+def _attributes(table: pl.DataFrame | None) -> list[dict[str, str]]:
+    """Column → text in one line, of each row; empty cells are left out."""
+    if table is None:
+        return []
+    rows = []
+    for row in table.to_dicts():
+        rows.append({key: _one_line(value) for key, value in row.items() if value})
+    return rows
+
+
+def _one_line(text: str) -> str:
+    words = text.split()
+    return " ".join(words)

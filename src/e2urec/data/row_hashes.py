@@ -1,31 +1,46 @@
-"""Rows as hashes: what tells one row of a data set from all others, whatever codes its users and items have got."""
+"""Rows as hashes that do not depend on the codes of their users and items.
+
+Codes change when rows come or go. A hash tells one row of a data set from all others for good.
+"""
 
 import hashlib
 import json
 from collections.abc import Iterator
 
 import numpy as np
+import polars as pl
 
 from ..core.arrays import Ints
 from .interactions import Interactions
 
+# Rows that are Python objects at a time: 25 million of them would take gigabytes.
 CHUNK = 1_000_000
-"""Rows that are taken out of their arrays at a time."""
 
 
 def hashes(data: Interactions, rows: Ints, key: bytes, size: int) -> Iterator[bytes]:
-    """BLAKE2b under `key`, `size` bytes, of each row's user, item, time and rating as the data set tells them.
+    """BLAKE2b under `key`, `size` bytes, of each row's user, item, time and rating.
 
-    Ids stand in quotes, so that no two rows read alike; exact duplicates are dropped before.
+    Exact duplicates are dropped when data are read, so no two rows have the same text.
     """
-    users, items = (
-        [json.dumps(name) for name in ids.cast(str).to_list()]
-        for ids in (data.user_ids, data.item_ids)
-    )
-    for some in np.array_split(rows, len(rows) // CHUNK + 1):
+    user_names = _json_names(data.user_ids)
+    item_names = _json_names(data.item_ids)
+    chunk_count = len(rows) // CHUNK + 1
+    for chunk in np.array_split(rows, chunk_count):
         columns = (
-            column[some].tolist() for column in (data.user, data.item, data.time, data.rating)
+            data.user[chunk].tolist(),
+            data.item[chunk].tolist(),
+            data.time[chunk].tolist(),
+            data.rating[chunk].tolist(),
         )
         for user, item, time, rating in zip(*columns, strict=True):
-            text = f"{users[user]},{items[item]},{time},{rating:g}"
-            yield hashlib.blake2b(text.encode(), key=key, digest_size=size).digest()
+            user_name = user_names[user]
+            item_name = item_names[item]
+            text = f"{user_name},{item_name},{time},{rating:g}"
+            digest = hashlib.blake2b(text.encode(), key=key, digest_size=size)
+            yield digest.digest()
+
+
+def _json_names(ids: pl.Series) -> list[str]:
+    # In quotes, so that a comma in an id cannot make two rows read alike.
+    names = ids.cast(pl.String).to_list()
+    return [json.dumps(name) for name in names]

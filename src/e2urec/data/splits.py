@@ -1,13 +1,60 @@
-"""Chronological train, validation and test rows, and users that no model may see."""
+"""Training, validation and test samples, cut by time, and users that no model may see."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..core.arrays import Mask
+from ..core.arrays import Ints, Mask
 from ..core.errors import ConfigError, DataError
 from ..core.seeding import stream
-from .interactions import Interactions, Samples
+from .interactions import Interactions
+from .samples import Samples
+
+# A part may have 5% more rows than its limit: users are whole, so it rarely fits exactly.
+OVERSHOOT = 1.05
+
+
+class SplitSettings(BaseModel):
+    """How interactions are cut into parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    history: int = Field(10, ge=1, description="K: items that a prompt shows")
+    min_history: int = Field(
+        5, ge=1, description="earlier rows that a row needs to become a sample"
+    )
+    fractions: tuple[float, float, float] = Field(
+        (0.6, 0.2, 0.2), description="train, valid, test by time"
+    )
+    last: int | None = Field(None, ge=1, description="keep only the last so many samples by time")
+    unseen: float = Field(
+        0.1, ge=0, lt=1, description="share of the training period's users held out as non-members"
+    )
+    calibration: float = Field(0.05, ge=0, lt=1, description="the same for choosing settings")
+
+
+class SizeLimits(BaseModel):
+    """How large the parts of a split may be; None sets no limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: int | None = Field(None, ge=1, description="about how many training rows, users whole")
+    per_user: int | None = Field(
+        None, ge=1, description="at most so many samples of a user in each part"
+    )
+    test_rows: int | None = Field(None, ge=1, description="about how many test rows, users whole")
+    held_rows: int | None = Field(
+        None, ge=1, description="the same for valid and for each group of held-out users"
+    )
+
+    def of_part(self, name: str) -> int | None:
+        """About how many rows the part called `name` may have."""
+        if name == "train":
+            return self.rows
+        if name == "test":
+            return self.test_rows
+        return self.held_rows
 
 
 @dataclass(frozen=True)
@@ -18,7 +65,8 @@ class Split:
         train: rows that the original is tuned on.
         valid: later rows, for choosing epochs and settings.
         test: the last rows, for reports.
-        calibration: training-period rows of users kept out of train and valid; for choosing a method's settings.
+        calibration: training-period rows of users kept out of train and valid; for choosing a
+            method's settings.
         unseen: the same of other users, on whom nothing is chosen: the non-members of every report.
     """
 
@@ -28,128 +76,179 @@ class Split:
     calibration: Samples
     unseen: Samples
 
-    def without(self, gone: Mask) -> "Split":
-        """The same parts without the rows of the interactions that `gone` marks, as targets and in every history.
+    def without(self, erased: Mask) -> "Split":
+        """The same parts without the interactions that `erased` marks, in targets and histories.
 
-        A history then reaches further back; a row stays a sample even if its history has become short.
+        A history then reaches further back. A row stays a sample even if its history has become
+        short.
         """
-        data = self.train.interactions
-        parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        left = {name: part.rows[~gone[part.rows]] for name, part in parts.items()}
-        place, fewer = np.cumsum(~gone) - 1, data.without(gone)
-        return Split(
-            **{
-                name: Samples(fewer, place[rows], parts[name].history)
-                for name, rows in left.items()
-            }
-        )
+        stays = ~erased
+        interactions = self.train.interactions.without(erased)
+        new_rows = np.cumsum(stays) - 1
+        parts = {}
+        for name, part in vars(self).items():
+            part_stays = stays[part.rows]
+            old_rows = part.rows[part_stays]
+            parts[name] = Samples(interactions, new_rows[old_rows], part.history)
+        return Split(**parts)
 
 
-def split(
-    interactions: Interactions,
-    *,
-    history: int = 10,
-    min_history: int = 5,
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
-    last: int | None = None,
-    unseen: float = 0.1,
-    calibration: float = 0.0,
-    seed: int,
-) -> Split:
-    """Cut the samples by time.
+def split(interactions: Interactions, settings: SplitSettings, *, seed: int) -> Split:
+    """Cut the samples by time, and hold users out.
 
     Args:
-        interactions: all rows; those with at least `min_history` earlier rows of their user become samples.
-        history: K, the most rows that a prompt shows.
-        min_history: see above.
-        fractions: train, valid and test as shares of the samples, in order of time; they sum to 1.
-        last: keep only the last so many samples by time.
-        unseen: share of the training period's users who are the non-members.
-        calibration: share of them on whom settings may be chosen.
-        seed: chooses those users.
+        interactions: all rows; those with at least `min_history` earlier rows of their user become
+            samples.
+        settings: `fractions` are train, valid and test as shares of the samples; `unseen` and
+            `calibration` are shares of the training period's users.
+        seed: chooses the users that are held out.
 
     Raises:
-        ConfigError: the fractions do not sum to 1, a number is out of range, or nobody is left to train on.
+        ConfigError: the fractions do not sum to 1, a number is out of range, or nobody is left to
+            train on.
         DataError: no row has enough history.
     """
-    # each test is written so that NaN fails it
-    if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-9):
+    _check(settings)
+    train, valid, test = _cut_by_time(interactions, settings)
+    unseen_users, calibration_users = _held_out_users(train, settings, seed)
+    held_users = np.concatenate([unseen_users, calibration_users])
+    is_held = np.isin(train.users, held_users)
+    if is_held.all():
+        raise ConfigError(
+            f"fractions {settings.fractions}, unseen {settings.unseen} and calibration "
+            f"{settings.calibration}: leave nobody to train on; raise the first fraction or hold "
+            "out fewer users"
+        )
+    return Split(
+        train=train.take(~is_held),
+        valid=valid.take(~np.isin(valid.users, held_users)),
+        # Held-out users stay in test: no model is tuned or chosen on it.
+        test=test,
+        calibration=_rows_of(calibration_users, train),
+        unseen=_rows_of(unseen_users, train),
+    )
+
+
+def _check(settings: SplitSettings) -> None:
+    """Raise ConfigError for settings that cannot split anything.
+
+    Pydantic has refused single numbers that are out of range, unless the settings were constructed
+    without validation. Sums are checked here alone. Each test is written so that NaN fails it.
+    """
+    fractions = settings.fractions
+    # Three decimal shares rarely sum to exactly 1 in floating point.
+    sums_to_one = abs(sum(fractions) - 1) <= 1e-9
+    if len(fractions) != 3 or not (min(fractions) >= 0 and sums_to_one):
         raise ConfigError(
             f"fractions {fractions}: must be three shares that sum to 1, such as 0.6, 0.2, 0.2"
         )
+    unseen = settings.unseen
+    calibration = settings.calibration
     if not (unseen >= 0 and calibration >= 0 and unseen + calibration < 1):
         raise ConfigError(
             f"unseen {unseen} and calibration {calibration}: must be shares with a sum below 1"
         )
-    for name, value, least in (
-        ("history", history, 1),
-        ("min_history", min_history, 0),
-        ("last", last, 1),
-    ):
+    minima = {"history": 1, "min_history": 0, "last": 1}
+    for name, least in minima.items():
+        value = getattr(settings, name)
         if value is not None and value < least:
             raise ConfigError(f"{name} {value}: must be at least {least}")
+
+
+def _cut_by_time(
+    interactions: Interactions, settings: SplitSettings
+) -> tuple[Samples, Samples, Samples]:
+    """Training, validation and test samples of all users."""
+    rows = _rows_by_time(interactions, settings)
+    shares = np.cumsum(settings.fractions)
+    cuts = shares[:2] * len(rows)
+    cuts = cuts.round().astype(int)
+    # Each part is in the order of the interactions again, so that a user's rows are together.
+    train, valid, test = (np.sort(part) for part in np.split(rows, cuts))
+    history = settings.history
+    return (
+        Samples(interactions, train, history),
+        Samples(interactions, valid, history),
+        Samples(interactions, test, history),
+    )
+
+
+def _rows_by_time(interactions: Interactions, settings: SplitSettings) -> Ints:
+    """The rows that become samples, by time."""
     index = np.arange(len(interactions))
-    rows = index[index - interactions.first >= min_history]
-    rows = rows[
-        np.argsort(interactions.time[rows], kind="stable")
-    ]  # ties stay in (user, position) order
-    rows = rows[-last:] if last else rows
+    earlier_rows = index - interactions.first_rows
+    rows = index[earlier_rows >= settings.min_history]
     if not len(rows):
         raise DataError(
-            f"no user has more than {min_history} rows; give more data or lower min_history"
+            f"no user has more than {settings.min_history} rows; give more data or lower "
+            "min_history"
         )
-    cuts = (np.cumsum(fractions)[:2] * len(rows)).round().astype(int)
-    train, valid, test = (
-        Samples(interactions, np.sort(part), history) for part in np.split(rows, cuts)
-    )
-    users = stream(seed, "held-out users").permutation(np.unique(train.users))
-    first, second = round(unseen * len(users)), round((unseen + calibration) * len(users))
-    held = np.isin(train.users, users[:second])
-    if held.all():
-        raise ConfigError(
-            f"fractions {fractions}, unseen {unseen} and calibration {calibration}: leave nobody to train on; "
-            "raise the first fraction or hold out fewer users"
-        )
-    return Split(
-        train=train.take(~held),
-        valid=valid.take(~np.isin(valid.users, users[:second])),
-        test=test,
-        calibration=train.take(np.isin(train.users, users[first:second])),
-        unseen=train.take(np.isin(train.users, users[:first])),
-    )
+    times = interactions.time[rows]
+    # A stable sort leaves rows of the same second in (user, position) order.
+    rows = rows[np.argsort(times, kind="stable")]
+    return rows if settings.last is None else rows[-settings.last :]
 
 
-def limit(
-    samples: Samples, rows: int | None, *, per_user: int | None = None, seed: int, name: str
-) -> Samples:
-    """Keep users whole, in a seeded order, until there are `rows` samples, or at most 5% more.
+def _held_out_users(train: Samples, settings: SplitSettings, seed: int) -> tuple[Ints, Ints]:
+    """The unseen users and those for calibration."""
+    users = np.unique(train.users)
+    users = stream(seed, "held-out users").permutation(users)
+    user_count = len(users)
+    held_out = settings.unseen + settings.calibration
+    # Both ends are rounded, not both sizes: the sum of the shares then keeps its size.
+    unseen_end = round(settings.unseen * user_count)
+    held_end = round(held_out * user_count)
+    unseen_users = users[:unseen_end]
+    calibration_users = users[unseen_end:held_end]
+    return unseen_users, calibration_users
 
-    A user who would go beyond is passed over, so that a very active one cannot multiply the size. The result is
-    smaller than `rows` only if no user is left who fits, and more than 5% larger only if none fits at all.
 
-    Args:
-        samples: in the order of the interactions.
-        rows: stop once there are so many; None keeps all users.
-        per_user: first keep only the first so many samples of each user.
-        seed: with `name`, chooses the users.
-        name: of the part, so that each part draws its own users.
+def _rows_of(users: Ints, samples: Samples) -> Samples:
+    return samples.take(np.isin(samples.users, users))
+
+
+def limit(parts: Split, sizes: SizeLimits, *, seed: int) -> Split:
+    """Cut the parts down to `sizes`; `seed` and a part's name choose the users who stay in it."""
+    new_parts = {}
+    for name, part in vars(parts).items():
+        if sizes.per_user is not None:
+            part = first_of_each_user(part, sizes.per_user)
+        row_count = sizes.of_part(name)
+        if row_count is not None:
+            part = whole_users(part, row_count, stream(seed, "limit", name))
+        new_parts[name] = part
+    return Split(**new_parts)
+
+
+def first_of_each_user(samples: Samples, count: int) -> Samples:
+    """The first `count` samples of each user; `samples` are in the order of the interactions."""
+    _, first_rows, user = np.unique(samples.users, return_index=True, return_inverse=True)
+    rows = np.arange(len(samples))
+    places = rows - first_rows[user]
+    return samples.take(places < count)
+
+
+def whole_users(samples: Samples, row_count: int, random: np.random.Generator) -> Samples:
+    """The samples of whole users, in random order, until there are `row_count`, or up to 5% more.
+
+    A user who would go beyond is passed over, so that a very active one cannot multiply the size.
+    There are fewer only if no user is left who fits. If nobody fits at all there are those of one
+    user, more than 5% too many.
     """
-    users = samples.users
-    if per_user is not None:
-        starts = (
-            np.concatenate([[True], users[1:] != users[:-1]]) if len(users) else np.zeros(0, bool)
-        )
-        first = np.maximum.accumulate(np.where(starts, np.arange(len(users)), 0))
-        samples = samples.take(np.arange(len(users)) - first < per_user)
-        users = samples.users
-    if rows is None or len(samples) <= rows:
+    if len(samples) <= row_count:
         return samples
-    ids, counts = np.unique(users, return_counts=True)
-    order = stream(seed, "limit", name).permutation(len(ids))
-    kept: list[int] = []
+    ids, row_counts = np.unique(samples.users, return_counts=True)
+    order = random.permutation(len(ids))
+    members: list[int] = []
     total = 0
     for user in order:
-        if total < rows and total + counts[user] <= 1.05 * rows:
-            kept.append(user)
-            total += counts[user]
-    return samples.take(np.isin(users, ids[kept or order[:1]]))
+        if total >= row_count:
+            break
+        new_total = total + row_counts[user]
+        if new_total <= OVERSHOOT * row_count:
+            members.append(user)
+            total = new_total
+    # Where everybody alone is too much, a part of one user is still better than an empty one.
+    if not members:
+        members = [order[0]]
+    return _rows_of(ids[members], samples)

@@ -14,11 +14,10 @@ from ..core.arrays import Floats, Ints
 from ..metrics.bootstrap import (
     Bootstrap,
     Interval,
-    advantage,
-    tpr_at_fpr,
     user_bootstrap,
 )
 from ..metrics.classification import row_losses
+from ..metrics.ranking import advantage, tpr_at_fpr
 from ..models.predictions import Predictions
 from .answers import Answers
 from .shadows import ShadowScores

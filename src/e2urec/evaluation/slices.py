@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 
 from ..core.arrays import Ints, Mask
-from ..data.interactions import Samples
 from ..data.requests import ForgetRetain
+from ..data.samples import Samples
 
 MIN_ROWS = 50
 """Rows below which a slice says nothing: its interval is wider than any effect we look for."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ConfigError
-from ..data.interactions import Samples
+from ..data.samples import Samples
 from ..evaluation.answers import Answers
 from ..evaluation.roles import ORIGINAL, Role
 from ..methods import build
@@ -144,7 +144,7 @@ def users_without_request(plan: Plan, models: SeedModels) -> Samples:
     """
     train = models.space.split.train
     data = train.interactions
-    masks = [models.parts(request).gone for request in plan.requests.values()]
+    masks = [models.parts(request).erased for request in plan.requests.values()]
     erased = np.logical_or.reduce(masks)
     unit = plan.recipe.compare.development.unit
     columns = {"users": data.user, "items": data.item, "interactions": np.arange(len(data))}

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..core.errors import ConfigError, did_you_mean
 from ..data.requests import Unit
 from ..data.sources.reading import Columns, Reading
+from ..data.splits import SizeLimits, SplitSettings
 from ..evaluation.relearning import Relearning
 from ..evaluation.shadows import Shadows
 from ..evaluation.verdict import Margins
@@ -22,31 +23,11 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DataRecipe(Reading):
+class DataRecipe(SizeLimits, SplitSettings, Reading):
     """Which interactions, how they are split, how they become prompts."""
 
     template: str = Field(
         "compact", description="prompt template: compact, paper, or a Jinja2 file (.j2)"
-    )
-    history: int = Field(10, ge=1, description="K: items that a prompt shows")
-    min_history: int = Field(
-        5, ge=1, description="earlier rows that a row needs to become a sample"
-    )
-    fractions: tuple[float, float, float] = Field(
-        (0.6, 0.2, 0.2), description="train, valid, test by time"
-    )
-    last: int | None = Field(None, ge=1, description="keep only the last so many samples by time")
-    unseen: float = Field(
-        0.1, ge=0, lt=1, description="share of the training period's users held out as non-members"
-    )
-    calibration: float = Field(0.05, ge=0, lt=1, description="the same for choosing settings")
-    rows: int | None = Field(None, ge=1, description="about how many training rows, users whole")
-    per_user: int | None = Field(
-        None, ge=1, description="at most so many samples of a user in each part"
-    )
-    test_rows: int | None = Field(None, ge=1, description="about how many test rows, users whole")
-    held_rows: int | None = Field(
-        None, ge=1, description="the same for valid and for each group of held-out users"
     )
     joined: bool = Field(
         True,

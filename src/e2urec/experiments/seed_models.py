@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..data.interactions import Samples
 from ..data.requests import ForgetRetain
+from ..data.samples import Samples
 from ..evaluation.comparison import CellRecord
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind, Role
 from ..methods import build

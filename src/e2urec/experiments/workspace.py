@@ -9,9 +9,10 @@ import numpy as np
 from ..core.arrays import Mask
 from ..data import sources
 from ..data.fetch import PACKAGED, fetch
-from ..data.interactions import Interactions, Samples
+from ..data.interactions import Interactions
 from ..data.prompts import PromptTemplate
 from ..data.requests import ErasureRequest, ForgetRetain, resolve
+from ..data.samples import Samples
 from ..data.sources.reading import Columns, Reading
 from ..data.splits import Split, limit, split
 from ..data.templating import find_template
@@ -84,23 +85,8 @@ class Workspace:
         if self.split_index is not None:
             return self.split_index.split(self.data, settings.history)
         seed = self.recipe.seed if settings.seed is None else settings.seed
-        whole = split(
-            self.data,
-            history=settings.history,
-            min_history=settings.min_history,
-            fractions=settings.fractions,
-            last=settings.last,
-            unseen=settings.unseen,
-            calibration=settings.calibration,
-            seed=seed,
-        )
-        sizes = {"train": settings.rows, "test": settings.test_rows}
-        parts = {}
-        for name in Split.__dataclass_fields__:
-            size = sizes.get(name, settings.held_rows)
-            part = getattr(whole, name)
-            parts[name] = limit(part, size, per_user=settings.per_user, seed=seed, name=name)
-        return Split(**parts)
+        whole = split(self.data, settings, seed=seed)
+        return limit(whole, settings, seed=seed)
 
     @property
     def template(self) -> PromptTemplate:
@@ -132,7 +118,7 @@ class Workspace:
     def draw(self, request: RequestRecipe, among: Samples | None = None) -> ErasureRequest:
         """The share of `among` (all training samples) that a recipe's request asks for."""
         samples = self.split.train if among is None else among
-        return ErasureRequest.sample(samples, request.ratio, request.seed, request.unit)
+        return ErasureRequest.draw(samples, request.ratio, request.seed, request.unit)
 
     def resolve(self, request: ErasureRequest, *, skip_unknown: bool = False) -> ForgetRetain:
         """The rows of a request; raises DataError as `requests.resolve` does."""
@@ -142,11 +128,11 @@ class Workspace:
         """Tokenise the rows of a request."""
         samples = {name: part for name, part in vars(parts).items() if isinstance(part, Samples)}
         encoded = {name: self.encode(part) for name, part in samples.items()}
-        erased_users = np.unique(parts.forget.interactions.user[parts.gone])
+        erased_users = np.unique(parts.forget.interactions.user[parts.erased])
         return RequestRows(
             **encoded,
             slices=slices(parts),
-            removed=int(parts.gone.sum()),
+            removed=int(parts.erased.sum()),
             removed_users=len(erased_users),
             rewritten=parts.rewritten,
         )

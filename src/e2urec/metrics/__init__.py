@@ -1,1 +1,1 @@
-"""Numbers in, numbers out, and how sure they are."""
+"""Measures, NumPy in and numbers out, and how sure those numbers are."""

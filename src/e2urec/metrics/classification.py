@@ -1,107 +1,126 @@
-"""Measures of utility and distance: NumPy in, numbers out; `intervals` says how sure they are.
+"""Measures of scored answers: how well they rank, how much they lose, how calibrated they are.
 
-`y` are labels (n,) of 0 and 1, `d` log-odds (n,) of Yes against No, `users` (n,) integer codes; D_f is the forget
-set. A figure that no rows define is NaN.
+`y` are labels (n,) of 0 and 1, and `d` are log-odds (n,) of Yes against No. A figure that no rows
+define is NaN. `bootstrap` makes figures of these and says how sure they are.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from ..core.arrays import Floats, Ints
 
-# --- utility ------------------------------------------------------------------------------------------------
+# Bounds of log T: T from 0.007 to 148. Only labels that the scores separate, or contradict, end
+# there.
+LOG_TEMPERATURES = (-5, 5)
 
 
 def auc(y: Ints, d: Floats) -> float:
-    """Area under the ROC curve: P(d⁺ > d⁻) + ½·P(d⁺ = d⁻); NaN unless both classes are there.
+    """Area under the ROC curve: P(d⁺ > d⁻) + ½·P(d⁺ = d⁻); NaN unless both classes occur.
 
     From mid-ranks (Mann and Whitney 1947): `(Σ ranks of liked rows − n⁺(n⁺ + 1)/2) / (n⁺·n⁻)`.
     """
-    positive = int(np.sum(y))
-    if positive in (0, len(y)):
+    positives = int(np.sum(y))
+    negatives = len(y) - positives
+    if positives == 0 or negatives == 0:
         return float("nan")
     ranks = stats.rankdata(d)
-    return float(
-        (ranks[y == 1].sum() - positive * (positive + 1) / 2) / (positive * (len(y) - positive))
-    )
+    rank_sum = ranks[y == 1].sum()
+    # The rank sum of liked rows that all rank lowest.
+    lowest_sum = positives * (positives + 1) / 2
+    ordered_pairs = rank_sum - lowest_sum
+    return float(ordered_pairs / (positives * negatives))
 
 
 def row_losses(y: Ints, d: Floats) -> Floats:
-    """−log P(y) a row, (n,) in nats: log(1 + exp(−d)) for a liked row, log(1 + exp(d)) otherwise."""
-    return np.logaddexp(0.0, np.where(y == 1, -d, d).astype(np.float64))
+    """−log P(y) of each row, (n,) in nats.
+
+    log(1 + exp(−d)) for a liked row, log(1 + exp(d)) for any other.
+    """
+    exponents = np.where(y == 1, -d, d)
+    exponents = exponents.astype(np.float64)
+    # logaddexp does not overflow, so that any log-odds have a finite loss.
+    return np.logaddexp(0.0, exponents)
 
 
 def log_loss(y: Ints, d: Floats) -> float:
     """Mean −log P(y) in nats, stable for any log-odds."""
-    return _mean(row_losses(y, d))
-
-
-def accuracy(y: Ints, d: Floats) -> float:
-    """Share of rows whose answer at P = 0.5 is right; P = 0.5 itself answers No."""
-    return _mean((d > 0) == (y == 1))
-
-
-def _mean(values: npt.NDArray[Any]) -> float:
-    return float(values.mean()) if len(values) else float("nan")
-
-
-def expected_calibration_error(y: Ints, d: Floats, bins: int = 15) -> float:
-    """Σ_bins (n_bin / n)·|mean P − mean y| over equal-width bins of P, here of Yes (Guo et al. 2017, eq. 3)."""
-    bin_, gap = calibration_gaps(y, d, bins)
-    return (
-        float(np.abs(np.bincount(bin_, weights=gap, minlength=bins)).sum() / len(y))
-        if len(y)
-        else float("nan")
-    )
+    if not len(y):
+        return float("nan")
+    losses = row_losses(y, d)
+    return float(losses.mean())
 
 
 def calibration_gaps(y: Ints, d: Floats, bins: int = 15) -> tuple[Ints, Floats]:
-    """Each row's bin of P (n,) and its P − y (n,): the terms of the expected calibration error."""
-    p = special.expit(d.astype(np.float64))
-    return np.minimum((p * bins).astype(int), bins - 1), p - y
+    """The terms of the expected calibration error (Guo et al. 2017, eq. 3), here of Yes.
 
-
-def gauc(y: Ints, d: Floats, users: Ints) -> float:
-    """Mean AUC within users who have both classes, each user counted once; NaN if there is none."""
-    each = auc_by_user(y, d, np.unique(users, return_inverse=True)[1])
-    return _mean(each[np.isfinite(each)])
+    Returns:
+        The bin of each row's P (n,), of `bins` bins of equal width, and its P − y (n,).
+    """
+    log_odds = d.astype(np.float64)
+    probabilities = special.expit(log_odds)
+    gaps = probabilities - y
+    row_bins = (probabilities * bins).astype(int)
+    # P = 1 belongs to the last bin, not to one of its own.
+    row_bins = np.minimum(row_bins, bins - 1)
+    return row_bins, gaps
 
 
 def auc_by_user(y: Ints, d: Floats, user: Ints) -> Floats:
-    """AUC within each user, (users,); NaN for one without both classes. `user` (n,) counts from 0 without gaps."""
+    """AUC within each user, (users,); NaN for a user without both classes.
+
+    All users are ranked by one sort, since there may be a hundred thousand of them.
+
+    Args:
+        y: labels (n,).
+        d: log-odds (n,).
+        user: code of each row's user (n,), from 0 without gaps.
+    """
     order = np.lexsort((d, user))
-    user, y, d = user[order], y[order].astype(np.float64), d[order]
-    sizes, positives = np.bincount(user), np.bincount(user, weights=y)
-    new = (np.diff(d, prepend=np.nan) != 0) | (np.diff(user, prepend=-1) != 0)
-    group = np.cumsum(new) - 1
-    rank = np.arange(len(d)) - (np.cumsum(sizes) - sizes)[user]
-    mean_rank = np.bincount(group, weights=rank) / np.bincount(group) + 1
-    ranks = np.bincount(user, weights=mean_rank[group] * y, minlength=len(sizes))
+    user = user[order]
+    liked = y[order]
+    liked = liked.astype(np.float64)
+    row_counts = np.bincount(user)
+    positives = np.bincount(user, weights=liked)
+    negatives = row_counts - positives
+    ranks = _mid_ranks(d[order], user, row_counts)
+    rank_sums = np.bincount(user, weights=ranks * liked)
+    lowest_sums = positives * (positives + 1) / 2
+    ordered_pairs = rank_sums - lowest_sums
+    pairs = positives * negatives
     with np.errstate(invalid="ignore"):
-        return (ranks - positives * (positives + 1) / 2) / (positives * (sizes - positives))
+        return np.asarray(ordered_pairs / pairs)
 
 
-def utility(y: Ints, d: Floats, users: Ints) -> dict[str, float]:
-    """All utility figures: auc, gauc, accuracy, log_loss, ece."""
-    return {
-        "auc": auc(y, d),
-        "gauc": gauc(y, d, users),
-        "accuracy": accuracy(y, d),
-        "log_loss": log_loss(y, d),
-        "ece": expected_calibration_error(y, d),
-    }
+def _mid_ranks(d: Floats, user: Ints, row_counts: Ints) -> Floats:
+    """Rank of each row within its user, from 1; equal scores share the mean of their ranks.
+
+    Rows are sorted by user, then by score.
+    """
+    score_changes = np.diff(d, prepend=np.nan)
+    user_changes = np.diff(user, prepend=-1)
+    is_new = (score_changes != 0) | (user_changes != 0)
+    # Number of each row's tie: rows of one user with one score.
+    tie = np.cumsum(is_new) - 1
+    first_rows = np.cumsum(row_counts) - row_counts
+    rows = np.arange(len(d))
+    ranks = rows - first_rows[user]
+    rank_sums = np.bincount(tie, weights=ranks)
+    tie_sizes = np.bincount(tie)
+    tie_ranks = rank_sums / tie_sizes + 1
+    return np.asarray(tie_ranks[tie])
 
 
 def temperature(y: Ints, d: Floats) -> float:
-    """The T that minimises the log loss of d / T (Guo et al. 2017, section 4.2), sought in [e⁻⁵, e⁵].
+    """The T that minimises the log loss of d / T (Guo et al. 2017, section 4.2), in [e⁻⁵, e⁵].
 
-    The loss is convex in 1/T, so the minimum is the only one; separable labels end at the lower bound, labels that
-    go against the scores at the upper one.
+    The loss is convex in 1/T, so there is one minimum. Labels that the scores separate end at the
+    lower bound, and labels that go against the scores at the upper one.
     """
-    found = optimize.minimize_scalar(
-        lambda log_t: log_loss(y, d / np.exp(log_t)), bounds=(-5, 5), method="bounded"
-    )
-    return float(np.exp(found.x))
+
+    def loss(log_temperature: float) -> float:
+        scaled_log_odds = d / np.exp(log_temperature)
+        return log_loss(y, scaled_log_odds)
+
+    # In log T, where a T too low and one too high are equally far away.
+    minimum = optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded")
+    return float(np.exp(minimum.x))

@@ -1,4 +1,4 @@
-"""Distances between two models' answers on the same rows: NumPy in, numbers out."""
+"""Distances between the answers of two models on the same rows."""
 
 import numpy as np
 
@@ -6,85 +6,113 @@ from ..core.arrays import Floats, Head
 
 
 def jensen_shannon(p: Floats, q: Floats) -> Floats:
-    """`½·KL(p ‖ m) + ½·KL(q ‖ m)`, m = (p + q)/2: (n, V), (n, V) → (n,) in nats, at most ln 2 (Lin 1991)."""
+    """`½·KL(p ‖ m) + ½·KL(q ‖ m)`, m = (p + q)/2, in nats, at most ln 2 (Lin 1991).
+
+    Shapes: (n, V), (n, V) → (n,).
+    """
     return _jensen_shannon(p, q, _log(p), _log(q))
 
 
 def jeffreys(p: Floats, q: Floats) -> Floats:
-    """`(KL(p ‖ q) + KL(q ‖ p)) / 2`, which E2URec's code calls JSD: (n, V), (n, V) → (n,) in nats, unbounded.
+    """`(KL(p ‖ q) + KL(q ‖ p)) / 2` in nats, unbounded. E2URec's code calls it JSD.
 
-    A probability of 0 counts as the least positive number of its type, so that the distance stays finite.
+    Shapes: (n, V), (n, V) → (n,). A probability of 0 counts as the least positive number of its
+    type, so that the distance stays finite.
     """
     return _jeffreys(p, q, _log(p), _log(q))
 
 
 def l2(p: Floats, q: Floats) -> Floats:
-    """`‖p − q‖₂` a row: (n, V), (n, V) → (n,), at most √2."""
-    return _reduce(np.square(p - q)) ** 0.5
-
-
-def _log(p: Floats) -> Floats:
-    return np.log(np.maximum(p, np.finfo(p.dtype).tiny))
-
-
-def _jensen_shannon(p: Floats, q: Floats, log_p: Floats, log_q: Floats) -> Floats:
-    log_m = _log((p + q) / 2)
-    # Rounding may leave −1e-8 between equal rows, and a distance has no sign.
-    return np.maximum(_reduce(p * (log_p - log_m) + q * (log_q - log_m)) / 2, 0)
-
-
-def _jeffreys(p: Floats, q: Floats, log_p: Floats, log_q: Floats) -> Floats:
-    return _reduce((p - q) * (log_p - log_q)) / 2
-
-
-def _reduce(terms: Floats) -> Floats:
-    return np.asarray(terms.sum(axis=-1))
-
-
-def _distances(log_p: Floats, log_q: Floats) -> dict[str, Floats]:
-    p, q = np.exp(log_p), np.exp(log_q)
-    pair = (p, q, log_p, log_q)
-    return {"js": _jensen_shannon(*pair), "jeffreys": _jeffreys(*pair), "l2": l2(p, q)}
+    """`‖p − q‖₂` of each row, at most √2: (n, V), (n, V) → (n,)."""
+    squares = np.square(p - q)
+    return _row_sums(squares) ** 0.5
 
 
 def answer_distances(d_p: Floats, d_q: Floats) -> dict[str, Floats]:
-    """Row-wise `js`, `jeffreys`, `l2` over {Yes, No} of two models' log-odds (n,), (n,): name → (n,).
-
-    Logarithms come from the log-odds, so that a certain answer costs no digits.
-    """
-    log_p, log_q = (
-        -np.logaddexp(0.0, np.stack([-d, d], axis=-1).astype(np.float64)) for d in (d_p, d_q)
-    )
-    return _distances(log_p, log_q)
+    """`js`, `jeffreys`, `l2` of each row over {Yes, No}: log-odds (n,), (n,) → (n,) by name."""
+    return _distances(_answer_logs(d_p), _answer_logs(d_q))
 
 
 def vocabulary_distances(
     hidden_p: Floats, head_p: Head, hidden_q: Floats, head_q: Head, chunk: int = 256
 ) -> dict[str, Floats]:
-    """Row-wise `js`, `jeffreys`, `l2` over the whole vocabulary, streamed from answer-position states: name → (n,).
+    """`js`, `jeffreys`, `l2` of each row over the whole vocabulary: (n,) by name.
+
+    The probabilities are made from the hidden states at the answer's position, a chunk of rows at a
+    time.
 
     Args:
         hidden_p: (n, d) float32 states of one model.
         head_p: its output head: weight (V, d), bias (V,) or None.
         hidden_q: (n, d') states of the other model on the same rows.
         head_q: its output head; the same V.
-        chunk: rows at a time; 256 rows of 49,152 float32 logits are 50 MB an array, and about eight live at once.
+        chunk: rows at a time. 256 rows of 49,152 float32 logits are 50 MB an array, and about eight
+            arrays live at once.
     """
-    parts = [
-        _distances(
-            _log_softmax(hidden_p[k : k + chunk], head_p),
-            _log_softmax(hidden_q[k : k + chunk], head_q),
-        )
-        for k in range(0, max(len(hidden_p), 1), chunk)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    chunks = []
+    # Without rows there is still one empty chunk, which gives the names.
+    for start in range(0, max(len(hidden_p), 1), chunk):
+        rows = slice(start, start + chunk)
+        log_p = _log_softmax(hidden_p[rows], head_p)
+        log_q = _log_softmax(hidden_q[rows], head_q)
+        chunks.append(_distances(log_p, log_q))
+    distances = {}
+    for name in chunks[0]:
+        parts = [values[name] for values in chunks]
+        distances[name] = np.concatenate(parts)
+    return distances
+
+
+def _distances(log_p: Floats, log_q: Floats) -> dict[str, Floats]:
+    p = np.exp(log_p)
+    q = np.exp(log_q)
+    return {
+        "js": _jensen_shannon(p, q, log_p, log_q),
+        "jeffreys": _jeffreys(p, q, log_p, log_q),
+        "l2": l2(p, q),
+    }
+
+
+def _jensen_shannon(p: Floats, q: Floats, log_p: Floats, log_q: Floats) -> Floats:
+    middle = (p + q) / 2
+    log_m = _log(middle)
+    p_terms = p * (log_p - log_m)
+    q_terms = q * (log_q - log_m)
+    divergences = _row_sums(p_terms + q_terms) / 2
+    # Rounding may leave −1e-8 between equal rows, and a distance has no sign.
+    return np.maximum(divergences, 0)
+
+
+def _jeffreys(p: Floats, q: Floats, log_p: Floats, log_q: Floats) -> Floats:
+    differences = p - q
+    log_ratios = log_p - log_q
+    return _row_sums(differences * log_ratios) / 2
+
+
+def _log(p: Floats) -> Floats:
+    tiny = np.finfo(p.dtype).tiny
+    positive = np.maximum(p, tiny)
+    return np.log(positive)
+
+
+def _row_sums(terms: Floats) -> Floats:
+    return np.asarray(terms.sum(axis=-1))
+
+
+def _answer_logs(d: Floats) -> Floats:
+    """Logarithms of the probabilities of Yes and No: (n,) → (n, 2)."""
+    # Straight from the log-odds: by way of P, a certain answer would lose its digits.
+    exponents = np.stack([-d, d], axis=-1)
+    return -np.logaddexp(0.0, exponents.astype(np.float64))
 
 
 def _log_softmax(states: Floats, head: Head) -> Floats:
     weight, bias = head
     logits = states @ weight.T
+    # In place from here on: each copy of the logits would be 50 MB.
     if bias is not None:
         logits += bias
     logits -= logits.max(axis=-1, keepdims=True)
-    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    totals = np.exp(logits).sum(axis=-1, keepdims=True)
+    logits -= np.log(totals)
     return logits

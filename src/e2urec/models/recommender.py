@@ -20,8 +20,8 @@ from torch import nn
 
 from ..core.arrays import Ints
 from ..core.errors import DataError, ModelError, RunError
-from ..data.interactions import Samples
 from ..data.prompts import PromptTemplate
+from ..data.samples import Samples
 from ..data.templating import find_template
 from . import adapters, blocks
 from .backbone import Backbone, load_backbone

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..core.arrays import Ints
 from ..core.seeding import stream
-from ..data.interactions import Samples
 from ..data.prompts import PromptTemplate
+from ..data.samples import Samples
 from .batches import Examples, pack
 from .verbaliser import prompt_ids
 
@@ -75,10 +75,10 @@ def _fill_by_joining(
     _fill(rows, check_index, whole_rows)
     remaining = np.setdiff1d(np.arange(len(samples)), check_index)
     pieces = Pieces(tokenizer, seq2seq=seq2seq)
-    joined_rows = [pieces.join(prompt) for prompt in template.cut(check_samples)]
+    joined_rows = [pieces.join(prompt) for prompt in template.pieces_of(check_samples)]
     if joined_rows != whole_rows:
         return remaining
-    prompts = template.cut(samples.take(remaining))
+    prompts = template.pieces_of(samples.take(remaining))
     _fill(rows, remaining, map(pieces.join, prompts))
     return remaining[:0]
 
@@ -92,7 +92,7 @@ def _whole_rows(
     samples: Samples, template: PromptTemplate, tokenizer: Any, seq2seq: bool
 ) -> Iterator[list[int]]:
     """Tokens of each sample's whole prompt."""
-    prompts = template.cut(samples)
+    prompts = template.pieces_of(samples)
     while True:
         texts = ["".join(pieces) for pieces in islice(prompts, CHUNK_ROWS)]
         if not texts:

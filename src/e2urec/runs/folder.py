@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import RunError
-from ..core.process import first_process, terminable, wait_for_all
+from ..core.process import first_process, sigterm_as_interrupt, wait_for_all
 from .files import hash_file
 from .record import LOCK, RunRecord, read_record
 
@@ -74,7 +74,7 @@ def _partial_folder(out: Path, keep: str | None) -> Iterator[Path]:
     try:
         # Private to its owner: what is made here may hold what was asked to be forgotten.
         partial.mkdir(parents=True, mode=0o700, exist_ok=keep is not None)
-        with terminable(), (partial / LOCK).open("w") as lock:
+        with sigterm_as_interrupt(), (partial / LOCK).open("w") as lock:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield partial

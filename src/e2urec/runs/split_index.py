@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from ..core.arrays import Ints, Mask
 from ..core.errors import DataError, RunError
-from ..data.interactions import Interactions, Samples
+from ..data.interactions import Interactions
 from ..data.row_hashes import hashes
+from ..data.samples import Samples
 from ..data.splits import Split
 
 FILE = "rows.npz"
@@ -53,7 +54,7 @@ class SplitIndex:
         codes = np.full(len(data), UNUSED, dtype=np.uint8)
         for name in PARTS:
             part = getattr(split, name)
-            codes[part.read()] = HISTORY_ONLY
+            codes[part.visible_rows()] = HISTORY_ONLY
         # A row may be the target of one part and stand in histories of others: the target counts.
         for code, name in enumerate(PARTS, start=1):
             part = getattr(split, name)

@@ -4,11 +4,13 @@ Rating 0 means that the book was shelved and not rated: such rows are dropped an
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import polars as pl
 
 from ...core.errors import DataError
 from ..interactions import Interactions
+from ..tables import RatingScale
 from .files import Files, line, unpacked, whole_lines
 from .reading import Columns, Reading
 
@@ -85,14 +87,14 @@ def read(files: Files, reading: Reading, columns: Columns) -> Interactions:
             parts.append(kept.select(pl.col("position") + before, "user", "item", "rating", "time"))
         before += last
     place = names[0] if len(names) == 1 else f"{', '.join(names)}, one after another,"
-    return Interactions.from_tables(
+    interactions = Interactions.from_tables(
         pl.concat(parts),
         items,
         place=place,
+        scale=RatingScale(liked_above=columns.liked_above),
         strict=reading.strict,
-        unrated=unrated,
-        liked_above=columns.liked_above,
     )
+    return replace(interactions, unrated=unrated)
 
 
 def _timed(rows: pl.DataFrame, name: str) -> pl.DataFrame:

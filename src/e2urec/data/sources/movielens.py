@@ -6,6 +6,7 @@ import polars as pl
 
 from ...core.errors import DataError
 from ..interactions import Interactions
+from ..tables import RatingScale
 from .files import Files, check_text, delimited, integers, line, readable
 from .reading import Columns, Reading
 
@@ -87,8 +88,7 @@ def read(files: Files, reading: Reading, columns: Columns) -> Interactions:
         tables["items"],
         tables.get("users"),
         place=names["data"],
-        rating_range=(0.5 if halves else 1.0, 5.0),
-        liked_above=columns.liked_above,
+        scale=RatingScale(0.5 if halves else 1.0, 5.0, columns.liked_above),
         strict=reading.strict,
     )
 

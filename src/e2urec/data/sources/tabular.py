@@ -15,6 +15,7 @@ import polars as pl
 
 from ...core.errors import DataError, did_you_mean
 from ..interactions import Interactions
+from ..tables import RatingScale
 from . import database
 from .files import LONGEST, check_text, line
 from .reading import Columns, Reading
@@ -96,8 +97,7 @@ def read(reading: Reading, columns: Columns) -> Interactions:
         users,
         place=place["ratings"],
         strict=reading.strict,
-        rating_range=(columns.lowest, columns.highest),
-        liked_above=columns.liked_above,
+        scale=RatingScale(columns.lowest, columns.highest, columns.liked_above),
     )
 
 

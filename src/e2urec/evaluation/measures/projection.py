@@ -2,10 +2,7 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from ...core.arrays import Floats
-from ...metrics.bootstrap import remaining
 from ..evidence import Evidence
 from ..measure import Column, Headline, Measure, Needs, Row
 from ..roles import ORIGINAL, Role
@@ -30,18 +27,14 @@ class Projection(Measure):
         assert evidence.twin is not None
         bootstrap = evidence.bootstraps["forget"]
         first, second = evidence.retrained[:2]
-        # In double precision: the sums run over thousands of rows.
-        start = self._scores(evidence, first).astype(np.float64)
-        direction = evidence.twin.forget.log_odds - self._scores(evidence, second).astype(
-            np.float64
-        )
-        before = bootstrap.total((self._scores(evidence, ORIGINAL) - start) * direction)
-        after = np.zeros_like(before)
+        retrained = self._scores(evidence, first)
+        other = self._scores(evidence, second)
+        twin = evidence.twin.forget.log_odds
+        original = self._scores(evidence, ORIGINAL)
         for role in evidence.candidates:
-            difference = self._scores(evidence, role) - start
-            total = bootstrap.total(difference * direction)
-            share = remaining(total, before, after)
-            yield Row(role, {"projection": bootstrap.interval(share)})
+            model = self._scores(evidence, role)
+            figure = bootstrap.projection(model, retrained, twin, other, original)
+            yield Row(role, {"projection": bootstrap.interval(figure)})
 
     def _scores(self, evidence: Evidence, role: Role) -> Floats:
         return evidence.models[role].forget.log_odds
