@@ -35,7 +35,7 @@ from .recipe import Recipe, RequestRecipe
 
 def read_source(reading: Reading, columns: Columns | None = None) -> Interactions:
     """Read a packaged data set by name, raw files, tables or a database; raises DataError as `sources.read` does."""
-    if reading.source in sources.PACKAGED:
+    if reading.source in sources.packaged_names():
         reading = reading.model_copy(update={"source": str(fetch(reading.source))})
     return sources.read(reading, columns)
 
