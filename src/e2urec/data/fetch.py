@@ -19,10 +19,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ..core.errors import ConfigError, DataError, RunError, did_you_mean
 
+# seconds between two looks at what has arrived: smooth to the eye, and no load
 REFRESH = 0.2
-"""Seconds between two looks at what has arrived: smooth to the eye, and no load."""
+# bytes unpacked at a time: 1 MiB, so that a model of any size needs no memory
 BLOCK = 1 << 20
-"""Bytes unpacked at a time: 1 MiB, so that a model of any size needs no memory."""
 
 
 @dataclass(frozen=True)
