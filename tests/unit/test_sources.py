@@ -706,6 +706,12 @@ class Notes(Source):
         ratings = pl.DataFrame(ratings | {"time": range(count)})
         return Interactions.from_tables(ratings, items, place="notes.txt")
 '''
+NAMELESS = """
+
+class Nameless(Source):
+    recognises = classmethod(lambda cls, files: False)
+    read = Notes.read
+"""
 
 
 def noted(folder: Path) -> Path:
@@ -730,7 +736,7 @@ def test_data_set_is_one_file_found_by_being_there(tmp_path, monkeypatch):
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """Pretend that other packages have entry points; yields a function that says which."""
-    (tmp_path / "package_of_notes.py").write_text(NOTES)
+    (tmp_path / "package_of_notes.py").write_text(NOTES + NAMELESS)
     (tmp_path / "package_of_nothing.py").write_text("raise RuntimeError('needs a newer\\nPolars')")
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -757,6 +763,7 @@ def test_other_package_brings_a_source_through_its_entry_point(installed, tmp_pa
         ("package_that_is_gone:Source", "No module named 'package_that_is_gone'"),
         ("package_of_notes:Field", "package_of_notes:Field is no Source"),
         ("package_of_notes:Source", "package_of_notes:Source is no Source"),
+        ("package_of_notes:Nameless", "package_of_notes:Nameless has no name"),
     ],
 )
 def test_source_that_cannot_be_loaded_is_one_warning_and_costs_nothing_else(
@@ -823,7 +830,7 @@ def test_options_come_from_a_recipe_and_from_the_command_line(tmp_path):
     poetry = recipe.updated([f"data.source={folder}"])
     drama = poetry.updated(["data.options.genre=drama"])
     whole = poetry.updated(["data.options.genre=none"])
-    counts = [len(sources.read(each.data)) for each in (poetry, drama, whole)]
+    counts = [len(sources.read(variant.data)) for variant in (poetry, drama, whole)]
     assert counts == [2, 1, 3]
     with pytest.raises(ConfigError, match="unknown part 'optoins'; did you mean 'options'"):
         recipe.updated(["data.optoins.genre=fantasy"])

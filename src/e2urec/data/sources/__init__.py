@@ -110,8 +110,12 @@ def _installed_sources() -> list[type[Source]]:
 def _load(entry: EntryPoint) -> type[Source] | None:
     try:
         source = entry.load()
-        if not _is_source(source) or not isinstance(source.name, str):
+        if not _is_source(source):
             raise TypeError(f"{entry.value} is no Source")
+        # messages need both, also those about other data
+        for attribute in ("name", "expects"):
+            if not isinstance(getattr(source, attribute, None), str):
+                raise TypeError(f"{entry.value} has no {attribute}")
     except Exception as error:
         # whatever another package does wrong, all other data can still be read
         warnings.warn(

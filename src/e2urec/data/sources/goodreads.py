@@ -17,15 +17,16 @@ from .reading import Columns, Reading
 from .source import Source
 
 INTERACTIONS = "goodreads_interactions*.json.gz"
+# the keys of an interaction that are read, of about ten
 INTERACTION: Schema = {
     "user_id": pl.String,
     "book_id": pl.String,
     "rating": pl.Int64,
     "date_updated": pl.String,
 }
-"""What is read of each interaction."""
 # such as "Wed Mar 01 10:00:00 -0800 2017"
 DATE = "%a %b %d %H:%M:%S %z %Y"
+# of the table that the interactions are made from
 RATINGS: Schema = {
     "position": pl.UInt32,
     "user": pl.String,
