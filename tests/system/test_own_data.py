@@ -1,4 +1,4 @@
-"""Train, unlearn and evaluate from every kind of source, and one request after another, through the command line."""
+"""The command line: every kind of source from training to results; requests one after another."""
 
 import gzip
 import json
@@ -94,7 +94,7 @@ def own_csv(folder: Path) -> list[str]:
     )
     return [
         f"data.source={folder}/r.csv",
-        f"data.items={folder}/i.parquet",
+        f"data.options.items={folder}/i.parquet",
         f"data.template={folder}/own.j2",
         "columns.user=uid",
         "columns.separator=;",
@@ -110,8 +110,8 @@ def database(folder: Path) -> list[str]:
     connection.close()
     return [
         f"data.source=sqlite:///{folder}/shop.db",
-        "data.query=SELECT user, item, rating, time FROM ratings",
-        "data.items_query=SELECT * FROM items",
+        "data.options.query=SELECT user, item, rating, time FROM ratings",
+        "data.options.items_query=SELECT * FROM items",
     ]
 
 

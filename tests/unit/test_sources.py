@@ -1,10 +1,13 @@
-"""Raw files of every kind read to the same interactions, and whatever is wrong with them is told in one line."""
+"""Raw files of every kind read to the same interactions; errors name what is wrong in one line."""
 
 import contextlib
 import gzip
 import json
 import sqlite3
+import sys
+import warnings
 import zipfile
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +16,33 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from e2urec.core.errors import DataError
+from e2urec.core.errors import ConfigError, DataError
 from e2urec.data import sources
 from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
 from e2urec.data.samples import Samples
+from e2urec.data.sources.files import Files
 from e2urec.data.sources.reading import Columns, Reading
 from e2urec.data.splits import SplitSettings, split
+from e2urec.experiments.recipe import Recipe
 
 
-def read(path: Path | str, columns: Columns | None = None, **given: object) -> Interactions:
-    return sources.read(Reading(source=str(path), **given), columns)
+def read(path: Path | str, columns: Columns | None = None, **settings: object) -> Interactions:
+    """Read `path`; settings that not every source heeds are its options."""
+    shared = {name: value for name, value in settings.items() if name in Reading.model_fields}
+    options = {name: value for name, value in settings.items() if name not in shared}
+    return sources.read(Reading(source=str(path), options=options, **shared), columns)
 
 
-def refused(path: Path | str, columns: Columns | None = None, **given: object) -> str:
+def refused(path: Path | str, columns: Columns | None = None, **settings: object) -> str:
     with pytest.raises(DataError) as error:
-        read(path, columns, **given)
+        read(path, columns, **settings)
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-# --- MovieLens ----------------------------------------------------------------------------------------------
+# --- MovieLens -----------------------------------------------------------------------------------
 
 
 def movielens_1m(folder: Path) -> Path:
@@ -42,7 +50,10 @@ def movielens_1m(folder: Path) -> Path:
     (folder / "ratings.dat").write_text(
         "1::1193::5::978300760\n1::661::3::978302109\n2::1193::4::978298413\n"
     )
-    movies = "661::James and the Giant Peach (1996)::Animation\n1193::Léon: The Professional (1994)::Crime|Drama\n"
+    movies = (
+        "661::James and the Giant Peach (1996)::Animation\n"
+        "1193::Léon: The Professional (1994)::Crime|Drama\n"
+    )
     (folder / "movies.dat").write_bytes(movies.encode("latin-1"))
     (folder / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::70072\n")
     return folder
@@ -121,7 +132,7 @@ def test_row_numbers_are_those_of_the_file_even_when_other_times_are_left_out(tm
 
 
 def test_published_rule_gives_the_published_sizes(tmp_path):
-    """The last 100,000 samples by time, 60/20/20: 60,000 rows to train on, 20% of whose users hold D_f."""
+    """The last 100,000 samples by time, 60/20/20: 60,000 rows train; 20% of users hold D_f."""
     rows = 120_000
     random = np.random.default_rng(0)
     users = random.choice(1025, rows, p=random.dirichlet(np.ones(1025)))
@@ -145,7 +156,7 @@ def test_published_rule_gives_the_published_sizes(tmp_path):
     assert ends[1] <= data.time[parts.test.rows].min()
 
 
-# --- GoodReads ----------------------------------------------------------------------------------------------
+# --- GoodReads -----------------------------------------------------------------------------------
 
 
 def packed(path: Path, objects: list[dict[str, object]]) -> None:
@@ -276,7 +287,7 @@ def test_two_files_of_interactions_are_counted_through(tmp_path):
     assert "one after another, row 5: repeats an earlier row" in refused(folder, strict=True)
 
 
-# --- the user's own tables ----------------------------------------------------------------------------------
+# --- the user's own tables -----------------------------------------------------------------------
 
 OWN = Columns(
     user="uid",
@@ -319,7 +330,8 @@ def written(folder: Path, kind: str) -> tuple[str, dict[str, str]]:
     else:
         with sqlite3.connect(path) as connection:
             connection.execute(
-                "create table t (uid int, iid int, stars real, at int, name text, age int, genre text)"
+                "create table t "
+                "(uid int, iid int, stars real, at int, name text, age int, genre text)"
             )
             connection.executemany("insert into t values (?, ?, ?, ?, ?, ?, ?)", TABLE.rows())
         connection.close()
@@ -442,7 +454,8 @@ def test_what_is_not_known_is_the_same_in_every_container(tmp_path, kind):
     if kind == "db":
         with sqlite3.connect(path) as connection:
             connection.execute(
-                "create table t (user text, item text, rating int, time text, title text, genre text)"
+                "create table t "
+                "(user text, item text, rating int, time text, title text, genre text)"
             )
             connection.executemany("insert into t values (?, ?, ?, ?, ?, ?)", given.rows())
         connection.close()
@@ -511,8 +524,8 @@ def test_lists_are_joined_and_what_is_no_text_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"genre": "drama"}, "data.genre 'drama': is not for a table"),
-        ({"query": "SELECT 1"}, "data.query 'SELECT 1': is not for a table"),
+        ({"genre": "drama"}, "data.options.genre 'drama': is not for tables; leave it out"),
+        ({"query": "SELECT 1"}, "data.options.query 'SELECT 1': is not for tables; leave it out"),
     ],
 )
 def test_setting_that_would_do_nothing_is_refused(tmp_path, setting, message):
@@ -582,7 +595,7 @@ def test_damaged_file_of_other_kinds_is_told(tmp_path, name, content):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        (None, "data.query: is not set"),
+        (None, "data.options.query: is not set"),
         ("DELETE FROM t", "DELETE statements are not valid"),
         ("SELECT * FROM t; DROP TABLE t", "one statement at a time"),
         ("WITH x AS (SELECT 1) DELETE FROM t", "the database does not answer it"),
@@ -607,7 +620,8 @@ def test_what_does_not_exist_or_is_not_known_is_told_with_what_is(tmp_path):
     assert "no such data set, folder or file; did you mean 'movielens-100k'?" in refused(
         "movielens-10k"
     )
-    assert "expected movielens" in refused(tmp_path)
+    expected = refused(tmp_path)
+    assert all(f"{name}: " in expected for name in sources.all_sources())
     assert "no such file" in refused(f"sqlite:///{tmp_path}/none.db", query="SELECT 1")
 
 
@@ -659,3 +673,173 @@ def test_no_file_whatever_makes_more_than_one_line_of_error(tmp_path, kind, rows
     assert sorted(tmp_path.rglob("*")) == before
     for path in folder.iterdir():
         path.unlink()
+
+
+# --- sources, found by being there ------------------------------------------------------------
+
+NOTES = '''
+from typing import ClassVar
+
+import polars as pl
+from pydantic import Field
+
+from e2urec.data.interactions import Interactions
+from e2urec.data.sources.source import Source
+
+
+class Notes(Source):
+    """Notes of what somebody liked."""
+
+    name: ClassVar[str] = "notes"
+    expects: ClassVar[str] = "notes.txt"
+
+    stars: int = Field(5, description="rating of whatever is noted")
+
+    @classmethod
+    def recognises(cls, files):
+        return files.has("notes.txt")
+
+    def read(self, files, reading, columns):
+        titles = files.read("notes.txt").decode().split()
+        count = len(titles)
+        ratings = {"user": [1] * count, "item": range(count), "rating": [self.stars] * count}
+        items = pl.DataFrame({"item": range(count), "title": titles})
+        ratings = pl.DataFrame(ratings | {"time": range(count)})
+        return Interactions.from_tables(ratings, items, place="notes.txt")
+'''
+NAMELESS = """
+
+class Nameless(Source):
+    recognises = classmethod(lambda cls, files: False)
+    read = Notes.read
+"""
+
+
+def noted(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "notes.txt").write_text("Tea Cup")
+    return folder
+
+
+def test_data_set_is_one_file_found_by_being_there(tmp_path, monkeypatch):
+    folder = noted(tmp_path / "raw")
+    assert "holds no data set that is known here" in refused(folder)
+    (tmp_path / "notes_of_mine.py").write_text(NOTES)
+    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path)])
+    module = "e2urec.data.sources.notes_of_mine"
+    monkeypatch.setitem(sys.modules, module, None)
+    del sys.modules[module]
+    assert read(folder).titles == ["Tea", "Cup"]
+    assert read(folder, stars=2).rating.tolist() == [2, 2]
+    assert "data.options.stars = 'many'" in refused(folder, stars="many")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Pretend that other packages have entry points; yields a function that says which."""
+    (tmp_path / "package_of_notes.py").write_text(NOTES + NAMELESS)
+    (tmp_path / "package_of_nothing.py").write_text("raise RuntimeError('needs a newer\\nPolars')")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(*values: str) -> None:
+        entries = [EntryPoint(value.split(":")[0], value, sources.GROUP) for value in values]
+        monkeypatch.setattr(sources, "entry_points", lambda group: entries)
+        sources._installed_sources.cache_clear()
+
+    yield install
+    sources._installed_sources.cache_clear()
+    for module in ("package_of_notes", "package_of_nothing"):
+        sys.modules.pop(module, None)
+
+
+def test_other_package_brings_a_source_through_its_entry_point(installed, tmp_path):
+    installed("package_of_notes:Notes")
+    assert read(noted(tmp_path / "raw")).titles == ["Tea", "Cup"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("package_of_nothing:Source", "needs a newer"),
+        ("package_that_is_gone:Source", "No module named 'package_that_is_gone'"),
+        ("package_of_notes:Field", "package_of_notes:Field is no Source"),
+        ("package_of_notes:Source", "package_of_notes:Source is no Source"),
+        ("package_of_notes:Nameless", "package_of_notes:Nameless has no name"),
+    ],
+)
+def test_source_that_cannot_be_loaded_is_one_warning_and_costs_nothing_else(
+    installed, tmp_path, broken, reason
+):
+    installed(broken, "package_of_notes:Notes")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert read(noted(tmp_path / "raw")).titles == ["Tea", "Cup"]
+        assert len(read(movielens_1m(tmp_path / "ml-1m"))) == 3
+    (warning,) = caught
+    text = str(warning.message)
+    assert f"data source '{broken.split(':')[0]}' cannot be loaded ({reason}" in text
+    assert "; update or remove the package" in text
+    assert "\n" not in text
+
+
+def test_sources_do_not_recognise_each_others_files(tmp_path):
+    names = {
+        "movielens": ("u.data", "ratings.dat", "ratings.csv", "MovieLens100k_data.parquet.brotli"),
+        "goodreads": ("goodreads_interactions_poetry.json.gz", "goodreads_interactions.json.gz"),
+    }
+    for expected, files in names.items():
+        for name in files:
+            folder = tmp_path / f"of {name}"
+            folder.mkdir()
+            (folder / name).touch()
+            assert sources.recognise(Files(str(folder), 1)).name == expected
+    (tmp_path / "t.csv").touch()
+    assert sources.recognise(Files(str(tmp_path / "t.csv"), 1)).name == "tables"
+    assert sources.recognise(Files("sqlite:///shop.csv", 1)).name == "databases"
+
+
+def test_folder_with_files_of_two_data_sets_is_refused_rather_than_guessed(tmp_path):
+    folder = movielens_1m(goodreads(tmp_path / "both"))
+    assert "could be goodreads or movielens; keep the files of one data set" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"itms": "i.csv"},
+            "data.options.itms 'i.csv': is not for tables; leave it out; did you mean 'items'?",
+        ),
+        ({"items": 3}, "data.options.items = 3: input should be a valid string"),
+        ({"items": ["a", "b"]}, "data.options.items = ['a', 'b']: input should be a valid string"),
+    ],
+)
+def test_option_that_is_unknown_or_of_a_wrong_type_is_named(tmp_path, options, message):
+    (tmp_path / "t.csv").write_text(HEADER + "a,1,5,10,T\n")
+    assert refused(tmp_path / "t.csv", **options) == message
+    folder = movielens_1m(tmp_path / "ml-1m")
+    assert refused(folder, genre="drama").endswith("is not for movielens; leave it out")
+    assert len(read(folder, genre=None)) == 3
+
+
+def test_options_come_from_a_recipe_and_from_the_command_line(tmp_path):
+    recipe = Recipe.build({"data": {"options": {"genre": "poetry"}}}, place="here")
+    assert recipe.data.options == {"genre": "poetry"}
+    changed = recipe.updated(["data.options.genre=fantasy", "data.options.items=i.csv"])
+    assert changed.data.options == {"genre": "fantasy", "items": "i.csv"}
+    folder = goodreads(tmp_path / "g")
+    poetry = recipe.updated([f"data.source={folder}"])
+    drama = poetry.updated(["data.options.genre=drama"])
+    whole = poetry.updated(["data.options.genre=none"])
+    counts = [len(sources.read(variant.data)) for variant in (poetry, drama, whole)]
+    assert counts == [2, 1, 3]
+    with pytest.raises(ConfigError, match="unknown part 'optoins'; did you mean 'options'"):
+        recipe.updated(["data.optoins.genre=fantasy"])
+
+
+def test_every_option_is_described_and_stands_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    for source in sources.all_sources().values():
+        for name, field in source.model_fields.items():
+            assert field.description
+            assert f"`{name}`" in page

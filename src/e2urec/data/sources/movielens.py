@@ -1,25 +1,23 @@
 """MovieLens 100K, 1M, 10M, 25M and 32M: the official raw files, or the 100K tables as Parquet."""
 
 import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import polars as pl
 
 from ...core.errors import DataError
 from ..interactions import Interactions
 from ..tables import RatingScale
-from .files import Files, check_text, delimited, integers, line, readable
+from .files import Files
+from .headerless import headerless_table, integer_ids
 from .reading import Columns, Reading
+from .source import Source
+from .text import check_text, first_line, utf_8
 
-EXPECTS = "u.data (100K), ratings.dat (1M, 10M) or ratings.csv and movies.csv (25M, 32M), a folder or the official zip"
-_PARQUET = {name: f"MovieLens100k_{name}.parquet.brotli" for name in ("data", "items", "users")}
-_RAW = {"data": "u.data", "items": "u.item", "users": "u.user"}
-_COLONS = {"data": "ratings.dat", "items": "movies.dat", "users": "users.dat"}
-_COMMAS = {"data": "ratings.csv", "items": "movies.csv"}
-FORMS = (_PARQUET, _RAW, _COLONS, _COMMAS)
-OPTIONAL = ("users.dat",)
-"""The 10M data set has no table of users."""
-
-COLUMNS = {
+# the first columns of each file, as the data sets' READMEs describe them
+HEADERLESS_COLUMNS = {
     "u.data": ["user", "item", "rating", "time"],
     "u.item": ["item", "title"],
     "u.user": ["user", "age", "gender", "occupation"],
@@ -27,6 +25,19 @@ COLUMNS = {
     "movies.dat": ["item", "title"],
     "users.dat": ["user", "gender", "age", "occupation"],
 }
+CSV_COLUMNS = {
+    "ratings": {"userId": "user", "movieId": "item", "rating": "rating", "timestamp": "time"},
+    "items": {"movieId": "item", "title": "title"},
+}
+# narrow types, since the 32M set has so many rows; half stars are exact in 32 bits
+CSV_TYPES = {
+    "userId": pl.Int32,
+    "movieId": pl.Int32,
+    "rating": pl.Float32,
+    "timestamp": pl.Int64,
+    "title": pl.String,
+}
+# what the ages of the 1M data set stand for, by its README
 AGES = {
     "1": "under 18",
     "18": "18-24",
@@ -36,7 +47,8 @@ AGES = {
     "50": "50-55",
     "56": "over 55",
 }
-WORK = (
+# what the numbers of the 1M data set's occupations stand for, in its README's order
+OCCUPATIONS = (
     "other",
     "academic",
     "artist",
@@ -59,93 +71,153 @@ WORK = (
     "unemployed",
     "writer",
 )
-"""What the numbers of the 1M data set's users stand for, in its README's order."""
 
 
-def recognises(files: Files) -> bool:
-    """Whether `files` hold ratings in one of the official forms."""
-    return any(files.has(form["data"]) for form in FORMS)
+@dataclass(frozen=True)
+class Form:
+    """A form in which MovieLens is published.
 
-
-def read(files: Files, reading: Reading, columns: Columns) -> Interactions:
-    """Read the files.
-
-    Raises:
-        DataError: a file is missing or malformed, or its rows cannot be used.
+    Attributes:
+        ratings, items, users: names of the files; no users where the form has no profiles.
+        load: reads one file, given the files, its name and which part it is.
+        optional_users: whether the file of users may be missing.
     """
-    names = next(form for form in FORMS if files.has(form["data"]))
-    missing = [name for name in names.values() if name not in OPTIONAL and not files.has(name)]
-    if missing:
-        raise DataError(
-            f"data '{files.path}': {', '.join(missing)} missing; put the file there ({EXPECTS})"
-        )
-    there = {part: name for part, name in names.items() if files.has(name)}
-    load = _parquet if names is _PARQUET else _commas if names is _COMMAS else _raw
-    tables = {part: load(files, name, part) for part, name in there.items()}
-    halves = names is _COMMAS or (names is _COLONS and "users" not in tables)
-    return Interactions.from_tables(
-        reading.within(tables["data"]),
-        tables["items"],
-        tables.get("users"),
-        place=names["data"],
-        scale=RatingScale(0.5 if halves else 1.0, 5.0, columns.liked_above),
-        strict=reading.strict,
+
+    ratings: str
+    items: str
+    users: str | None
+    load: Callable[[Files, str, str], pl.DataFrame]
+    optional_users: bool = False
+
+    def parts(self) -> dict[str, str]:
+        """Name of the file of each part."""
+        parts = {"ratings": self.ratings, "items": self.items}
+        if self.users is not None:
+            parts["users"] = self.users
+        return parts
+
+
+class MovieLens(Source):
+    """Films rated by the users of MovieLens (GroupLens, University of Minnesota)."""
+
+    name: ClassVar[str] = "movielens"
+    expects: ClassVar[str] = (
+        "u.data (100K), ratings.dat (1M, 10M) or ratings.csv and movies.csv (25M, 32M), "
+        "a folder or the official zip"
     )
+    packaged: ClassVar[tuple[str, ...]] = ("movielens-100k",)
+
+    @classmethod
+    def recognises(cls, files: Files) -> bool:
+        """Whether there are ratings in one of the official forms."""
+        return any(files.has(form.ratings) for form in FORMS)
+
+    def read(self, files: Files, reading: Reading, columns: Columns) -> Interactions:
+        """Read the files; raises DataError if one is missing or a row cannot be used."""
+        form = next(form for form in FORMS if files.has(form.ratings))
+        names = self._names(files, form)
+        tables = {part: form.load(files, name, part) for part, name in names.items()}
+        # since the 10M set there are half stars, and no profiles
+        lowest = 1.0 if "users" in names else 0.5
+        return Interactions.from_tables(
+            reading.within(tables["ratings"]),
+            tables["items"],
+            tables.get("users"),
+            place=form.ratings,
+            scale=RatingScale(lowest, 5.0, columns.liked_above),
+            strict=reading.strict,
+        )
+
+    def _names(self, files: Files, form: Form) -> dict[str, str]:
+        """Name of the file of each part that there is; raises DataError if one is missing."""
+        names = form.parts()
+        missing = [part for part, name in names.items() if not files.has(name)]
+        if form.optional_users and "users" in missing:
+            missing.remove("users")
+            del names["users"]
+        if missing:
+            missing_names = ", ".join(names[part] for part in missing)
+            raise DataError(
+                f"data '{files.path}': {missing_names} missing; put the file there ({self.expects})"
+            )
+        return names
 
 
-def _parquet(files: Files, name: str, part: str) -> pl.DataFrame:
+def _load_parquet(files: Files, name: str, part: str) -> pl.DataFrame:
     try:
         table = pl.read_parquet(io.BytesIO(files.read(name)))
-        if part == "data":
+        if part == "ratings":
             return table.rename({"user_id": "user", "movie_id": "item", "timestamp": "time"})
         if part == "items":
             return table.select(item="movie_id", title="movie_title")
         return table.select("age", "gender", "occupation", user="user_id")
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
-            f"{name}: cannot be read as Parquet; fetch it again ({line(error)})"
+            f"{name}: cannot be read as Parquet; fetch it again ({first_line(error)})"
         ) from error
 
 
-def _raw(files: Files, name: str, part: str) -> pl.DataFrame:
-    """Tables without header: tabs, bars or double colons between columns, Latin-1 but for the 10M set's UTF-8."""
-    data = readable(files.read(name), name)
-    if name.endswith(".dat"):
-        data = data.replace(b"\t", b" ").replace(b"::", b"\t")
-    separator = "|" if name in ("u.item", "u.user") else "\t"
-    if name.endswith(".dat") and separator.encode() not in data:
+def _load_tabs_and_bars(files: Files, name: str, part: str) -> pl.DataFrame:
+    """The 100K set: tabs between the columns of ratings, bars in the other tables, Latin-1."""
+    separator = "\t" if part == "ratings" else "|"
+    data = utf_8(files.read(name), name)
+    table = headerless_table(data, name, HEADERLESS_COLUMNS[name], separator)
+    return integer_ids(table, name)
+
+
+def _load_colons(files: Files, name: str, part: str) -> pl.DataFrame:
+    """The 1M and 10M sets: `::` between columns; Latin-1 in the first, UTF-8 in the second."""
+    # Polars separates by one character, so a tab stands for `::`, and a space for a tab
+    data = utf_8(files.read(name), name)
+    data = data.replace(b"\t", b" ")
+    data = data.replace(b"::", b"\t")
+    if b"\t" not in data:
         raise DataError(f"{name}: has no '::' between its columns; get the official file again")
-    columns = COLUMNS[name]
-    table = delimited(data, name, columns, separator)
-    if name == "users.dat":
-        numbers = [str(number) for number in range(len(WORK))]
-        table = table.with_columns(
-            pl.col("age").replace(AGES),
-            pl.col("occupation").replace(dict(zip(numbers, WORK, strict=True))),
-        )
-    return integers(table, [column for column in ("user", "item") if column in columns], name)
+    table = headerless_table(data, name, HEADERLESS_COLUMNS[name], "\t")
+    if part == "users":
+        occupations = {str(number): text for number, text in enumerate(OCCUPATIONS)}
+        age = table["age"].replace(AGES)
+        occupation = table["occupation"].replace(occupations)
+        table = table.with_columns(age, occupation)
+    return integer_ids(table, name)
 
 
-def _commas(files: Files, name: str, part: str) -> pl.DataFrame:
-    wanted = {
-        "data": {"userId": "user", "movieId": "item", "rating": "rating", "timestamp": "time"},
-        "items": {"movieId": "item", "title": "title"},
-    }[part]
-    numbers = {"userId": pl.Int32, "movieId": pl.Int32, "rating": pl.Float32, "timestamp": pl.Int64}
+def _load_csv(files: Files, name: str, part: str) -> pl.DataFrame:
+    """The 25M and 32M sets."""
+    columns = CSV_COLUMNS[part]
     data = files.read(name)
     check_text(io.BytesIO(data), name)
     try:
-        try:
-            typed = {column: numbers.get(column, pl.String) for column in wanted}
-            table = pl.read_csv(io.BytesIO(data), columns=list(wanted), schema_overrides=typed)
-        except (
-            pl.exceptions.ComputeError
-        ):  # a field is no number: read as text, so that its row can be told
-            table = pl.read_csv(io.BytesIO(data), columns=list(wanted), infer_schema=False)
+        table = _parse_csv(data, list(columns))
     except pl.exceptions.PolarsError as error:
         raise DataError(
-            f"{name}: has not the columns {', '.join(wanted)}, or cannot be read as CSV; get the official file "
-            f"({line(error)})"
+            f"{name}: has not the columns {', '.join(columns)}, or cannot be read as CSV; "
+            f"get the official file ({first_line(error)})"
         ) from error
-    table = table.rename(wanted)
-    return integers(table, [column for column in ("user", "item") if column in table.columns], name)
+    return integer_ids(table.rename(columns), name)
+
+
+def _parse_csv(data: bytes, columns: list[str]) -> pl.DataFrame:
+    types = {column: CSV_TYPES[column] for column in columns}
+    file = io.BytesIO(data)
+    try:
+        return pl.read_csv(file, columns=columns, schema_overrides=types)
+    except pl.exceptions.ComputeError:
+        # a field is no number: as text the table can be read, and an error can name the row
+        file.seek(0)
+        return pl.read_csv(file, columns=columns, infer_schema=False)
+
+
+FORMS = (
+    Form(
+        ratings="MovieLens100k_data.parquet.brotli",
+        items="MovieLens100k_items.parquet.brotli",
+        users="MovieLens100k_users.parquet.brotli",
+        load=_load_parquet,
+    ),
+    Form("u.data", "u.item", "u.user", _load_tabs_and_bars),
+    # the 10M set has no table of users
+    Form("ratings.dat", "movies.dat", "users.dat", _load_colons, optional_users=True),
+    Form("ratings.csv", "movies.csv", None, _load_csv),
+)
+"""The official forms, by the names of their files."""

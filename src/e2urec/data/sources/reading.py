@@ -1,23 +1,24 @@
-"""How raw data are to be read: what a recipe says of it, whatever the source."""
+"""What a recipe says of reading raw data, whatever the source."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import polars as pl
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 
-def _moment(text: str | None) -> str | None:
+def _check_moment(text: str | None) -> str | None:
     if text is not None:
         datetime.fromisoformat(text)
     return text
 
 
-Moment = Annotated[str | None, AfterValidator(_moment)]
+Moment = Annotated[str | None, AfterValidator(_check_moment)]
+"""An ISO date or time, as text: so it stands in a recipe and in a run's record as it was given."""
 
 
 class Columns(BaseModel):
-    """The user's own tables: which column is what; `liked_above` goes for every source."""
+    """Which column of the user's own tables is what; `liked_above` goes for every source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,9 +26,11 @@ class Columns(BaseModel):
     item: str = Field("item", description="what")
     rating: str = Field("rating", description="how much it was liked")
     time: str = Field("time", description="when: seconds since 1970, or a date")
-    title: str = Field("title", description="of the item, in data.items or beside each rating")
+    title: str = Field(
+        "title", description="of the item, in data.options.items or beside each rating"
+    )
     profile: tuple[str, ...] = Field(
-        (), description="columns about the user, in data.users or beside each rating"
+        (), description="columns about the user, in data.options.users or beside each rating"
     )
     details: tuple[str, ...] = Field((), description="further columns about the item")
     separator: str | None = Field(
@@ -44,12 +47,13 @@ class Columns(BaseModel):
 
     @field_validator("profile", "details")
     @classmethod
-    def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        taken = sorted({"user", "item", "rating", "time", "title"}.intersection(names))
-        if taken or len(set(names)) < len(names):
-            raise ValueError(
-                f"{taken[0] if taken else 'a column'} is named twice; rename the column in the table"
-            )
+    def _check_distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        # those five are our own names, and profile and details go by the table's
+        for name in ("item", "rating", "time", "title", "user"):
+            if name in names:
+                raise ValueError(f"{name} is named twice; rename the column in the table")
+        if len(set(names)) < len(names):
+            raise ValueError("a column is named twice; rename the column in the table")
         return names
 
 
@@ -60,17 +64,13 @@ class Reading(BaseModel):
 
     source: str = Field(
         "movielens-100k",
-        description="packaged name, folder or zip of raw files, table (CSV, TSV, JSON lines, Parquet, Arrow), "
-        "or database (sqlite:///file)",
+        description="packaged name, folder or zip of raw files, "
+        "table (CSV, TSV, JSON lines, Parquet, Arrow), or database (sqlite:///file)",
     )
-    items: str | None = Field(None, description="table of items, beside a table of ratings")
-    users: str | None = Field(None, description="table of users, beside a table of ratings")
-    query: str | None = Field(
-        None, description="SELECT that gives the table of ratings, for a database"
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings of this kind of source alone, such as items for a table",
     )
-    items_query: str | None = Field(None, description="SELECT that gives the table of items")
-    users_query: str | None = Field(None, description="SELECT that gives the table of users")
-    genre: str | None = Field(None, description="keep items of this genre alone (GoodReads)")
     since: Moment = Field(None, description="leave out what was before: a date such as 2015-01-01")
     until: Moment = Field(None, description="leave out what was then or later")
     unpacked_gb: float = Field(
@@ -84,22 +84,29 @@ class Reading(BaseModel):
         return int(self.unpacked_gb * 1e9)
 
     def within(self, ratings: pl.DataFrame) -> pl.DataFrame:
-        """The rows between `since` and `until`, by column `time`; those whose time is no number stay, to be told.
+        """Return the rows from `since` on and before `until`, by their column `time`.
 
-        They keep their `position` in the file.
+        The rows keep their `position` in the file. A row whose time is no number stays: the check
+        of the interactions names it in its error.
         """
         if self.since is None and self.until is None:
             return ratings
+        # errors name the row of the file, also once other rows are left out
         if "position" not in ratings.columns:
             ratings = ratings.with_row_index("position")
         time = pl.col("time").cast(pl.Int64, strict=False)
-        for moment, keep in ((self.since, time.__ge__), (self.until, time.__lt__)):
-            if moment is not None:
-                ratings = ratings.filter(keep(seconds(moment)).fill_null(True))
+        if self.since is not None:
+            is_late_enough = time >= _seconds(self.since)
+            ratings = ratings.filter(is_late_enough.fill_null(True))
+        if self.until is not None:
+            is_early_enough = time < _seconds(self.until)
+            ratings = ratings.filter(is_early_enough.fill_null(True))
         return ratings
 
 
-def seconds(moment: str) -> int:
-    """Seconds since 1970 at a date or time, in UTC unless it says otherwise."""
-    found = datetime.fromisoformat(moment)
-    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+def _seconds(moment: str) -> int:
+    """Seconds since 1970 at a date or time, in UTC unless the text says otherwise."""
+    time = datetime.fromisoformat(moment)
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return int(time.timestamp())
