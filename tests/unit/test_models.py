@@ -32,20 +32,20 @@ def test_streams_differ_by_name_and_not_by_what_ran_before():
 
 def test_verbaliser_is_the_answer_in_its_context():
     tokenizer = toy_tokenizer(closes=False)
-    found = find_verbaliser(tokenizer, ["Will the user like Movie?"], seq2seq=False)
-    assert tokenizer.decode([found.yes]).startswith(" Y")
-    assert tokenizer.decode([found.no]).startswith(" N")
+    verbaliser = find_verbaliser(tokenizer, ["Will the user like Movie?"], seq2seq=False)
+    assert tokenizer.decode([verbaliser.yes]).startswith(" Y")
+    assert tokenizer.decode([verbaliser.no]).startswith(" N")
 
 
 def test_tokenizer_whose_answers_share_their_first_token_is_refused():
     tokenizer = toy_tokenizer(closes=True)
     tokenizer.add_tokens([])
     with pytest.raises(ModelError, match="share their first token"):
-        find_verbaliser(_Shared(tokenizer), ["Movie?"], seq2seq=True)
+        find_verbaliser(_SameFirstToken(tokenizer), ["Movie?"], seq2seq=True)
 
 
-class _Shared:
-    """A tokenizer that begins every answer with the same token, as byte-level ones without merges do."""
+class _SameFirstToken:
+    """Begins every answer with the same token, as byte-level tokenizers without merges do."""
 
     name_or_path = "shared"
 
@@ -53,9 +53,9 @@ class _Shared:
         self.inner = inner
 
     def __call__(self, text_target):
-        found = self.inner("x")
-        found.input_ids = [7, *self.inner(text_target).input_ids]
-        return found
+        encoding = self.inner("x")
+        encoding.input_ids = [7, *self.inner(text_target).input_ids]
+        return encoding
 
 
 def test_score_does_not_depend_on_batch_neighbours(recommender, samples):
@@ -84,8 +84,8 @@ def test_saved_model_loads_with_transformers_alone_and_scores_the_same(
     recommender, samples, tmp_path
 ):
     recommender.save(tmp_path / "run")
-    again = Recommender.load(tmp_path / "run")
-    assert np.array_equal(again.score(samples), recommender.score(samples))
+    loaded = Recommender.load(tmp_path / "run")
+    assert np.array_equal(loaded.score(samples), recommender.score(samples))
     assert {path.suffix for path in (tmp_path / "run").rglob("*") if path.is_file()} <= {
         ".json",
         ".safetensors",
@@ -127,10 +127,9 @@ def test_switching_adapters_restores_modes_gradients_and_the_active_set(recommen
     assert not any(p.requires_grad for p in recommender.lm.parameters())
     assert np.array_equal(recommender.score(samples), before)
     with recommender.using(("student",)), torch.no_grad():
-        moved = recommender.logits(recommender.collate(examples, np.arange(4)))
-    assert not torch.allclose(
-        moved, recommender.logits(recommender.collate(examples, np.arange(4)))
-    )
+        student = recommender.logits(recommender.collate(examples, np.arange(4)))
+    original = recommender.logits(recommender.collate(examples, np.arange(4)))
+    assert not torch.allclose(student, original)
 
 
 def test_merging_and_concatenating_keep_the_outputs(recommender, samples):
@@ -167,19 +166,20 @@ def test_sum_of_adapters_beyond_a_rank_is_the_nearest_of_that_rank(recommender):
     whole = updates("a", "b")
     adapter_algebra.concatenate(recommender.lm, ["a", "b"], "sum", rank=4)
     assert recommender.lm.peft_config["sum"].r == 4
-    for exact, found in zip(whole, updates("sum"), strict=True):
+    for exact, update in zip(whole, updates("sum"), strict=True):
         u, values, v = torch.linalg.svd(exact, full_matrices=False)
-        torch.testing.assert_close(found, u[:, :4] * values[:4] @ v[:4], atol=1e-4, rtol=1e-3)
+        nearest = u[:, :4] * values[:4] @ v[:4]
+        torch.testing.assert_close(update, nearest, atol=1e-4, rtol=1e-3)
     # the sum may take the place of one of its parts
     recommender.lm = adapters.attach(recommender.lm, "c", LoRA(rank=2), seed=7)
     whole = updates("sum", "c")
     adapter_algebra.concatenate(recommender.lm, ["sum", "c"], "sum")
     assert adapters.names(recommender.lm) == ["sum"]
-    for exact, found in zip(whole, updates("sum"), strict=True):
-        torch.testing.assert_close(found, exact, atol=1e-4, rtol=1e-3)
+    for exact, update in zip(whole, updates("sum"), strict=True):
+        torch.testing.assert_close(update, exact, atol=1e-4, rtol=1e-3)
 
 
-def test_dropping_the_last_adapter_gives_the_bare_model_back(recommender, samples):
+def test_removing_the_last_adapter_gives_the_bare_model_back(recommender, samples):
     before = recommender.score(samples)
     recommender.lm = adapters.attach(recommender.lm, "student", LoRA(rank=2), seed=1)
     recommender.lm = adapters.remove(recommender.lm, "student")
@@ -207,7 +207,7 @@ def test_an_epoch_holds_every_row_exactly_once(lengths, size, epoch):
 
 
 @given(st.integers(1, 40), st.integers(1, 7))
-def test_endless_batches_read_no_row_twice_before_every_row_was_read(rows, size):
+def test_endless_batches_hold_no_row_twice_before_every_row_came_once(rows, size):
     batches = endless_batches(np.ones(rows, dtype=int), size, seed=2)
     first = [next(batches) for _ in range(-(-rows // size))]
     assert sorted(np.concatenate(first)) == list(range(rows))
@@ -240,7 +240,7 @@ def test_long_prompt_loses_its_beginning_and_is_counted(backbone, samples):
     assert np.array_equal(examples.tokens[examples.offsets[5] : examples.offsets[6]], row[-16:])
 
 
-# --- tokens -------------------------------------------------------------------------------------------------
+# --- tokens ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
@@ -249,10 +249,10 @@ def test_joined_tokens_are_those_of_the_whole_text(backbone, samples, template, 
     calls: list[int] = []
     join = tokens.Pieces.join
     monkeypatch.setattr(tokens.Pieces, "join", lambda self, cut: calls.append(1) or join(self, cut))
-    given = {"tokenizer": backbone.tokenizer, "seq2seq": backbone.seq2seq, "window": 40}
-    whole = tokens.tokenise(samples, TEMPLATES[template], **given, join_pieces=False)
+    reader = {"tokenizer": backbone.tokenizer, "seq2seq": backbone.seq2seq, "window": 40}
+    whole = tokens.tokenise(samples, TEMPLATES[template], **reader, join_pieces=False)
     assert not calls
-    joined = tokens.tokenise(samples, TEMPLATES[template], **given)
+    joined = tokens.tokenise(samples, TEMPLATES[template], **reader)
     assert len(calls) == len(samples)  # 20 of them to be checked
     np.testing.assert_array_equal(joined.tokens, whole.tokens)
     np.testing.assert_array_equal(joined.offsets, whole.offsets)
@@ -266,6 +266,8 @@ def test_pieces_that_a_tokenizer_would_merge_are_not_joined(backbone, samples, m
             return ["Li", "ked:", f" {shown.target}", "?"]  # "Liked:" is one token
 
     monkeypatch.setattr(tokens, "CHECK_ROWS", 20)
-    given = {"tokenizer": backbone.tokenizer, "seq2seq": backbone.seq2seq, "window": 40}
-    whole = tokens.tokenise(samples, Unlucky(), **given, join_pieces=False)
-    np.testing.assert_array_equal(tokens.tokenise(samples, Unlucky(), **given).tokens, whole.tokens)
+    reader = {"tokenizer": backbone.tokenizer, "seq2seq": backbone.seq2seq, "window": 40}
+    whole = tokens.tokenise(samples, Unlucky(), **reader, join_pieces=False)
+    np.testing.assert_array_equal(
+        tokens.tokenise(samples, Unlucky(), **reader).tokens, whole.tokens
+    )

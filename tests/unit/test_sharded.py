@@ -243,7 +243,7 @@ def test_sharded_model_is_not_saved(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# --- how answers are combined --------------------------------------------------------------------------------------
+# --- how answers are combined -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])

@@ -1,5 +1,7 @@
 """Less work, the same result: each way to save work is compared with doing without it."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -64,26 +66,26 @@ def test_replayed_lower_blocks_give_the_logits_and_gradients_of_computed_ones(ki
     model, first = adapted(kind)
     examples, index = model.encode(samples), np.array([3, 1, 8, 5])
     with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
-        kept = model.collate(cache.attach_states(examples, np.arange(10)), index)
+        replayed = model.collate(cache.attach_states(examples, np.arange(10)), index)
         assert first == 1
-        assert kept.cached is not None
-        equal(step(model, kept), step(model, model.collate(examples, index)))
+        assert replayed.cached is not None
+        equal(step(model, replayed), step(model, model.collate(examples, index)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind, samples):
-    """What is kept was computed in a batch of another width, and is replayed beside a batch of D_r."""
+    """Cached states come from a batch of another width, and are replayed beside a batch of D_r."""
     model, first = adapted(kind)
     examples = model.encode(samples)
     longest, shortest = np.argsort(examples.lengths)[[-1, -2]], np.argsort(examples.lengths)[:2]
     with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
-        kept = cache.attach_states(examples, np.arange(len(examples)))
-        both = [
+        cached = cache.attach_states(examples, np.arange(len(examples)))
+        joined = [
             join_batches(model.collate(rows, shortest), model.collate(rows, longest), model.pad)
-            for rows in (kept, examples)
+            for rows in (cached, examples)
         ]
-    assert both[0].cached is not None
-    equal(step(model, both[0]), step(model, both[1]))
+    assert joined[0].cached is not None
+    equal(step(model, joined[0]), step(model, joined[1]))
 
 
 def test_skipped_blocks_are_really_not_computed(samples):
@@ -113,13 +115,13 @@ def test_last_block_at_the_answer_alone_gives_the_logits_and_gradients_of_all_po
 def test_states_are_not_replayed_into_another_model(samples):
     model, first = adapted("causal")
     with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
-        kept = cache.attach_states(model.encode(samples), np.arange(4))
-        assert model.copy().collate(kept, np.arange(4)).cached is None
-        assert model.collate(kept.take(np.array([3, 0])), np.array([1])).cached is not None
-        assert model.collate(kept, np.array([3, 4])).cached is None  # one of them was never kept
+        rows = cache.attach_states(model.encode(samples), np.arange(4))
+        assert model.copy().collate(rows, np.arange(4)).cached is None
+        assert model.collate(rows.take(np.array([3, 0])), np.array([1])).cached is not None
+        assert model.collate(rows, np.array([3, 4])).cached is None  # one of them is not cached
 
 
-def test_kept_states_have_no_name_in_the_file_system_and_end_with_the_run(samples, tmp_path):
+def test_cached_states_have_no_name_in_the_file_system_and_end_with_the_run(samples, tmp_path):
     model, first = adapted("causal")
     with (
         pytest.raises(KeyboardInterrupt),
@@ -127,11 +129,11 @@ def test_kept_states_have_no_name_in_the_file_system_and_end_with_the_run(sample
             model, first, dtype=torch.bfloat16, max_bytes=ROOM, folder=tmp_path
         ) as cache,
     ):
-        kept = cache.attach_states(model.encode(samples), np.arange(4))
+        rows = cache.attach_states(model.encode(samples), np.arange(4))
         assert not list(tmp_path.iterdir())
         raise KeyboardInterrupt
     with pytest.raises(ValueError, match="closed"):
-        kept.cached.read(np.arange(2), 64)
+        rows.cached.read(np.arange(2), 64)
 
 
 def test_rows_beyond_the_largest_size_are_not_cached(samples):
@@ -180,39 +182,34 @@ def test_live_teachers_leave_no_adapter_behind_with_a_full_copy_either():
 
 
 def test_a_rival_replays_too_and_ends_at_the_same_scores():
-    found = []
+    scores = []
     for replay in (True, False):
         task = toy_task("causal")
         method = build(
             "graddiff", {"retain": "kl", "lora": UPPER, "min_steps": 4, "speed": {"replay": replay}}
         )
-        found.append(method.unlearn(task).score(task.forget))
+        scores.append(method.unlearn(task).score(task.forget))
         assert ("cache" in task.costs.rows) is replay
-    np.testing.assert_allclose(*found, atol=2e-5)
+    np.testing.assert_allclose(*scores, atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bucketed_and_plain_batches_have_the_same_mean_loss_and_gradient(kind, samples):
-    """The mean over an epoch of equal batches is the mean over rows, whatever stands beside them."""
+    """The mean over an epoch of equal batches is the mean over rows, whatever shares a batch."""
     model, _ = adapted(kind)
     examples = model.encode(samples.take(np.arange(56)))
-    found = []
+    gradients, columns = [], []
     for window in (1, 16):
-        batches = [
-            next(plan)
-            for plan in [endless_batches(examples.lengths, 8, seed=0, window=window)]
-            for _ in range(7)
-        ]
-        parts = [step(model, model.collate(examples, index))[1] for index in batches]
-        assert sorted(np.concatenate(batches)) == list(range(56))
-        found.append([torch.stack(each).mean(0) for each in zip(*parts, strict=True)])
-        found[-1].append(
-            torch.tensor(float(sum(examples.lengths[index].max() for index in batches)))
+        batches = list(
+            itertools.islice(endless_batches(examples.lengths, 8, seed=0, window=window), 7)
         )
-    torch.testing.assert_close(
-        found[0][:-1], found[1][:-1], atol=1e-6, rtol=5e-4
-    )  # sums in another order
-    assert found[1][-1] < found[0][-1]  # fewer columns
+        assert sorted(np.concatenate(batches)) == list(range(56))
+        parts = [step(model, model.collate(examples, index))[1] for index in batches]
+        gradients.append([torch.stack(part).mean(0) for part in zip(*parts, strict=True)])
+        columns.append(sum(examples.lengths[index].max() for index in batches))
+    # the sums are in another order
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=5e-4)
+    assert columns[1] < columns[0]
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(0, 5))
@@ -292,7 +289,6 @@ def test_alpha_is_the_least_at_which_the_teacher_itself_is_down_to_the_target(sp
         return auc(examples.labels, teacher.odds().numpy())
 
     target = (at(0.0) + at(1.0)) / 2
-    found = ForgettingTeacher(*pair, *heads, 0.0, space, model.verbaliser).matching(
-        examples.labels, target
-    )
-    assert at(found.alpha) <= target < at(found.alpha - 1 / 128)
+    teacher = ForgettingTeacher(*pair, *heads, 0.0, space, model.verbaliser)
+    alpha = teacher.matching(examples.labels, target).alpha
+    assert at(alpha) <= target < at(alpha - 1 / 128)

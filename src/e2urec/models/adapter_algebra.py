@@ -125,13 +125,13 @@ def _nearest_factors(
     core = r_out @ r_in.T
     u, singular_values, v = torch.linalg.svd(core)
     value_count = min(rank, len(singular_values))
-    left = u[:, :value_count]
-    right = v[:value_count].T
+    left_vectors = u[:, :value_count]
+    right_vectors = v[:value_count].T
     # The root of each singular value goes to either side: A and B are then of about one size.
     roots = singular_values[:rank].sqrt()
-    up = q_out @ left
+    up = q_out @ left_vectors
     up = up * roots
-    down = q_in @ right
+    down = q_in @ right_vectors
     down = (down * roots).T
     # A layer narrower than the rank has fewer singular values; zeros fill up its matrices.
     missing = rank - value_count
