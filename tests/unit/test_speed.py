@@ -15,13 +15,14 @@ from e2urec.metrics.classification import auc
 from e2urec.models import adapters, blocks
 from e2urec.models.activation_cache import ActivationCache
 from e2urec.models.adapters import LoRA
-from e2urec.models.batches import Batch, alike, endless, join
+from e2urec.models.batches import Batch, Examples, alike, endless, join
 from e2urec.models.predictions import states
 from e2urec.models.recommender import Recommender
-from e2urec.training.loop import Schedule, fit
-from e2urec.training.supervised import one_set, supervised
+from e2urec.training.loop import Phase, Schedule, TrainingState, fit
+from e2urec.training.supervised import shuffled_plan, supervised
+from e2urec.unlearning.calibration import match_auc
 from e2urec.unlearning.losses import cross_entropy, forgetting_teacher
-from e2urec.unlearning.teachers import ForgettingTeacher
+from e2urec.unlearning.teachers import ForgettingTeacher, FrozenTeacher
 
 KINDS = ["causal", "seq2seq"]
 UPPER = {"rank": 2, "targets": "all", "upper": 0.5}
@@ -244,20 +245,31 @@ def test_upper_adapter_on_an_adapted_original_becomes_one_that_plain_peft_loads(
         torch.testing.assert_close(loaded(ids).logits, model.lm(ids).logits)
 
 
+def answers_of_both(model: Recommender, examples: Examples) -> list[FrozenTeacher]:
+    """Answers of the bare model, and of the model with its adapter."""
+    rows = torch.arange(len(examples))
+    return [
+        FrozenTeacher(
+            states(model, examples, active=active, precision="fp32"), tuple(model.head), rows
+        )
+        for active in ((), ("student",))
+    ]
+
+
 def test_teacher_in_odds_asks_two_rows_of_the_head_and_says_the_same(samples):
     model, _ = adapted("causal")
     examples = model.encode(samples.take(np.arange(40)))
-    pair = [
-        states(model, examples, active=active, precision="fp32") for active in ((), ("student",))
-    ]
-    heads = [tuple(model.head)] * 2
+    pair = answers_of_both(model, examples)
     for space in ("odds", "logprob", "raw"):
-        teacher = ForgettingTeacher(*pair, *heads, 1.5, space, model.verbaliser)
-        z = [model.to_logits(part) for part in pair]
+        teacher = ForgettingTeacher(*pair, 1.5, space, model.verbaliser)
+        z = [model.to_logits(part.states) for part in pair]
         whole = forgetting_teacher(*z, 1.5, space, model.verbaliser)
         torch.testing.assert_close(teacher(torch.arange(40)).log_softmax(-1), whole.log_softmax(-1))
         torch.testing.assert_close(
-            teacher.odds(), model.verbaliser.log_odds(whole), atol=1e-5, rtol=1e-4
+            torch.from_numpy(teacher.odds()),
+            model.verbaliser.log_odds(whole),
+            atol=1e-5,
+            rtol=1e-4,
         )
 
 
@@ -269,25 +281,16 @@ def test_alpha_is_the_least_at_which_the_teacher_itself_is_down_to_the_target(sp
         ["student"], train="student"
     ) as parameters:  # an augmented model that knows the rows
         schedule = Schedule(epochs=4, learning_rate=1e-2, batch_size=16, precision="fp32")
-        fit(
-            model,
-            parameters,
-            one_set(examples, 16, 0),
-            supervised(model, examples),
-            schedule,
-            seed=0,
-        )
-    pair = [
-        states(model, examples, active=active, precision="fp32") for active in ((), ("student",))
-    ]
-    heads = [tuple(model.head)] * 2
+        state = TrainingState.start(parameters, schedule)
+        plan = shuffled_plan(examples, 16, 0)
+        fit(model, state, plan, supervised(model, examples), Phase("training", 0))
+    pair = answers_of_both(model, examples)
 
     def at(alpha: float) -> float:
-        teacher = ForgettingTeacher(*pair, *heads, alpha, space, model.verbaliser)
-        return auc(examples.labels, teacher.odds().numpy())
+        teacher = ForgettingTeacher(*pair, alpha, space, model.verbaliser)
+        return auc(examples.labels, teacher.odds())
 
     target = (at(0.0) + at(1.0)) / 2
-    found = ForgettingTeacher(*pair, *heads, 0.0, space, model.verbaliser).matching(
-        examples.labels, target
-    )
-    assert at(found.alpha) <= target < at(found.alpha - 1 / 128)
+    teacher = ForgettingTeacher(*pair, 0.0, space, model.verbaliser)
+    alpha = match_auc(teacher, examples.labels, target).alpha
+    assert at(alpha) <= target < at(alpha - 1 / 128)

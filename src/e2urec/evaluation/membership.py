@@ -28,7 +28,7 @@ from ..models.backbone import Backbone
 from ..models.batches import Examples, concatenate
 from ..models.predictions import Predictions, predict
 from ..models.recommender import Recommender
-from ..training.loop import Progress, silent
+from ..training.loop import Phase, Progress, silent
 from ..training.supervised import Tuning, tune
 
 Answers = Mapping[str, Predictions]
@@ -244,9 +244,8 @@ def _shadow(
             Backbone(lm, base.tokenizer, base.name), template, active=("original",), window=window
         )
     name = "shadow" if folder is None else f"shadow {folder.name}"
-    model, _ = tune(
-        base, template, tuning, train, None, window=window, seed=seed, progress=progress, phase=name
-    )
+    untuned = Recommender(base, template, window=window)
+    model, _ = tune(untuned, tuning, train, None, Phase(name, seed, progress))
     if folder is not None:
         half = folder.with_name(f"{folder.name}.partial")
         try:

@@ -22,7 +22,7 @@ from ..models.batches import Examples, endless
 from ..models.precision import Precision
 from ..models.predictions import Predictions, predict
 from ..models.recommender import Recommender
-from ..training.loop import Progress, Schedule, fit, silent
+from ..training.loop import Phase, Progress, Schedule, TrainingState, fit, silent
 from ..training.supervised import supervised
 
 
@@ -79,14 +79,11 @@ def relearn(
         with model.using(active, train="relearned") as parameters:
             fit(
                 model,
-                parameters,
+                TrainingState.start(parameters, schedule),
                 lambda epoch: steps[epoch],
                 supervised(model, forget),
-                schedule,
-                seed=seed,
+                Phase("relearning", seed, progress),
                 monitor=look,
-                progress=progress,
-                phase="relearning",
             )
     finally:
         model.lm = adapters.drop(model.lm, "relearned")

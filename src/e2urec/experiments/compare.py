@@ -22,10 +22,11 @@ from ..evaluation.membership import Answers, ShadowScores
 from ..evaluation.results import Comparison, Results
 from ..methods import all_methods, build
 from ..metrics.classification import auc
+from ..models.recommender import Recommender
 from ..report.comparison import write_comparison
 from ..runs.folder import create_run
 from ..runs.record import write_record
-from ..training.loop import Progress, silent
+from ..training.loop import Phase, Progress, silent
 from ..training.supervised import tune
 from ..unlearning.method import Method
 from .grid import Bench, Cell, Grid, Say
@@ -328,9 +329,8 @@ def estimate(recipe: Recipe) -> Estimate:
     quick = recipe.tuning.model_copy(
         update={"schedule": schedule.model_copy(update={"epochs": 1, "patience": None})}
     )
-    _, trace = tune(
-        space.base, space.template, quick, few, None, window=recipe.model.window, seed=recipe.seed
-    )
+    untuned = Recommender(space.base, space.template, window=recipe.model.window)
+    _, trace = tune(untuned, quick, few, None, Phase("original", recipe.seed))
     weighted = sum(count / 3 if part == "answers" else count for part, count in rows.items())
     return Estimate(rows, trace.seconds / max(1, trace.rows) * weighted / 3600, cells)
 

@@ -26,7 +26,7 @@ from ..models.recommender import Recommender
 from ..models.tokens import tokenise
 from ..runs.split_index import SplitIndex
 from ..training.costs import Costs
-from ..training.loop import Progress, Trace, silent
+from ..training.loop import Phase, Progress, Trace, silent
 from ..training.supervised import tune
 from ..unlearning.method import Method
 from ..unlearning.task import Task, TrainingTask
@@ -161,17 +161,10 @@ class Workspace:
             self.split.train.take(np.arange(min(20, len(self.split.train))))
         )  # before a model loads
         base, train, valid = self.base, self.encode(self.split.train), self.encode(self.split.valid)
+        phase = Phase("original", self.recipe.seed, self.progress)
         with self.costs.phase("original"):
-            return tune(
-                base,
-                self.template,
-                self.recipe.tuning,
-                train,
-                valid,
-                window=self.recipe.model.window,
-                seed=self.recipe.seed,
-                progress=self.progress,
-            )
+            untuned = Recommender(base, self.template, window=self.recipe.model.window)
+            return tune(untuned, self.recipe.tuning, train, valid, phase)
 
     def foundation(self) -> TrainingTask:
         """What methods with an original of their own train it from."""

@@ -33,7 +33,7 @@ class APA(Sharded):
         """Balanced clusters of the users' mean answer-position states in the base."""
         base = Recommender(ground.base, ground.template, window=ground.window)
         rows = states(base, ground.train, precision=ground.precision).cpu().numpy()
-        ground.costs.read("assignment", len(rows))
+        ground.costs.count_rows("assignment", len(rows))
         means = np.stack([rows[ground.train.users == user].mean(0) for user in users])
         return balanced_clusters(means, self.shards, seed=derive(ground.seed, "shards"))
 
@@ -46,5 +46,5 @@ class APA(Sharded):
             odds = predict(model, valid, active=(model.active[k],), precision=ground.precision).odds
             errors[:, k] = torch.from_numpy(row_losses(valid.labels, odds)).float()
         keys = states(model, valid, active=(), precision=ground.precision)
-        ground.costs.read("aggregation", (len(speaking) + 1) * len(valid))
+        ground.costs.count_rows("aggregation", (len(speaking) + 1) * len(valid))
         return Blend(F.normalize(keys, dim=-1), errors, self.neighbours, self.temperature)

@@ -12,7 +12,14 @@ from ..core.allocator import release_free_memory
 
 @dataclass
 class Costs:
-    """Seconds and rows read by phase, the largest memory seen, parameters that moved."""
+    """What a piece of work has taken so far.
+
+    Attributes:
+        seconds: spent, by phase.
+        rows: read, by phase.
+        peak_bytes: largest resident memory at the end of a phase.
+        trainable: number of parameters that moved.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
@@ -26,10 +33,13 @@ class Costs:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-            self.peak_bytes = max(self.peak_bytes, psutil.Process().memory_info().rss)
+            # A phase may be entered more than once, and an interrupted one has cost time as well.
+            spent = time.perf_counter() - started
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            resident = psutil.Process().memory_info().rss
+            self.peak_bytes = max(self.peak_bytes, resident)
             release_free_memory()
 
-    def read(self, name: str, rows: int) -> None:
-        """Count `rows` read in phase `name`."""
-        self.rows[name] = self.rows.get(name, 0) + rows
+    def count_rows(self, phase: str, rows: int) -> None:
+        """Add `rows` to those read in `phase`."""
+        self.rows[phase] = self.rows.get(phase, 0) + rows

@@ -19,7 +19,8 @@ from ..models.adapters import LoRA
 from ..models.backbone import Backbone
 from ..models.batches import Examples
 from ..models.ensemble import Blend, Ensemble, Mean, Weights
-from ..training.loop import Schedule
+from ..models.recommender import Recommender
+from ..training.loop import Phase, Schedule
 from ..training.supervised import Tuning, tune
 from .method import Method
 from .task import Task, TrainingTask
@@ -175,6 +176,7 @@ class Sharded(Method):
         The model itself is not touched, so an interrupted request leaves it as it was.
         """
         tuning = self._tuning(ground.tuning)
+        untuned = Recommender(base, model.template, window=model.window)
         found: dict[int, Weights | None] = {}
         for k in map(int, shards):
             members = np.setdiff1d(model.users[model.shard == k], gone)
@@ -183,19 +185,10 @@ class Sharded(Method):
                 found[k] = None
                 continue
             with ground.costs.phase("shards"):
-                tuned, trace = tune(
-                    base,
-                    model.template,
-                    tuning,
-                    mine,
-                    None,
-                    window=model.window,
-                    seed=derive(model.seed, "shard", k),
-                    progress=ground.progress,
-                    phase=f"shard {k}",
-                )
+                phase = Phase(f"shard {k}", derive(model.seed, "shard", k), ground.progress)
+                tuned, trace = tune(untuned, tuning, mine, None, phase)
                 found[k] = adapters.weights(tuned.lm, *tuned.active)
-            ground.costs.read("shards", trace.rows)
+            ground.costs.count_rows("shards", trace.rows)
         return found
 
     def _finish(
