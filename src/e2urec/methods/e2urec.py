@@ -46,13 +46,8 @@ from ..models.batches import Batch, rows_read
 from ..models.predictions import predict
 from ..models.recommender import Recommender
 from ..training.loop import Objective, Rows, Schedule, Step
-from ..unlearning.augmented import (
-    Augmentation,
-    AugmentedModel,
-    augmented_adapter,
-    augmented_copy,
-)
-from ..unlearning.calibration import reduce_auc, sampled_rows, training_lead
+from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
+from ..unlearning.calibration import calibrate, sampled_rows
 from ..unlearning.initial_step import CHECKED_ROWS, RetainCheck, start_student
 from ..unlearning.losses import TeacherSpace, kl_divergence
 from ..unlearning.method import Method
@@ -79,11 +74,13 @@ class Teachers:
 
     def forget_loss(self, z: torch.Tensor, batch: Batch) -> torch.Tensor:
         """`L_FGT = KL(p_F ‖ p_θ)`: the student's logits (b, V) on rows of D_f → scalar, in nats."""
-        return kl_divergence(self.forgetting(batch.index), z)
+        target = self.forgetting(batch.index)
+        return kl_divergence(target, z)
 
     def remember_loss(self, z: torch.Tensor, batch: Batch) -> torch.Tensor:
         """`L_REM = KL(p_o ‖ p_θ)`: the student's logits (b, V) on rows of D_r → scalar, in nats."""
-        return kl_divergence(self.remembering(batch.index), z)
+        target = self.remembering(batch.index)
+        return kl_divergence(target, z)
 
 
 class E2URec(Method):
@@ -136,20 +133,18 @@ class E2URec(Method):
         32, ge=1, description="fewest steps of the augmented model, however few rows D_f has"
     )
     start_scale: float = Field(
-        2.0,
-        ge=0,
-        description="s: the student starts at −s·α times the augmented adapter; 0: at the original",
+        2.0, ge=0, description="s: the start is −s·α times the augmented adapter; 0: the original"
     )
     max_retain_kl: float = Field(
         0.1,
         gt=0,
-        description="most nats of L_REM that the start may cost; start_scale is halved to keep to it",
+        description="most that the start may move D_r, in nats of L_REM; else s is halved",
     )
-    warmup: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone, at first")
+    warmup: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone before joint")
     joint: float = Field(0.5, ge=0, description="passes over D_f with L_FGT and L_REM together")
-    final: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone, at last")
+    final: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone after joint")
     beta: float = Field(
-        0.8, ge=0, le=1, description="weight of L_FGT in the joint phase; L_REM has 1 − beta"
+        0.8, ge=0, le=1, description="weight of L_FGT beside L_REM, which has 1 − beta"
     )
     remember: Literal["kl", "kl+ce"] = Field(
         "kl", description="remembering loss: KL to the original, or KL + CE"
@@ -159,16 +154,14 @@ class E2URec(Method):
         0.1, ge=0, le=1, description="last learning rate of a phase as a share of the highest"
     )
     batch_size: int = Field(
-        16, ge=1, description="rows of D_f (and of D_r, in the joint phase) a step"
+        16, ge=1, description="rows of D_f a step, and of D_r in the joint phase"
     )
     min_steps: int = Field(
         16, ge=1, description="fewest steps of each student phase, however few rows D_f has"
     )
     lora: LoRA = Field(LoRA(upper=0.5), description="adapter of student and augmented model")
     calibration_ratio: float = Field(
-        1.0,
-        gt=0,
-        description="rows of D_r, and of calibration users, that alpha=auto reads for each of D_f",
+        1.0, gt=0, description="rows of D_r and calibration users for alpha=auto, a multiple of D_f"
     )
     speed: Speed = Field(Speed(), description="ways to the same result with less work")
 
@@ -182,24 +175,23 @@ class E2URec(Method):
         return self
 
     def unlearn(self, task: Task) -> Recommender:
-        """Forget `task.forget`.
-
-        Returns:
-            The merged model, or the original with one replacement adapter.
-        """
-        counts = self._student_steps(len(task.forget))
+        """Return the merged model, or the original with one replacement adapter."""
+        forget_count = len(task.forget)
+        student_seed = derive(task.seed, "student")
+        counts = self._student_steps(forget_count)
         seed = derive(task.seed, "phases")
         phases = phase_steps(task, counts, self.batch_size, seed=seed, speed=self.speed)
-        batches = {
-            "forget": [np.arange(len(task.forget))],
+        batches: dict[str, list[Rows]] = {
+            "forget": [np.arange(forget_count)],
             "retain": [step["retain"] for step in phases["joint"]],
         }
+        # Teachers and student all read these rows; the lower blocks compute them once.
         with (
             with_cached_blocks(task, self.lora, self.speed, batches) as cached_task,
             contextlib.ExitStack() as lifetime,
         ):
             teachers = self._make_teachers(cached_task, batches, lifetime)
-            with Student(cached_task, self.lora, seed=derive(task.seed, "student")) as student:
+            with Student(cached_task, self.lora, seed=student_seed) as student:
                 self._start(cached_task, student, teachers)
                 self._train(cached_task, student, teachers, phases)
                 # An augmented adapter that is still there must go before the student is merged.
@@ -224,6 +216,7 @@ class E2URec(Method):
             task.log_scores("original", original_answers.odds(original.verbaliser), unseen_odds)
         augmented = self._augment(task, lifetime)
         with task.costs.phase("teachers"):
+            # Calibration replaces α, so until then any will do.
             forgetting = ForgettingTeacher(
                 original=original_answers,
                 augmented=augmented.answers,
@@ -232,7 +225,7 @@ class E2URec(Method):
                 verbaliser=original.verbaliser,
             )
             if self.alpha == "auto":
-                forgetting = self._calibrate(task, forgetting, remembering)
+                forgetting = calibrate(forgetting, task, remembering, self.calibration_ratio)
         # The teacher's own scores: where the teacher overshoots, no student can put it right.
         task.log_scores("teacher", forgetting.odds(), unseen_odds)
         return Teachers(forgetting, remembering, augmented.update)
@@ -250,18 +243,12 @@ class E2URec(Method):
             return augmented_copy(task, augmentation)
         return lifetime.enter_context(augmented_adapter(task, self.lora, augmentation))
 
-    def _calibrate(
-        self, task: Task, teacher: ForgettingTeacher, remembering: FrozenTeacher
-    ) -> ForgettingTeacher:
-        """The teacher with the α that takes off the lead."""
-        count = sampled_rows(len(task.forget), self.calibration_ratio)
-        return reduce_auc(teacher, task.forget.labels, training_lead(task, remembering, count))
-
     def _start(self, task: Task, student: Student, teachers: Teachers) -> None:
         """Put the student at −s·α·ΔW, or less far."""
         if teachers.update is None or not self.start_scale:
             return
-        scale = -self.start_scale * teachers.forgetting.alpha
+        alpha = teachers.forgetting.alpha
+        scale = -self.start_scale * alpha
         with task.costs.phase("teachers"):
             check = RetainCheck.sample(task, teachers.remembering)
             start_student(student, teachers.update, scale, check, self.max_retain_kl)
@@ -282,43 +269,57 @@ class E2URec(Method):
         if self.remember == "kl+ce":
             terms["retain"].append(answered(task))
         losses = side_by_side(task, terms, self.speed.together)
+        weights = {"forget": self.beta, "retain": 1 - self.beta}
+        objectives = {
+            "warmup": Objective(losses),
+            "joint": Objective(losses, weights),
+            "final": Objective(losses),
+        }
         schedule = task.schedule(self.batch_size, self.learning_rate, self.min_lr_ratio)
-        joint = Objective(losses, weights={"forget": self.beta, "retain": 1 - self.beta})
-        forget_only = Objective(losses)
         for phase, steps in phases.items():
             if not steps:
                 continue
-            objective = joint if phase == "joint" else forget_only
-            student.fit(phase, steps, objective, schedule)
+            student.fit(phase, steps, objectives[phase], schedule)
             task.log_phase(phase, task.original, active=student.active)
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read in each phase; a joint step reads a batch of D_f and one of D_r."""
-        student_steps = self._student_steps(forget)
-        steps = {"augmented": self._augmented_steps(forget), **student_steps}
-        rows = {phase: rows_read(count, forget, self.batch_size) for phase, count in steps.items()}
-        joint_retain = rows_read(steps["joint"], retain, self.batch_size)
+        size = self.batch_size
+        steps = {"augmented": self._augmented_steps(forget)}
+        steps |= self._student_steps(forget)
+        rows = {phase: rows_read(count, forget, size) for phase, count in steps.items()}
+        joint_retain = rows_read(steps["joint"], retain, size)
         rows["joint"] += joint_retain
         # A teacher is asked once about a row, however often the row is read.
         taught_retain = min(retain, joint_retain)
-        rows["teachers"] = 2 * forget + taught_retain
+        rows["teachers"] = self._teacher_rows(forget, retain, taught_retain)
+        # The lower blocks compute a row once, whoever reads it afterwards.
         if self.lora.upper < 1 and self.speed.replay:
             rows["cache"] = forget + taught_retain
+        return rows
+
+    def _teacher_rows(self, forget: int, retain: int, taught_retain: int) -> int:
+        """Rows that the teachers answer; of D_r, `taught_retain` are read in the joint phase."""
+        # The original and the augmented model both answer all of D_f.
+        rows = 2 * forget + taught_retain
         if self.alpha == "auto":
             sampled = sampled_rows(forget, self.calibration_ratio)
-            further_retain = max(0, min(retain, sampled) - taught_retain)
-            rows["teachers"] += further_retain + sampled
+            sampled_retain = min(retain, sampled)
+            rows += max(0, sampled_retain - taught_retain)
+            rows += sampled
         if self.start_scale:
-            rows["teachers"] += min(retain, CHECKED_ROWS)
+            rows += min(retain, CHECKED_ROWS)
         return rows
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """Steps of the student in all its phases."""
-        return sum(self._student_steps(forget).values())
+        steps = self._student_steps(forget)
+        return sum(steps.values())
 
     def _augmented_steps(self, forget: int) -> int:
         """Steps that make the augmented model."""
-        return steps_in(self.augment_passes, forget, self.batch_size, self.augment_min_steps)
+        passes = self.augment_passes
+        return steps_in(passes, forget, self.batch_size, self.augment_min_steps)
 
     def _student_steps(self, forget: int) -> dict[str, int]:
         """Steps of each phase: passes over D_f, and not too few in a phase that is not empty."""

@@ -42,4 +42,5 @@ class Costs:
 
     def count_rows(self, phase: str, rows: int) -> None:
         """Add `rows` to those read in `phase`."""
-        self.rows[phase] = self.rows.get(phase, 0) + rows
+        before = self.rows.get(phase, 0)
+        self.rows[phase] = before + rows

@@ -4,6 +4,7 @@ Everything random is a function of (seed, phase, step), so a run's position is o
 `TrainingState`.
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from .phase import Phase, Progress, silent
 from .schedule import Schedule
 from .state import Trace, TrainingState
 
+# Other rooms import all that belongs to the loop from here.
 __all__ = [
     "Combine",
     "LossFunction",
@@ -64,23 +66,24 @@ def fit(
         The trace; the parameters themselves are changed in place.
     """
     started = time.perf_counter()
-    accelerator = Accelerator(cpu=state.device.type == "cpu")
-    # Other ways to combine gradients differentiate by themselves, which DDP's hooks would not see.
-    is_wrapped = accelerator.num_processes > 1 and objective.combine is weighted_sum
-    trained = accelerator.prepare_model(model) if is_wrapped else model
+    device_type = state.device.type
+    accelerator = Accelerator(cpu=device_type == "cpu")
+    shared_model = _shared_model(model, objective, accelerator)
     low = autocast_type(state.schedule.precision, state.device)
     if monitor:
         state.keep_parameters()
+    # The learning rate depends on the number of all steps, so all epochs are planned first.
     epochs = [plan(epoch) for epoch in range(state.schedule.epochs)]
     total = sum(len(steps) for steps in epochs)
     for steps in epochs:
         for step in steps:
             state.set_learning_rate(total)
             # Seeded anew at each step, so that dropout does not depend on what ran before.
-            torch.manual_seed(derive(phase.seed, phase.name, state.step))
+            step_seed = derive(phase.seed, phase.name, state.step)
+            torch.manual_seed(step_seed)
             rows = _process_share(step, accelerator)
-            with torch.autocast(state.device.type, dtype=low, enabled=low is not None):
-                losses = objective.losses(trained, rows)
+            with torch.autocast(device_type, dtype=low, enabled=low is not None):
+                losses = objective.losses(shared_model, rows)
             loss = objective.combine(losses, objective.weights, state.parameters, accelerator)
             state.advance(losses, step)
             release_free_memory(state.step)
@@ -96,6 +99,17 @@ def fit(
     return state.trace
 
 
+def _shared_model(model: nn.Module, objective: Objective, accelerator: Accelerator) -> nn.Module:
+    """`model`, wrapped so that several processes add up their gradients."""
+    if accelerator.num_processes == 1:
+        return model
+    # Other ways to combine losses ask for gradients themselves, which the wrapper does not see.
+    if objective.combine is not weighted_sum:
+        return model
+    wrapped: nn.Module = accelerator.prepare_model(model)
+    return wrapped
+
+
 def _process_share(step: Step, accelerator: Accelerator) -> Step:
     """This process's rows of a step.
 
@@ -106,6 +120,7 @@ def _process_share(step: Step, accelerator: Accelerator) -> Step:
     world = accelerator.num_processes
     shares = {}
     for name, rows in step.items():
-        even_count = -(-len(rows) // world) * world
-        shares[name] = np.resize(rows, even_count)[rank::world]
+        share_size = math.ceil(len(rows) / world)
+        even_rows = np.resize(rows, share_size * world)
+        shares[name] = even_rows[rank::world]
     return shares

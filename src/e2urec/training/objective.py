@@ -10,15 +10,15 @@ from torch import nn
 from ..core.arrays import Ints
 
 Rows = Ints
+# The rows that a step reads, by the name of their set: {"forget": rows, "retain": rows}.
 Step = Mapping[str, Rows]
-"""The rows that a step reads, by the name of their set: `{"forget": rows, "retain": rows}`."""
+# Epoch → its steps.
 Plan = Callable[[int], Sequence[Step]]
-"""Epoch → its steps."""
 Losses = dict[str, torch.Tensor]
+# (model, step) → named scalar losses, each a mean over the step's rows.
 LossFunction = Callable[[nn.Module, Step], Losses]
-"""(model, step) → named scalar losses, each a mean over the step's rows."""
+# Leaves gradients in `.grad`, and returns the loss.
 Combine = Callable[[Losses, Mapping[str, float], Sequence[nn.Parameter], Accelerator], torch.Tensor]
-"""Leaves gradients in `.grad`, and returns the loss."""
 
 
 def weighted_sum(
@@ -31,8 +31,11 @@ def weighted_sum(
 
     A loss without a weight counts once.
     """
-    terms = [weights.get(name, 1.0) * loss for name, loss in losses.items()]
-    total = sum(terms, torch.zeros(()))
+    # On the CPU: a tensor without dimensions can be added to one on any device.
+    total = torch.zeros(())
+    for name, loss in losses.items():
+        weight = weights.get(name, 1.0)
+        total = total + weight * loss
     accelerator.backward(total)
     return total.detach()
 

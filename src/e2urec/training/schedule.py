@@ -37,7 +37,10 @@ class Schedule(BaseModel):
         """Learning rate of 0-based `step` of `steps`, as a share of the highest."""
         # At least one step, so that a run of a few steps does not divide by zero.
         warmup_steps = max(1, math.ceil(self.warmup * steps))
+        # Counted from 1: a first step at rate 0 would move nothing.
         if step < warmup_steps:
             return (step + 1) / warmup_steps
-        remaining = (steps - step) / max(1, steps - warmup_steps)
-        return self.min_lr_ratio + (1 - self.min_lr_ratio) * remaining
+        decay_steps = max(1, steps - warmup_steps)
+        remaining = (steps - step) / decay_steps
+        lowest = self.min_lr_ratio
+        return lowest + (1 - lowest) * remaining

@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
 
 from .objective import Losses, Step
 from .schedule import Schedule
@@ -61,7 +62,11 @@ class TrainingState:
     def start(cls, parameters: Sequence[nn.Parameter], schedule: Schedule) -> Self:
         """Stand before the first step."""
         optimizer = torch.optim.AdamW(
-            parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+            parameters,
+            lr=schedule.learning_rate,
+            weight_decay=schedule.weight_decay,
+            # One kernel for all parameters in place of several for each.
+            fused=True,
         )
         return cls(parameters, schedule, optimizer)
 
@@ -77,23 +82,30 @@ class TrainingState:
 
     def set_learning_rate(self, total_steps: int) -> None:
         """Give the optimizer the learning rate of the next step."""
-        rate = self.schedule.learning_rate * self.schedule.rate(self.step, total_steps)
+        schedule = self.schedule
+        share = schedule.rate(self.step, total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = schedule.learning_rate * share
 
     def advance(self, losses: Losses, step: Step) -> None:
         """Take the step whose gradients are in `.grad`."""
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.schedule.clip)
+        clip_grad_norm_(self.parameters, self.schedule.clip)
         self.optimizer.step()
+        # None in place of zeros frees the gradients' memory until the next backward pass.
         self.optimizer.zero_grad(set_to_none=True)
         for name, loss in losses.items():
-            self.loss_sums[name] = self.loss_sums.get(name, 0.0) + float(loss.detach())
-        self.trace.steps += 1
-        self.trace.rows += sum(len(rows) for rows in step.values())
+            total = self.loss_sums.get(name, 0.0)
+            self.loss_sums[name] = total + float(loss.detach())
+        trace = self.trace
+        trace.steps += 1
+        for rows in step.values():
+            trace.rows += len(rows)
 
     def end_epoch(self, steps: int) -> None:
         """Note the mean losses of an epoch of `steps` steps."""
-        means = {name: total / steps for name, total in self.loss_sums.items()}
+        means = {}
+        for name, total in self.loss_sums.items():
+            means[name] = total / steps
         self.trace.losses.append(means)
         self.loss_sums = {}
 
@@ -104,6 +116,7 @@ class TrainingState:
     def judge(self, value: float) -> None:
         """Note what the monitor says of the epoch that has just ended; lower is better."""
         self.trace.monitored.append(value)
+        # Strictly: of two equal epochs the first one stays.
         if value < self.best_value:
             self.best_value = value
             self.trace.best_epoch = len(self.trace.monitored) - 1
@@ -112,13 +125,17 @@ class TrainingState:
     @property
     def is_out_of_patience(self) -> bool:
         """Whether `schedule.patience` epochs have passed since the best one."""
-        if self.schedule.patience is None:
+        patience = self.schedule.patience
+        if patience is None:
             return False
         last_epoch = len(self.trace.monitored) - 1
-        return last_epoch - (self.trace.best_epoch or 0) >= self.schedule.patience
+        # Where no value was ever better than infinity (NaN), patience counts from the first epoch.
+        best_epoch = self.trace.best_epoch or 0
+        return last_epoch - best_epoch >= patience
 
     @torch.no_grad()
     def restore_best(self) -> None:
         """Put the best parameters back in their places."""
-        for parameter, value in zip(self.parameters, self.best_parameters, strict=True):
-            parameter.copy_(value)
+        pairs = zip(self.parameters, self.best_parameters, strict=True)
+        for parameter, best in pairs:
+            parameter.copy_(best)

@@ -5,6 +5,7 @@ The original on D and a retrained model on D_r are made by the same function.
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -54,8 +55,10 @@ def supervised(model: Recommender, rows: Examples, name: str = "train") -> Objec
 
     def losses(wrapped: nn.Module, step: Step) -> Losses:
         batch = model.collate(rows, step[name])
+        z = wrapped(batch)
         tokens = model.verbaliser.tokens(batch.labels)
-        return {name: cross_entropy(wrapped(batch), tokens)}
+        loss = cross_entropy(z, tokens)
+        return {name: loss}
 
     return Objective(losses)
 
@@ -64,7 +67,12 @@ def shuffled_plan(rows: Examples, batch_size: int, seed: int, name: str = "train
     """Plan: every row once an epoch, in an order that is a function of (seed, epoch)."""
 
     def plan(epoch: int) -> list[Step]:
-        batches = shuffled(rows.lengths, batch_size, seed=seed, epoch=epoch)
+        batches = shuffled(
+            rows.lengths,
+            batch_size,
+            seed=seed,
+            epoch=epoch,
+        )
         return [{name: batch} for batch in batches]
 
     return plan
@@ -101,23 +109,34 @@ def tune(
         answers = predict(model, valid, precision=schedule.precision)
         return log_loss(answers.labels, answers.odds)
 
+    # A monitor costs a pass over the validation rows an epoch, so there is none without patience.
     stops_early = schedule.patience is not None and valid is not None
     monitor = validation_loss if stops_early else None
     plan = shuffled_plan(train, schedule.batch_size, phase.seed)
+    objective = supervised(model, train)
     with _trainable_parameters(model, tuning) as parameters:
         state = TrainingState.start(parameters, schedule)
-        trace = fit(model, state, plan, supervised(model, train), phase, monitor)
+        trace = fit(model, state, plan, objective, phase, monitor)
     return model, trace
 
 
 def _fresh_copy(untuned: Recommender, tuning: Tuning, seed: int) -> Recommender:
     """A recommender with weights of its own, and the adapter that will be tuned, if one is."""
-    backbone = Backbone(untuned.lm, untuned.tokenizer, untuned.name).fresh()
-    if tuning.lora is None:
-        return Recommender(backbone, untuned.template, window=untuned.window)
-    lm = adapters.attach(backbone.lm, "original", tuning.lora, seed=derive(seed, "adapter"))
-    adapted = Backbone(lm, backbone.tokenizer, backbone.name)
-    return Recommender(adapted, untuned.template, active=("original",), window=untuned.window)
+    # The base itself stays as it is: other models are tuned from it as well.
+    untuned_backbone = Backbone(untuned.lm, untuned.tokenizer, untuned.name)
+    backbone = untuned_backbone.fresh()
+    active: tuple[str, ...] = ()
+    if tuning.lora is not None:
+        adapter_seed = derive(seed, "adapter")
+        adapted = adapters.attach(backbone.lm, "original", tuning.lora, seed=adapter_seed)
+        backbone = replace(backbone, lm=adapted)
+        active = ("original",)
+    return Recommender(
+        backbone,
+        untuned.template,
+        active=active,
+        window=untuned.window,
+    )
 
 
 @contextlib.contextmanager
@@ -129,6 +148,7 @@ def _trainable_parameters(model: Recommender, tuning: Tuning) -> Iterator[list[n
         return
     # Dropout is on only where the whole model is tuned; an adapter has its own.
     model.lm.train().requires_grad_(True)
+    # Of tied weights both names mean the same matrix; of others, each has to be frozen.
     if not tuning.embeddings:
         model.lm.get_input_embeddings().requires_grad_(False)
         model.lm.get_output_embeddings().requires_grad_(False)

@@ -19,6 +19,7 @@ from .student import Student, frozen_teacher
 from .task import Task
 from .teachers import FrozenTeacher
 
+# The phase's name also names its random streams.
 PHASE = "augmented"
 
 
@@ -55,8 +56,12 @@ class Augmentation:
 
     def steps(self, forget: Examples) -> list[Step]:
         """Batches of D_f; all of it is gone through before a row is read twice."""
-        size = self.schedule.batch_size
-        batches = endless(forget.lengths, size, seed=self.seed, window=self.window)
+        batches = endless(
+            forget.lengths,
+            self.schedule.batch_size,
+            seed=self.seed,
+            window=self.window,
+        )
         return [{"train": next(batches)} for _ in range(self.step_count)]
 
     def answers(self, task: Task, model: Recommender, active: tuple[str, ...]) -> FrozenTeacher:
@@ -64,7 +69,12 @@ class Augmentation:
         all_rows = [np.arange(len(task.forget))]
         with task.costs.phase("teachers"):
             return frozen_teacher(
-                model, task, task.forget, all_rows, active=active, precomputed=self.precomputed
+                model,
+                task,
+                task.forget,
+                all_rows,
+                active=active,
+                precomputed=self.precomputed,
             )
 
 
@@ -79,9 +89,12 @@ def augmented_adapter(
     original = task.original
     with Student(task, lora, seed=augmentation.seed, name="augmented") as student:
         steps = augmentation.steps(task.forget)
-        student.fit(PHASE, steps, supervised(original, task.forget), augmentation.schedule)
+        objective = supervised(original, task.forget)
+        student.fit(PHASE, steps, objective, augmentation.schedule)
         answers = augmentation.answers(task, original, student.active)
         augmented = AugmentedModel(answers, student.weights())
+        # A look-up later on needs the adapter in its place. Otherwise its memory is free before the
+        # student takes as much.
         if not augmentation.precomputed:
             yield augmented
             return
@@ -91,11 +104,15 @@ def augmented_adapter(
 def augmented_copy(task: Task, augmentation: Augmentation) -> AugmentedModel:
     """Tune all weights of a copy of the original on D_f, as the paper does."""
     copy = task.original.copy()
+    # It stays in evaluation mode: teachers and student see the same model, without dropout.
+    copy.lm.requires_grad_(True)
     steps = augmentation.steps(task.forget)
+    objective = supervised(copy, task.forget)
     phase = Phase(PHASE, augmentation.seed, task.progress)
     with task.costs.phase(PHASE):
-        copy.lm.requires_grad_(True)
-        state = TrainingState.start(list(copy.lm.parameters()), augmentation.schedule)
-        trace = fit(copy, state, lambda epoch: steps, supervised(copy, task.forget), phase)
-        task.costs.count_rows(PHASE, trace.rows)
-    return AugmentedModel(augmentation.answers(task, copy, copy.active), None)
+        parameters = list(copy.lm.parameters())
+        state = TrainingState.start(parameters, augmentation.schedule)
+        trace = fit(copy, state, lambda epoch: steps, objective, phase)
+    task.costs.count_rows(PHASE, trace.rows)
+    answers = augmentation.answers(task, copy, copy.active)
+    return AugmentedModel(answers, None)

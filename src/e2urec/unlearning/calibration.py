@@ -18,20 +18,15 @@ from ..models.predictions import predict
 from .task import Task
 from .teachers import ForgettingTeacher, FrozenTeacher
 
+# Least rows of D_r, and of the calibration users, from which the lead is measured. From 500 rows of
+# each the lead has a standard error of about 0.03; a small request alone would ask for fewer.
 MIN_SAMPLED_ROWS = 500
-"""Least rows of D_r, and of the calibration users, from which the lead is measured.
-
-From 500 rows of each the lead has a standard error of about 0.03; a small request alone would ask
-for fewer.
-"""
+# Where the search for α ends, though the target may not be reached. A weak augmented model gains
+# little on D_f, so only a large α would reach it; but its update times a large α shifts the odds of
+# all users.
 LARGEST_ALPHA = 4.0
-"""Where the search for α ends, though the target may not be reached.
-
-A weak augmented model gains little on D_f, so only a large α would reach the target; but its update
-times a large α shifts the odds of all users.
-"""
+# Width of the interval at which the search for α stops. Halving from a width of 1 is exact.
 ALPHA_TOLERANCE = 1 / 256
-"""Width of the interval at which the search for α stops."""
 
 
 def sampled_rows(forget_count: int, ratio: float) -> int:
@@ -41,7 +36,8 @@ def sampled_rows(forget_count: int, ratio: float) -> int:
         forget_count: rows of D_f.
         ratio: rows for each row of D_f.
     """
-    return max(MIN_SAMPLED_ROWS, math.ceil(ratio * forget_count))
+    rows = math.ceil(ratio * forget_count)
+    return max(MIN_SAMPLED_ROWS, rows)
 
 
 def training_lead(task: Task, remembering: FrozenTeacher, count: int) -> float:
@@ -55,41 +51,59 @@ def training_lead(task: Task, remembering: FrozenTeacher, count: int) -> float:
     Returns:
         A difference of two AUCs; negative where the calibration users are the easier ones.
     """
-    calibration_order = stream(task.seed, "outside").permutation(len(task.calibration))
-    calibration = task.calibration.take(calibration_order[:count])
+    random = stream(task.seed, "outside")
+    # Rows stand in the order of their users, so the first ones would be a few users alone.
+    order = random.permutation(len(task.calibration))
+    calibration = task.calibration.take(order[:count])
+    untuned_odds = _original_odds(task, calibration)
+    untuned_auc = auc(calibration.labels, untuned_odds)
     tuned_auc = _retain_auc(task, remembering, count)
-    return tuned_auc - auc(calibration.labels, _original_odds(task, calibration))
+    return tuned_auc - untuned_auc
 
 
 def _retain_auc(task: Task, remembering: FrozenTeacher, count: int) -> float:
     """AUC of the original on `count` rows of D_r, first of all those of `remembering`."""
+    retain = task.retain
     rows = remembering.rows.cpu().numpy()
     odds = remembering.odds(task.original.verbaliser)
-    if len(rows) < min(count, len(task.retain)):
-        unanswered = np.setdiff1d(np.arange(len(task.retain)), rows)
-        further = stream(task.seed, "alpha").permutation(unanswered)[: count - len(rows)]
-        further_odds = _original_odds(task, task.retain.take(further))
+    missing = min(count, len(retain)) - len(rows)
+    # The rows of the joint phase are answered already; a short phase leaves too few.
+    if missing > 0:
+        all_rows = np.arange(len(retain))
+        unanswered = np.setdiff1d(all_rows, rows)
+        random = stream(task.seed, "alpha")
+        order = random.permutation(unanswered)
+        further = order[:missing]
+        further_odds = _original_odds(task, retain.take(further))
         rows = np.concatenate([rows, further])
         odds = np.concatenate([odds, further_odds])
-    return auc(task.retain.labels[rows], odds)
+    labels = retain.labels[rows]
+    return auc(labels, odds)
 
 
 def _original_odds(task: Task, rows: Examples) -> Floats:
     """Log-odds of the original on `rows`, (n,)."""
     task.costs.count_rows("teachers", len(rows))
-    return predict(task.original, rows, precision=task.precision).odds
+    answers = predict(task.original, rows, precision=task.precision)
+    return answers.odds
 
 
-def reduce_auc(teacher: ForgettingTeacher, labels: Ints, lead: float) -> ForgettingTeacher:
+def calibrate(
+    teacher: ForgettingTeacher, task: Task, remembering: FrozenTeacher, ratio: float
+) -> ForgettingTeacher:
     """The teacher with the least α at which its AUC on D_f is the original's less the lead.
 
     How hard a group of users is shifts its AUC. A difference of differences leaves that out.
 
     Args:
         teacher: of any α.
-        labels: (n,) of D_f.
-        lead: see `training_lead`.
+        task: with the original, all rows, and the seed.
+        remembering: the original's answers to some rows of D_r.
+        ratio: rows that the lead is measured on, for each row of D_f.
     """
+    labels = task.forget.labels
+    count = sampled_rows(len(labels), ratio)
+    lead = training_lead(task, remembering, count)
     original = replace(teacher, alpha=0.0)
     original_auc = auc(labels, original.odds())
     return match_auc(teacher, labels, original_auc - lead)
@@ -111,7 +125,8 @@ def match_auc(teacher: ForgettingTeacher, labels: Ints, target: float) -> Forget
     end = replace(teacher, alpha=1.0).odds()
 
     def exceeds_target(alpha: float) -> bool:
-        return auc(labels, start + alpha * (end - start)) > target
+        odds = start + alpha * (end - start)
+        return auc(labels, odds) > target
 
     low = 0.0
     high = 1.0

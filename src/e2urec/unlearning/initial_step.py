@@ -15,10 +15,10 @@ from .student import Student, frozen_teacher
 from .task import Task
 from .teachers import FrozenTeacher
 
+# Rows of D_r on which the start is checked: few, since a start that is halved is checked anew.
 CHECKED_ROWS = 128
-"""Rows of D_r on which the start is checked. A check takes about as long as two training steps."""
+# Rows whose logits over the whole vocabulary are in memory at a time, as in a training step.
 LOGITS_CHUNK = 16
-"""Rows whose logits over the whole vocabulary are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,42 @@ class RetainCheck:
         """Check on rows that the remembering teacher was asked about; if on none, on any of D_r."""
         random = stream(task.seed, "start")
         teacher = remembering
+        # Without a joint phase nothing of D_r is taught.
         if not len(teacher.rows):
-            rows = random.permutation(len(task.retain))[:CHECKED_ROWS]
-            teacher = frozen_teacher(task.original, task, task.retain, [rows])
-        order = random.permutation(len(teacher.rows))[:CHECKED_ROWS]
-        return cls(task, teacher, teacher.rows[torch.from_numpy(order)])
+            retain_order = random.permutation(len(task.retain))
+            rows = retain_order[:CHECKED_ROWS]
+            teacher = frozen_teacher(
+                task.original,
+                task,
+                task.retain,
+                [rows],
+            )
+        order = random.permutation(len(teacher.rows))
+        sample = torch.from_numpy(order[:CHECKED_ROWS])
+        return cls(task, teacher, teacher.rows[sample])
 
     def divergence(self, active: tuple[str, ...]) -> float:
         """L_REM of the original with the adapters `active`: mean KL over the rows, in nats."""
         task = self.task
-        task.costs.count_rows("teachers", len(self.rows))
+        model = task.original
+        count = len(self.rows)
+        task.costs.count_rows("teachers", count)
         examples = task.retain.take(self.rows.cpu().numpy())
-        hidden = states(task.original, examples, active=active, precision=task.precision)
+        hidden = states(
+            model,
+            examples,
+            active=active,
+            precision=task.precision,
+        )
         row_chunks = torch.split(self.rows, LOGITS_CHUNK)
         hidden_chunks = torch.split(hidden, LOGITS_CHUNK)
         total = 0.0
         for rows, chunk in zip(row_chunks, hidden_chunks, strict=True):
-            z = task.original.to_logits(chunk)
-            total += len(rows) * kl_divergence(self.teacher(rows), z).item()
-        return total / len(self.rows)
+            target = self.teacher(rows)
+            z = model.to_logits(chunk)
+            divergence = kl_divergence(target, z)
+            total += len(rows) * divergence.item()
+        return total / count
 
 
 def start_student(

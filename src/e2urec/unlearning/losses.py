@@ -26,6 +26,7 @@ TeacherSpace = Literal["raw", "logprob", "odds"]
 
 def kl_divergence(target: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     """`KL(softmax(target) ‖ softmax(z))`, mean over rows: (b, V), (b, V) → scalar ≥ 0, in nats."""
+    # `batchmean` divides by the rows; `mean` would divide by rows times tokens.
     return F.kl_div(
         z.log_softmax(-1), target.log_softmax(-1), reduction="batchmean", log_target=True
     )
@@ -45,7 +46,8 @@ def reduce_gain(original: torch.Tensor, augmented: torch.Tensor, alpha: float) -
     Returns:
         δ_F (b,).
     """
-    return original - alpha * (augmented - original)
+    gain = augmented - original
+    return original - alpha * gain
 
 
 def forgetting_teacher(
@@ -73,14 +75,17 @@ def forgetting_teacher(
     Returns:
         z_F (b, V); its softmax is the teacher's distribution.
     """
+    # Raw logits have a free constant in each row, log-probabilities have none.
     if space != "raw":
         original = original.log_softmax(-1)
         augmented = augmented.log_softmax(-1)
     if space == "odds":
         original_odds = verbaliser.log_odds(original)
         augmented_odds = verbaliser.log_odds(augmented)
-        return with_odds(original, reduce_gain(original_odds, augmented_odds, alpha), verbaliser)
-    return original - alpha * F.relu(augmented - original)
+        odds = reduce_gain(original_odds, augmented_odds, alpha)
+        return with_odds(original, odds, verbaliser)
+    gain = F.relu(augmented - original)
+    return original - alpha * gain
 
 
 def with_odds(z: torch.Tensor, odds: torch.Tensor, verbaliser: Verbaliser) -> torch.Tensor:
@@ -89,10 +94,13 @@ def with_odds(z: torch.Tensor, odds: torch.Tensor, verbaliser: Verbaliser) -> to
     The mass on both answers together and all other tokens stay as they are: logits (b, V), log-odds
     (b,) → (b, V).
     """
+    yes = verbaliser.yes
+    no = verbaliser.no
     changed = z.log_softmax(-1)
-    answer_mass = torch.logaddexp(changed[:, verbaliser.yes], changed[:, verbaliser.no])
-    changed[:, verbaliser.yes] = answer_mass + F.logsigmoid(odds)
-    changed[:, verbaliser.no] = answer_mass + F.logsigmoid(-odds)
+    answer_mass = torch.logaddexp(changed[:, yes], changed[:, no])
+    # log σ(δ) and log σ(−δ) are the logs of the answers' shares of their mass.
+    changed[:, yes] = answer_mass + F.logsigmoid(odds)
+    changed[:, no] = answer_mass + F.logsigmoid(-odds)
     return changed
 
 
@@ -114,9 +122,13 @@ def npo(
     Returns:
         Scalar ≥ 0.
     """
-    log_ratios = z.log_softmax(-1) - reference.log_softmax(-1)
-    answer_log_ratios = log_ratios.gather(1, tokens[:, None])
-    return -2 / beta * F.logsigmoid(-beta * answer_log_ratios).mean()
+    log_probs = z.log_softmax(-1)
+    reference_log_probs = reference.log_softmax(-1)
+    log_ratios = log_probs - reference_log_probs
+    columns = tokens[:, None]
+    answer_log_ratios = log_ratios.gather(1, columns)
+    terms = F.logsigmoid(-beta * answer_log_ratios)
+    return -2 / beta * terms.mean()
 
 
 def simnpo(z: torch.Tensor, tokens: torch.Tensor, beta: float, delta: float) -> torch.Tensor:
@@ -134,4 +146,6 @@ def simnpo(z: torch.Tensor, tokens: torch.Tensor, beta: float, delta: float) -> 
         Scalar ≥ 0.
     """
     answer_losses = F.cross_entropy(z, tokens, reduction="none")
-    return -2 / beta * F.logsigmoid(beta * (answer_losses - delta)).mean()
+    margins = answer_losses - delta
+    terms = F.logsigmoid(beta * margins)
+    return -2 / beta * terms.mean()

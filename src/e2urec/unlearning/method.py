@@ -19,14 +19,16 @@ class Method(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
+    # Settings that differ from the defaults, by name of the preset.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # Whether the task must come with the base, which takes time to load.
     needs_base: ClassVar[bool] = False
+    # Whether nothing of D_f is left by construction: the result is made of nothing that saw it.
     exact: ClassVar[bool] = False
-    """Whether nothing of D_f is left by construction: the result is made of nothing that saw it."""
+    # Whether the method has an original of its own, made by `prepare` before any request.
     prepares: ClassVar[bool] = False
-    """Whether the method has an original of its own, made by `prepare` before any request."""
+    # Values of settings among which a comparison chooses on its development request.
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Values of settings among which a comparison chooses on its development request."""
 
     def prepare(self, task: TrainingTask) -> Recommender:
         """Train the recommender that a later request will be put to.

@@ -6,7 +6,7 @@ What may be switched off, and the frozen lower blocks computed once for a reques
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -63,7 +63,9 @@ class Speed(BaseModel):
 def distinct_rows(batches: Sequence[Rows]) -> Ints:
     """The rows that some batch holds, each once, in ascending order."""
     # The empty array makes an empty sequence of batches no special case.
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *batches]))
+    no_rows = np.zeros(0, np.int64)
+    rows = np.concatenate([no_rows, *batches])
+    return np.unique(rows)
 
 
 @contextlib.contextmanager
@@ -85,13 +87,21 @@ def with_cached_blocks(
     room = int(speed.cache_gb * 1e9)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_answer_position(model, speed))
-        if not (first_block and speed.replay and room):
+        # Nothing lies below the first block.
+        is_cached = first_block > 0 and speed.replay and room > 0
+        if not is_cached:
             yield task
             return
-        kind = autocast_type(task.precision, model.device) or torch.float32
-        cache = ActivationCache(model, first_block, kind=kind, folder=task.scratch, room=room)
+        cache = ActivationCache(
+            model,
+            first_block,
+            kind=autocast_type(task.precision, model.device) or torch.float32,
+            folder=task.scratch,
+            room=room,
+        )
         stack.enter_context(cache)
-        yield replace(task, **_cached_sets(task, cache, batches))
+        sets = _cached_sets(task, cache, batches)
+        yield replace(task, **sets)
 
 
 @contextlib.contextmanager
@@ -99,6 +109,7 @@ def _answer_position(model: Recommender, speed: Speed) -> Iterator[None]:
     """Inside, the last block is computed at the answer alone where model and settings allow it."""
     before = model.answer_only
     model.answer_only = before and speed.answer_only
+    # Put back after an interrupt as well: the model is the caller's.
     try:
         yield
     finally:
@@ -107,15 +118,19 @@ def _answer_position(model: Recommender, speed: Speed) -> Iterator[None]:
 
 def _cached_sets(
     task: Task, cache: ActivationCache, batches: Mapping[str, Sequence[Rows]]
-) -> dict[str, Examples]:
+) -> dict[str, Any]:
     """The sets of `task` by name, with the rows of `batches` in the cache."""
-    low = autocast_type(task.precision, task.original.device)
-    autocast = torch.autocast(task.original.device.type, dtype=low, enabled=low is not None)
+    costs = task.costs
+    device = task.original.device
+    low = autocast_type(task.precision, device)
+    autocast = torch.autocast(device.type, dtype=low, enabled=low is not None)
     sets = {}
-    with task.costs.phase("cache"), autocast:
+    with costs.phase("cache"), autocast:
         for name, set_batches in batches.items():
             needed = distinct_rows(set_batches)
-            examples = cache.keep(getattr(task, name), needed)
-            sets[name] = examples
-            task.costs.count_rows("cache", len(needed) if examples.cached else 0)
+            examples: Examples = getattr(task, name)
+            sets[name] = cache.keep(examples, needed)
+            # A set that does not fit into the cache is computed anew at each step.
+            cached_count = len(needed) if sets[name].cached else 0
+            costs.count_rows("cache", cached_count)
     return sets

@@ -3,11 +3,13 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..core.arrays import Ints
 from ..core.seeding import derive
@@ -47,6 +49,7 @@ class Student:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # After an error or an interrupt, too, the original is left as it was.
         if not self.finished:
             self.discard()
 
@@ -62,19 +65,25 @@ class Student:
         self, phase: str, steps: Sequence[Step], objective: Objective, schedule: Schedule
     ) -> None:
         """Take `steps` with the student alone trainable; seconds and rows count for `phase`."""
+        # A phase without steps costs nothing and is not named among the costs.
         if not steps:
             return
+        model = self.model
         costs = self.task.costs
         loop_phase = Phase(phase, self.seed, self.task.progress)
-        with costs.phase(phase), self.model.using(self.active, train=self.name) as parameters:
+        with costs.phase(phase), self._trainable() as parameters:
             state = TrainingState.start(parameters, schedule)
-            trace = fit(self.model, state, lambda epoch: steps, objective, loop_phase)
+            trace = fit(model, state, lambda epoch: steps, objective, loop_phase)
         costs.count_rows(phase, trace.rows)
 
     def parameter_count(self) -> int:
         """Parameters of the adapter."""
-        with self.model.using(self.active, train=self.name) as parameters:
+        with self._trainable() as parameters:
             return sum(parameter.numel() for parameter in parameters)
+
+    def _trainable(self) -> AbstractContextManager[list[nn.Parameter]]:
+        """Inside, the student's parameters alone can be trained."""
+        return self.model.using(self.active, train=self.name)
 
     def discard(self) -> None:
         """Take the adapter off and forget its weights."""
@@ -88,15 +97,17 @@ class Student:
         student beside a fully tuned original would forget nothing once it is taken off (method,
         section 6).
         """
+        # Counted first, since folding in replaces the adapter.
         self.task.costs.trainable = self.parameter_count()
-        if self.model.active:
+        model = self.model
+        if model.active:
             rank = self._replacement_rank()
-            adapters.concatenate(self.model.lm, self.active, "unlearned", rank=rank)
-            self.model.active = ("unlearned",)
+            adapters.concatenate(model.lm, self.active, "unlearned", rank=rank)
+            model.active = ("unlearned",)
         else:
-            self.model.lm = adapters.merge(self.model.lm, self.active)
+            model.lm = adapters.merge(model.lm, self.active)
         self.finished = True
-        return self.model
+        return model
 
     def _replacement_rank(self) -> int | None:
         """Largest rank of the adapter that replaces the original's and the student's.
@@ -130,20 +141,26 @@ def frozen_teacher(
         active: the adapters that answer; by default the model's own.
         precomputed: whether each answer is computed once, or whenever it is looked up.
     """
+    if active is None:
+        active = model.active
     needed = distinct_rows(batches)
-    asked_rows = torch.from_numpy(needed).to(model.device)
+    needed_rows = torch.from_numpy(needed).to(model.device)
     head = detached_head(model)
     if not precomputed:
-        live = Live(model, rows, model.active if active is None else active, task.precision)
-        return FrozenTeacher(live, head, asked_rows)
+        live = Live(model, rows, active, task.precision)
+        return FrozenTeacher(live, head, needed_rows)
     width = head[0].shape[1]
+    # Rows that no batch holds stay zero, so that a row's number is its place.
     hidden = torch.zeros((len(rows), width), device=model.device)
     if len(needed):
-        hidden[asked_rows] = states(
-            model, rows.take(needed), active=active, precision=task.precision
+        hidden[needed_rows] = states(
+            model,
+            rows.take(needed),
+            active=active,
+            precision=task.precision,
         )
         task.costs.count_rows("teachers", len(needed))
-    return FrozenTeacher(hidden, head, asked_rows)
+    return FrozenTeacher(hidden, head, needed_rows)
 
 
 def steps_in(passes: float, rows: int, batch_size: int, min_steps: int) -> int:
@@ -159,11 +176,22 @@ def phase_steps(
 ) -> dict[str, list[Step]]:
     """Steps of each of a student's phases: `joint` reads pairs of batches, any other D_f alone."""
     # One stream for all phases on D_f alone, so that one goes on where the one before it ended.
-    batches = endless(task.forget.lengths, size, seed=seed, window=speed.window)
+    batches = endless(
+        task.forget.lengths,
+        size,
+        seed=seed,
+        window=speed.window,
+    )
     phases: dict[str, list[Step]] = {}
     for phase, count in counts.items():
         if phase == "joint":
-            phases[phase] = paired_steps(task, count, size, seed=seed, speed=speed)
+            phases[phase] = paired_steps(
+                task,
+                count,
+                size,
+                seed=seed,
+                speed=speed,
+            )
         else:
             phases[phase] = [{"forget": next(batches)} for _ in range(count)]
     return phases
@@ -174,18 +202,22 @@ def paired_steps(task: Task, count: int, size: int, *, seed: int, speed: Speed) 
 
     Each set is gone through before a row of it is read twice, so no row is left out.
     """
-    forget = _first_batches(task.forget, count, size, seed, speed.window)
-    retain = _first_batches(task.retain, count, size, derive(seed, "retain"), speed.window)
+    # With the same seed, two sets of the same lengths would go side by side in the same order.
+    retain_seed = derive(seed, "retain")
+    forget_lengths = task.forget.lengths
+    retain_lengths = task.retain.lengths
+    forget = _first_batches(forget_lengths, count, size, seed, speed.window)
+    retain = _first_batches(retain_lengths, count, size, retain_seed, speed.window)
     if speed.buckets:
         # Both batches go through the model together and are padded to the longer one.
-        longest = np.array([task.forget.lengths[batch].max() for batch in forget])
-        retain = alike(retain, task.retain.lengths, longest)
-    return [
-        {"forget": forget_batch, "retain": retain_batch}
-        for forget_batch, retain_batch in zip(forget, retain, strict=True)
-    ]
+        longest = [forget_lengths[batch].max() for batch in forget]
+        retain = alike(retain, retain_lengths, np.array(longest))
+    steps: list[Step] = []
+    for forget_batch, retain_batch in zip(forget, retain, strict=True):
+        steps.append({"forget": forget_batch, "retain": retain_batch})
+    return steps
 
 
-def _first_batches(rows: Examples, count: int, size: int, seed: int, window: int) -> list[Ints]:
-    batches = endless(rows.lengths, size, seed=seed, window=window)
+def _first_batches(lengths: Ints, count: int, size: int, seed: int, window: int) -> list[Ints]:
+    batches = endless(lengths, size, seed=seed, window=window)
     return list(itertools.islice(batches, count))

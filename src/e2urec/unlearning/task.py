@@ -92,9 +92,21 @@ class Task(Job):
         self, phase: str, model: Recommender, *, active: tuple[str, ...] | None = None
     ) -> None:
         """Log loss and AUC on D_f and on the unseen users; its seconds are not the method's."""
+        precision = self.precision
+        # A phase of its own, which the time of unlearning leaves out.
         with self.costs.phase("logging"):
-            forget = predict(model, self.forget, active=active, precision=self.precision)
-            unseen = predict(model, self.unseen, active=active, precision=self.precision)
+            forget = predict(
+                model,
+                self.forget,
+                active=active,
+                precision=precision,
+            )
+            unseen = predict(
+                model,
+                self.unseen,
+                active=active,
+                precision=precision,
+            )
             self.log_scores(phase, forget.odds, unseen.odds)
 
     def log_scores(self, phase: str, forget: Floats, unseen: Floats) -> None:

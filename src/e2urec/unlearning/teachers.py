@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from ..core.arrays import Floats
 from ..models.predictions import Live
@@ -11,23 +12,25 @@ from ..models.verbaliser import OutputHead, Verbaliser
 from . import losses
 from .losses import TeacherSpace
 
+# Answer-position states (n, d), looked up by row: computed before, or at each look-up. They are far
+# smaller than logits over the whole vocabulary, which one product with the head gives back.
 States = torch.Tensor | Live
-"""Answer-position states (n, d), looked up by row: computed before, or at each look-up."""
 
 
 def detached_head(model: Recommender) -> OutputHead:
     """The output head of `model` as plain tensors, through which no gradient flows."""
     weight, bias = model.head
-    return weight.detach(), None if bias is None else bias.detach()
+    if bias is None:
+        return weight.detach(), None
+    return weight.detach(), bias.detach()
 
 
 def _logits(states: torch.Tensor, head: OutputHead) -> torch.Tensor:
-    """Logits in float32, as the models' own.
-
-    Autocast would round them, and copy the whole head at each step.
-    """
-    with torch.autocast(states.device.type, enabled=False), torch.no_grad():
-        return torch.nn.functional.linear(states, *head)
+    """Logits in float32, as the models' own."""
+    # Autocast would round them, and copy the whole head at each step.
+    no_autocast = torch.autocast(states.device.type, enabled=False)
+    with no_autocast, torch.no_grad():
+        return F.linear(states, *head)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class FrozenTeacher:
 
     def odds(self, verbaliser: Verbaliser) -> Floats:
         """Log-odds of Yes against No on all rows that it was asked about, (m,)."""
-        odds: Floats = self.log_odds(self.rows, verbaliser).cpu().numpy()
+        log_odds = self.log_odds(self.rows, verbaliser)
+        odds: Floats = log_odds.cpu().numpy()
         return odds
 
 
@@ -80,10 +84,15 @@ class ForgettingTeacher:
         """Target logits of `rows`: (b,) → (b, V)."""
         original = self.original(rows)
         if self.space == "odds":
-            return losses.with_odds(original, self._reduced_odds(rows), self.verbaliser)
-        augmented = self.augmented(rows)
+            odds = self._reduced_odds(rows)
+            # The other tokens' targets are the original's, so its logits are needed in full.
+            return losses.with_odds(original, odds, self.verbaliser)
         return losses.forgetting_teacher(
-            original, augmented, self.alpha, self.space, self.verbaliser
+            original,
+            self.augmented(rows),
+            self.alpha,
+            self.space,
+            self.verbaliser,
         )
 
     def odds(self, chunk: int = 256) -> Floats:
@@ -103,11 +112,10 @@ class ForgettingTeacher:
         return odds
 
     def _reduced_odds(self, rows: torch.Tensor) -> torch.Tensor:
-        """Log-odds less the gain: (b,) → (b,).
-
-        The default needs no more of the augmented model than its two answers, and so never computes
-        its logits over the whole vocabulary.
-        """
-        original = self.original.log_odds(rows, self.verbaliser)
-        augmented = self.augmented.log_odds(rows, self.verbaliser)
+        """Log-odds less the gain: (b,) → (b,)."""
+        # Two rows of the head say all that is needed of the augmented model: its logits over the
+        # whole vocabulary are never computed.
+        verbaliser = self.verbaliser
+        original = self.original.log_odds(rows, verbaliser)
+        augmented = self.augmented.log_odds(rows, verbaliser)
         return losses.reduce_gain(original, augmented, self.alpha)
