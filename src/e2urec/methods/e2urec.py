@@ -1,6 +1,5 @@
-"""E2URec: two teachers guide a small adapter.
+"""E2URec: two teachers guide a small adapter (arXiv 2403.03536).
 
-arXiv 2403.03536; Frontiers of Computer Science 19(3), 2025.
 A step reads rows of D_f and of D_r, and moves only the adapter's θ. The default minimises
 
     δ_F   = δ_o − α·(δ_aug − δ_o)            forgetting teacher: log-odds of Yes against No, on D_f
@@ -9,7 +8,8 @@ A step reads rows of D_f and of D_r, and moves only the adapter's θ. The defaul
     L     = β·L_FGT + (1 − β)·L_REM          from θ = −s·α·ΔW on
 
 where o is the original, and aug the original tuned further on D_f by an adapter ΔW. The published
-method (preset `paper`) differs in these places; z are logits over the whole vocabulary:
+method (preset `paper`; Frontiers of Computer Science 19(3), 2025) differs in these places; z are
+logits over the whole vocabulary:
 
     |                    | published                          | default                          |
     |--------------------|------------------------------------|----------------------------------|
@@ -22,7 +22,7 @@ method (preset `paper`) differs in these places; z are logits over the whole voc
     | augmented model    | a full copy, 1.48 passes at 5e-5   | an adapter, 2 passes at 2e-3     |
     | passes over D_f    | 1 of L_FGT alone, then 0.23 of L   | 0.5 of L                         |
     | learning rate      | constant                           | falls to a tenth                 |
-    | adapter of θ       | every block, dropout 0.05          | upper half of the blocks, none   |
+    | adapter of θ       | on every block, dropout 0.05       | on the upper half, no dropout    |
 
 The default takes the least α at which the teacher's AUC on D_f has lost the *lead*: what tuning on
 rows is worth to the original, measured on D_r and on users it was not tuned on. The student starts
@@ -203,13 +203,13 @@ class E2URec(Method):
     ) -> Teachers:
         """Both teachers of the student; `lifetime` closes what they need to answer."""
         original = task.original
-        kept = self.speed.kept_teachers
+        precomputed = self.speed.kept_teachers
         with task.costs.phase("teachers"):
             remembering = frozen_teacher(
-                original, task, task.retain, batches["retain"], precomputed=kept
+                original, task, task.retain, batches["retain"], precomputed=precomputed
             )
             original_answers = frozen_teacher(
-                original, task, task.forget, batches["forget"], precomputed=kept
+                original, task, task.forget, batches["forget"], precomputed=precomputed
             )
         with task.costs.phase("logging"):
             unseen_odds = predict(original, task.unseen, precision=task.precision).odds
@@ -288,25 +288,25 @@ class E2URec(Method):
         steps = {"augmented": self._augmented_steps(forget)}
         steps |= self._student_steps(forget)
         rows = {phase: rows_read(count, forget, size) for phase, count in steps.items()}
-        joint_retain = rows_read(steps["joint"], retain, size)
-        rows["joint"] += joint_retain
+        joint_retain_rows = rows_read(steps["joint"], retain, size)
+        rows["joint"] += joint_retain_rows
         # A teacher is asked once about a row, however often the row is read.
-        taught_retain = min(retain, joint_retain)
-        rows["teachers"] = self._teacher_rows(forget, retain, taught_retain)
+        taught_rows = min(retain, joint_retain_rows)
+        rows["teachers"] = self._teacher_rows(forget, retain, taught_rows)
         # The lower blocks compute a row once, whoever reads it afterwards.
         if self.lora.upper < 1 and self.speed.replay:
-            rows["cache"] = forget + taught_retain
+            rows["cache"] = forget + taught_rows
         return rows
 
-    def _teacher_rows(self, forget: int, retain: int, taught_retain: int) -> int:
-        """Rows that the teachers answer; of D_r, `taught_retain` are read in the joint phase."""
+    def _teacher_rows(self, forget: int, retain: int, taught_rows: int) -> int:
+        """Rows that the teachers answer; of D_r, `taught_rows` are read in the joint phase."""
         # The original and the augmented model both answer all of D_f.
-        rows = 2 * forget + taught_retain
+        rows = 2 * forget + taught_rows
         if self.alpha == "auto":
-            sampled = sampled_rows(forget, self.calibration_ratio)
-            sampled_retain = min(retain, sampled)
-            rows += max(0, sampled_retain - taught_retain)
-            rows += sampled
+            count = sampled_rows(forget, self.calibration_ratio)
+            retain_count = min(retain, count)
+            rows += max(0, retain_count - taught_rows)
+            rows += count
         if self.start_scale:
             rows += min(retain, CHECKED_ROWS)
         return rows

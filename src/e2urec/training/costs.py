@@ -29,18 +29,18 @@ class Costs:
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the seconds spent inside to phase `name`."""
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         try:
             yield
         finally:
             # A phase may be entered more than once, and an interrupted one has cost time as well.
-            spent = time.perf_counter() - started
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
-            resident = psutil.Process().memory_info().rss
-            self.peak_bytes = max(self.peak_bytes, resident)
+            duration = time.perf_counter() - start_time
+            self.seconds[name] = self.seconds.get(name, 0.0) + duration
+            resident_bytes = psutil.Process().memory_info().rss
+            self.peak_bytes = max(self.peak_bytes, resident_bytes)
             release_free_memory()
 
     def count_rows(self, phase: str, rows: int) -> None:
         """Add `rows` to those read in `phase`."""
-        before = self.rows.get(phase, 0)
-        self.rows[phase] = before + rows
+        previous_rows = self.rows.get(phase, 0)
+        self.rows[phase] = previous_rows + rows

@@ -65,7 +65,7 @@ def fit(
     Returns:
         The trace; the parameters themselves are changed in place.
     """
-    started = time.perf_counter()
+    start_time = time.perf_counter()
     device_type = state.device.type
     accelerator = Accelerator(cpu=device_type == "cpu")
     shared_model = _shared_model(model, objective, accelerator)
@@ -95,12 +95,12 @@ def fit(
                 break
     if monitor:
         state.restore_best()
-    state.trace.seconds = time.perf_counter() - started
+    state.trace.seconds = time.perf_counter() - start_time
     return state.trace
 
 
 def _shared_model(model: nn.Module, objective: Objective, accelerator: Accelerator) -> nn.Module:
-    """`model`, wrapped so that several processes add up their gradients."""
+    """`model`, wrapped so that several processes average their gradients."""
     if accelerator.num_processes == 1:
         return model
     # Other ways to combine losses ask for gradients themselves, which the wrapper does not see.

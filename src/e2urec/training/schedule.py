@@ -41,6 +41,6 @@ class Schedule(BaseModel):
         if step < warmup_steps:
             return (step + 1) / warmup_steps
         decay_steps = max(1, steps - warmup_steps)
-        remaining = (steps - step) / decay_steps
+        remaining_share = (steps - step) / decay_steps
         lowest = self.min_lr_ratio
-        return lowest + (1 - lowest) * remaining
+        return lowest + (1 - lowest) * remaining_share

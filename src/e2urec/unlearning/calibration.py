@@ -66,16 +66,16 @@ def _retain_auc(task: Task, remembering: FrozenTeacher, count: int) -> float:
     retain = task.retain
     rows = remembering.rows.cpu().numpy()
     odds = remembering.odds(task.original.verbaliser)
-    missing = min(count, len(retain)) - len(rows)
+    missing_count = min(count, len(retain)) - len(rows)
     # The rows of the joint phase are answered already; a short phase leaves too few.
-    if missing > 0:
+    if missing_count > 0:
         all_rows = np.arange(len(retain))
-        unanswered = np.setdiff1d(all_rows, rows)
+        unanswered_rows = np.setdiff1d(all_rows, rows)
         random = stream(task.seed, "alpha")
-        order = random.permutation(unanswered)
-        further = order[:missing]
-        further_odds = _original_odds(task, retain.take(further))
-        rows = np.concatenate([rows, further])
+        order = random.permutation(unanswered_rows)
+        further_rows = order[:missing_count]
+        further_odds = _original_odds(task, retain.take(further_rows))
+        rows = np.concatenate([rows, further_rows])
         odds = np.concatenate([odds, further_odds])
     labels = retain.labels[rows]
     return auc(labels, odds)

@@ -96,12 +96,12 @@ def with_odds(z: torch.Tensor, odds: torch.Tensor, verbaliser: Verbaliser) -> to
     """
     yes = verbaliser.yes
     no = verbaliser.no
-    changed = z.log_softmax(-1)
-    answer_mass = torch.logaddexp(changed[:, yes], changed[:, no])
+    log_probs = z.log_softmax(-1)
+    answer_mass = torch.logaddexp(log_probs[:, yes], log_probs[:, no])
     # log σ(δ) and log σ(−δ) are the logs of the answers' shares of their mass.
-    changed[:, yes] = answer_mass + F.logsigmoid(odds)
-    changed[:, no] = answer_mass + F.logsigmoid(-odds)
-    return changed
+    log_probs[:, yes] = answer_mass + F.logsigmoid(odds)
+    log_probs[:, no] = answer_mass + F.logsigmoid(-odds)
+    return log_probs
 
 
 def npo(

@@ -107,13 +107,13 @@ def with_cached_blocks(
 @contextlib.contextmanager
 def _answer_position(model: Recommender, speed: Speed) -> Iterator[None]:
     """Inside, the last block is computed at the answer alone where model and settings allow it."""
-    before = model.answer_only
-    model.answer_only = before and speed.answer_only
+    model_setting = model.answer_only
+    model.answer_only = model_setting and speed.answer_only
     # Put back after an interrupt as well: the model is the caller's.
     try:
         yield
     finally:
-        model.answer_only = before
+        model.answer_only = model_setting
 
 
 def _cached_sets(
@@ -127,10 +127,10 @@ def _cached_sets(
     sets = {}
     with costs.phase("cache"), autocast:
         for name, set_batches in batches.items():
-            needed = distinct_rows(set_batches)
+            needed_rows = distinct_rows(set_batches)
             examples: Examples = getattr(task, name)
-            sets[name] = cache.keep(examples, needed)
+            sets[name] = cache.keep(examples, needed_rows)
             # A set that does not fit into the cache is computed anew at each step.
-            cached_count = len(needed) if sets[name].cached else 0
+            cached_count = len(needed_rows) if sets[name].cached else 0
             costs.count_rows("cache", cached_count)
     return sets

@@ -143,24 +143,24 @@ def frozen_teacher(
     """
     if active is None:
         active = model.active
-    needed = distinct_rows(batches)
-    needed_rows = torch.from_numpy(needed).to(model.device)
+    needed_rows = distinct_rows(batches)
+    row_tensor = torch.from_numpy(needed_rows).to(model.device)
     head = detached_head(model)
     if not precomputed:
         live = Live(model, rows, active, task.precision)
-        return FrozenTeacher(live, head, needed_rows)
+        return FrozenTeacher(live, head, row_tensor)
     width = head[0].shape[1]
     # Rows that no batch holds stay zero, so that a row's number is its place.
     hidden = torch.zeros((len(rows), width), device=model.device)
-    if len(needed):
-        hidden[needed_rows] = states(
+    if len(needed_rows):
+        hidden[row_tensor] = states(
             model,
-            rows.take(needed),
+            rows.take(needed_rows),
             active=active,
             precision=task.precision,
         )
-        task.costs.count_rows("teachers", len(needed))
-    return FrozenTeacher(hidden, head, needed_rows)
+        task.costs.count_rows("teachers", len(needed_rows))
+    return FrozenTeacher(hidden, head, row_tensor)
 
 
 def steps_in(passes: float, rows: int, batch_size: int, min_steps: int) -> int:
@@ -210,8 +210,8 @@ def paired_steps(task: Task, count: int, size: int, *, seed: int, speed: Speed) 
     retain = _first_batches(retain_lengths, count, size, retain_seed, speed.window)
     if speed.buckets:
         # Both batches go through the model together and are padded to the longer one.
-        longest = [forget_lengths[batch].max() for batch in forget]
-        retain = alike(retain, retain_lengths, np.array(longest))
+        forget_widths = [forget_lengths[batch].max() for batch in forget]
+        retain = alike(retain, retain_lengths, np.array(forget_widths))
     steps: list[Step] = []
     for forget_batch, retain_batch in zip(forget, retain, strict=True):
         steps.append({"forget": forget_batch, "retain": retain_batch})
