@@ -15,7 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace, read_source
-from e2urec.training.loop import Schedule
+from e2urec.models.recommender import Recommender
+from e2urec.training.loop import Phase, Schedule
 from e2urec.training.supervised import Tuning, tune
 
 RECIPE = Path(__file__).with_name("tiny.toml")
@@ -64,9 +65,9 @@ def write_base(recipe: Recipe, folder: Path) -> None:
             space.recipe.updated(["data.rows=none", "data.per_user=none"])
         ).split.train
         rows = space.encode(others.take(~np.isin(others.users, space.split.train.users)))
-        model, _ = tune(
-            space.base, space.template, Tuning(schedule=PRETRAINING), rows, None, seed=recipe.seed
-        )
+        untuned = Recommender(space.base, space.template)
+        phase = Phase("original", recipe.seed)
+        model, _ = tune(untuned, Tuning(schedule=PRETRAINING), rows, None, phase)
         model.lm.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
 

@@ -21,6 +21,8 @@ from e2urec.core.seeding import derive
 from e2urec.evaluation.evaluate import Answers, evaluate
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace, outsiders_of
+from e2urec.models.recommender import Recommender
+from e2urec.training.loop import Phase
 from e2urec.training.supervised import tune
 from tiny_base import RECIPE, write_base
 
@@ -49,15 +51,8 @@ def calibrate(recipe: Recipe, models: int, references: int) -> None:
     def answers(forgotten: bool, number: int) -> Answers:
         data = rows.retain if forgotten else train
         seed = derive(recipe.seed, "calibration", "retrained" if forgotten else "original", number)
-        model, _ = tune(
-            space.base,
-            space.template,
-            recipe.tuning,
-            data,
-            None,
-            window=recipe.model.window,
-            seed=seed,
-        )
+        untuned = Recommender(space.base, space.template, window=recipe.model.window)
+        model, _ = tune(untuned, recipe.tuning, data, None, Phase("original", seed))
         return sets.ask(model, precision=recipe.tuning.schedule.precision)
 
     original = answers(False, 0)

@@ -28,7 +28,7 @@ from e2urec.data.splits import SplitSettings, split
 from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import Backbone
 from e2urec.models.recommender import Recommender
-from e2urec.training.loop import Schedule
+from e2urec.training.loop import Phase, Schedule
 from e2urec.training.supervised import Tuning, tune
 from e2urec.unlearning.task import Task
 
@@ -151,9 +151,8 @@ def toy_task(kind: str, *, lora: bool = False, seed: int = 5) -> Task:
     probe = Recommender(base, TEMPLATES["compact"])
     encoded = {name: probe.encode(getattr(rows, name)) for name in ("forget", "retain", "valid")}
     held = {name: probe.encode(getattr(parts, name)) for name in ("calibration", "unseen")}
-    original, _ = tune(
-        base, TEMPLATES["compact"], tuning, probe.encode(parts.train), encoded["valid"], seed=seed
-    )
+    train = probe.encode(parts.train)
+    original, _ = tune(probe, tuning, train, encoded["valid"], Phase("original", seed))
     return Task(
         original=original, base=base, tuning=tuning, **encoded, **held, seed=seed, precision="fp32"
     )

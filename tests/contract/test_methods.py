@@ -37,14 +37,14 @@ def task_for(method, kind: str, *, lora: bool = False, seed: int = 5):
     if method.prepares:
         train = concatenate([task.forget, task.retain])
         ground = TrainingTask(
-            task.base,
-            task.original.template,
-            task.original.window,
-            task.tuning,
-            train,
-            task.valid,
-            seed,
-            "fp32",
+            base=task.base,
+            template=task.original.template,
+            window=task.original.window,
+            tuning=task.tuning,
+            train=train,
+            valid=task.valid,
+            seed=seed,
+            precision="fp32",
         )
         task.original = method.prepare(ground)
     return task
@@ -201,7 +201,7 @@ def test_e2urec_start_is_halved_until_it_moves_the_retain_set_little():
 
 
 def test_e2urec_refuses_a_start_without_an_augmented_adapter():
-    with pytest.raises(ConfigError, match="set start to 0"):
+    with pytest.raises(ConfigError, match="set start_scale to 0"):
         build("e2urec", {"augment": "full"})
 
 

@@ -3,13 +3,17 @@ import math
 import pytest
 import torch
 
+from conftest import toy_task
+from e2urec.methods import build
 from e2urec.methods.pcgrad import surgery
 from e2urec.models.verbaliser import Verbaliser
+from e2urec.unlearning import losses
 from e2urec.unlearning.losses import (
     cross_entropy,
     forgetting_teacher,
     kl_divergence,
     npo,
+    reduce_gain,
     simnpo,
     with_odds,
 )
@@ -55,6 +59,26 @@ def test_odds_teacher_moves_the_answers_and_leaves_every_other_token_alone():
     assert torch.allclose(
         ANSWERS.log_odds(found), ANSWERS.log_odds(original) - 1.5 * gain, atol=1e-5
     )
+
+
+def test_log_odds_of_the_default_by_hand():
+    original, augmented = torch.tensor([1.0, -1.0]), torch.tensor([3.0, -1.5])
+    assert torch.equal(reduce_gain(original, augmented, 0.5), torch.tensor([0.0, -0.75]))
+
+
+def test_what_the_published_function_returns_is_what_the_default_teaches(monkeypatch):
+    task = toy_task("causal")
+    build("e2urec").unlearn(task)
+    teacher = task.phase_logs[1]
+    assert teacher.phase == "teacher"
+    monkeypatch.setattr(losses, "reduce_gain", lambda original, augmented, alpha: original + 100.0)
+    changed_task = toy_task("causal")
+    build("e2urec").unlearn(changed_task)
+    changed = changed_task.phase_logs[1]
+    # Rows that were disliked now cost about 100 nats each.
+    assert changed.forget_log_loss > 10 > teacher.forget_log_loss
+    # The student follows, in a few steps some of the way.
+    assert changed_task.phase_logs[-1] != task.phase_logs[-1]
 
 
 def test_teacher_without_gain_is_the_original():

@@ -39,14 +39,14 @@ def ground_of(kind: str, seed: int = 5) -> TrainingTask:
     parts = split(generated(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
     probe = Recommender(base, TEMPLATES["compact"])
     return TrainingTask(
-        base,
-        TEMPLATES["compact"],
-        probe.window,
-        TUNING,
-        probe.encode(parts.train),
-        probe.encode(parts.valid),
-        seed,
-        "fp32",
+        base=base,
+        template=TEMPLATES["compact"],
+        window=probe.window,
+        tuning=TUNING,
+        train=probe.encode(parts.train),
+        valid=probe.encode(parts.valid),
+        seed=seed,
+        precision="fp32",
     )
 
 
@@ -56,16 +56,16 @@ def task_of(ground: TrainingTask, original: Recommender, users: list[int]) -> Ta
     forget, retain = (ground.train.take(np.flatnonzero(rows)) for rows in (inside, ~inside))
     valid = ground.valid.take(np.flatnonzero(~np.isin(ground.valid.users, users)))
     return Task(
-        original,
-        ground.base,
-        ground.tuning,
-        forget,
-        retain,
-        valid,
-        valid,
-        valid,
-        ground.seed,
-        "fp32",
+        original=original,
+        base=ground.base,
+        tuning=ground.tuning,
+        forget=forget,
+        retain=retain,
+        valid=valid,
+        calibration=valid,
+        unseen=valid,
+        seed=ground.seed,
+        precision="fp32",
     )
 
 

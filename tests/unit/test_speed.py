@@ -1,7 +1,5 @@
 """Less work, the same result: each way to save work is compared with doing without it."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -11,22 +9,22 @@ from peft import PeftModel
 
 from conftest import generated, toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
-from e2urec.data.splits import SplitSettings, split
+from e2urec.data.splits import split
 from e2urec.methods import build
 from e2urec.metrics.classification import auc
 from e2urec.models import adapters, blocks
 from e2urec.models.activation_cache import ActivationCache
 from e2urec.models.adapters import LoRA
-from e2urec.models.batches import Batch, endless_batches, join_batches, match_lengths
-from e2urec.models.predictions import answer_states
+from e2urec.models.batches import Batch, Examples, alike, endless, join
+from e2urec.models.predictions import states
 from e2urec.models.recommender import Recommender
-from e2urec.training.loop import Schedule, fit
-from e2urec.training.supervised import one_set, supervised
+from e2urec.training.loop import Phase, Schedule, TrainingState, fit
+from e2urec.training.supervised import shuffled_plan, supervised
+from e2urec.unlearning.calibration import match_auc
 from e2urec.unlearning.losses import cross_entropy, forgetting_teacher
-from e2urec.unlearning.teachers import ForgettingTeacher
+from e2urec.unlearning.teachers import ForgettingTeacher, FrozenTeacher
 
 KINDS = ["causal", "seq2seq"]
-ROOM = 1 << 24  # bytes: more than the toys need
 UPPER = {"rank": 2, "targets": "all", "upper": 0.5}
 E2UREC = {"warmup": 1, "joint": 1, "lora": UPPER, "min_steps": 4, "augment_min_steps": 4}
 
@@ -44,7 +42,7 @@ def adapted(kind: str) -> tuple[Recommender, int]:
 
 @pytest.fixture
 def samples():
-    return split(generated(), SplitSettings(history=3, calibration=0), seed=1).train
+    return split(generated(), history=3, seed=1).train
 
 
 def step(model: Recommender, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -65,34 +63,34 @@ def equal(
 def test_replayed_lower_blocks_give_the_logits_and_gradients_of_computed_ones(kind, samples):
     model, first = adapted(kind)
     examples, index = model.encode(samples), np.array([3, 1, 8, 5])
-    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
-        replayed = model.collate(cache.attach_states(examples, np.arange(10)), index)
+    with ActivationCache(model, first, kind=torch.float32) as trunk:
+        kept = model.collate(trunk.keep(examples, np.arange(10)), index)
         assert first == 1
-        assert replayed.cached is not None
-        equal(step(model, replayed), step(model, model.collate(examples, index)))
+        assert kept.cached is not None
+        equal(step(model, kept), step(model, model.collate(examples, index)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind, samples):
-    """Cached states come from a batch of another width, and are replayed beside a batch of D_r."""
+    """What is kept was computed in a batch of another width, and is replayed beside a batch of D_r."""
     model, first = adapted(kind)
     examples = model.encode(samples)
     longest, shortest = np.argsort(examples.lengths)[[-1, -2]], np.argsort(examples.lengths)[:2]
-    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
-        cached = cache.attach_states(examples, np.arange(len(examples)))
-        joined = [
-            join_batches(model.collate(rows, shortest), model.collate(rows, longest), model.pad)
-            for rows in (cached, examples)
+    with ActivationCache(model, first, kind=torch.float32) as trunk:
+        kept = trunk.keep(examples, np.arange(len(examples)))
+        both = [
+            join(model.collate(rows, shortest), model.collate(rows, longest), model.pad)
+            for rows in (kept, examples)
         ]
-    assert joined[0].cached is not None
-    equal(step(model, joined[0]), step(model, joined[1]))
+    assert both[0].cached is not None
+    equal(step(model, both[0]), step(model, both[1]))
 
 
 def test_skipped_blocks_are_really_not_computed(samples):
     model, first = adapted("causal")
     examples = model.encode(samples)
-    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
-        batch = model.collate(cache.attach_states(examples, np.arange(4)), np.arange(4))
+    with ActivationCache(model, first, kind=torch.float32) as trunk:
+        batch = model.collate(trunk.keep(examples, np.arange(4)), np.arange(4))
     seen = []
     for layer in blocks.stack(model.lm):
         layer.mlp.register_forward_hook(
@@ -114,35 +112,33 @@ def test_last_block_at_the_answer_alone_gives_the_logits_and_gradients_of_all_po
 
 def test_states_are_not_replayed_into_another_model(samples):
     model, first = adapted("causal")
-    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
-        rows = cache.attach_states(model.encode(samples), np.arange(4))
-        assert model.copy().collate(rows, np.arange(4)).cached is None
-        assert model.collate(rows.take(np.array([3, 0])), np.array([1])).cached is not None
-        assert model.collate(rows, np.array([3, 4])).cached is None  # one of them is not cached
+    with ActivationCache(model, first, kind=torch.float32) as trunk:
+        kept = trunk.keep(model.encode(samples), np.arange(4))
+        assert model.copy().collate(kept, np.arange(4)).cached is None
+        assert model.collate(kept.take(np.array([3, 0])), np.array([1])).cached is not None
+        assert model.collate(kept, np.array([3, 4])).cached is None  # one of them was never kept
 
 
-def test_cached_states_have_no_name_in_the_file_system_and_end_with_the_run(samples, tmp_path):
+def test_kept_states_have_no_name_in_the_file_system_and_end_with_the_run(samples, tmp_path):
     model, first = adapted("causal")
     with (
         pytest.raises(KeyboardInterrupt),
-        ActivationCache(
-            model, first, dtype=torch.bfloat16, max_bytes=ROOM, folder=tmp_path
-        ) as cache,
+        ActivationCache(model, first, kind=torch.bfloat16, folder=tmp_path) as trunk,
     ):
-        rows = cache.attach_states(model.encode(samples), np.arange(4))
+        kept = trunk.keep(model.encode(samples), np.arange(4))
         assert not list(tmp_path.iterdir())
         raise KeyboardInterrupt
     with pytest.raises(ValueError, match="closed"):
-        rows.cached.read(np.arange(2), 64)
+        kept.cached.rows(np.arange(2), 64)
 
 
-def test_rows_beyond_the_largest_size_are_not_cached(samples):
+def test_rows_beyond_the_room_are_not_kept(samples):
     model, first = adapted("causal")
     examples = model.encode(samples)
     need = int(examples.lengths[:4].sum()) * 32 * 4
-    with ActivationCache(model, first, dtype=torch.float32, max_bytes=need) as cache:
-        assert cache.attach_states(examples, np.arange(4)).cached is not None
-        assert cache.attach_states(examples, np.arange(4, 6)).cached is None
+    with ActivationCache(model, first, kind=torch.float32, room=need) as trunk:
+        assert trunk.keep(examples, np.arange(4)).cached is not None
+        assert trunk.keep(examples, np.arange(4, 6)).cached is None
 
 
 def scores(kind: str, settings: dict, *, lora: bool = False) -> np.ndarray:
@@ -182,34 +178,39 @@ def test_live_teachers_leave_no_adapter_behind_with_a_full_copy_either():
 
 
 def test_a_rival_replays_too_and_ends_at_the_same_scores():
-    scores = []
+    found = []
     for replay in (True, False):
         task = toy_task("causal")
         method = build(
             "graddiff", {"retain": "kl", "lora": UPPER, "min_steps": 4, "speed": {"replay": replay}}
         )
-        scores.append(method.unlearn(task).score(task.forget))
+        found.append(method.unlearn(task).score(task.forget))
         assert ("cache" in task.costs.rows) is replay
-    np.testing.assert_allclose(*scores, atol=2e-5)
+    np.testing.assert_allclose(*found, atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bucketed_and_plain_batches_have_the_same_mean_loss_and_gradient(kind, samples):
-    """The mean over an epoch of equal batches is the mean over rows, whatever shares a batch."""
+    """The mean over an epoch of equal batches is the mean over rows, whatever stands beside them."""
     model, _ = adapted(kind)
     examples = model.encode(samples.take(np.arange(56)))
-    gradients, columns = [], []
+    found = []
     for window in (1, 16):
-        batches = list(
-            itertools.islice(endless_batches(examples.lengths, 8, seed=0, window=window), 7)
-        )
-        assert sorted(np.concatenate(batches)) == list(range(56))
+        batches = [
+            next(plan)
+            for plan in [endless(examples.lengths, 8, seed=0, window=window)]
+            for _ in range(7)
+        ]
         parts = [step(model, model.collate(examples, index))[1] for index in batches]
-        gradients.append([torch.stack(part).mean(0) for part in zip(*parts, strict=True)])
-        columns.append(sum(examples.lengths[index].max() for index in batches))
-    # the sums are in another order
-    torch.testing.assert_close(*gradients, atol=1e-6, rtol=5e-4)
-    assert columns[1] < columns[0]
+        assert sorted(np.concatenate(batches)) == list(range(56))
+        found.append([torch.stack(each).mean(0) for each in zip(*parts, strict=True)])
+        found[-1].append(
+            torch.tensor(float(sum(examples.lengths[index].max() for index in batches)))
+        )
+    torch.testing.assert_close(
+        found[0][:-1], found[1][:-1], atol=1e-6, rtol=5e-4
+    )  # sums in another order
+    assert found[1][-1] < found[0][-1]  # fewer columns
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(0, 5))
@@ -219,7 +220,7 @@ def test_batches_put_beside_others_are_a_reordering_in_which_length_follows_leng
         random.integers(1, 50, len(lengths)),
         [np.array([n]) for n in range(len(lengths))],
     )
-    placed = match_lengths(batches, np.array(lengths), beside)
+    placed = alike(batches, np.array(lengths), beside)
     assert sorted(int(batch[0]) for batch in placed) == list(range(len(lengths)))
     in_order = [lengths[int(placed[n][0])] for n in np.argsort(beside, kind="stable")]
     assert in_order == sorted(lengths)
@@ -244,21 +245,31 @@ def test_upper_adapter_on_an_adapted_original_becomes_one_that_plain_peft_loads(
         torch.testing.assert_close(loaded(ids).logits, model.lm(ids).logits)
 
 
+def answers_of_both(model: Recommender, examples: Examples) -> list[FrozenTeacher]:
+    """Answers of the bare model, and of the model with its adapter."""
+    rows = torch.arange(len(examples))
+    return [
+        FrozenTeacher(
+            states(model, examples, active=active, precision="fp32"), tuple(model.head), rows
+        )
+        for active in ((), ("student",))
+    ]
+
+
 def test_teacher_in_odds_asks_two_rows_of_the_head_and_says_the_same(samples):
     model, _ = adapted("causal")
     examples = model.encode(samples.take(np.arange(40)))
-    pair = [
-        answer_states(model, examples, active=active, precision="fp32")
-        for active in ((), ("student",))
-    ]
-    heads = [tuple(model.head)] * 2
+    pair = answers_of_both(model, examples)
     for space in ("odds", "logprob", "raw"):
-        teacher = ForgettingTeacher(*pair, *heads, 1.5, space, model.verbaliser)
-        z = [model.to_logits(part) for part in pair]
+        teacher = ForgettingTeacher(*pair, 1.5, space, model.verbaliser)
+        z = [model.to_logits(part.states) for part in pair]
         whole = forgetting_teacher(*z, 1.5, space, model.verbaliser)
         torch.testing.assert_close(teacher(torch.arange(40)).log_softmax(-1), whole.log_softmax(-1))
         torch.testing.assert_close(
-            teacher.odds(), model.verbaliser.log_odds(whole), atol=1e-5, rtol=1e-4
+            torch.from_numpy(teacher.odds()),
+            model.verbaliser.log_odds(whole),
+            atol=1e-5,
+            rtol=1e-4,
         )
 
 
@@ -270,25 +281,16 @@ def test_alpha_is_the_least_at_which_the_teacher_itself_is_down_to_the_target(sp
         ["student"], train="student"
     ) as parameters:  # an augmented model that knows the rows
         schedule = Schedule(epochs=4, learning_rate=1e-2, batch_size=16, precision="fp32")
-        fit(
-            model,
-            parameters,
-            one_set(examples, 16, 0),
-            supervised(model, examples),
-            schedule,
-            seed=0,
-        )
-    pair = [
-        answer_states(model, examples, active=active, precision="fp32")
-        for active in ((), ("student",))
-    ]
-    heads = [tuple(model.head)] * 2
+        state = TrainingState.start(parameters, schedule)
+        plan = shuffled_plan(examples, 16, 0)
+        fit(model, state, plan, supervised(model, examples), Phase("training", 0))
+    pair = answers_of_both(model, examples)
 
     def at(alpha: float) -> float:
-        teacher = ForgettingTeacher(*pair, *heads, alpha, space, model.verbaliser)
-        return auc(examples.labels, teacher.odds().numpy())
+        teacher = ForgettingTeacher(*pair, alpha, space, model.verbaliser)
+        return auc(examples.labels, teacher.odds())
 
     target = (at(0.0) + at(1.0)) / 2
-    teacher = ForgettingTeacher(*pair, *heads, 0.0, space, model.verbaliser)
-    alpha = teacher.matching(examples.labels, target).alpha
+    teacher = ForgettingTeacher(*pair, 0.0, space, model.verbaliser)
+    alpha = match_auc(teacher, examples.labels, target).alpha
     assert at(alpha) <= target < at(alpha - 1 / 128)

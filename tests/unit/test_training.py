@@ -9,8 +9,9 @@ from e2urec.data.splits import SplitSettings, split
 from e2urec.metrics.classification import auc
 from e2urec.models.predictions import answer_states, predict
 from e2urec.models.recommender import Recommender
-from e2urec.training.loop import Schedule, fit
+from e2urec.training.loop import Objective, Phase, Schedule, TrainingState, fit
 from e2urec.training.supervised import supervised, tune
+from e2urec.unlearning.calibration import match_auc
 from e2urec.unlearning.teachers import ForgettingTeacher, FrozenTeacher
 
 
@@ -18,7 +19,12 @@ def line(target: float):
     """A model with one number w, and the objective (w − target)²."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    return model, lambda wrapped, step: {"square": (wrapped.weight - target).square().sum()}
+    losses = lambda wrapped, step: {"square": (wrapped.weight - target).square().sum()}
+    return model, Objective(losses)
+
+
+def state_of(model: nn.Module, schedule: Schedule) -> TrainingState:
+    return TrainingState.start(list(model.parameters()), schedule)
 
 
 def test_rate_rises_and_then_falls_to_its_floor():
@@ -33,7 +39,7 @@ def test_fit_finds_the_minimum_and_counts_steps_and_rows():
     model, objective = line(2.0)
     schedule = Schedule(epochs=20, learning_rate=0.2, weight_decay=0, clip=10, precision="fp32")
     plan = lambda epoch: [{"train": np.arange(4)}] * 5
-    trace = fit(model, list(model.parameters()), plan, objective, schedule, seed=0)
+    trace = fit(model, state_of(model, schedule), plan, objective, Phase("training", 0))
     assert model.weight.item() == pytest.approx(2, abs=0.05)
     assert (trace.steps, trace.rows) == (100, 400)
 
@@ -45,15 +51,9 @@ def test_weights_of_named_losses_decide_the_minimum():
         "b": (wrapped.weight - 1).square().sum(),
     }
     schedule = Schedule(epochs=30, learning_rate=0.1, weight_decay=0, precision="fp32")
-    fit(
-        model,
-        list(model.parameters()),
-        lambda _: [{"x": np.arange(1)}] * 10,
-        both,
-        schedule,
-        seed=0,
-        weights={"a": 0.25, "b": 0.75},
-    )
+    objective = Objective(both, weights={"a": 0.25, "b": 0.75})
+    plan = lambda _: [{"x": np.arange(1)}] * 10
+    fit(model, state_of(model, schedule), plan, objective, Phase("training", 0))
     assert model.weight.item() == pytest.approx(0.75, abs=0.02)
 
 
@@ -67,16 +67,11 @@ def test_early_stopping_keeps_the_best_epoch():
         return next(seen)
 
     schedule = Schedule(epochs=5, learning_rate=0.5, patience=2, precision="fp32")
-    trace = fit(
-        model,
-        list(model.parameters()),
-        lambda _: [{"x": np.arange(1)}],
-        objective,
-        schedule,
-        seed=0,
-        monitor=monitor,
-    )
+    state = state_of(model, schedule)
+    plan = lambda _: [{"x": np.arange(1)}]
+    trace = fit(model, state, plan, objective, Phase("training", 0), monitor)
     assert trace.best_epoch == 1
+    assert state.best_value == 1.0
     assert len(trace.monitored) == 4
     assert model.weight.item() == weights[1]
 
@@ -87,7 +82,7 @@ def test_tuning_lowers_the_loss_and_leaves_the_base_alone(kind):
     before = {name: value.clone() for name, value in base.lm.state_dict().items()}
     parts = split(generated(), SplitSettings(history=3, calibration=0), seed=1)
     probe = Recommender(base, TEMPLATES["compact"])
-    model, trace = tune(base, TEMPLATES["compact"], TUNING, probe.encode(parts.train), None, seed=1)
+    model, trace = tune(probe, TUNING, probe.encode(parts.train), None, Phase("original", 1))
     assert trace.losses[-1]["train"] < trace.losses[0]["train"]
     assert all(torch.equal(value, before[name]) for name, value in base.lm.state_dict().items())
     assert not model.lm.training
@@ -99,7 +94,7 @@ def test_frozen_embeddings_stay_where_they_were_and_the_blocks_move(kind):
     probe = Recommender(base, TEMPLATES["compact"])
     rows = probe.encode(split(generated(), SplitSettings(history=3, calibration=0), seed=1).train)
     tuning = TUNING.model_copy(update={"embeddings": False})
-    model, _ = tune(base, TEMPLATES["compact"], tuning, rows, None, seed=1)
+    model, _ = tune(probe, tuning, rows, None, Phase("original", 1))
     ends = {id(base.lm.get_input_embeddings().weight), id(base.lm.get_output_embeddings().weight)}
     moved = dict(model.lm.named_parameters())
     for name, value in base.lm.named_parameters():
@@ -136,11 +131,12 @@ def test_matching_teacher_reaches_the_auc_it_was_asked_for():
     direction = weight[original.verbaliser.yes] - weight[original.verbaliser.no]
     sign = torch.from_numpy(2.0 * task.forget.labels - 1)[:, None]
     gained = plain + sign * direction + 0.01 * torch.randn(plain.shape, generator=random)
-    teacher = ForgettingTeacher(
-        plain, gained.float(), (weight, bias), (weight, bias), 1.0, "odds", original.verbaliser
-    )
-    before = auc(task.forget.labels, teacher.matching(task.forget.labels, 1.0).odds().numpy())
-    after = auc(task.forget.labels, teacher.matching(task.forget.labels, 0.4).odds().numpy())
+    rows = torch.arange(len(task.forget))
+    answers = [FrozenTeacher(hidden, (weight, bias), rows) for hidden in (plain, gained.float())]
+    teacher = ForgettingTeacher(*answers, 1.0, "odds", original.verbaliser)
+    labels = task.forget.labels
+    before = auc(labels, match_auc(teacher, labels, 1.0).odds())
+    after = auc(labels, match_auc(teacher, labels, 0.4).odds())
     assert after <= 0.4 < before
     assert after > 0.2
 
@@ -148,6 +144,8 @@ def test_matching_teacher_reaches_the_auc_it_was_asked_for():
 def test_supervised_loss_of_a_step_does_not_depend_on_padding():
     task = toy_task("causal")
     objective = supervised(task.original, task.forget)
-    alone = [objective(task.original, {"train": np.array([k])})["train"].item() for k in range(4)]
-    together = objective(task.original, {"train": np.arange(4)})["train"].item()
+    alone = [
+        objective.losses(task.original, {"train": np.array([k])})["train"].item() for k in range(4)
+    ]
+    together = objective.losses(task.original, {"train": np.arange(4)})["train"].item()
     assert together == pytest.approx(np.mean(alone), abs=1e-5)

@@ -11,7 +11,7 @@ from ..core.arrays import Ints
 from ..core.seeding import derive
 from ..metrics.classification import row_losses
 from ..models.ensemble import Blend, Ensemble
-from ..models.predictions import answer_states, predict
+from ..models.predictions import predict, states
 from ..models.recommender import Recommender
 from ..unlearning.sharded import Sharded, balanced_clusters
 from ..unlearning.task import Task, TrainingTask
@@ -32,8 +32,8 @@ class APA(Sharded):
     def assign(self, ground: TrainingTask, users: Ints) -> Ints:
         """Balanced clusters of the users' mean answer-position states in the base."""
         base = Recommender(ground.base, ground.template, window=ground.window)
-        rows = answer_states(base, ground.train, precision=ground.precision).cpu().numpy()
-        ground.costs.read("assignment", len(rows))
+        rows = states(base, ground.train, precision=ground.precision).cpu().numpy()
+        ground.costs.count_rows("assignment", len(rows))
         means = np.stack([rows[ground.train.users == user].mean(0) for user in users])
         return balanced_clusters(means, self.shards, seed=derive(ground.seed, "shards"))
 
@@ -41,12 +41,10 @@ class APA(Sharded):
         """The base's states of the validation rows, and each shard's log loss on them; +∞ for one without users."""
         valid = self.validation(ground)
         errors = torch.full((len(valid), self.shards), torch.inf, device=model.device)
-        speaking = np.unique(model.assignment.shard)
+        speaking = np.unique(model.shard)
         for k in speaking:
-            odds = predict(
-                model, valid, active=(model.active[k],), precision=ground.precision
-            ).log_odds
+            odds = predict(model, valid, active=(model.active[k],), precision=ground.precision).odds
             errors[:, k] = torch.from_numpy(row_losses(valid.labels, odds)).float()
-        keys = answer_states(model, valid, active=(), precision=ground.precision)
-        ground.costs.read("aggregation", (len(speaking) + 1) * len(valid))
+        keys = states(model, valid, active=(), precision=ground.precision)
+        ground.costs.count_rows("aggregation", (len(speaking) + 1) * len(valid))
         return Blend(F.normalize(keys, dim=-1), errors, self.neighbours, self.temperature)

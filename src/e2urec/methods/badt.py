@@ -13,7 +13,7 @@ from ..models.recommender import Recommender
 from ..training.loop import Step
 from ..unlearning.losses import kl_divergence, with_odds
 from ..unlearning.paired import Paired, Term
-from ..unlearning.student import frozen
+from ..unlearning.student import frozen_teacher
 from ..unlearning.task import Task
 
 
@@ -39,15 +39,15 @@ class BadTeacher(Paired):
         """Raise ConfigError without a base, where the teacher needs one."""
         original = task.original
         read = {name: [step[name] for step in steps] for name in ("forget", "retain")}
-        good = frozen(original, task, task.retain, read["retain"])
+        good = frozen_teacher(original, task, task.retain, read["retain"])
         if self.teacher == "uniform":
-            known = frozen(original, task, task.forget, read["forget"])
+            known = frozen_teacher(original, task, task.forget, read["forget"])
 
             def bad(rows: torch.Tensor) -> torch.Tensor:
                 z = known(rows)
                 return with_odds(z, torch.zeros_like(z[:, 0]), original.verbaliser)
         else:
-            bad = frozen(self._incompetent(task), task, task.forget, read["forget"])
+            bad = frozen_teacher(self._incompetent(task), task, task.forget, read["forget"])
 
         def on_forget(z: torch.Tensor, batch: Batch) -> torch.Tensor:
             return self.weight * kl_divergence(bad(batch.index), z)

@@ -8,7 +8,7 @@ from pydantic import Field
 from ..training.loop import Step
 from ..unlearning.losses import kl_divergence
 from ..unlearning.paired import Paired, Term, answered
-from ..unlearning.student import frozen
+from ..unlearning.student import frozen_teacher
 from ..unlearning.task import Task
 
 
@@ -33,7 +33,9 @@ class GradDiff(Paired):
         loss = answered(task)
         keep = loss
         if self.retain == "kl":
-            teacher = frozen(task.original, task, task.retain, [step["retain"] for step in steps])
+            teacher = frozen_teacher(
+                task.original, task, task.retain, [step["retain"] for step in steps]
+            )
             keep = lambda z, batch: kl_divergence(teacher(batch.index), z)  # noqa: E731
         return {
             "forget": lambda z, batch: -self.gamma * loss(z, batch),

@@ -151,7 +151,7 @@ class IFRU(Method):
             target = torch.stack([gradient(model, parameters, batch) for batch in batches]).sum(
                 0
             ) / len(forget)
-        task.costs.read("gradient", len(forget))
+        task.costs.count_rows("gradient", len(forget))
         with task.costs.phase("curvature"):
             product = self._curvature(task, parameters)
             damping = self.damping * largest_eigenvalue(
@@ -180,7 +180,7 @@ class IFRU(Method):
             nonlocal done
             done += 1
             task.progress("curvature", done, POWER + self.iterations)
-            task.costs.read("curvature", len(some))
+            task.costs.count_rows("curvature", len(some))
             total = torch.zeros_like(vector)
             for batch in batches:
                 total += gauss_newton(task.original, parameters, batch, vector)

@@ -8,7 +8,7 @@ from pydantic import Field
 from ..training.loop import Step
 from ..unlearning.losses import npo
 from ..unlearning.paired import Paired, Term, answered
-from ..unlearning.student import frozen
+from ..unlearning.student import frozen_teacher
 from ..unlearning.task import Task
 
 
@@ -28,7 +28,9 @@ class NPO(Paired):
     def terms(self, task: Task, steps: Sequence[Step]) -> Mapping[str, Term]:
         """The original is the reference."""
         answers = task.original.verbaliser
-        reference = frozen(task.original, task, task.forget, [step["forget"] for step in steps])
+        reference = frozen_teacher(
+            task.original, task, task.forget, [step["forget"] for step in steps]
+        )
         return {
             "forget": lambda z, batch: (
                 self.weight

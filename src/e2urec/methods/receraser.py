@@ -66,7 +66,7 @@ class RecEraser(Sharded):
             predict(model, valid, active=(model.active[k],), precision=ground.precision).log_odds
             for k in speaking
         ]
-        ground.costs.read("aggregation", len(odds) * len(valid))
+        ground.costs.count_rows("aggregation", len(odds) * len(valid))
         weights = np.zeros(self.shards)
         if odds:
             weights[speaking] = learned_weights(np.stack(odds, -1), valid.labels)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ..core.errors import ConfigError
 from ..models.recommender import Recommender
-from ..training.loop import Schedule
+from ..training.loop import Phase, Schedule
 from ..training.supervised import tune
 from ..unlearning.method import Method
 from ..unlearning.task import Task
@@ -35,18 +35,10 @@ class Retrain(Method):
                 "method 'retrain' needs the base model; give the name or folder it was tuned from"
             )
         with task.costs.phase("retrain"):
-            model, trace = tune(
-                task.base,
-                task.original.template,
-                task.tuning,
-                task.retain,
-                task.valid,
-                window=task.original.window,
-                seed=1000 * self.number + task.seed,
-                progress=task.progress,
-                phase="retrain",
-            )
-        task.costs.read("retrain", trace.rows)
+            untuned = Recommender(task.base, task.original.template, window=task.original.window)
+            phase = Phase("retrain", 1000 * self.number + task.seed, task.progress)
+            model, trace = tune(untuned, task.tuning, task.retain, task.valid, phase)
+        task.costs.count_rows("retrain", trace.rows)
         return model
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:

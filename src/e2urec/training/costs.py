@@ -12,7 +12,14 @@ from ..core.allocator import release_free_memory
 
 @dataclass
 class Costs:
-    """Seconds and rows read by phase, the largest memory seen, parameters that moved."""
+    """What a piece of work has taken so far.
+
+    Attributes:
+        seconds: spent, by phase.
+        rows: read, by phase.
+        peak_bytes: largest resident memory at the end of a phase.
+        trainable: number of parameters that moved.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
@@ -22,14 +29,18 @@ class Costs:
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the seconds spent inside to phase `name`."""
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-            self.peak_bytes = max(self.peak_bytes, psutil.Process().memory_info().rss)
+            # A phase may be entered more than once, and an interrupted one has cost time as well.
+            duration = time.perf_counter() - start_time
+            self.seconds[name] = self.seconds.get(name, 0.0) + duration
+            resident_bytes = psutil.Process().memory_info().rss
+            self.peak_bytes = max(self.peak_bytes, resident_bytes)
             release_free_memory()
 
-    def read(self, name: str, rows: int) -> None:
-        """Count `rows` read in phase `name`."""
-        self.rows[name] = self.rows.get(name, 0) + rows
+    def count_rows(self, phase: str, rows: int) -> None:
+        """Add `rows` to those read in `phase`."""
+        previous_rows = self.rows.get(phase, 0)
+        self.rows[phase] = previous_rows + rows

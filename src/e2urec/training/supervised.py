@@ -1,7 +1,11 @@
-"""Tune a base on rows with known answers: the original on D, a retrained model on D_r, by the same function."""
+"""Tune a base on rows with known answers.
 
-from collections.abc import Callable
-from typing import Any
+The original on D and a retrained model on D_r are made by the same function.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -9,15 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from ..core.seeding import derive
-from ..data.prompts import PromptTemplate
 from ..metrics.classification import log_loss
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone
-from ..models.batches import Examples, epoch_batches
+from ..models.batches import Examples, shuffled
 from ..models.predictions import predict
 from ..models.recommender import Recommender
-from .loop import Losses, Plan, Progress, Schedule, Step, Trace, fit, silent
+from .loop import fit
+from .objective import Losses, Objective, Plan, Step
+from .phase import Phase
+from .schedule import Schedule
+from .state import Trace, TrainingState
 
 
 class Tuning(BaseModel):
@@ -37,67 +44,113 @@ def cross_entropy(z: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(z, tokens)
 
 
-def supervised(
-    model: Recommender, rows: Examples, name: str = "train"
-) -> Callable[[nn.Module, Step], Losses]:
-    """Objective: cross-entropy of the right answer over the whole vocabulary."""
+def supervised(model: Recommender, rows: Examples, name: str = "train") -> Objective:
+    """Objective: cross-entropy of the right answer over the whole vocabulary.
 
-    def objective(wrapped: nn.Module, step: Step) -> Losses:
+    Args:
+        model: collates the rows, and knows the answers' tokens.
+        rows: with known answers.
+        name: of the set in a step, and of the loss.
+    """
+
+    def losses(wrapped: nn.Module, step: Step) -> Losses:
         batch = model.collate(rows, step[name])
-        return {name: cross_entropy(wrapped(batch), model.verbaliser.tokens(batch.labels))}
+        z = wrapped(batch)
+        tokens = model.verbaliser.tokens(batch.labels)
+        loss = cross_entropy(z, tokens)
+        return {name: loss}
 
-    return objective
+    return Objective(losses)
 
 
-def one_set(rows: Examples, size: int, seed: int, name: str = "train") -> Plan:
-    """Plan: every row once an epoch."""
-    return lambda epoch: [
-        {name: index} for index in epoch_batches(rows.lengths, size, seed=seed, epoch=epoch)
-    ]
+def shuffled_plan(rows: Examples, batch_size: int, seed: int, name: str = "train") -> Plan:
+    """Plan: every row once an epoch, in an order that is a function of (seed, epoch)."""
+
+    def plan(epoch: int) -> list[Step]:
+        batches = shuffled(
+            rows.lengths,
+            batch_size,
+            seed=seed,
+            epoch=epoch,
+        )
+        return [{name: batch} for batch in batches]
+
+    return plan
 
 
 def tune(
-    base: Backbone,
-    template: PromptTemplate,
+    untuned: Recommender,
     tuning: Tuning,
     train: Examples,
     valid: Examples | None,
-    *,
-    window: int = 512,
-    seed: int,
-    progress: Progress = silent,
-    phase: str = "original",
+    phase: Phase,
 ) -> tuple[Recommender, Trace]:
-    """Tune a fresh copy of `base` on `train`: what makes an original, and on D_r a retrained model.
+    """Tune a fresh copy on `train`: what makes an original, and on D_r a retrained model.
 
-    The best epoch on `valid` is kept when `tuning.schedule.patience` is set; otherwise all epochs count and
-    `valid` is not read.
+    The best epoch on `valid` is kept when `tuning.schedule.patience` is set; otherwise all epochs
+    count and `valid` is not read.
+
+    Args:
+        untuned: backbone, template and window; it is only read.
+        tuning: schedule, and whether the whole model is tuned or an adapter.
+        train: rows to learn.
+        valid: rows for early stopping, or None.
+        phase: name, seed and progress. The seed also decides the order of the rows and, with LoRA,
+            the adapter's first weights.
+
+    Returns:
+        The tuned recommender in evaluation mode, all frozen, and what happened.
     """
-    schedule, backbone = tuning.schedule, base.copy()
-    if tuning.lora:
-        lm = adapters.attach(backbone.lm, "original", tuning.lora, seed=derive(seed, "adapter"))
-        backbone = Backbone(lm, base.tokenizer, base.name)
-    model = Recommender(
-        backbone, template, active=("original",) if tuning.lora else (), window=window
+    schedule = tuning.schedule
+    model = _fresh_copy(untuned, tuning, phase.seed)
+
+    def validation_loss() -> float:
+        assert valid is not None
+        answers = predict(model, valid, precision=schedule.precision)
+        return log_loss(answers.labels, answers.odds)
+
+    # A monitor costs a pass over the validation rows an epoch, so there is none without patience.
+    stops_early = schedule.patience is not None and valid is not None
+    monitor = validation_loss if stops_early else None
+    plan = shuffled_plan(train, schedule.batch_size, phase.seed)
+    objective = supervised(model, train)
+    with _trainable_parameters(model, tuning) as parameters:
+        state = TrainingState.start(parameters, schedule)
+        trace = fit(model, state, plan, objective, phase, monitor)
+    return model, trace
+
+
+def _fresh_copy(untuned: Recommender, tuning: Tuning, seed: int) -> Recommender:
+    """A recommender with weights of its own, and the adapter that will be tuned, if one is."""
+    # The base itself stays as it is: other models are tuned from it as well.
+    untuned_backbone = Backbone(untuned.lm, untuned.tokenizer, untuned.name)
+    backbone = untuned_backbone.fresh()
+    active: tuple[str, ...] = ()
+    if tuning.lora is not None:
+        adapter_seed = derive(seed, "adapter")
+        adapted = adapters.attach(backbone.lm, "original", tuning.lora, seed=adapter_seed)
+        backbone = replace(backbone, lm=adapted)
+        active = ("original",)
+    return Recommender(
+        backbone,
+        untuned.template,
+        active=active,
+        window=untuned.window,
     )
 
-    def validation() -> float:
-        assert valid is not None
-        rows = predict(model, valid, precision=schedule.precision)
-        return log_loss(rows.labels, rows.log_odds)
 
-    plan = one_set(train, schedule.batch_size, seed)
-    common: dict[str, Any] = {"seed": seed, "progress": progress, "phase": phase}
-    common["monitor"] = validation if schedule.patience and valid is not None else None
-    if tuning.lora:
+@contextlib.contextmanager
+def _trainable_parameters(model: Recommender, tuning: Tuning) -> Iterator[list[nn.Parameter]]:
+    """Inside, what `tuning` moves is trainable; afterwards the model is frozen again."""
+    if tuning.lora is not None:
         with model.using(train="original") as parameters:
-            trace = fit(model, parameters, plan, supervised(model, train), schedule, **common)
-    else:
-        model.lm.train().requires_grad_(True)
-        if not tuning.embeddings:
-            model.lm.get_input_embeddings().requires_grad_(False)
-            model.lm.get_output_embeddings().requires_grad_(False)
-        parameters = [parameter for parameter in model.lm.parameters() if parameter.requires_grad]
-        trace = fit(model, parameters, plan, supervised(model, train), schedule, **common)
-        model.lm.eval().requires_grad_(False)
-    return model, trace
+            yield parameters
+        return
+    # Dropout is on only where the whole model is tuned; an adapter has its own.
+    model.lm.train().requires_grad_(True)
+    # Of tied weights both names mean the same matrix; of others, each has to be frozen.
+    if not tuning.embeddings:
+        model.lm.get_input_embeddings().requires_grad_(False)
+        model.lm.get_output_embeddings().requires_grad_(False)
+    yield [parameter for parameter in model.lm.parameters() if parameter.requires_grad]
+    model.lm.eval().requires_grad_(False)

@@ -11,22 +11,30 @@ from .task import Task, TrainingTask
 
 
 class Method(BaseModel):
-    """A way to forget. Its fields are its settings: command line, recipes, checks and docs derive from them."""
+    """A way to forget.
+
+    Its fields are its settings: command line, recipes, checks and docs derive from them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
+    # Settings that differ from the defaults, by name of the preset.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # Whether the task must come with the base, which takes time to load.
     needs_base: ClassVar[bool] = False
+    # Whether nothing of D_f is left by construction: the result is made of nothing that saw it.
     exact: ClassVar[bool] = False
-    """Whether nothing of D_f is left by construction: what never saw it is all that the result is made from."""
+    # Whether the method has an original of its own, made by `prepare` before any request.
     prepares: ClassVar[bool] = False
-    """Whether the method has an original of its own, made by `prepare` before any request."""
+    # Values of settings among which a comparison chooses on its development request.
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Values of settings among which a comparison chooses on its development request."""
 
-    def prepare(self, ground: TrainingTask) -> Recommender:
-        """Train the recommender that a later request will be put to, for methods that need one of their own."""
+    def prepare(self, task: TrainingTask) -> Recommender:
+        """Train the recommender that a later request will be put to.
+
+        Only for methods that need one of their own.
+        """
         raise NotImplementedError
 
     def unlearn(self, task: Task) -> Recommender:
@@ -34,7 +42,13 @@ class Method(BaseModel):
         raise NotImplementedError
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
-        """Rows read in each phase, given how many D_f and D_r have and the original's schedule."""
+        """Rows read in each phase.
+
+        Args:
+            forget: rows of D_f.
+            retain: rows of D_r.
+            schedule: the original's.
+        """
         raise NotImplementedError
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:

@@ -16,11 +16,19 @@ from ..core.seeding import derive
 from ..models.adapters import LoRA
 from ..models.batches import Batch, join_batches, row_count_of_steps
 from ..models.recommender import Recommender
-from ..training.loop import Combine, Losses, Objective, Schedule, Step, weighted_sum
+from ..training.loop import (
+    Combine,
+    Losses,
+    LossFunction,
+    Objective,
+    Schedule,
+    Step,
+    weighted_sum,
+)
 from .losses import cross_entropy
 from .method import Method
-from .replay import Speed, replaying
-from .student import Student, pairs
+from .replay import Speed, with_cached_blocks
+from .student import Student, paired_steps
 from .task import Task
 
 Term = Callable[[torch.Tensor, Batch], torch.Tensor]
@@ -31,7 +39,7 @@ def side_by_side(
     task: Task,
     terms: Mapping[str, Sequence[Term]],
     together: Literal["step", "batch", "loss"] = "step",
-) -> Objective:
+) -> LossFunction:
     """Objective: a loss for each batch of a step (`forget`, `retain`), the sum of its `terms`.
 
     The rows of a step go through the model `together`, or batch by batch, or once for each term.
@@ -96,15 +104,16 @@ class Paired(Method):
         """Return the original with the student merged or concatenated into it."""
         seed = derive(task.seed, self.name)
         count = self.updates(len(task.forget), len(task.retain), task.tuning.schedule)
-        steps = pairs(task, count, self.batch_size, seed=seed, speed=self.speed)
+        steps = paired_steps(task, count, self.batch_size, seed=seed, speed=self.speed)
         read = {name: [step[name] for step in steps] for name in ("forget", "retain")}
-        with replaying(task, self.lora, self.speed, read) as task:
+        with with_cached_blocks(task, self.lora, self.speed, read) as task:
             with task.costs.phase("teachers"):
                 terms = {name: [term] for name, term in self.terms(task, steps).items()}
             with Student(task, self.lora, seed=seed) as student:
-                objective = side_by_side(task, terms, self.speed.together)
+                losses = side_by_side(task, terms, self.speed.together)
+                objective = Objective(losses, combine=self.combine)
                 schedule = task.schedule(self.batch_size, self.learning_rate)
-                student.fit(self.name, steps, objective, schedule, combine=self.combine)
+                student.fit(self.name, steps, objective, schedule)
                 return student.finish()
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:

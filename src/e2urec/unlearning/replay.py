@@ -1,4 +1,7 @@
-"""The same result with less work: what may be switched off, and the frozen lower blocks computed once for a request."""
+"""The same result with less work.
+
+What may be switched off, and the frozen lower blocks computed once for a request.
+"""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,16 +12,21 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core.arrays import Ints
 from ..models.activation_cache import ActivationCache
 from ..models.adapters import LoRA
-from ..models.batches import WINDOW
+from ..models.batches import WINDOW, Examples
 from ..models.precision import autocast_type
+from ..models.recommender import Recommender
 from ..training.loop import Rows
 from .task import Task
 
 
 class Speed(BaseModel):
-    """Ways to the same result with less work, each of which can be switched off: to measure it, or to rule it out."""
+    """Ways to the same result with less work.
+
+    Each can be switched off: to measure what it saves, or to rule it out as a cause.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,59 +39,98 @@ class Speed(BaseModel):
     )
     together: Literal["step", "batch", "loss"] = Field(
         "step",
-        description="a pass through the model for each step, each batch of it, or each loss of a batch",
+        description="what goes through the model in one pass: the rows of a step, of each of its "
+        "batches, or of each loss of a batch",
     )
     replay: bool = Field(
-        True, description="compute the blocks below the adapters once a row; see lora.upper"
+        True, description="compute the blocks below the adapters once for each row; see lora.upper"
     )
     answer_only: bool = Field(
-        True, description="compute the last block at the answer's position alone, where it can be"
+        True, description="compute the last block at the answer's position alone, where possible"
     )
     cache_gb: float = Field(
-        16.0, ge=0, description="most disk that replay may take, in GB; rows beyond do without"
+        16.0,
+        ge=0,
+        description="most disk space that replay may take, in GB; further rows are not cached",
     )
 
     @property
     def window(self) -> int:
-        """Batches among whose rows those of about the same length find each other."""
+        """Batches among whose rows those of about the same length are put together."""
         return WINDOW if self.buckets else 1
 
 
+def distinct_rows(batches: Sequence[Rows]) -> Ints:
+    """The rows that some batch holds, each once, in ascending order."""
+    # The empty array makes an empty sequence of batches no special case.
+    no_rows = np.zeros(0, np.int64)
+    rows = np.concatenate([no_rows, *batches])
+    return np.unique(rows)
+
+
 @contextlib.contextmanager
-def replaying(
-    task: Task, lora: LoRA, speed: Speed, read: Mapping[str, Sequence[Rows]]
+def with_cached_blocks(
+    task: Task, lora: LoRA, speed: Speed, batches: Mapping[str, Sequence[Rows]]
 ) -> Iterator[Task]:
-    """Yield `task` with what the blocks below the adapters make of the rows `read` computed and kept, while inside.
+    """Yield `task` with what the blocks below the adapters compute kept for the rows of `batches`.
 
     Args:
-        task: of which `forget` and `retain` are read.
-        lora: of all adapters that will be put on the original; nothing is kept when they begin at the lowest block.
+        task: with the sets `forget` and `retain`.
+        lora: of all adapters that will be put on the original; nothing is kept when they begin at
+            the lowest block.
         speed: whether to do so.
-        read: of `forget` and `retain`, the batches that will be read, more than once or by more than one model.
+        batches: of `forget` and `retain`, those that will be read, more than once or by more than
+            one model.
     """
-    model, first = task.original, lora.first_block(task.original.lm)
-    kind, room = (
-        autocast_type(task.precision, model.device),
-        speed.cache_gb * 1e9 if first and speed.replay else 0,
-    )
-    usual, model.answer_only = model.answer_only, model.answer_only and speed.answer_only
+    model = task.original
+    first_block = lora.first_block(model.lm)
+    room = int(speed.cache_gb * 1e9)
     with contextlib.ExitStack() as stack:
-        stack.callback(setattr, model, "answer_only", usual)
-        if not room:
+        stack.enter_context(_answer_position(model, speed))
+        # Nothing lies below the first block.
+        is_cached = first_block > 0 and speed.replay and room > 0
+        if not is_cached:
             yield task
             return
-        trunk = stack.enter_context(
-            ActivationCache(
-                model, first, dtype=kind or torch.float32, max_bytes=int(room), folder=task.scratch
-            )
+        cache = ActivationCache(
+            model,
+            first_block,
+            kind=autocast_type(task.precision, model.device) or torch.float32,
+            folder=task.scratch,
+            room=room,
         )
-        kept: dict[str, Any] = {}
-        with (
-            task.costs.phase("cache"),
-            torch.autocast(model.device.type, dtype=kind, enabled=kind is not None),
-        ):
-            for name, batches in read.items():
-                needed = np.unique(np.concatenate([np.zeros(0, np.int64), *batches]))
-                kept[name] = trunk.attach_states(getattr(task, name), needed)
-                task.costs.read("cache", len(needed) if kept[name].cached else 0)
-        yield replace(task, **kept)
+        stack.enter_context(cache)
+        sets = _cached_sets(task, cache, batches)
+        yield replace(task, **sets)
+
+
+@contextlib.contextmanager
+def _answer_position(model: Recommender, speed: Speed) -> Iterator[None]:
+    """Inside, the last block is computed at the answer alone where model and settings allow it."""
+    model_setting = model.answer_only
+    model.answer_only = model_setting and speed.answer_only
+    # Put back after an interrupt as well: the model is the caller's.
+    try:
+        yield
+    finally:
+        model.answer_only = model_setting
+
+
+def _cached_sets(
+    task: Task, cache: ActivationCache, batches: Mapping[str, Sequence[Rows]]
+) -> dict[str, Any]:
+    """The sets of `task` by name, with the rows of `batches` in the cache."""
+    costs = task.costs
+    device = task.original.device
+    low = autocast_type(task.precision, device)
+    autocast = torch.autocast(device.type, dtype=low, enabled=low is not None)
+    sets = {}
+    with costs.phase("cache"), autocast:
+        for name, set_batches in batches.items():
+            needed_rows = distinct_rows(set_batches)
+            examples: Examples = getattr(task, name)
+            sets[name] = cache.keep(examples, needed_rows)
+            # A set that does not fit into the cache is computed anew at each step.
+            cached_count = len(needed_rows) if sets[name].cached else 0
+            costs.count_rows("cache", cached_count)
+    return sets

@@ -18,8 +18,9 @@ from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone
 from ..models.batches import Examples
-from ..models.ensemble import Blend, Ensemble, Mean, ShardAssignment, Weights
-from ..training.loop import Schedule
+from ..models.ensemble import Blend, Ensemble, Mean, Weights
+from ..models.recommender import Recommender
+from ..training.loop import Phase, Schedule
 from ..training.supervised import Tuning, tune
 from .method import Method
 from .task import Task, TrainingTask
@@ -109,10 +110,12 @@ class Sharded(Method):
     def build(self, ground: TrainingTask, users: Ints, shard: Ints) -> Ensemble:
         """The model with `users` in these shards, trained from the base: what an unlearned one must equal."""
         model = Ensemble(
-            ground.base.copy(),
+            ground.base.fresh(),
             ground.template,
             self.lora,
-            ShardAssignment(users, shard, self.shards),
+            users,
+            shard,
+            shards=self.shards,
             seed=ground.seed,
             window=ground.window,
         )
@@ -137,11 +140,9 @@ class Sharded(Method):
                 f"method '{self.name}' needs the base model; give the name or folder of it"
             )
         gone = np.setdiff1d(task.forget.users, task.retain.users)
-        touched = np.unique(
-            model.assignment.shard[np.isin(model.assignment.users, task.forget.users)]
-        )
+        touched = np.unique(model.shard[np.isin(model.users, task.forget.users)])
         trained = self._trained(model, task, task.base, task.retain, touched, gone=gone)
-        model.remove_users(gone)
+        model.remove(gone)
         return self._finish(model, task, trained)
 
     def validation(self, ground: TrainingTask | Task) -> Examples:
@@ -175,27 +176,19 @@ class Sharded(Method):
         The model itself is not touched, so an interrupted request leaves it as it was.
         """
         tuning = self._tuning(ground.tuning)
+        untuned = Recommender(base, model.template, window=model.window)
         found: dict[int, Weights | None] = {}
         for k in map(int, shards):
-            members = np.setdiff1d(model.assignment.users[model.assignment.shard == k], gone)
+            members = np.setdiff1d(model.users[model.shard == k], gone)
             mine = rows.take(np.flatnonzero(np.isin(rows.users, members)))
             if not len(mine):
                 found[k] = None
                 continue
             with ground.costs.phase("shards"):
-                tuned, trace = tune(
-                    base,
-                    model.template,
-                    tuning,
-                    mine,
-                    None,
-                    window=model.window,
-                    seed=derive(model.seed, "shard", k),
-                    progress=ground.progress,
-                    phase=f"shard {k}",
-                )
+                phase = Phase(f"shard {k}", derive(model.seed, "shard", k), ground.progress)
+                tuned, trace = tune(untuned, tuning, mine, None, phase)
                 found[k] = adapters.weights(tuned.lm, *tuned.active)
-            ground.costs.read("shards", trace.rows)
+            ground.costs.count_rows("shards", trace.rows)
         return found
 
     def _finish(

@@ -1,23 +1,27 @@
 """The student: one new adapter on the original, the only thing that a method moves."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import torch
+from torch import nn
 
+from ..core.arrays import Ints
 from ..core.seeding import derive
-from ..models import adapter_algebra, adapters
+from ..models import adapters
 from ..models.adapters import LoRA
-from ..models.batches import Examples, endless_batches, match_lengths
-from ..models.predictions import LiveStates, answer_states
+from ..models.batches import Examples, alike, endless
+from ..models.predictions import Live, states
 from ..models.recommender import Recommender
-from ..training.loop import Combine, Objective, Rows, Schedule, Step, fit, weighted_sum
-from .replay import Speed
+from ..training.loop import Objective, Phase, Rows, Schedule, Step, TrainingState, fit
+from .replay import Speed, distinct_rows
 from .task import Task
-from .teachers import FrozenTeacher
+from .teachers import FrozenTeacher, detached_head
 
 
 class Student:
@@ -27,7 +31,10 @@ class Student:
     """
 
     def __init__(self, task: Task, lora: LoRA, *, seed: int, name: str = "student") -> None:
-        self.task, self.lora, self.name, self.seed = task, lora, name, seed
+        self.task = task
+        self.lora = lora
+        self.name = name
+        self.seed = seed
         self.model = task.original
         self.model.lm = adapters.attach(self.model.lm, name, lora, seed=seed)
         self.active = (*self.model.active, name)
@@ -42,6 +49,7 @@ class Student:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # After an error or an interrupt, too, the original is left as it was.
         if not self.finished:
             self.discard()
 
@@ -51,99 +59,165 @@ class Student:
 
     def start_at(self, weights: dict[str, torch.Tensor], scale: float) -> None:
         """Start where `scale` times the update of another adapter of the same shape leads."""
-        adapters.load_weights(self.model.lm, self.name, weights, scale)
+        adapters.put(self.model.lm, self.name, weights, scale)
 
     def fit(
-        self,
-        phase: str,
-        steps: Sequence[Step],
-        objective: Objective,
-        schedule: Schedule,
-        weights: Mapping[str, float] | None = None,
-        combine: Combine = weighted_sum,
+        self, phase: str, steps: Sequence[Step], objective: Objective, schedule: Schedule
     ) -> None:
         """Take `steps` with the student alone trainable; seconds and rows count for `phase`."""
+        # A phase without steps costs nothing and is not named among the costs.
         if not steps:
             return
-        task = self.task
-        with task.costs.phase(phase), self.model.using(self.active, train=self.name) as parameters:
-            trace = fit(
-                self.model,
-                parameters,
-                lambda epoch: steps,
-                objective,
-                schedule,
-                seed=self.seed,
-                weights=weights,
-                combine=combine,
-                progress=task.progress,
-                phase=phase,
-            )
-        task.costs.read(phase, trace.rows)
+        model = self.model
+        costs = self.task.costs
+        loop_phase = Phase(phase, self.seed, self.task.progress)
+        with costs.phase(phase), self._trainable() as parameters:
+            state = TrainingState.start(parameters, schedule)
+            trace = fit(model, state, lambda epoch: steps, objective, loop_phase)
+        costs.count_rows(phase, trace.rows)
 
     def parameter_count(self) -> int:
         """Parameters of the adapter."""
-        with self.model.using(self.active, train=self.name) as parameters:
+        with self._trainable() as parameters:
             return sum(parameter.numel() for parameter in parameters)
+
+    def _trainable(self) -> AbstractContextManager[list[nn.Parameter]]:
+        """Inside, the student's parameters alone can be trained."""
+        return self.model.using(self.active, train=self.name)
 
     def discard(self) -> None:
         """Take the adapter off and forget its weights."""
-        self.model.lm = adapters.remove(self.model.lm, self.name)
+        self.model.lm = adapters.drop(self.model.lm, self.name)
         self.finished = True
 
     def finish(self) -> Recommender:
-        """Fold the student into the original: merged if that was fully tuned, one replacement adapter if LoRA.
+        """Fold the student into the original.
 
-        A student beside a fully tuned original would forget nothing once it is taken off (method, section 6). The
-        replacement's rank is the sum of both after the first request, and no more after any number of them, unless a
-        student of a higher rank is asked for.
+        It is merged if the original was fully tuned; with LoRA, one adapter replaces both. A
+        student beside a fully tuned original would forget nothing once it is taken off (method,
+        section 6).
         """
+        # Counted first, since folding in replaces the adapter.
         self.task.costs.trainable = self.parameter_count()
-        if self.model.active:
-            tuned = self.task.tuning.lora
-            now = adapter_algebra.total_rank(self.model.lm, self.model.active)
-            most = max(now, tuned.rank + self.lora.rank) if tuned else None
-            adapter_algebra.concatenate(self.model.lm, self.active, "unlearned", rank=most)
-            self.model.active = ("unlearned",)
+        model = self.model
+        if model.active:
+            rank = self._replacement_rank()
+            adapters.concatenate(model.lm, self.active, "unlearned", rank=rank)
+            model.active = ("unlearned",)
         else:
-            self.model.lm = adapter_algebra.merge(self.model.lm, self.active)
+            model.lm = adapters.merge(model.lm, self.active)
         self.finished = True
-        return self.model
+        return model
+
+    def _replacement_rank(self) -> int | None:
+        """Largest rank of the adapter that replaces the original's and the student's.
+
+        It is the sum of both after the first request, and no more after any number of them, unless
+        a student of a higher rank is asked for. None: whatever the sum is.
+        """
+        tuned = self.task.tuning.lora
+        if tuned is None:
+            return None
+        current_rank = adapters.sum_of_ranks(self.model.lm, self.model.active)
+        return max(current_rank, tuned.rank + self.lora.rank)
 
 
-def frozen(
-    model: Recommender, task: Task, rows: Examples, read: Sequence[Rows], *, once: bool = True
+def frozen_teacher(
+    model: Recommender,
+    task: Task,
+    rows: Examples,
+    batches: Sequence[Rows],
+    *,
+    active: Sequence[str] | None = None,
+    precomputed: bool = True,
 ) -> FrozenTeacher:
-    """`model`'s answers to those of `rows` that some batch of `read` holds, each computed `once` or whenever asked."""
-    weight, bias = model.head
-    head = (weight.detach(), None if bias is None else bias.detach())
-    needed = np.unique(np.concatenate([np.zeros(0, np.int64), *read]))
-    asked = torch.from_numpy(needed).to(model.device)
-    if not once:
-        return FrozenTeacher(LiveStates(model, rows, model.active, task.precision), head, asked)
-    kept = torch.zeros((len(rows), weight.shape[1]), device=model.device)
-    if len(needed):
-        kept[asked] = answer_states(model, rows.take(needed), precision=task.precision)
-        task.costs.read("teachers", len(needed))
-    return FrozenTeacher(kept, head, asked)
+    """The answers of `model` to those of `rows` that some batch holds.
 
-
-def pairs(task: Task, count: int, size: int, *, seed: int, speed: Speed) -> list[Step]:
-    """`count` steps of a batch of D_f and one of D_r. Each set is gone through before a row of it is read twice."""
-    forget, retain = (
-        list(
-            itertools.islice(
-                endless_batches(rows.lengths, size, seed=derived, window=speed.window), count
-            )
+    Args:
+        model: the teacher.
+        task: counts the rows read, and says in which precision.
+        rows: D_f or D_r.
+        batches: indices into `rows` that the teacher will be asked about.
+        active: the adapters that answer; by default the model's own.
+        precomputed: whether each answer is computed once, or whenever it is looked up.
+    """
+    if active is None:
+        active = model.active
+    needed_rows = distinct_rows(batches)
+    row_tensor = torch.from_numpy(needed_rows).to(model.device)
+    head = detached_head(model)
+    if not precomputed:
+        live = Live(model, rows, active, task.precision)
+        return FrozenTeacher(live, head, row_tensor)
+    width = head[0].shape[1]
+    # Rows that no batch holds stay zero, so that a row's number is its place.
+    hidden = torch.zeros((len(rows), width), device=model.device)
+    if len(needed_rows):
+        hidden[row_tensor] = states(
+            model,
+            rows.take(needed_rows),
+            active=active,
+            precision=task.precision,
         )
-        for rows, derived in ((task.forget, seed), (task.retain, derive(seed, "retain")))
+        task.costs.count_rows("teachers", len(needed_rows))
+    return FrozenTeacher(hidden, head, row_tensor)
+
+
+def steps_in(passes: float, rows: int, batch_size: int, min_steps: int) -> int:
+    """Steps of `passes` over `rows`, but at least `min_steps`; 0 for no passes at all."""
+    if not passes:
+        return 0
+    batches = math.ceil(rows / batch_size)
+    return max(min_steps, math.ceil(passes * batches))
+
+
+def phase_steps(
+    task: Task, counts: Mapping[str, int], size: int, *, seed: int, speed: Speed
+) -> dict[str, list[Step]]:
+    """Steps of each of a student's phases: `joint` reads pairs of batches, any other D_f alone."""
+    # One stream for all phases on D_f alone, so that one goes on where the one before it ended.
+    batches = endless(
+        task.forget.lengths,
+        size,
+        seed=seed,
+        window=speed.window,
     )
+    phases: dict[str, list[Step]] = {}
+    for phase, count in counts.items():
+        if phase == "joint":
+            phases[phase] = paired_steps(
+                task,
+                count,
+                size,
+                seed=seed,
+                speed=speed,
+            )
+        else:
+            phases[phase] = [{"forget": next(batches)} for _ in range(count)]
+    return phases
+
+
+def paired_steps(task: Task, count: int, size: int, *, seed: int, speed: Speed) -> list[Step]:
+    """`count` steps of a batch of D_f and one of D_r.
+
+    Each set is gone through before a row of it is read twice, so no row is left out.
+    """
+    # With the same seed, two sets of the same lengths would go side by side in the same order.
+    retain_seed = derive(seed, "retain")
+    forget_lengths = task.forget.lengths
+    retain_lengths = task.retain.lengths
+    forget = _first_batches(forget_lengths, count, size, seed, speed.window)
+    retain = _first_batches(retain_lengths, count, size, retain_seed, speed.window)
     if speed.buckets:
-        retain = match_lengths(
-            retain,
-            task.retain.lengths,
-            np.array([task.forget.lengths[rows].max() for rows in forget]),
-        )
-    return [
-        {"forget": first, "retain": second} for first, second in zip(forget, retain, strict=True)
-    ]
+        # Both batches go through the model together and are padded to the longer one.
+        forget_widths = [forget_lengths[batch].max() for batch in forget]
+        retain = alike(retain, retain_lengths, np.array(forget_widths))
+    steps: list[Step] = []
+    for forget_batch, retain_batch in zip(forget, retain, strict=True):
+        steps.append({"forget": forget_batch, "retain": retain_batch})
+    return steps
+
+
+def _first_batches(lengths: Ints, count: int, size: int, seed: int, window: int) -> list[Ints]:
+    batches = endless(lengths, size, seed=seed, window=window)
+    return list(itertools.islice(batches, count))

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from ..core.arrays import Floats
 from ..data.prompts import PromptTemplate
 from ..metrics.classification import auc, log_loss
 from ..models.backbone import Backbone
@@ -29,53 +27,52 @@ class PhaseLog:
     unseen_log_loss: float
 
 
-@dataclass
-class Task:
-    """One request for erasure, put to one original. It holds no test rows.
+@dataclass(kw_only=True)
+class Job:
+    """What a method needs whatever it does.
 
     Attributes:
-        original: the model that is asked to forget; its weights are the method's to change.
-        base: the backbone before any user's data, for methods that start again; None if not at hand.
-        tuning: how the original was tuned.
-        forget: D_f.
-        retain: D_r.
-        valid: validation rows, without forgotten users.
-        calibration: rows of users that no model was tuned on, for choosing a method's settings.
-        unseen: the same of other users; they are logged, and nothing is chosen by them.
+        tuning: how an original is tuned.
+        valid: validation rows; after a request, without forgotten users.
         seed: of everything random.
+        precision: of the method's own steps and answers.
         costs: filled by the method.
         progress: told of each step.
-        rewritten: prompts of D_f that are in D_r too, written anew without what goes.
-        scratch: folder for what does not fit into memory while the method runs; None: the system's own.
-        phase_logs: what `watch` saw.
     """
 
-    original: Recommender
-    base: Backbone | None
     tuning: Tuning
-    forget: Examples
-    retain: Examples
     valid: Examples
-    calibration: Examples
-    unseen: Examples
     seed: int
     precision: Precision = "auto"
     costs: Costs = field(default_factory=Costs)
     progress: Progress = silent
+
+
+@dataclass(kw_only=True)
+class Task(Job):
+    """One request for erasure, put to one original. It holds no test rows.
+
+    Attributes:
+        original: the model that is asked to forget; its weights are the method's to change.
+        base: the backbone before any user's data, for methods that start again; None: not at hand.
+        forget: D_f.
+        retain: D_r.
+        calibration: rows of users that no model was tuned on, for choosing a method's settings.
+        unseen: the same of other users; they are logged, and nothing is chosen by them.
+        rewritten: prompts of D_f that are in D_r too, written anew without what goes.
+        scratch: folder for what does not fit into memory while the method runs; None: the system's.
+        phase_logs: what `log_phase` saw.
+    """
+
+    original: Recommender
+    base: Backbone | None
+    forget: Examples
+    retain: Examples
+    calibration: Examples
+    unseen: Examples
     rewritten: int = 0
     scratch: Path | None = None
     phase_logs: list[PhaseLog] = field(default_factory=list)
-
-    def log_phase(
-        self, phase: str, model: Recommender, *, active: tuple[str, ...] | None = None
-    ) -> None:
-        """Log loss and AUC on D_f and on the unseen users; its seconds are not the method's."""
-        with self.costs.phase("logging"):
-            seen = [
-                predict(model, rows, active=active, precision=self.precision).log_odds
-                for rows in (self.forget, self.unseen)
-            ]
-            self.log_scores(phase, *seen)
 
     def schedule(
         self, batch_size: int, learning_rate: float, min_lr_ratio: float = 0.0
@@ -86,44 +83,56 @@ class Task:
             batch_size=batch_size,
             learning_rate=learning_rate,
             min_lr_ratio=min_lr_ratio,
+            # Decay pulls an adapter to zero, which is back to the original.
             weight_decay=0.0,
             precision=self.precision,
         )
 
-    def log_scores(
-        self, phase: str, forget: np.ndarray[Any, Any], unseen: np.ndarray[Any, Any]
+    def log_phase(
+        self, phase: str, model: Recommender, *, active: tuple[str, ...] | None = None
     ) -> None:
+        """Log loss and AUC on D_f and on the unseen users; its seconds are not the method's."""
+        precision = self.precision
+        # A phase of its own, which the time of unlearning leaves out.
+        with self.costs.phase("logging"):
+            forget = predict(
+                model,
+                self.forget,
+                active=active,
+                precision=precision,
+            )
+            unseen = predict(
+                model,
+                self.unseen,
+                active=active,
+                precision=precision,
+            )
+            self.log_scores(phase, forget.odds, unseen.odds)
+
+    def log_scores(self, phase: str, forget: Floats, unseen: Floats) -> None:
         """Log the log-odds `forget` on D_f (n,) and `unseen` on the unseen users."""
-        scores = (
-            measure(rows.labels, odds)
-            for rows, odds in ((self.forget, forget), (self.unseen, unseen))
-            for measure in (auc, log_loss)
+        log = PhaseLog(
+            phase=phase,
+            forget_auc=auc(self.forget.labels, forget),
+            forget_log_loss=log_loss(self.forget.labels, forget),
+            unseen_auc=auc(self.unseen.labels, unseen),
+            unseen_log_loss=log_loss(self.unseen.labels, unseen),
         )
-        self.phase_logs.append(PhaseLog(phase, *scores))
+        self.phase_logs.append(log)
 
 
-@dataclass
-class TrainingTask:
+@dataclass(kw_only=True)
+class TrainingTask(Job):
     """What a recommender is trained from before anybody asks to be forgotten.
 
     Attributes:
         base: the backbone before any user's data; it is only read.
-        template, window: of the prompts.
-        tuning: how an original is tuned.
+        template: of the prompts.
+        window: longest prompt in tokens.
         train: all training rows, D.
-        valid: validation rows.
-        seed: of everything random.
-        costs: filled by the method.
-        progress: told of each step.
     """
 
     base: Backbone
     template: PromptTemplate
     window: int
-    tuning: Tuning
     train: Examples
-    valid: Examples
-    seed: int
-    precision: Precision = "auto"
-    costs: Costs = field(default_factory=Costs)
-    progress: Progress = silent

@@ -1,23 +1,36 @@
 """Teachers as targets: computed once, kept as answer-position states, never written to disk."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
-from ..core.arrays import Ints
-from ..metrics.classification import auc
-from ..models.predictions import LiveStates
+from ..core.arrays import Floats
+from ..models.predictions import Live
+from ..models.recommender import Recommender
 from ..models.verbaliser import OutputHead, Verbaliser
-from .losses import TeacherSpace, forgetting_teacher, with_odds
+from . import losses
+from .losses import TeacherSpace
 
-States = torch.Tensor | LiveStates
-"""Answer-position states (n, d), looked up by row: computed before, or at each look-up."""
+# Answer-position states (n, d), looked up by row: computed before, or at each look-up. They are far
+# smaller than logits over the whole vocabulary, which one product with the head gives back.
+States = torch.Tensor | Live
+
+
+def detached_head(model: Recommender) -> OutputHead:
+    """The output head of `model` as plain tensors, through which no gradient flows."""
+    weight, bias = model.head
+    if bias is None:
+        return weight.detach(), None
+    return weight.detach(), bias.detach()
 
 
 def _logits(states: torch.Tensor, head: OutputHead) -> torch.Tensor:
-    """Logits in float32, as the models' own: autocast would round them, and copy the whole head at each step."""
-    with torch.autocast(states.device.type, enabled=False), torch.no_grad():
-        return torch.nn.functional.linear(states, *head)
+    """Logits in float32, as the models' own."""
+    # Autocast would round them, and copy the whole head at each step.
+    no_autocast = torch.autocast(states.device.type, enabled=False)
+    with no_autocast, torch.no_grad():
+        return F.linear(states, *head)
 
 
 @dataclass(frozen=True)
@@ -38,68 +51,71 @@ class FrozenTeacher:
         """Target logits of `rows`: (b,) → (b, V)."""
         return _logits(self.states[rows], self.head)
 
+    def log_odds(self, rows: torch.Tensor, verbaliser: Verbaliser) -> torch.Tensor:
+        """Log-odds of Yes against No on `rows`, by two rows of the head alone: (b,) → (b,)."""
+        return verbaliser.log_odds_of(self.states[rows], self.head)
+
+    def odds(self, verbaliser: Verbaliser) -> Floats:
+        """Log-odds of Yes against No on all rows that it was asked about, (m,)."""
+        log_odds = self.log_odds(self.rows, verbaliser)
+        odds: Floats = log_odds.cpu().numpy()
+        return odds
+
 
 @dataclass(frozen=True)
 class ForgettingTeacher:
-    """The original on D_f less what the augmented model gained there; see `losses.forgetting_teacher`.
+    """The original on D_f less what the augmented model gained there; see `losses`.
 
     Attributes:
-        original: (n, d) states of the original on D_f.
-        augmented: (n, d) states of the original tuned further on D_f.
-        head: output head of the original.
-        augmented_head: that of the augmented model; the same one unless it was fully tuned.
+        original: answers of the original to D_f.
+        augmented: answers of the original tuned further on D_f.
         alpha: weight of the gain.
         space: where the gain is measured.
         verbaliser: the two answer tokens.
     """
 
-    original: States
-    augmented: States
-    head: OutputHead
-    augmented_head: OutputHead
+    original: FrozenTeacher
+    augmented: FrozenTeacher
     alpha: float
     space: TeacherSpace
     verbaliser: Verbaliser
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Target logits of `rows`: (b,) → (b, V)."""
-        original = _logits(self.original[rows], self.head)
-        if self.space == "odds":  # asks no more of the augmented model than its two answers
-            return with_odds(original, self._odds(rows), self.verbaliser)
-        augmented = _logits(self.augmented[rows], self.augmented_head)
-        return forgetting_teacher(original, augmented, self.alpha, self.space, self.verbaliser)
-
-    def matching(self, labels: Ints, target: float, *, most: float = 4.0) -> "ForgettingTeacher":
-        """The same teacher with the least α ≤ `most` at which its own AUC on D_f is down to `target`.
-
-        A teacher that overshoots ruins the student: one whose AUC is that of rows which nobody was tuned on asks
-        for no more than forgetting. AUC falls as α grows, so the interval is halved until it is 1/256 wide. In
-        every space the log-odds are a straight line in α: two points give them all.
-        """
-        start, end = (replace(self, alpha=alpha).odds().cpu().numpy() for alpha in (0.0, 1.0))
-
-        def above(alpha: float) -> bool:
-            return auc(labels, start + alpha * (end - start)) > target
-
-        low, high = 0.0, 1.0
-        while high < most and above(high):
-            low, high = high, 2 * high
-        while high - low > 1 / 256:
-            middle = (low + high) / 2
-            low, high = (middle, high) if above(middle) else (low, middle)
-        return replace(self, alpha=high)
-
-    def odds(self, chunk: int = 256) -> torch.Tensor:
-        """The teacher's own log-odds on all of D_f, (n,): scored before any student step is made."""
-        parts = torch.split(torch.arange(len(self.original), device=self.head[0].device), chunk)
+        original = self.original(rows)
         if self.space == "odds":
-            return torch.cat([self._odds(part) for part in parts])
-        return torch.cat([self.verbaliser.log_odds(self(part)) for part in parts])
-
-    def _odds(self, rows: torch.Tensor) -> torch.Tensor:
-        """`δ_o − α·(δ_aug − δ_o)`: (b,) → (b,)."""
-        own, gained = (
-            self.verbaliser.log_odds_of(states[rows], head)
-            for states, head in ((self.original, self.head), (self.augmented, self.augmented_head))
+            odds = self._reduced_odds(rows)
+            # The other tokens' targets are the original's, so its logits are needed in full.
+            return losses.with_odds(original, odds, self.verbaliser)
+        return losses.forgetting_teacher(
+            original,
+            self.augmented(rows),
+            self.alpha,
+            self.space,
+            self.verbaliser,
         )
-        return own - self.alpha * (gained - own)
+
+    def odds(self, chunk: int = 256) -> Floats:
+        """The teacher's own log-odds on all of D_f, (n,).
+
+        They score the teacher before any student step is made.
+
+        Args:
+            chunk: rows at a time, since logits over the whole vocabulary are large.
+        """
+        chunks = torch.split(self.original.rows, chunk)
+        if self.space == "odds":
+            parts = [self._reduced_odds(rows) for rows in chunks]
+        else:
+            parts = [self.verbaliser.log_odds(self(rows)) for rows in chunks]
+        odds: Floats = torch.cat(parts).cpu().numpy()
+        return odds
+
+    def _reduced_odds(self, rows: torch.Tensor) -> torch.Tensor:
+        """Log-odds less the gain: (b,) → (b,)."""
+        # Two rows of the head say all that is needed of the augmented model: its logits over the
+        # whole vocabulary are never computed.
+        verbaliser = self.verbaliser
+        original = self.original.log_odds(rows, verbaliser)
+        augmented = self.augmented.log_odds(rows, verbaliser)
+        return losses.reduce_gain(original, augmented, self.alpha)

@@ -1,0 +1,30 @@
+"""A phase of training: its name, its random streams, and who hears how far it is."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Is told how far a phase has come."""
+
+    def __call__(self, phase: str, done: int, total: int, loss: float | None = None) -> None:
+        """`done` of `total` steps of `phase`; `loss` of the last one."""
+
+
+def silent(phase: str, done: int, total: int, loss: float | None = None) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One call of the training loop.
+
+    Attributes:
+        name: of the phase, for progress and for its random streams.
+        seed: of those streams; dropout at a step is a function of (seed, name, step).
+        progress: told of each step.
+    """
+
+    name: str
+    seed: int
+    progress: Progress = silent

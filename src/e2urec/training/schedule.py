@@ -1,0 +1,46 @@
+"""How long and how fast a run trains."""
+
+import math
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..models.precision import Precision
+
+
+class Schedule(BaseModel):
+    """How long and how fast to train.
+
+    AdamW with a linear warm-up, then a linear decay to `min_lr_ratio`·`learning_rate`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(3, ge=1, description="passes over the rows")
+    batch_size: int = Field(16, ge=1, description="rows a step, over all processes")
+    learning_rate: float = Field(3e-4, gt=0, description="highest learning rate of AdamW")
+    warmup: float = Field(
+        0.06, ge=0, lt=1, description="share of the steps with a rising learning rate"
+    )
+    min_lr_ratio: float = Field(
+        0.0, ge=0, le=1, description="last learning rate as a share of the highest"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many epochs without a better validation loss"
+    )
+    precision: Precision = Field(
+        "auto", description="bf16 autocast, or fp32; auto: bf16 where the processor has it"
+    )
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of 0-based `step` of `steps`, as a share of the highest."""
+        # At least one step, so that a run of a few steps does not divide by zero.
+        warmup_steps = max(1, math.ceil(self.warmup * steps))
+        # Counted from 1: a first step at rate 0 would move nothing.
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        decay_steps = max(1, steps - warmup_steps)
+        remaining_share = (steps - step) / decay_steps
+        lowest = self.min_lr_ratio
+        return lowest + (1 - lowest) * remaining_share

@@ -1,0 +1,141 @@
+"""All of a run's position: what a checkpoint has to hold."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+
+from .objective import Losses, Step
+from .schedule import Schedule
+
+
+@dataclass
+class Trace:
+    """What a run of `fit` did.
+
+    Attributes:
+        losses: mean of each named loss, by epoch.
+        monitored: what the monitor returned, by epoch.
+        steps: taken.
+        rows: read, over all processes.
+        seconds: spent.
+        best_epoch: epoch with the lowest monitored value; None without a monitor.
+    """
+
+    losses: list[dict[str, float]] = field(default_factory=list)
+    monitored: list[float] = field(default_factory=list)
+    steps: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    best_epoch: int | None = None
+
+
+@dataclass
+class TrainingState:
+    """Where a run is. `fit` advances it, and nothing else of a run changes from step to step.
+
+    Random numbers are no part of it: they are a function of (seed, phase, step).
+
+    Attributes:
+        parameters: what moves; everything else must be frozen.
+        schedule: epochs, learning rate, precision.
+        optimizer: AdamW over `parameters`.
+        trace: steps so far, and what happened in them.
+        loss_sums: of the current epoch, by name of the loss.
+        best_value: lowest monitored value so far; its epoch is `trace.best_epoch`.
+        best_parameters: a copy of the parameters at that value; empty without a monitor.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    schedule: Schedule
+    optimizer: torch.optim.Optimizer
+    trace: Trace = field(default_factory=Trace)
+    loss_sums: dict[str, float] = field(default_factory=dict)
+    best_value: float = math.inf
+    best_parameters: list[torch.Tensor] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, parameters: Sequence[nn.Parameter], schedule: Schedule) -> Self:
+        """Stand before the first step."""
+        optimizer = torch.optim.AdamW(
+            parameters,
+            lr=schedule.learning_rate,
+            weight_decay=schedule.weight_decay,
+            # One kernel for all parameters in place of several for each.
+            fused=True,
+        )
+        return cls(parameters, schedule, optimizer)
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far, which is the 0-based number of the next one."""
+        return self.trace.steps
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.parameters[0].device
+
+    def set_learning_rate(self, total_steps: int) -> None:
+        """Give the optimizer the learning rate of the next step."""
+        schedule = self.schedule
+        share = schedule.rate(self.step, total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = schedule.learning_rate * share
+
+    def advance(self, losses: Losses, step: Step) -> None:
+        """Take the step whose gradients are in `.grad`."""
+        clip_grad_norm_(self.parameters, self.schedule.clip)
+        self.optimizer.step()
+        # None in place of zeros frees the gradients' memory until the next backward pass.
+        self.optimizer.zero_grad(set_to_none=True)
+        for name, loss in losses.items():
+            total = self.loss_sums.get(name, 0.0)
+            self.loss_sums[name] = total + float(loss.detach())
+        trace = self.trace
+        trace.steps += 1
+        for rows in step.values():
+            trace.rows += len(rows)
+
+    def end_epoch(self, steps: int) -> None:
+        """Note the mean losses of an epoch of `steps` steps."""
+        means = {}
+        for name, total in self.loss_sums.items():
+            means[name] = total / steps
+        self.trace.losses.append(means)
+        self.loss_sums = {}
+
+    def keep_parameters(self) -> None:
+        """Remember the parameters as the best so far."""
+        self.best_parameters = [parameter.detach().clone() for parameter in self.parameters]
+
+    def judge(self, value: float) -> None:
+        """Note what the monitor says of the epoch that has just ended; lower is better."""
+        self.trace.monitored.append(value)
+        # Strictly: of two equal epochs the first one stays.
+        if value < self.best_value:
+            self.best_value = value
+            self.trace.best_epoch = len(self.trace.monitored) - 1
+            self.keep_parameters()
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether `schedule.patience` epochs have passed since the best one."""
+        patience = self.schedule.patience
+        if patience is None:
+            return False
+        last_epoch = len(self.trace.monitored) - 1
+        # Where no value was ever better than infinity (NaN), patience counts from the first epoch.
+        best_epoch = self.trace.best_epoch or 0
+        return last_epoch - best_epoch >= patience
+
+    @torch.no_grad()
+    def restore_best(self) -> None:
+        """Put the best parameters back in their places."""
+        pairs = zip(self.parameters, self.best_parameters, strict=True)
+        for parameter, best in pairs:
+            parameter.copy_(best)
