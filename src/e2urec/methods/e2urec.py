@@ -34,7 +34,7 @@ from ..training.loop import Rows, Schedule, Step, fit
 from ..training.supervised import supervised
 from ..unlearning.losses import TeacherSpace, kl_divergence
 from ..unlearning.method import Method
-from ..unlearning.paired import Term, answered, side_by_side
+from ..unlearning.paired import Term, answer_loss, side_by_side
 from ..unlearning.replay import Speed, replaying
 from ..unlearning.student import Student, frozen, pairs
 from ..unlearning.task import Task
@@ -198,7 +198,7 @@ class E2URec(Method):
 
             terms: dict[str, list[Term]] = {"forget": [forget], "retain": [remember]}
             if self.remember == "kl+ce":
-                terms["retain"].append(answered(task))
+                terms["retain"].append(answer_loss(task))
             objective = side_by_side(task, terms, self.speed.together)
             weights = {"joint": {"forget": self.beta, "retain": 1 - self.beta}}
             with Student(task, self.lora, seed=derive(task.seed, "student")) as student:
