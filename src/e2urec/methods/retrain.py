@@ -1,4 +1,9 @@
-"""The ideal: tune the base again, on the retained rows alone."""
+"""The ideal: tune the base again, on the retained rows alone.
+
+    θ = the original's tuning, from the base, on D_r in place of D
+
+Every other method is measured against this one.
+"""
 
 import math
 from typing import ClassVar
@@ -34,6 +39,8 @@ class Retrain(Method):
             raise ConfigError(
                 "method 'retrain' needs the base model; give the name or folder it was tuned from"
             )
+        # Steps of 1000 keep the seeds of retrained models apart from those of other originals.
+        seed = 1000 * self.number + task.seed
         with task.costs.phase("retrain"):
             model, trace = tune(
                 task.base,
@@ -42,7 +49,7 @@ class Retrain(Method):
                 task.retain,
                 task.valid,
                 window=task.original.window,
-                seed=1000 * self.number + task.seed,
+                seed=seed,
                 progress=task.progress,
                 phase="retrain",
             )
