@@ -1,10 +1,15 @@
 """What every method owes: it is found here by itself, built in or registered by another package."""
 
+import sys
+import warnings
+from importlib import metadata
+
 import numpy as np
 import pytest
 import torch
 
 from conftest import toy_task
+from e2urec import methods
 from e2urec.core.errors import ConfigError
 from e2urec.methods import all_methods, build
 from e2urec.models.adapters import LoRA, names
@@ -36,22 +41,128 @@ def task_for(method, kind: str, *, lora: bool = False, seed: int = 5):
     task = toy_task(kind, lora=lora, seed=seed)
     if method.prepares:
         train = concatenate([task.forget, task.retain])
-        ground = TrainingTask(
-            base=task.base,
-            template=task.original.template,
-            window=task.original.window,
-            tuning=task.tuning,
-            train=train,
-            valid=task.valid,
-            seed=seed,
-            precision="fp32",
+        training_task = TrainingTask(
+            task.base,
+            task.original.template,
+            task.original.window,
+            task.tuning,
+            train,
+            task.valid,
+            seed,
+            "fp32",
         )
-        task.original = method.prepare(ground)
+        task.original = method.prepare(training_task)
     return task
 
 
 def weights(model: Recommender) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.lm.state_dict().items()}
+
+
+NEW_METHOD = '''
+"""A method that somebody has just written."""
+
+from typing import ClassVar
+
+from ..unlearning.paired import Paired, answer_loss
+
+
+class Ascent(Paired):
+    """`−CE(D_f) + CE(D_r)`."""
+
+    name: ClassVar[str] = "ascent"
+
+    def terms(self, task, steps):
+        loss = answer_loss(task)
+        return {"forget": lambda z, batch: -loss(z, batch), "retain": loss}
+'''
+
+
+@pytest.fixture
+def new_file(tmp_path, monkeypatch):
+    """Put a file into the folder of methods, so to say; it is gone again afterwards."""
+
+    def write(text: str) -> None:
+        (tmp_path / "new_method.py").write_text(text, encoding="utf-8")
+        monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+
+    yield write
+    sys.modules.pop("e2urec.methods.new_method", None)
+    vars(methods).pop("new_method", None)
+
+
+def entry_point(name: str, value: str) -> metadata.EntryPoint:
+    return metadata.EntryPoint(name, value, "e2urec.methods")
+
+
+def with_entry_points(monkeypatch, *points: metadata.EntryPoint) -> tuple[list[str], list[str]]:
+    """Names of all methods with these entry points, and the warnings that they cause."""
+    monkeypatch.setattr(metadata, "entry_points", lambda group: metadata.EntryPoints(points))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        names_of_methods = list(all_methods())
+    return names_of_methods, [str(warning.message) for warning in caught]
+
+
+def test_methods_are_sorted_by_name():
+    assert list(all_methods()) == sorted(all_methods())
+
+
+def test_file_put_into_the_folder_is_a_method_that_builds_and_runs(new_file):
+    before = list(all_methods())
+    new_file(NEW_METHOD)
+    assert list(all_methods()) == sorted([*before, "ascent"])
+    method = build("ascent", {"min_steps": 2, "lora": {"rank": 2}})
+    task = toy_task("causal")
+    scores = task.original.score(task.forget)
+    model = method.unlearn(task)
+    assert method.lora.rank == 2
+    assert np.isfinite(model.score(task.forget)).all()
+    assert not np.array_equal(model.score(task.forget), scores)
+
+
+def test_file_with_a_name_that_is_taken_is_left_out_with_a_warning(new_file):
+    new_file(NEW_METHOD.replace('"ascent"', '"neggrad"'))
+    with pytest.warns(UserWarning, match=r"'neggrad' of e2urec\.methods\.new_method .*rename it"):
+        assert all_methods()["neggrad"].__module__ == "e2urec.methods.neggrad"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("no_such_package:Method", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("e2urec.methods.neggrad:Missing", "AttributeError"),
+        ("e2urec.core.errors:ConfigError", "not a subclass of Method"),
+        ("e2urec.unlearning.paired:Paired", "with a name of its own"),
+    ],
+)
+def test_broken_entry_point_costs_one_line_of_warning_and_no_method(monkeypatch, value, reason):
+    before = list(all_methods())
+    names_of_methods, messages = with_entry_points(monkeypatch, entry_point("broken", value))
+    assert names_of_methods == before
+    assert len(messages) == 1
+    assert f"entry point 'broken = {value}'" in messages[0]
+    assert reason in messages[0]
+    assert "uninstall the package" in messages[0]
+    assert "\n" not in messages[0]
+
+
+def test_entry_point_of_another_package_joins_in_the_order_of_names(monkeypatch, new_file):
+    new_file(NEW_METHOD)
+    other = type("Other", (all_methods()["ascent"],), {"name": "other", "__doc__": "Another."})
+    monkeypatch.setattr(sys.modules["e2urec.methods.new_method"], "Other", other, raising=False)
+    other.__module__ = "elsewhere"
+    point = entry_point("other", "e2urec.methods.new_method:Other")
+    names_of_methods, messages = with_entry_points(monkeypatch, point)
+    assert names_of_methods == sorted(names_of_methods)
+    assert {"ascent", "other", "e2urec"} <= set(names_of_methods)
+    assert not messages
+
+
+def test_entry_point_that_names_a_built_in_method_once_more_changes_nothing(monkeypatch):
+    before = list(all_methods())
+    point = entry_point("again", "e2urec.methods.neggrad:NegGrad")
+    assert with_entry_points(monkeypatch, point) == (before, [])
 
 
 @pytest.mark.parametrize("name", all_methods())
@@ -170,15 +281,15 @@ def test_e2urec_starts_the_student_at_the_negated_augmented_adapter(kind):
         )
         update, gain = (
             student.weights(),
-            predict(original, rows, active=student.active, precision="fp32").log_odds,
+            predict(original, rows, active=student.active, precision="fp32").odds,
         )
-    before = predict(original, rows, precision="fp32").log_odds
+    before = predict(original, rows, precision="fp32").odds
     moved = []
     with Student(task, lora, seed=2) as student:
         for scale in (1.0, -1e-2):
             student.start_at(update, scale)
             moved.append(
-                predict(original, rows, active=student.active, precision="fp32").log_odds - before
+                predict(original, rows, active=student.active, precision="fp32").odds - before
             )
     assert np.allclose(moved[0], gain - before, atol=1e-5)
     assert np.corrcoef(moved[0], moved[1])[0, 1] < -0.9
@@ -201,7 +312,7 @@ def test_e2urec_start_is_halved_until_it_moves_the_retain_set_little():
 
 
 def test_e2urec_refuses_a_start_without_an_augmented_adapter():
-    with pytest.raises(ConfigError, match="set start_scale to 0"):
+    with pytest.raises(ConfigError, match="set start to 0"):
         build("e2urec", {"augment": "full"})
 
 

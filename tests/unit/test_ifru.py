@@ -1,4 +1,4 @@
-"""The influence step: its solver on small quadratics, its curvature against an explicit Jacobian, its direction."""
+"""The influence step: its solver on quadratics, its curvature against an explicit Jacobian."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from conftest import toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
 from e2urec.methods.ifru import (
     IFRU,
-    POWER,
+    POWER_ITERATIONS,
     conjugate_gradients,
     gauss_newton,
     gradient,
@@ -100,9 +100,9 @@ def test_curvature_product_equals_that_of_an_explicit_jacobian(kind):
             )
             p = row.softmax(-1).detach()
             expected += jacobian.T @ ((torch.diag(p) - torch.outer(p, p)) @ (jacobian @ vector))
-        found = gauss_newton(model, parameters, batch, vector)
+        product = gauss_newton(model, parameters, batch, vector)
     assert expected.norm() > 0
-    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+    assert torch.allclose(product, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_gradient_is_the_slope_of_the_summed_loss():
@@ -133,7 +133,7 @@ def test_step_raises_the_loss_on_the_forget_set_and_leaves_one_whole_model(kind,
     model = IFRU(**SMALL, scale=0.01).unlearn(task)
     assert loss_of(model, task.forget) > before
     assert task.costs.rows["gradient"] == len(task.forget)
-    assert 0 < task.costs.rows["curvature"] <= 24 * (POWER + 12)
+    assert 0 < task.costs.rows["curvature"] <= 24 * (POWER_ITERATIONS + 12)
     assert len(model.active) == int(lora)
     assert not any(parameter.requires_grad for parameter in model.lm.parameters())
 
@@ -152,12 +152,14 @@ def test_small_step_grows_with_its_scale():
 
 def test_plan_is_exact_while_the_solver_does_not_converge_and_a_bound_otherwise():
     task, method = toy_task("causal"), IFRU(**{**SMALL, "iterations": 3})
-    told = []
-    task.progress = lambda phase, done, total, loss=None: told.append((phase, done, total))
+    reports = []
+    task.progress = lambda phase, done, total, loss=None: reports.append((phase, done, total))
     method.unlearn(task)
     planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
     assert {phase: task.costs.rows[phase] for phase in planned} == planned
-    assert told == [("curvature", k, POWER + 3) for k in range(1, POWER + 4)]
+    assert reports == [
+        ("curvature", k, POWER_ITERATIONS + 3) for k in range(1, POWER_ITERATIONS + 4)
+    ]
     assert method.updates(10, 10, task.tuning.schedule) == 1
 
 

@@ -22,13 +22,11 @@ def task():
 
 
 def row(task, label: torch.Tensor) -> tuple[torch.Tensor, Batch]:
-    """Logits with P(Yes) = ½ and P(No) = ¼, and the batch of one row (the first) that has this label."""
+    """Logits with P(Yes) = ½ and P(No) = ¼, and a batch of one row, the first, with this label."""
     z = torch.full((1, len(task.original.tokenizer)), -1e4)
-    z[0, task.original.verbaliser.yes], z[0, task.original.verbaliser.no], z[0, 5] = (
-        NLL[1] * -1,
-        NLL[0] * -1,
-        math.log(0.25),
-    )
+    z[0, task.original.verbaliser.yes] = -NLL[1]
+    z[0, task.original.verbaliser.no] = -NLL[0]
+    z[0, 5] = math.log(0.25)
     none = torch.zeros(1, dtype=torch.int64)
     return z, Batch(none, none, none, label, none)
 
@@ -50,9 +48,9 @@ def terms(task, name: str, **settings: object):
     ],
 )
 def test_terms_by_hand(task, name, settings, forget, retain):
-    found = terms(task, name, **settings)
-    assert found["forget"](*row(task, LIKED)).item() == pytest.approx(forget, rel=1e-5)
-    assert found["retain"](*row(task, DISLIKED)).item() == pytest.approx(retain, rel=1e-5)
+    losses = terms(task, name, **settings)
+    assert losses["forget"](*row(task, LIKED)).item() == pytest.approx(forget, rel=1e-5)
+    assert losses["retain"](*row(task, DISLIKED)).item() == pytest.approx(retain, rel=1e-5)
 
 
 def logits(task, rows) -> torch.Tensor:

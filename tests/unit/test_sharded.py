@@ -1,4 +1,4 @@
-"""Sharded methods: only what a request touches is trained again, and the result is what it would be from scratch."""
+"""Sharded methods: a request trains only what it touches, and the result is that from scratch."""
 
 import math
 from dataclasses import replace
@@ -10,14 +10,14 @@ import torch
 from conftest import TUNING, generated, toy_backbone
 from e2urec.core.errors import ConfigError, ModelError
 from e2urec.data.prompts import TEMPLATES
-from e2urec.data.splits import SplitSettings, split
+from e2urec.data.splits import split
 from e2urec.methods.apa import APA
 from e2urec.methods.receraser import RecEraser, learned_weights, mean_embeddings
 from e2urec.methods.sisa import SISA
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Examples
-from e2urec.models.ensemble import Blend, Ensemble, Mean, ShardAssignment
+from e2urec.models.ensemble import Blend, Ensemble, Mean
 from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
 from e2urec.unlearning.sharded import balanced_clusters
@@ -34,38 +34,38 @@ IDS = ["sisa", "sisa-probabilities", "receraser", "apa"]
 each_method = pytest.mark.parametrize("method", METHODS, ids=IDS)
 
 
-def ground_of(kind: str, seed: int = 5) -> TrainingTask:
+def training_task_of(kind: str, seed: int = 5) -> TrainingTask:
     base = toy_backbone(kind)
-    parts = split(generated(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
+    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
     probe = Recommender(base, TEMPLATES["compact"])
     return TrainingTask(
-        base=base,
-        template=TEMPLATES["compact"],
-        window=probe.window,
-        tuning=TUNING,
-        train=probe.encode(parts.train),
-        valid=probe.encode(parts.valid),
-        seed=seed,
-        precision="fp32",
+        base,
+        TEMPLATES["compact"],
+        probe.window,
+        TUNING,
+        probe.encode(parts.train),
+        probe.encode(parts.valid),
+        seed,
+        "fp32",
     )
 
 
-def task_of(ground: TrainingTask, original: Recommender, users: list[int]) -> Task:
+def task_of(training_task: TrainingTask, original: Recommender, users: list[int]) -> Task:
     """Asks that `users`, by code, be forgotten."""
-    inside = np.isin(ground.train.users, users)
-    forget, retain = (ground.train.take(np.flatnonzero(rows)) for rows in (inside, ~inside))
-    valid = ground.valid.take(np.flatnonzero(~np.isin(ground.valid.users, users)))
+    inside = np.isin(training_task.train.users, users)
+    forget, retain = (training_task.train.take(np.flatnonzero(rows)) for rows in (inside, ~inside))
+    valid = training_task.valid.take(np.flatnonzero(~np.isin(training_task.valid.users, users)))
     return Task(
-        original=original,
-        base=ground.base,
-        tuning=ground.tuning,
-        forget=forget,
-        retain=retain,
-        valid=valid,
-        calibration=valid,
-        unseen=valid,
-        seed=ground.seed,
-        precision="fp32",
+        original,
+        training_task.base,
+        training_task.tuning,
+        forget,
+        retain,
+        valid,
+        valid,
+        valid,
+        training_task.seed,
+        "fp32",
     )
 
 
@@ -78,23 +78,25 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 def from_scratch(
-    method, ground: TrainingTask, task: Task, users: np.ndarray, shard: np.ndarray
+    method, training_task: TrainingTask, task: Task, users: np.ndarray, shard: np.ndarray
 ) -> Ensemble:
     stay = ~np.isin(users, task.forget.users)
     return method.build(
-        replace(ground, train=task.retain, valid=task.valid), users[stay], shard[stay]
+        replace(training_task, train=task.retain, valid=task.valid), users[stay], shard[stay]
     )
 
 
 def filled(kind: str, rows: Examples | None = None) -> tuple[Ensemble, Examples]:
     """An ensemble whose three adapters are random and far from zero."""
-    ground = ground_of(kind)
-    users = np.unique(ground.train.users)
+    training_task = training_task_of(kind)
+    users = np.unique(training_task.train.users)
     model = Ensemble(
-        ground.base.copy(),
-        ground.template,
+        training_task.base.copy(),
+        training_task.template,
         SMALL["lora"],
-        ShardAssignment(users, np.arange(len(users)) % 3, 3),
+        users,
+        np.arange(len(users)) % 3,
+        shards=3,
         seed=1,
     )
     random = torch.Generator().manual_seed(3)
@@ -106,7 +108,7 @@ def filled(kind: str, rows: Examples | None = None) -> tuple[Ensemble, Examples]
                 for name, value in weights.items()
             },
         )
-    return model, ground.train.take(np.arange(12))
+    return model, training_task.train.take(np.arange(12))
 
 
 def ask(model: Recommender, rows: Examples, active: tuple[str, ...] | None = None) -> torch.Tensor:
@@ -114,7 +116,7 @@ def ask(model: Recommender, rows: Examples, active: tuple[str, ...] | None = Non
         return model.logits(model.collate(rows, np.arange(len(rows))))
 
 
-# --- what is trained again, and what it equals -------------------------------------------------------------------
+# --- what is trained again, and what it equals ---
 
 
 @pytest.mark.parametrize(
@@ -123,26 +125,27 @@ def ask(model: Recommender, rows: Examples, active: tuple[str, ...] | None = Non
     ids=[*IDS, "apa-seq2seq"],
 )
 def test_unlearned_shards_equal_those_trained_from_scratch_without_the_forget_set(kind, method):
-    ground = ground_of(kind)
-    base = {name: value.clone() for name, value in ground.base.lm.state_dict().items()}
-    original = method.prepare(ground)
-    users, shard = original.assignment.users, original.assignment.shard
-    before, was = shard_weights(original), original.score(ground.train)
+    training_task = training_task_of(kind)
+    base = {name: value.clone() for name, value in training_task.base.lm.state_dict().items()}
+    original = method.prepare(training_task)
+    users, shard = original.users, original.shard
+    before = shard_weights(original)
+    scores = original.score(training_task.train)
     goner = int(users[0])
-    task = task_of(ground, original, [goner])
+    task = task_of(training_task, original, [goner])
     model = method.unlearn(task)
-    scratch = from_scratch(method, ground, task, users, shard)
+    scratch = from_scratch(method, training_task, task, users, shard)
 
-    assert np.array_equal(model.score(ground.train), scratch.score(ground.train))
-    assert not np.array_equal(model.score(ground.train), was)
+    assert np.array_equal(model.score(training_task.train), scratch.score(training_task.train))
+    assert not np.array_equal(model.score(training_task.train), scores)
     touched = shard[0]
-    kept = [same(*pair) for pair in zip(before, shard_weights(model), strict=True)]
-    assert kept == [k != touched for k in range(3)]
-    assert same(base, ground.base.lm.state_dict())
-    assert goner not in model.assignment.users
-    assert len(model.assignment.users) == len(model.assignment.shard) == len(users) - 1
-    mine = np.isin(task.retain.users, users[shard == touched]).sum()
-    assert task.costs.rows["shards"] == TUNING.schedule.epochs * mine
+    unchanged = [same(*pair) for pair in zip(before, shard_weights(model), strict=True)]
+    assert unchanged == [k != touched for k in range(3)]
+    assert same(base, training_task.base.lm.state_dict())
+    assert goner not in model.users
+    assert len(model.users) == len(model.shard) == len(users) - 1
+    row_count = np.isin(task.retain.users, users[shard == touched]).sum()
+    assert task.costs.rows["shards"] == TUNING.schedule.epochs * row_count
     assert task.costs.trainable == sum(value.numel() for value in before[touched].values())
     assert set(task.costs.seconds) == {"shards", "aggregation"}
     assert not any(parameter.requires_grad for parameter in model.lm.parameters())
@@ -150,41 +153,38 @@ def test_unlearned_shards_equal_those_trained_from_scratch_without_the_forget_se
 
 @each_method
 def test_shard_whose_users_all_go_is_emptied_and_silent(method):
-    ground = ground_of("causal")
-    original = method.prepare(ground)
-    users, shard = original.assignment.users, original.assignment.shard
-    task = task_of(ground, original, users[shard == 1].tolist())
+    training_task = training_task_of("causal")
+    original = method.prepare(training_task)
+    users, shard = original.users, original.shard
+    task = task_of(training_task, original, users[shard == 1].tolist())
     model = method.unlearn(task)
     assert all(not value.any() for value in shard_weights(model)[1].values())
     assert "shards" not in task.costs.rows
-    scratch = from_scratch(method, ground, task, users, shard)
+    scratch = from_scratch(method, training_task, task, users, shard)
     assert np.array_equal(model.score(task.retain), scratch.score(task.retain))
     assert np.isfinite(model.score(task.retain)).all()
 
 
 def test_single_interactions_are_forgotten_while_their_user_stays():
-    ground, method = ground_of("causal"), METHODS[0]
-    model = method.prepare(ground)
-    user = model.assignment.users[0]
-    rows = np.flatnonzero(ground.train.users == user)[:2]
-    task = task_of(ground, model, [])
+    training_task, method = training_task_of("causal"), METHODS[0]
+    model = method.prepare(training_task)
+    user = model.users[0]
+    rows = np.flatnonzero(training_task.train.users == user)[:2]
+    task = task_of(training_task, model, [])
     task.forget, task.retain = (
-        ground.train.take(rows),
-        ground.train.take(np.delete(np.arange(len(ground.train)), rows)),
+        training_task.train.take(rows),
+        training_task.train.take(np.delete(np.arange(len(training_task.train)), rows)),
     )
     method.unlearn(task)
-    assert user in model.assignment.users
-    mine = np.isin(
-        task.retain.users,
-        model.assignment.users[model.assignment.shard == model.assignment.shard[0]],
-    ).sum()
-    assert task.costs.rows["shards"] == TUNING.schedule.epochs * mine
+    assert user in model.users
+    row_count = np.isin(task.retain.users, model.users[model.shard == model.shard[0]]).sum()
+    assert task.costs.rows["shards"] == TUNING.schedule.epochs * row_count
 
 
 @each_method
 def test_same_seed_gives_the_same_shards_and_another_seed_others(method):
     scores = [
-        method.prepare(ground_of("causal", seed)).score(ground_of("causal").valid)
+        method.prepare(training_task_of("causal", seed)).score(training_task_of("causal").valid)
         for seed in (5, 5, 6)
     ]
     assert np.array_equal(scores[0], scores[1])
@@ -192,20 +192,20 @@ def test_same_seed_gives_the_same_shards_and_another_seed_others(method):
 
 
 def test_aggregation_of_an_unlearned_model_holds_no_row_of_a_forgotten_user():
-    ground, method = ground_of("causal"), METHODS[3]
-    model = method.prepare(ground)
-    goner = int(ground.valid.users[0])
-    task = task_of(ground, model, [goner])
-    assert len(model.combination.states) == len(ground.valid) > len(task.valid)
+    training_task, method = training_task_of("causal"), METHODS[3]
+    model = method.prepare(training_task)
+    goner = int(training_task.valid.users[0])
+    task = task_of(training_task, model, [goner])
+    assert len(model.combination.states) == len(training_task.valid) > len(task.valid)
     method.unlearn(task)
     assert len(model.combination.states) == len(model.combination.errors) == len(task.valid)
 
 
 def test_interrupted_request_leaves_the_shards_as_they_were():
-    ground, method = ground_of("causal"), METHODS[0]
-    model = method.prepare(ground)
-    before, users = model.score(ground.valid), model.assignment.users
-    task = task_of(ground, model, users.tolist()[:4])
+    training_task, method = training_task_of("causal"), METHODS[0]
+    model = method.prepare(training_task)
+    before, users = model.score(training_task.valid), model.users
+    task = task_of(training_task, model, users.tolist()[:4])
 
     def interrupt(phase: str, done: int, total: int, loss: float | None = None) -> None:
         if phase == "shard 1":
@@ -214,27 +214,27 @@ def test_interrupted_request_leaves_the_shards_as_they_were():
     task.progress = interrupt
     with pytest.raises(KeyboardInterrupt):
         method.unlearn(task)
-    assert np.array_equal(model.score(ground.valid), before)
-    assert np.array_equal(model.assignment.users, users)
+    assert np.array_equal(model.score(training_task.valid), before)
+    assert np.array_equal(model.users, users)
 
 
 def test_request_to_a_model_without_shards_is_refused():
-    ground = ground_of("causal")
-    original = Recommender(ground.base.copy(), ground.template)
+    training_task = training_task_of("causal")
+    original = Recommender(training_task.base.copy(), training_task.template)
     with pytest.raises(ConfigError, match="use it in e2urec compare"):
-        SISA().unlearn(task_of(ground, original, [0]))
+        SISA().unlearn(task_of(training_task, original, [0]))
 
 
 def test_more_shards_than_users_are_refused():
     with pytest.raises(ConfigError, match="set fewer shards"):
-        SISA(shards=50).prepare(ground_of("causal"))
+        SISA(shards=50).prepare(training_task_of("causal"))
 
 
 @pytest.mark.parametrize("method", METHODS[2:], ids=IDS[2:])
 def test_weights_without_validation_rows_to_fit_them_on_are_refused(method):
-    ground = ground_of("causal")
+    training_task = training_task_of("causal")
     with pytest.raises(ConfigError, match="no validation rows to fit"):
-        method.prepare(replace(ground, valid=ground.valid.take(np.arange(0))))
+        method.prepare(replace(training_task, valid=training_task.valid.take(np.arange(0))))
 
 
 def test_sharded_model_is_not_saved(tmp_path):
@@ -243,7 +243,7 @@ def test_sharded_model_is_not_saved(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# --- how answers are combined -----------------------------------------------------------------
+# --- how answers are combined ---
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
@@ -255,7 +255,7 @@ def test_mean_of_logits_is_the_mean_of_what_each_shard_answers_alone(kind):
     whole = (alone[0] + 2 * alone[1] + alone[2]) / 4
     assert torch.allclose(ask(model, rows), whole, atol=1e-5)
     answers = predict(model, rows, precision="fp32")
-    assert np.allclose(answers.log_odds, model.verbaliser.log_odds(whole), atol=1e-5)
+    assert np.allclose(answers.odds, model.verbaliser.log_odds(whole), atol=1e-5)
     assert np.allclose(model.score(rows), model.verbaliser.log_odds(whole).sigmoid(), atol=1e-5)
 
 
@@ -269,7 +269,7 @@ def test_mean_of_probabilities_is_that_of_each_shards_and_has_no_state(kind):
     answers = predict(model, rows, precision="fp32")
     assert answers.hidden is None
     odds = whole[:, model.verbaliser.yes].log() - whole[:, model.verbaliser.no].log()
-    assert np.allclose(answers.log_odds, odds, atol=1e-4)
+    assert np.allclose(answers.odds, odds, atol=1e-4)
     assert set(answers.distances(answers)) == {"js_answers", "jeffreys_answers", "l2_answers"}
 
 
@@ -336,7 +336,7 @@ def test_answering_leaves_scales_and_active_adapters_as_they_were():
 
 def test_without_shards_the_base_answers():
     model, rows = filled("causal")
-    base = Recommender(ground_of("causal").base, model.template)
+    base = Recommender(training_task_of("causal").base, model.template)
     assert torch.equal(ask(model, rows, ()), ask(base, rows))
 
 
@@ -363,7 +363,7 @@ def test_copy_answers_alike_and_shares_no_weight():
     assert not torch.equal(ask(copied, rows), ask(model, rows))
 
 
-# --- who goes where -------------------------------------------------------------------------------------------------
+# --- who goes where ---
 
 
 @pytest.mark.parametrize(("n", "k"), [(23, 4), (8, 4), (4, 4), (50, 7)])
@@ -391,9 +391,9 @@ def test_equal_points_are_spread_within_capacity():
 
 @each_method
 def test_every_user_is_in_one_shard_and_no_shard_is_above_capacity(method):
-    ground = ground_of("causal")
-    users = np.unique(ground.train.users)
-    shard = method.assign(ground, users)
+    training_task = training_task_of("causal")
+    users = np.unique(training_task.train.users)
+    shard = method.assign(training_task, users)
     assert shard.shape == users.shape
     assert set(shard) <= set(range(3))
     assert np.bincount(shard).max() <= math.ceil(1.2 * len(users) / 3)

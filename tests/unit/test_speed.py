@@ -15,8 +15,8 @@ from e2urec.metrics.classification import auc
 from e2urec.models import adapters, blocks
 from e2urec.models.activation_cache import ActivationCache
 from e2urec.models.adapters import LoRA
-from e2urec.models.batches import Batch, Examples, alike, endless, join
-from e2urec.models.predictions import states
+from e2urec.models.batches import Batch, Examples, endless_batches, join_batches, match_lengths
+from e2urec.models.predictions import answer_states
 from e2urec.models.recommender import Recommender
 from e2urec.training.loop import Phase, Schedule, TrainingState, fit
 from e2urec.training.supervised import shuffled_plan, supervised
@@ -79,7 +79,7 @@ def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind,
     with ActivationCache(model, first, kind=torch.float32) as trunk:
         kept = trunk.keep(examples, np.arange(len(examples)))
         both = [
-            join(model.collate(rows, shortest), model.collate(rows, longest), model.pad)
+            join_batches(model.collate(rows, shortest), model.collate(rows, longest), model.pad)
             for rows in (kept, examples)
         ]
     assert both[0].cached is not None
@@ -198,7 +198,7 @@ def test_bucketed_and_plain_batches_have_the_same_mean_loss_and_gradient(kind, s
     for window in (1, 16):
         batches = [
             next(plan)
-            for plan in [endless(examples.lengths, 8, seed=0, window=window)]
+            for plan in [endless_batches(examples.lengths, 8, seed=0, window=window)]
             for _ in range(7)
         ]
         parts = [step(model, model.collate(examples, index))[1] for index in batches]
@@ -220,7 +220,7 @@ def test_batches_put_beside_others_are_a_reordering_in_which_length_follows_leng
         random.integers(1, 50, len(lengths)),
         [np.array([n]) for n in range(len(lengths))],
     )
-    placed = alike(batches, np.array(lengths), beside)
+    placed = match_lengths(batches, np.array(lengths), beside)
     assert sorted(int(batch[0]) for batch in placed) == list(range(len(lengths)))
     in_order = [lengths[int(placed[n][0])] for n in np.argsort(beside, kind="stable")]
     assert in_order == sorted(lengths)
@@ -250,7 +250,7 @@ def answers_of_both(model: Recommender, examples: Examples) -> list[FrozenTeache
     rows = torch.arange(len(examples))
     return [
         FrozenTeacher(
-            states(model, examples, active=active, precision="fp32"), tuple(model.head), rows
+            answer_states(model, examples, active=active, precision="fp32"), tuple(model.head), rows
         )
         for active in ((), ("student",))
     ]

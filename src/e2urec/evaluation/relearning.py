@@ -22,7 +22,7 @@ from ..models.batches import Examples, endless_batches
 from ..models.precision import Precision
 from ..models.predictions import Predictions, predict
 from ..models.recommender import Recommender
-from ..training.loop import Objective, Phase, Progress, Schedule, Step, fit, silent
+from ..training.loop import Phase, Progress, Schedule, Step, fit, silent
 from ..training.state import TrainingState
 from ..training.supervised import supervised
 from .roles import Role
@@ -118,7 +118,7 @@ class Relearner:
                     model,
                     TrainingState.start(parameters, settings.schedule(self.precision)),
                     lambda epoch: epochs[epoch],
-                    Objective(supervised(model, self.forget)),
+                    supervised(model, self.forget),
                     Phase("relearning", self.seed, self.progress),
                     monitor=look,
                 )
@@ -131,7 +131,7 @@ class Relearner:
         """The steps between two looks, for each look."""
         size = self.settings.batch_size
         batches = endless_batches(self.forget.lengths, size, seed=derive(self.seed, "relearn"))
-        epochs = []
+        epochs: list[list[Step]] = []
         for _ in range(self.settings.looks):
             epochs.append([{"train": next(batches)} for _ in range(self.settings.every)])
         return epochs

@@ -176,7 +176,7 @@ class ShadowFactory:
 
     def _load(self, adapter: Path) -> Recommender:
         untuned = self.untuned
-        backbone = untuned.backbone.copy()
+        backbone = Backbone(untuned.lm, untuned.tokenizer, untuned.name).copy()
         lm = adapters.load_adapter(backbone.lm, adapter, "original")
         tuned = Backbone(lm, backbone.tokenizer, backbone.name)
         return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)

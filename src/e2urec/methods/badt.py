@@ -1,4 +1,13 @@
-"""Bad Teacher (Chundawat et al. 2023, arXiv 2205.08096): an incompetent teacher on D_f, the original on D_r."""
+"""Bad Teacher: an incompetent teacher on the forget set, the original on the retain set.
+
+Chundawat et al. 2023, arXiv 2205.08096.
+
+    L(θ) = w·KL(p_bad ‖ p_θ) on D_f + KL(p_o ‖ p_θ) on D_r
+
+The paper's incompetent teacher has random weights (`teacher=random`). Ours by default is the base
+before any user's data, which knows the language but no user. `uniform` and the weight w are ours
+too.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -11,17 +20,18 @@ from ..core.seeding import derive
 from ..models.batches import Batch
 from ..models.recommender import Recommender
 from ..training.loop import Step
-from ..unlearning.losses import kl_divergence, with_odds
-from ..unlearning.paired import Paired, Term
+from ..unlearning.losses import with_odds
+from ..unlearning.paired import Paired, Teacher, Term, teacher_loss
 from ..unlearning.student import frozen_teacher
 from ..unlearning.task import Task
 
 
 class BadTeacher(Paired):
-    """`KL(p_bad ‖ p_θ)` on D_f, `KL(p_o ‖ p_θ)` on D_r: on D_f, answer as a model that knows nothing."""
+    """`KL(p_bad ‖ p_θ)` on D_f, `KL(p_o ‖ p_θ)` on D_r: know as little of D_f as a bad teacher."""
 
     name: ClassVar[str] = "badt"
     needs_base: ClassVar[bool] = True
+    # Not `random`: it knows no language either, so a student of it loses more than D_f.
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         **Paired.search,
         "teacher": ("base", "uniform"),
@@ -30,36 +40,60 @@ class BadTeacher(Paired):
 
     teacher: Literal["base", "random", "uniform"] = Field(
         "base",
-        description="who is incompetent: the base before any user's data, the same architecture with random weights, "
-        "or the original with even odds of the two answers",
+        description="the bad teacher: the base before any user's data, the same architecture with "
+        "random weights, or the original with even odds of the two answers",
     )
     weight: float = Field(1.0, ge=0, description="weight of the term on D_f")
 
     def terms(self, task: Task, steps: Sequence[Step]) -> Mapping[str, Term]:
-        """Raise ConfigError without a base, where the teacher needs one."""
+        """KL to the bad teacher on D_f, and to the original on D_r.
+
+        Raises:
+            ConfigError: the teacher is made from the base, and the task holds none.
+        """
+        retain_batches = [step["retain"] for step in steps]
+        good_teacher = frozen_teacher(
+            task.original,
+            task,
+            task.retain,
+            retain_batches,
+        )
+        bad_teacher = self._bad_teacher(task, steps)
+        bad_loss = teacher_loss(bad_teacher)
+
+        def forget_loss(z: torch.Tensor, batch: Batch) -> torch.Tensor:
+            return self.weight * bad_loss(z, batch)
+
+        return {
+            "forget": forget_loss,
+            "retain": teacher_loss(good_teacher),
+        }
+
+    def _bad_teacher(self, task: Task, steps: Sequence[Step]) -> Teacher:
         original = task.original
-        read = {name: [step[name] for step in steps] for name in ("forget", "retain")}
-        good = frozen_teacher(original, task, task.retain, read["retain"])
-        if self.teacher == "uniform":
-            known = frozen_teacher(original, task, task.forget, read["forget"])
+        forget_batches = [step["forget"] for step in steps]
+        if self.teacher != "uniform":
+            bad_model = self._bad_model(task)
+            return frozen_teacher(bad_model, task, task.forget, forget_batches)
+        original_answers = frozen_teacher(original, task, task.forget, forget_batches)
 
-            def bad(rows: torch.Tensor) -> torch.Tensor:
-                z = known(rows)
-                return with_odds(z, torch.zeros_like(z[:, 0]), original.verbaliser)
-        else:
-            bad = frozen_teacher(self._incompetent(task), task, task.forget, read["forget"])
+        def even_odds(rows: torch.Tensor) -> torch.Tensor:
+            z = original_answers(rows)
+            # Log-odds of 0 are a probability of one half for either answer.
+            odds = torch.zeros_like(z[:, 0])
+            return with_odds(z, odds, original.verbaliser)
 
-        def on_forget(z: torch.Tensor, batch: Batch) -> torch.Tensor:
-            return self.weight * kl_divergence(bad(batch.index), z)
+        return even_odds
 
-        return {"forget": on_forget, "retain": lambda z, batch: kl_divergence(good(batch.index), z)}
-
-    def _incompetent(self, task: Task) -> Recommender:
+    def _bad_model(self, task: Task) -> Recommender:
         if task.base is None:
             raise ConfigError("method 'badt' needs the base model; give it, or set teacher=uniform")
-        made = (
-            task.base
-            if self.teacher == "base"
-            else task.base.with_random_weights(seed=derive(task.seed, "bad teacher"))
+        backbone = task.base
+        if self.teacher == "random":
+            seed = derive(task.seed, "bad teacher")
+            backbone = task.base.with_random_weights(seed=seed)
+        return Recommender(
+            backbone,
+            task.original.template,
+            window=task.original.window,
         )
-        return Recommender(made, task.original.template, window=task.original.window)

@@ -42,7 +42,7 @@ from pydantic import Field, model_validator
 from ..core.errors import ConfigError
 from ..core.seeding import derive
 from ..models.adapters import LoRA
-from ..models.batches import Batch, rows_read
+from ..models.batches import Batch, row_count_of_steps
 from ..models.predictions import predict
 from ..models.recommender import Recommender
 from ..training.loop import Objective, Rows, Schedule, Step
@@ -51,7 +51,7 @@ from ..unlearning.calibration import calibrate, sampled_rows
 from ..unlearning.initial_step import CHECKED_ROWS, RetainCheck, start_student
 from ..unlearning.losses import TeacherSpace, kl_divergence
 from ..unlearning.method import Method
-from ..unlearning.paired import Term, answered, side_by_side
+from ..unlearning.paired import Term, answer_loss, side_by_side
 from ..unlearning.replay import Speed, with_cached_blocks
 from ..unlearning.student import Student, frozen_teacher, phase_steps, steps_in
 from ..unlearning.task import Task
@@ -212,7 +212,7 @@ class E2URec(Method):
                 original, task, task.forget, batches["forget"], precomputed=precomputed
             )
         with task.costs.phase("logging"):
-            unseen_odds = predict(original, task.unseen, precision=task.precision).odds
+            unseen_odds = predict(original, task.unseen, precision=task.precision).log_odds
             task.log_scores("original", original_answers.odds(original.verbaliser), unseen_odds)
         augmented = self._augment(task, lifetime)
         with task.costs.phase("teachers"):
@@ -267,7 +267,7 @@ class E2URec(Method):
             "retain": [teachers.remember_loss],
         }
         if self.remember == "kl+ce":
-            terms["retain"].append(answered(task))
+            terms["retain"].append(answer_loss(task))
         losses = side_by_side(task, terms, self.speed.together)
         weights = {"forget": self.beta, "retain": 1 - self.beta}
         objectives = {
@@ -287,8 +287,8 @@ class E2URec(Method):
         size = self.batch_size
         steps = {"augmented": self._augmented_steps(forget)}
         steps |= self._student_steps(forget)
-        rows = {phase: rows_read(count, forget, size) for phase, count in steps.items()}
-        joint_retain_rows = rows_read(steps["joint"], retain, size)
+        rows = {phase: row_count_of_steps(count, forget, size) for phase, count in steps.items()}
+        joint_retain_rows = row_count_of_steps(steps["joint"], retain, size)
         rows["joint"] += joint_retain_rows
         # A teacher is asked once about a row, however often the row is read.
         taught_rows = min(retain, joint_retain_rows)

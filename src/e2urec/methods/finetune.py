@@ -1,5 +1,12 @@
-"""A placebo: tune an adapter on the retained rows for as many steps as a method took, with no forget term."""
+"""A placebo: tune an adapter on the retained rows, with no forget term.
 
+A comparison gives it as many steps as a method took. What forgets no more than this has only tuned
+on D_r.
+
+    L(θ) = CE(D_r)
+"""
+
+import itertools
 import math
 from typing import ClassVar
 
@@ -17,7 +24,10 @@ from ..unlearning.task import Task
 
 
 class Finetune(Method):
-    """Tune the original on D_r and hope that it forgets D_f. What does not beat this has not forgotten."""
+    """`CE(D_r)`: tune the original on D_r, and hope that it forgets D_f.
+
+    What does not beat this has not forgotten.
+    """
 
     name: ClassVar[str] = "finetune"
 
@@ -30,23 +40,36 @@ class Finetune(Method):
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the original with an adapter tuned on D_r merged or concatenated into it."""
-        steps = self.updates(len(task.forget), len(task.retain), task.tuning.schedule)
+        # A seed of its own: a placebo must not read the batches of the method it is held against.
+        retain = task.retain
+        forget_count = len(task.forget)
+        count = self.updates(forget_count, len(retain), task.tuning.schedule)
         seed = derive(task.seed, "finetune")
-        batches = endless_batches(task.retain.lengths, self.batch_size, seed=seed)
+        batches = endless_batches(
+            retain.lengths,
+            self.batch_size,
+            seed=seed,
+        )
+        steps = []
+        for batch in itertools.islice(batches, count):
+            steps.append({"train": batch})
+        objective = supervised(task.original, retain)
         schedule = task.schedule(self.batch_size, self.learning_rate)
         with Student(task, self.lora, seed=seed) as student:
-            plan = [{"train": next(batches)} for _ in range(steps)]
-            student.fit("finetune", plan, supervised(task.original, task.retain), schedule)
+            student.fit(
+                "finetune",
+                steps,
+                objective,
+                schedule,
+            )
             return student.finish()
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read by the one phase."""
-        return {
-            "finetune": row_count_of_steps(
-                self.updates(forget, retain, schedule), retain, self.batch_size
-            )
-        }
+        count = self.updates(forget, retain, schedule)
+        return {"finetune": row_count_of_steps(count, retain, self.batch_size)}
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """The steps as set, or one pass over as many rows as D_f has."""
-        return self.steps or math.ceil(forget / self.batch_size)
+        one_pass = math.ceil(forget / self.batch_size)
+        return self.steps or one_pass

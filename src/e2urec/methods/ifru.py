@@ -1,9 +1,14 @@
 """One influence step: by how much leaving out D_f would have moved the optimum, to first order.
 
-IFRU (Zhang et al. 2023, arXiv 2307.02960), on LoRA's B matrices and with the generalised Gauss–Newton matrix in
-place of the Hessian, which is not positive at the end of a tuning that was stopped.
+IFRU, Zhang et al. 2023, arXiv 2307.02960.
+
+    ΔB = scale·(k/n)·(GGN + λI)⁻¹·g,  k = |D_f|, n = |D|, g = mean gradient of CE on D_f
+
+Two things are ours. Only LoRA's B matrices move. The generalised Gauss–Newton matrix stands in for
+the Hessian, which is not positive at the end of a tuning that was stopped.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -25,91 +30,143 @@ from ..unlearning.student import Student
 from ..unlearning.task import Task
 
 Product = Callable[[torch.Tensor], torch.Tensor]
-POWER = 10
-"""Power iterations for λ_max, which only sets the scale of the damping."""
+"""A matrix H as the function v → H·v: (m,) → (m,)."""
+
+# λ_max only sets the scale of the damping, so its first digits are enough.
+POWER_ITERATIONS = 10
+"""Products spent on λ_max."""
+
+# The curvature comes from a few hundred rows. A smaller residual would solve for their chance.
 TOLERANCE = 1e-4
-"""Conjugate gradients stop at a residual of so much of the target's length."""
+"""Residual at which conjugate gradients stop, as a share of the target's length."""
 
 
 def conjugate_gradients(
     product: Product, target: torch.Tensor, iterations: int, tolerance: float
 ) -> torch.Tensor:
-    """Solve `H·x = target` for a positive definite H given by `product`: (m,) → (m,) (Hestenes and Stiefel 1952).
+    """Solve `H·x = target` for a positive definite H (Hestenes and Stiefel 1952).
 
     Stops after `iterations` products, or once ‖target − H·x‖ ≤ tolerance·‖target‖.
+
+    Args:
+        product: v → H·v.
+        target: (m,).
+        iterations: most products to spend.
+        tolerance: largest residual, as a share of the target's length.
+
+    Returns:
+        x, (m,).
     """
-    x, residual = torch.zeros_like(target), target.clone()
-    direction, squared = residual.clone(), residual @ residual
-    goal = tolerance**2 * squared
+    x = torch.zeros_like(target)
+    residual = target.clone()
+    direction = residual.clone()
+    squared_norm = residual @ residual
+    goal = tolerance**2 * squared_norm
     for _ in range(iterations):
-        if squared <= goal:
+        if squared_norm <= goal:
             break
         image = product(direction)
-        length = squared / (direction @ image)
+        length = squared_norm / (direction @ image)
         x += length * direction
         residual -= length * image
-        before, squared = squared, residual @ residual
-        direction = residual + (squared / before) * direction
+        previous_norm = squared_norm
+        squared_norm = residual @ residual
+        direction = residual + (squared_norm / previous_norm) * direction
     return x
 
 
 def largest_eigenvalue(product: Product, like: torch.Tensor, iterations: int, seed: int) -> float:
-    """λ_max of a positive semidefinite H given by `product`, by power iteration from a random (m,) shaped `like`."""
+    """λ_max of a positive semidefinite H given by `product`, by power iteration.
+
+    The first vector is random, (m,), of the shape, type and device of `like`.
+    """
     random = torch.Generator().manual_seed(seed)
     vector = torch.randn(like.shape, generator=random).to(like)
+    tiny = torch.finfo(vector.dtype).tiny
     value = torch.zeros(())
     for _ in range(iterations):
-        vector = vector / vector.norm().clamp_min(torch.finfo(vector.dtype).tiny)
+        # H = 0 sends every vector to 0, which no norm divides.
+        vector = vector / vector.norm().clamp_min(tiny)
         image = product(vector)
-        value, vector = vector @ image, image
+        value = vector @ image
+        vector = image
     return float(value)
 
 
 def gradient(model: Recommender, parameters: Sequence[nn.Parameter], batch: Batch) -> torch.Tensor:
     """Gradient of the cross-entropy of the right answers, summed over the batch: (m,)."""
-    loss = cross_entropy(model.logits(batch), model.verbaliser.tokens(batch.labels)) * len(
-        batch.index
-    )
-    return _flat(torch.autograd.grad(loss, parameters))
+    z = model.logits(batch)
+    tokens = model.verbaliser.tokens(batch.labels)
+    mean_loss = cross_entropy(z, tokens)
+    # The sum over rows, so that batches of unequal size add up to the gradient on the whole set.
+    loss = mean_loss * len(batch.index)
+    parts = torch.autograd.grad(loss, parameters)
+    return _flat(parts)
 
 
 def gauss_newton(
     model: Recommender, parameters: Sequence[nn.Parameter], batch: Batch, vector: torch.Tensor
 ) -> torch.Tensor:
-    """`Σ_rows Jᵀ(diag(p) − ppᵀ)J·v` at the answer position, over the whole vocabulary: (m,) → (m,).
+    """`Σ_rows Jᵀ(diag(p) − ppᵀ)J·v` at the answer position, over the whole vocabulary.
 
-    J = W·J_h with the output head W, which is frozen and linear, so only the state h needs differentiating. J_h·v
-    comes from two backward passes: g(u) = J_hᵀu is linear in u, and its derivative along v is J_h·v.
+    J = W·J_h with the output head W, which is frozen and linear, so only the state h needs
+    differentiating. J_h·v comes from two backward passes: g(u) = J_hᵀu is linear in u, and its
+    derivative along v is J_h·v. (m,) → (m,).
     """
     weight, _ = model.head
     hidden = model.hidden(batch)
+    # g(u) is linear, so its derivative is the same at every u: zeros serve as well as any other.
     probe = torch.zeros_like(hidden, requires_grad=True)
-    pulled = _flat(torch.autograd.grad(hidden, parameters, probe, create_graph=True))
-    (along,) = torch.autograd.grad(pulled, probe, vector, retain_graph=True)
-    p = model.to_logits(hidden.detach()).softmax(-1)
-    change = along @ weight.T
-    change = p * (change - (p * change).sum(-1, keepdim=True))
-    return _flat(torch.autograd.grad(hidden, parameters, change @ weight))
+    pulled_back = torch.autograd.grad(
+        hidden,
+        parameters,
+        probe,
+        create_graph=True,
+    )
+    # The graph is kept: the last product goes through it once again.
+    (state_change,) = torch.autograd.grad(
+        _flat(pulled_back),
+        probe,
+        vector,
+        retain_graph=True,
+    )
+    logit_change = state_change @ weight.T
+    z = model.to_logits(hidden.detach())
+    p = z.softmax(-1)
+    mean_change = (p * logit_change).sum(-1, keepdim=True)
+    deviation = logit_change - mean_change
+    loss_slope = p * deviation
+    state_slope = loss_slope @ weight
+    parts = torch.autograd.grad(hidden, parameters, state_slope)
+    return _flat(parts)
 
 
 def _flat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([part.reshape(-1) for part in parts])
+    flat_parts = [part.reshape(-1) for part in parts]
+    return torch.cat(flat_parts)
 
 
 class IFRU(Method):
-    """Move an adapter once, by the influence that D_f had on it: ΔB = scale·(k/n)·(GGN + λI)⁻¹·mean gradient on D_f.
+    """Move an adapter once, by the influence that D_f had on it.
 
-    k = |D_f| and n = |D|; at B = 0 only B has a gradient, and A stays as drawn.
+        ΔB = scale·(k/n)·(GGN + λI)⁻¹·mean gradient on D_f
+
+    k = |D_f| and n = |D|. At B = 0 only B has a gradient, and A stays as it was drawn.
     """
 
     name: ClassVar[str] = "ifru"
+    # 1 is what influence functions give; a linear step falls short where the loss is curved, so
+    # the search doubles it.
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"scale": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)}
 
     scale: float = Field(
         1.0, gt=0, description="multiple of the step that influence functions give"
     )
+    # The error of a mean falls with the root of the rows: 256 leave 1/16 of a row's own.
     rows: int = Field(256, ge=1, description="rows of D_r from which the curvature is estimated")
+    # Products are nearly all that a step costs: this caps it at (10 + 40)·256 rows, forth and back.
     iterations: int = Field(40, ge=1, description="most iterations of conjugate gradients")
+    # Many eigenvalues are near 0. Without damping, the step along their vectors has no bound.
     damping: float = Field(
         0.01, gt=0, description="λ as a share of the curvature's largest eigenvalue"
     )
@@ -120,21 +177,29 @@ class IFRU(Method):
 
     def unlearn(self, task: Task) -> Recommender:
         """Take the step; returns the merged model, or the original with one replacement adapter."""
-        task.log_phase("original", task.original)
-        with Student(task, self.lora, seed=derive(task.seed, "student")) as student:
+        model = task.original
+        task.log_phase("original", model)
+        seed = derive(task.seed, "student")
+        with Student(task, self.lora, seed=seed) as student:
             # Second derivatives exist for attention written out, not for the fused kernels.
-            with task.original.using(student.active), sdpa_kernel(SDPBackend.MATH):
-                parameters = adapters.up_projections(task.original.lm, student.name)
+            with model.using(student.active), sdpa_kernel(SDPBackend.MATH):
+                parameters = adapters.up_projections(model.lm, student.name)
                 for parameter in parameters:
                     parameter.requires_grad_(True)
+                # B is 0 before the step, so the step itself is what B becomes.
                 step = self._step(task, parameters)
                 nn.utils.vector_to_parameters(step, parameters)
-            task.log_phase("step", task.original, active=student.active)
+            task.log_phase("step", model, active=student.active)
             return student.finish()
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """D_f once, and at most so many products with the curvature of the sampled rows."""
-        return {"gradient": forget, "curvature": (POWER + self.iterations) * min(self.rows, retain)}
+        products = POWER_ITERATIONS + self.iterations
+        sample_size = min(self.rows, retain)
+        return {
+            "gradient": forget,
+            "curvature": products * sample_size,
+        }
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """The one step."""
@@ -142,48 +207,74 @@ class IFRU(Method):
 
     def _step(self, task: Task, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
         """ΔB, (m,)."""
-        model, forget = task.original, task.forget
+        forget_count = len(task.forget)
+        retain_count = len(task.retain)
         with task.costs.phase("gradient"):
-            batches = [
-                model.collate(forget, index)
-                for index in batches_by_length(forget.lengths, self.batch_size)
-            ]
-            target = torch.stack([gradient(model, parameters, batch) for batch in batches]).sum(
-                0
-            ) / len(forget)
-        task.costs.count_rows("gradient", len(forget))
+            target = self._mean_gradient(task, parameters)
+        task.costs.count_rows("gradient", forget_count)
         with task.costs.phase("curvature"):
-            product = self._curvature(task, parameters)
-            damping = self.damping * largest_eigenvalue(
-                product, target, POWER, derive(task.seed, "power")
-            )
-            influence = conjugate_gradients(
-                lambda vector: product(vector) + damping * vector,
-                target,
-                self.iterations,
-                TOLERANCE,
-            )
-        whole = len(forget) + len(task.retain) - task.rewritten
-        return self.scale * len(forget) / whole * influence
+            influence = self._influence(task, parameters, target)
+        # A prompt that D_f and D_r both hold, before and after rewriting, is one row of D.
+        all_count = forget_count + retain_count - task.rewritten
+        return self.scale * forget_count / all_count * influence
+
+    def _mean_gradient(self, task: Task, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+        """Mean gradient of the cross-entropy on D_f, (m,)."""
+        model = task.original
+        forget = task.forget
+        batches = _batches(model, forget, self.batch_size)
+        gradients = [gradient(model, parameters, batch) for batch in batches]
+        total = torch.stack(gradients).sum(0)
+        return total / len(forget)
+
+    def _influence(
+        self, task: Task, parameters: Sequence[nn.Parameter], target: torch.Tensor
+    ) -> torch.Tensor:
+        """`(GGN + λI)⁻¹·target`, (m,)."""
+        curvature = self._curvature(task, parameters)
+        seed = derive(task.seed, "power")
+        largest = largest_eigenvalue(
+            curvature,
+            target,
+            POWER_ITERATIONS,
+            seed,
+        )
+        damping = self.damping * largest
+
+        def damped_curvature(vector: torch.Tensor) -> torch.Tensor:
+            return curvature(vector) + damping * vector
+
+        return conjugate_gradients(
+            damped_curvature,
+            target,
+            self.iterations,
+            TOLERANCE,
+        )
 
     def _curvature(self, task: Task, parameters: Sequence[nn.Parameter]) -> Product:
-        """v → GGN·v, the mean over some rows of D_r; tells progress and counts what it reads."""
-        chosen = stream(task.seed, "curvature").permutation(len(task.retain))[: self.rows]
-        some: Examples = task.retain.take(np.sort(chosen))
-        batches = [
-            task.original.collate(some, index)
-            for index in batches_by_length(some.lengths, self.batch_size)
-        ]
-        done = 0
+        """v → GGN·v, the mean over a sample of D_r; reports progress and counts what it reads."""
+        model = task.original
+        # Every product must see the same rows, or there would be no one matrix to invert.
+        random = stream(task.seed, "curvature")
+        sample = random.permutation(len(task.retain))[: self.rows]
+        rows = task.retain.take(np.sort(sample))
+        batches = _batches(model, rows, self.batch_size)
+        most_products = POWER_ITERATIONS + self.iterations
+        product_numbers = itertools.count(1)
 
         def product(vector: torch.Tensor) -> torch.Tensor:
-            nonlocal done
-            done += 1
-            task.progress("curvature", done, POWER + self.iterations)
-            task.costs.count_rows("curvature", len(some))
+            number = next(product_numbers)
+            task.progress("curvature", number, most_products)
+            task.costs.count_rows("curvature", len(rows))
             total = torch.zeros_like(vector)
             for batch in batches:
-                total += gauss_newton(task.original, parameters, batch, vector)
-            return total / len(some)
+                total += gauss_newton(model, parameters, batch, vector)
+            return total / len(rows)
 
         return product
+
+
+def _batches(model: Recommender, rows: Examples, size: int) -> list[Batch]:
+    """All rows once; the order of a sum is free, so the one with the least padding."""
+    order = batches_by_length(rows.lengths, size)
+    return [model.collate(rows, index) for index in order]

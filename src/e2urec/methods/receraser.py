@@ -1,4 +1,12 @@
-"""Sharded training with shards of similar users and learned weights (Chen et al. 2022, arXiv 2201.06820)."""
+"""Sharded training with shards of similar users and learned weights.
+
+RecEraser, Chen et al. 2022, arXiv 2201.06820.
+
+    z(x) = Σ_k w_k·z_k(x), shard k tuned on its own users alone, w fitted on validation rows
+
+Ours: a user is the mean embedding of the tokens in the user's prompts, and a shard has the same
+weight for every row.
+"""
 
 from typing import ClassVar
 
@@ -10,64 +18,105 @@ from ..core.seeding import derive
 from ..metrics.classification import log_loss
 from ..models.batches import Examples
 from ..models.ensemble import Ensemble, Mean
-from ..models.predictions import predict
-from ..unlearning.sharded import Sharded, balanced_clusters
-from ..unlearning.task import Task, TrainingTask
+from ..unlearning.sharded import AnyTask, Sharded, balanced_clusters
+from ..unlearning.task import TrainingTask
 
-LARGEST = 10.0
-"""Bound of a shard's score before the softmax: the best weights may lie at infinity."""
+# The best weights may lie at infinity, where one shard has them all. e^10 to 1 is as good as that.
+MAX_SCORE = 10.0
+"""Bound of the score that a shard has before the softmax."""
 
 
 def mean_embeddings(rows: Examples, users: Ints, table: Floats) -> Floats:
-    """Mean embedding of all tokens in each user's prompts: `users` (u,) sorted, `table` (V, d) → (u, d)."""
-    user = np.repeat(np.searchsorted(users, rows.users), rows.lengths)
+    """Mean embedding of all tokens in a user's prompts.
+
+    Args:
+        rows: the prompts.
+        users: (u,) sorted codes of the users.
+        table: (V, d) token embeddings.
+
+    Returns:
+        (u, d), a row a user.
+    """
+    row_user = np.searchsorted(users, rows.users)
+    token_user = np.repeat(row_user, rows.lengths)
+    # A sparse count of (user, token) spares the embeddings of all tokens of all prompts at once.
+    ones = np.ones(len(token_user))
+    places = (token_user, rows.tokens)
     counts = sparse.coo_array(
-        (np.ones(len(user)), (user, rows.tokens)), shape=(len(users), len(table))
-    ).tocsr()
-    return np.asarray((counts @ table) / counts.sum(1)[:, None])
+        (ones, places),
+        shape=(len(users), len(table)),
+    )
+    counts = counts.tocsr()
+    sums = counts @ table
+    token_counts = counts.sum(1)
+    means = sums / token_counts[:, None]
+    return np.asarray(means)
 
 
 def learned_weights(odds: Floats, labels: Ints) -> Floats:
-    """The w = softmax(a) that minimises the log loss of Σ_k w_k·odds_k: (n, K) log-odds, (n,) labels → (K,).
+    """The w = softmax(a) that minimises the log loss of Σ_k w_k·odds_k.
 
-    With d = odds·w and p = sigmoid(d): ∂loss/∂w = oddsᵀ(p − y)/n, ∂loss/∂a = w ⊙ (∂loss/∂w − ⟨w, ∂loss/∂w⟩).
+    With d = odds·w and p = sigmoid(d): ∂loss/∂w = oddsᵀ(p − y)/n, and
+    ∂loss/∂a = w ⊙ (∂loss/∂w − ⟨w, ∂loss/∂w⟩).
+
+    Args:
+        odds: (n, K) log-odds that the shards give the rows.
+        labels: (n,) right answers.
+
+    Returns:
+        (K,) weights, which sum to 1.
     """
+    # The optimiser compares losses that differ by less than float32 can tell.
     odds = odds.astype(np.float64)
 
-    def loss(a: Floats) -> tuple[float, Floats]:
+    def loss_and_gradient(a: Floats) -> tuple[float, Floats]:
         w = special.softmax(a)
-        slope = odds.T @ (special.expit(odds @ w) - labels) / len(labels)
-        return log_loss(labels, odds @ w), w * (slope - w @ slope)
+        combined = odds @ w
+        p = special.expit(combined)
+        surprise = p - labels
+        slope = odds.T @ surprise / len(labels)
+        gradient = w * (slope - w @ slope)
+        return log_loss(labels, combined), gradient
 
-    start = np.zeros(odds.shape[1])
-    bounds = [(-LARGEST, LARGEST)] * len(start)
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return np.asarray(special.softmax(found.x))
+    # Equal scores are the start: shards that are equally good then keep equal weights.
+    shard_count = odds.shape[1]
+    solution = optimize.minimize(
+        loss_and_gradient,
+        np.zeros(shard_count),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-MAX_SCORE, MAX_SCORE)] * shard_count,
+    )
+    return np.asarray(special.softmax(solution.x))
 
 
 class RecEraser(Sharded):
-    """Tune an adapter on each of several parts of similar users, and learn on validation how much each counts."""
+    """Tune an adapter on each of several parts of similar users, and learn what each counts.
+
+    The weights of the parts are fitted on the validation rows.
+    """
 
     name: ClassVar[str] = "receraser"
 
-    def assign(self, ground: TrainingTask, users: Ints) -> Ints:
-        """Balanced clusters of the users' mean embeddings in the base: their items are what prompts differ by."""
-        table = ground.base.lm.get_input_embeddings().weight.detach().float().cpu().numpy()
-        return balanced_clusters(
-            mean_embeddings(ground.train, users, table),
-            self.shards,
-            seed=derive(ground.seed, "shards"),
-        )
+    def assign(self, task: TrainingTask, users: Ints) -> Ints:
+        """Balanced clusters of the users' mean embeddings in the base.
 
-    def combination(self, model: Ensemble, ground: TrainingTask | Task) -> Mean:
+        Prompts differ by their items, so the mean embedding of a user stands for the user's items.
+        """
+        embeddings = task.base.lm.get_input_embeddings().weight
+        table = embeddings.detach().float().cpu().numpy()
+        points = mean_embeddings(task.train, users, table)
+        seed = derive(task.seed, "shards")
+        return balanced_clusters(points, self.shards, seed=seed)
+
+    def combination(self, model: Ensemble, task: AnyTask) -> Mean:
         """Mean of logits with learned weights; a shard without users has weight 0."""
-        speaking, valid = np.unique(model.assignment.shard), self.validation(ground)
-        odds = [
-            predict(model, valid, active=(model.active[k],), precision=ground.precision).log_odds
-            for k in speaking
-        ]
-        ground.costs.count_rows("aggregation", len(odds) * len(valid))
+        valid = self.validation_rows(task)
+        odds = self.shard_odds(model, task)
         weights = np.zeros(self.shards)
+        # A request may take all users; then there is nothing to weigh.
         if odds:
-            weights[speaking] = learned_weights(np.stack(odds, -1), valid.labels)
+            shards_with_users = list(odds)
+            columns = np.stack(list(odds.values()), -1)
+            weights[shards_with_users] = learned_weights(columns, valid.labels)
         return Mean(tuple(weights.tolist()))

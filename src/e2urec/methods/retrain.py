@@ -1,4 +1,9 @@
-"""The ideal: tune the base again, on the retained rows alone."""
+"""The ideal: tune the base again, on the retained rows alone.
+
+    θ = the original's tuning, from the base, on D_r in place of D
+
+Every other method is measured against this one.
+"""
 
 import math
 from typing import ClassVar
@@ -7,7 +12,8 @@ from pydantic import Field
 
 from ..core.errors import ConfigError
 from ..models.recommender import Recommender
-from ..training.loop import Phase, Schedule
+from ..training.loop import Schedule
+from ..training.phase import Phase
 from ..training.supervised import tune
 from ..unlearning.method import Method
 from ..unlearning.task import Task
@@ -34,9 +40,12 @@ class Retrain(Method):
             raise ConfigError(
                 "method 'retrain' needs the base model; give the name or folder it was tuned from"
             )
+        # Steps of 1000 keep the seeds of retrained models apart from those of other originals.
+        seed = 1000 * self.number + task.seed
         with task.costs.phase("retrain"):
-            untuned = Recommender(task.base, task.original.template, window=task.original.window)
-            phase = Phase("retrain", 1000 * self.number + task.seed, task.progress)
+            original = task.original
+            untuned = Recommender(task.base, original.template, window=original.window)
+            phase = Phase("retrain", seed, task.progress)
             model, trace = tune(untuned, task.tuning, task.retain, task.valid, phase)
         task.costs.count_rows("retrain", trace.rows)
         return model

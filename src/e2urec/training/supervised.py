@@ -17,7 +17,7 @@ from ..metrics.classification import log_loss
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone
-from ..models.batches import Examples, shuffled
+from ..models.batches import Examples, epoch_batches
 from ..models.predictions import predict
 from ..models.recommender import Recommender
 from .loop import fit
@@ -67,7 +67,7 @@ def shuffled_plan(rows: Examples, batch_size: int, seed: int, name: str = "train
     """Plan: every row once an epoch, in an order that is a function of (seed, epoch)."""
 
     def plan(epoch: int) -> list[Step]:
-        batches = shuffled(
+        batches = epoch_batches(
             rows.lengths,
             batch_size,
             seed=seed,
@@ -107,7 +107,7 @@ def tune(
     def validation_loss() -> float:
         assert valid is not None
         answers = predict(model, valid, precision=schedule.precision)
-        return log_loss(answers.labels, answers.odds)
+        return log_loss(answers.labels, answers.log_odds)
 
     # A monitor costs a pass over the validation rows an epoch, so there is none without patience.
     stops_early = schedule.patience is not None and valid is not None
@@ -124,7 +124,7 @@ def _fresh_copy(untuned: Recommender, tuning: Tuning, seed: int) -> Recommender:
     """A recommender with weights of its own, and the adapter that will be tuned, if one is."""
     # The base itself stays as it is: other models are tuned from it as well.
     untuned_backbone = Backbone(untuned.lm, untuned.tokenizer, untuned.name)
-    backbone = untuned_backbone.fresh()
+    backbone = untuned_backbone.copy()
     active: tuple[str, ...] = ()
     if tuning.lora is not None:
         adapter_seed = derive(seed, "adapter")

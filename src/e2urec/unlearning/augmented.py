@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..models.adapters import LoRA
-from ..models.batches import Examples, endless
+from ..models.batches import Examples, endless_batches
 from ..models.recommender import Recommender
 from ..training.loop import Phase, Schedule, Step, TrainingState, fit
 from ..training.supervised import supervised
@@ -56,7 +56,7 @@ class Augmentation:
 
     def steps(self, forget: Examples) -> list[Step]:
         """Batches of D_f; all of it is gone through before a row is read twice."""
-        batches = endless(
+        batches = endless_batches(
             forget.lengths,
             self.schedule.batch_size,
             seed=self.seed,

@@ -85,7 +85,7 @@ def _original_odds(task: Task, rows: Examples) -> Floats:
     """Log-odds of the original on `rows`, (n,)."""
     task.costs.count_rows("teachers", len(rows))
     answers = predict(task.original, rows, precision=task.precision)
-    return answers.odds
+    return answers.log_odds
 
 
 def calibrate(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ..core.seeding import stream
-from ..models.predictions import states
+from ..models.predictions import answer_states
 from .losses import kl_divergence
 from .student import Student, frozen_teacher
 from .task import Task
@@ -61,7 +61,7 @@ class RetainCheck:
         count = len(self.rows)
         task.costs.count_rows("teachers", count)
         examples = task.retain.take(self.rows.cpu().numpy())
-        hidden = states(
+        hidden = answer_states(
             model,
             examples,
             active=active,

@@ -1,10 +1,11 @@
-"""Batches of D_f and of D_r side by side, read in one pass: what most methods share.
+"""Methods that read batches of D_f and of D_r side by side: what most rivals share.
 
-A rival is its two terms: a loss on the logits of the forget rows, and one on those of the retain rows.
+A rival is its two terms: a loss on the logits of the forget rows, and one on those of the retain
+rows.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, ClassVar, Literal
 
@@ -16,16 +17,9 @@ from ..core.seeding import derive
 from ..models.adapters import LoRA
 from ..models.batches import Batch, join_batches, row_count_of_steps
 from ..models.recommender import Recommender
-from ..training.loop import (
-    Combine,
-    Losses,
-    LossFunction,
-    Objective,
-    Schedule,
-    Step,
-    weighted_sum,
-)
-from .losses import cross_entropy
+from ..training.loop import Combine, Losses, Objective, Schedule, Step, weighted_sum
+from ..training.objective import LossFunction
+from .losses import cross_entropy, kl_divergence
 from .method import Method
 from .replay import Speed, with_cached_blocks
 from .student import Student, paired_steps
@@ -33,6 +27,27 @@ from .task import Task
 
 Term = Callable[[torch.Tensor, Batch], torch.Tensor]
 """Answer-position logits (b, V) of a batch, and the batch → a loss."""
+Teacher = Callable[[torch.Tensor], torch.Tensor]
+"""Rows (b,) of a set → the logits (b, V) that a student should give them."""
+
+
+def answer_loss(task: Task) -> Term:
+    """Term: cross-entropy of the row's own answer."""
+    answers = task.original.verbaliser
+
+    def loss(z: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return cross_entropy(z, answers.tokens(batch.labels))
+
+    return loss
+
+
+def teacher_loss(teacher: Teacher) -> Term:
+    """Term: `KL(p_teacher ‖ p_θ)` on the rows of the batch."""
+
+    def loss(z: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return kl_divergence(teacher(batch.index), z)
+
+    return loss
 
 
 def side_by_side(
@@ -40,51 +55,89 @@ def side_by_side(
     terms: Mapping[str, Sequence[Term]],
     together: Literal["step", "batch", "loss"] = "step",
 ) -> LossFunction:
-    """Objective: a loss for each batch of a step (`forget`, `retain`), the sum of its `terms`.
+    """Losses of a step: a loss for each batch of a step (`forget`, `retain`), the sum of its `terms`.
 
     The rows of a step go through the model `together`, or batch by batch, or once for each term.
     """
-    model, rows = task.original, {"forget": task.forget, "retain": task.retain}
+    model = task.original
+    rows = {
+        "forget": task.forget,
+        "retain": task.retain,
+    }
 
     def objective(wrapped: nn.Module, step: Step) -> Losses:
-        batches = {name: model.collate(rows[name], index) for name, index in step.items()}
+        batches = {}
+        for name, index in step.items():
+            batches[name] = model.collate(rows[name], index)
+
+        def new_pass(name: str) -> torch.Tensor:
+            z: torch.Tensor = wrapped(batches[name])
+            return z
+
         if together == "loss":
-            return {
-                name: sum_of(term(wrapped(batch), batch) for term in terms[name])
-                for name, batch in batches.items()
-            }
-        if together == "step" and len({batch.cached is None for batch in batches.values()}) == 1:
-            whole = reduce(lambda a, b: join_batches(a, b, model.pad), batches.values())
-            parts = wrapped(whole).split([len(batch.index) for batch in batches.values()])
+            return _losses(batches, terms, new_pass)
+        if together == "step" and _joinable(batches):
+            logits = _one_pass(wrapped, batches, model.pad)
         else:
-            parts = tuple(wrapped(batch) for batch in batches.values())
-        return {
-            name: sum_of(term(z, batches[name]) for term in terms[name])
-            for name, z in zip(batches, parts, strict=True)
-        }
+            logits = {name: new_pass(name) for name in batches}
+        return _losses(batches, terms, logits.__getitem__)
 
     return objective
 
 
-def sum_of(losses: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Their sum, which of one loss is itself."""
-    return reduce(torch.add, losses)
+def _losses(
+    batches: Mapping[str, Batch],
+    terms: Mapping[str, Sequence[Term]],
+    logits_of: Callable[[str], torch.Tensor],
+) -> Losses:
+    """The sum of each batch's terms; `logits_of` is called once for each term."""
+    losses = {}
+    for name, batch in batches.items():
+        values = [term(logits_of(name), batch) for term in terms[name]]
+        # Not `sum`, which begins with 0: a loss on its own stays as it is, bit for bit.
+        losses[name] = reduce(torch.add, values)
+    return losses
 
 
-def answered(task: Task) -> Term:
-    """Term: cross-entropy of the row's own answer."""
-    return lambda z, batch: cross_entropy(z, task.original.verbaliser.tokens(batch.labels))
+def _joinable(batches: Mapping[str, Batch]) -> bool:
+    """Whether all batches can share a pass.
+
+    Rows with cached states enter the model higher up, so they share none with rows without.
+    """
+    cached = [batch.cached is not None for batch in batches.values()]
+    return all(cached) or not any(cached)
+
+
+def _one_pass(
+    wrapped: nn.Module, batches: Mapping[str, Batch], pad: int
+) -> dict[str, torch.Tensor]:
+    """Logits of all batches from one pass through the model."""
+
+    def join_below(first: Batch, second: Batch) -> Batch:
+        return join_batches(first, second, pad)
+
+    # A step may hold one batch alone, which goes through as it is.
+    whole = reduce(join_below, batches.values())
+    z = wrapped(whole)
+    sizes = [len(batch.index) for batch in batches.values()]
+    parts = z.split(sizes)
+    return dict(zip(batches, parts, strict=True))
 
 
 class Paired(Method):
-    """A student on the original, tuned on a batch of D_f and a batch of D_r a step."""
+    """A student on the original, tuned on a batch of D_f and a batch of D_r a step.
 
+    A rival is its two `terms`, and the settings that they have.
+    """
+
+    # Factors of two around the default rate, and upwards from one pass.
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "learning_rate": (5e-4, 1e-3, 2e-3),
         "passes": (1.0, 2.0, 4.0),
     }
 
     passes: float = Field(1.0, gt=0, description="passes over D_f")
+    # One user's few rows fill a batch or two, and so few steps move a fresh adapter hardly at all.
     min_steps: int = Field(16, ge=1, description="least steps, however few rows D_f has")
     learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of the student")
     batch_size: int = Field(16, ge=1, description="rows of D_f, and of D_r, a step")
@@ -92,7 +145,12 @@ class Paired(Method):
     speed: Speed = Field(Speed(), description="ways to the same result with less work")
 
     def terms(self, task: Task, steps: Sequence[Step]) -> Mapping[str, Term]:
-        """The two losses, `forget` and `retain`, that a step adds up."""
+        """The two losses, `forget` and `retain`, that a step adds up.
+
+        Args:
+            task: the request; its original is still as it was before the student.
+            steps: all batches that will be read, so that a teacher can answer them beforehand.
+        """
         raise NotImplementedError
 
     @property
@@ -103,28 +161,49 @@ class Paired(Method):
     def unlearn(self, task: Task) -> Recommender:
         """Return the original with the student merged or concatenated into it."""
         seed = derive(task.seed, self.name)
-        count = self.updates(len(task.forget), len(task.retain), task.tuning.schedule)
-        steps = paired_steps(task, count, self.batch_size, seed=seed, speed=self.speed)
-        read = {name: [step[name] for step in steps] for name in ("forget", "retain")}
-        with with_cached_blocks(task, self.lora, self.speed, read) as task:
-            with task.costs.phase("teachers"):
-                terms = {name: [term] for name, term in self.terms(task, steps).items()}
-            with Student(task, self.lora, seed=seed) as student:
-                losses = side_by_side(task, terms, self.speed.together)
-                objective = Objective(losses, combine=self.combine)
-                schedule = task.schedule(self.batch_size, self.learning_rate)
-                student.fit(self.name, steps, objective, schedule)
-                return student.finish()
+        forget_count = len(task.forget)
+        retain_count = len(task.retain)
+        count = self.updates(forget_count, retain_count, task.tuning.schedule)
+        # All batches are fixed at first: teachers and caches then hold the rows that are read.
+        steps = paired_steps(
+            task,
+            count,
+            self.batch_size,
+            seed=seed,
+            speed=self.speed,
+        )
+        batches = {
+            "forget": [step["forget"] for step in steps],
+            "retain": [step["retain"] for step in steps],
+        }
+        with with_cached_blocks(task, self.lora, self.speed, batches) as cached_task:
+            return self._tune_student(cached_task, steps, seed)
+
+    def _tune_student(self, task: Task, steps: Sequence[Step], seed: int) -> Recommender:
+        # Teachers come first: the student is attached to the very model whose answers they keep.
+        with task.costs.phase("teachers"):
+            terms = self.terms(task, steps)
+        term_lists = {name: [term] for name, term in terms.items()}
+        losses = side_by_side(
+            task,
+            term_lists,
+            self.speed.together,
+        )
+        objective = Objective(losses, combine=self.combine)
+        schedule = task.schedule(self.batch_size, self.learning_rate)
+        with Student(task, self.lora, seed=seed) as student:
+            student.fit(self.name, steps, objective, schedule)
+            return student.finish()
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows of both sets."""
         count = self.updates(forget, retain, schedule)
-        return {
-            self.name: sum(
-                row_count_of_steps(count, rows, self.batch_size) for rows in (forget, retain)
-            )
-        }
+        forget_rows = row_count_of_steps(count, forget, self.batch_size)
+        retain_rows = row_count_of_steps(count, retain, self.batch_size)
+        return {self.name: forget_rows + retain_rows}
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """Steps of the student."""
-        return max(self.min_steps, math.ceil(self.passes * math.ceil(forget / self.batch_size)))
+        one_pass = math.ceil(forget / self.batch_size)
+        steps = math.ceil(self.passes * one_pass)
+        return max(self.min_steps, steps)

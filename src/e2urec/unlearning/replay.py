@@ -84,20 +84,20 @@ def with_cached_blocks(
     """
     model = task.original
     first_block = lora.first_block(model.lm)
-    room = int(speed.cache_gb * 1e9)
+    max_bytes = int(speed.cache_gb * 1e9)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_answer_position(model, speed))
         # Nothing lies below the first block.
-        is_cached = first_block > 0 and speed.replay and room > 0
+        is_cached = first_block > 0 and speed.replay and max_bytes > 0
         if not is_cached:
             yield task
             return
         cache = ActivationCache(
             model,
             first_block,
-            kind=autocast_type(task.precision, model.device) or torch.float32,
+            dtype=autocast_type(task.precision, model.device) or torch.float32,
+            max_bytes=max_bytes,
             folder=task.scratch,
-            room=room,
         )
         stack.enter_context(cache)
         sets = _cached_sets(task, cache, batches)
@@ -129,7 +129,7 @@ def _cached_sets(
         for name, set_batches in batches.items():
             needed_rows = distinct_rows(set_batches)
             examples: Examples = getattr(task, name)
-            sets[name] = cache.keep(examples, needed_rows)
+            sets[name] = cache.attach_states(examples, needed_rows)
             # A set that does not fit into the cache is computed anew at each step.
             cached_count = len(needed_rows) if sets[name].cached else 0
             costs.count_rows("cache", cached_count)

@@ -1,11 +1,12 @@
-"""Exact unlearning by shards: users are parted, each part tunes an adapter of its own on the base.
+"""Exact unlearning by shards: users are parted, and each part tunes an adapter of its own.
 
-A request then costs the training of the shards that hold its users. What is left of the others is their absence
-from D_f alone: the assignment of the users that stay was made when those that go were still there, and is kept.
+A request then costs the training of the shards that hold its users. What is left of those users is
+their absence alone: the assignment of the users that stay was made when all were there, and it does
+not change.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -18,58 +19,114 @@ from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone
 from ..models.batches import Examples
-from ..models.ensemble import Blend, Ensemble, Mean, Weights
+from ..models.ensemble import Blend, Ensemble, Mean, ShardAssignment, Weights
+from ..models.predictions import predict
 from ..models.recommender import Recommender
-from ..training.loop import Phase, Schedule
+from ..training.loop import Schedule
+from ..training.phase import Phase
 from ..training.supervised import Tuning, tune
 from .method import Method
 from .task import Task, TrainingTask
 
+AnyTask = TrainingTask | Task
+"""What shards are trained for: an original before any request, or a request to one."""
+
+# The published value: shards of equal size would tear similar users apart, and without a bound
+# most users would land in one shard, which every request would then train again.
 SLACK = 1.2
 """Largest shard as a multiple of the mean one (Chen et al. 2022)."""
 
+UNASSIGNED = -1
+"""Cluster of a point that is in none yet."""
+
 
 def balanced_clusters(points: Floats, k: int, *, seed: int, iterations: int = 10) -> Ints:
-    """Part `points` (n, d) into k clusters of at most ⌈1.2·n/k⌉, by cosine: the cluster of each, (n,).
+    """Part points into clusters of bounded size, by cosine (Chen et al. 2022, algorithm 1).
 
-    Pairs of a point and a centre are taken in descending order of similarity while the point is free and the cluster
-    has room; centres then move to their clusters' means, until nothing changes (Chen et al. 2022, algorithm 1).
-    The first centres lie far apart: a random point, then each time the one least like any centre before it.
+    Pairs of a point and a centre are taken in descending order of similarity while the point is
+    free and the cluster has room. Centres then move to the means of their clusters, until nothing
+    changes.
 
-    Points count from their common mean, for what one language model makes of similar texts shares a large part, beside
-    which all cosines would be near 1.
+    Points count from their common mean: what one language model makes of similar texts shares a
+    large part, beside which all cosines would be near 1.
+
+    Args:
+        points: (n, d).
+        k: how many clusters.
+        seed: of the first centre.
+        iterations: most rounds. They are bounded because a greedy round need not come closer.
+
+    Returns:
+        (n,) the cluster of each point; none has more than ⌈1.2·n/k⌉.
     """
-    points = _unit(points - points.mean(0))
+    common_mean = points.mean(0)
+    directions = _unit(points - common_mean)
     capacity = math.ceil(SLACK * len(points) / k)
-    chosen = [int(stream(seed, "centres").integers(len(points)))]
-    while len(chosen) < k:
-        nearest = (points @ points[chosen].T).max(1)
-        nearest[chosen] = np.inf  # equal points may all be as far as can be; none is a centre twice
-        chosen.append(int(nearest.argmin()))
-    centres, cluster = points[chosen], np.full(len(points), -1)
+    first_centres = _distant_points(directions, k, seed)
+    centres = directions[first_centres]
+    cluster = np.full(len(points), UNASSIGNED)
     for _ in range(iterations):
-        before, cluster = cluster, np.full(len(points), -1)
-        room = np.full(k, capacity)
-        for pair in np.argsort(-(points @ centres.T), axis=None, kind="stable"):
-            point, centre = divmod(int(pair), k)
-            if cluster[point] < 0 and room[centre]:
-                cluster[point] = centre
-                room[centre] -= 1
-        if np.array_equal(cluster, before):
+        previous = cluster
+        similarity = directions @ centres.T
+        cluster = _fill_clusters(similarity, capacity)
+        # The same clusters have the same means, so all later rounds would be this one.
+        if np.array_equal(cluster, previous):
             break
-        held = [points[cluster == j] for j in range(k)]
-        centres = _unit(
-            np.stack([part.mean(0) if len(part) else centres[j] for j, part in enumerate(held)])
-        )
+        centres = _moved_centres(directions, cluster, centres)
     return cluster
 
 
 def _unit(points: Floats) -> Floats:
-    return np.asarray(points / np.maximum(np.linalg.norm(points, axis=-1, keepdims=True), 1e-12))
+    """Points scaled to length 1; the bound leaves one at the origin where it is."""
+    lengths = np.linalg.norm(points, axis=-1, keepdims=True)
+    divisors = np.maximum(lengths, 1e-12)
+    return np.asarray(points / divisors)
+
+
+def _distant_points(directions: Floats, k: int, seed: int) -> list[int]:
+    """Indices of k points far apart: a random one, then always the one least like any before."""
+    random = stream(seed, "centres")
+    first_index = int(random.integers(len(directions)))
+    indices = [first_index]
+    while len(indices) < k:
+        centres = directions[indices]
+        similarity = (directions @ centres.T).max(1)
+        # Equal points may all be as far as can be; this keeps one from being a centre twice.
+        similarity[indices] = np.inf
+        indices.append(int(similarity.argmin()))
+    return indices
+
+
+def _fill_clusters(similarity: Floats, capacity: int) -> Ints:
+    """The cluster of each point, (n,), from its similarity with each centre, (n, k)."""
+    count, k = similarity.shape
+    cluster = np.full(count, UNASSIGNED)
+    room = np.full(k, capacity)
+    # A stable sort: among equal pairs the first point goes first, on every machine.
+    pairs = np.argsort(-similarity, axis=None, kind="stable")
+    for pair in pairs:
+        point, centre = divmod(int(pair), k)
+        if cluster[point] == UNASSIGNED and room[centre]:
+            cluster[point] = centre
+            room[centre] -= 1
+    return cluster
+
+
+def _moved_centres(directions: Floats, cluster: Ints, centres: Floats) -> Floats:
+    """The mean direction of each cluster, (k, d); an empty cluster keeps its centre."""
+    means = []
+    for number, centre in enumerate(centres):
+        members = directions[cluster == number]
+        mean = members.mean(0) if len(members) else centre
+        means.append(mean)
+    return _unit(np.stack(means))
 
 
 class Sharded(Method):
-    """What all methods by shards share. Each says who goes where (`assign`) and how answers are combined."""
+    """What all methods by shards share.
+
+    A method says which user goes where (`assign`) and how answers are combined (`combination`).
+    """
 
     needs_base: ClassVar[bool] = True
     exact: ClassVar[bool] = True
@@ -81,51 +138,52 @@ class Sharded(Method):
     learning_rate: float = Field(
         1e-3, gt=0, description="highest learning rate of a shard's adapter"
     )
+    # Every linear layer: an adapter starts from the base, and has to learn the whole task.
     lora: LoRA = Field(LoRA(rank=8, alpha=16, targets="all"), description="adapter of a shard")
 
-    def assign(self, ground: TrainingTask, users: Ints) -> Ints:
+    def assign(self, task: TrainingTask, users: Ints) -> Ints:
         """The shard of each of `users` (u,), sorted codes: (u,) of 0 … shards − 1."""
         raise NotImplementedError
 
-    def combination(self, model: Ensemble, ground: TrainingTask | Task) -> Mean | Blend:
+    def combination(self, model: Ensemble, task: AnyTask) -> Mean | Blend:
         """How the shards' answers are combined: fitted on the validation rows alone."""
         raise NotImplementedError
 
-    def prepare(self, ground: TrainingTask) -> Ensemble:
+    def prepare(self, task: TrainingTask) -> Ensemble:
         """Part the users and train every shard.
 
         Raises:
             ConfigError: fewer users than shards.
         """
-        users = np.unique(ground.train.users)
+        users = np.unique(task.train.users)
+        # A shard that is empty from the start would cost an adapter and never answer.
         if len(users) < self.shards:
             raise ConfigError(
-                f"method '{self.name}': shards={self.shards}, but only {len(users)} users have training rows; "
-                "set fewer shards"
+                f"method '{self.name}': shards={self.shards}, but only {len(users)} users have "
+                "training rows; set fewer shards"
             )
-        with ground.costs.phase("assignment"):
-            shard = self.assign(ground, users)
-        return self.build(ground, users, shard)
+        with task.costs.phase("assignment"):
+            shard = self.assign(task, users)
+        return self.build(task, users, shard)
 
-    def build(self, ground: TrainingTask, users: Ints, shard: Ints) -> Ensemble:
-        """The model with `users` in these shards, trained from the base: what an unlearned one must equal."""
+    def build(self, task: TrainingTask, users: Ints, shard: Ints) -> Ensemble:
+        """The model with `users` (u,) in these shards (u,), trained from the base.
+
+        It is what an unlearned model must equal.
+        """
         model = Ensemble(
-            ground.base.fresh(),
-            ground.template,
+            task.base.copy(),
+            task.template,
             self.lora,
-            users,
-            shard,
-            shards=self.shards,
-            seed=ground.seed,
-            window=ground.window,
+            ShardAssignment(users, shard, self.shards),
+            seed=task.seed,
+            window=task.window,
         )
-        trained = self._trained(
-            model, ground, ground.base, ground.train, range(self.shards), gone=users[:0]
-        )
-        return self._finish(model, ground, trained)
+        weights = self._train_shards(model, task, task.base, task.train, range(self.shards))
+        return self._assemble(model, task, weights)
 
     def unlearn(self, task: Task) -> Ensemble:
-        """Train the shards that hold rows of D_f again on what remains; the others keep their adapters.
+        """Train the shards that hold rows of D_f again on what remains; the others stay.
 
         Raises:
             ConfigError: the original is not made of shards, or the base is not at hand.
@@ -133,80 +191,123 @@ class Sharded(Method):
         model = task.original
         if not isinstance(model, Ensemble):
             raise ConfigError(
-                f"method '{self.name}' starts from shards trained before any request; use it in e2urec compare"
+                f"method '{self.name}' starts from shards trained before any request; "
+                "use it in e2urec compare"
             )
         if task.base is None:
             raise ConfigError(
                 f"method '{self.name}' needs the base model; give the name or folder of it"
             )
-        gone = np.setdiff1d(task.forget.users, task.retain.users)
-        touched = np.unique(model.shard[np.isin(model.users, task.forget.users)])
-        trained = self._trained(model, task, task.base, task.retain, touched, gone=gone)
-        model.remove(gone)
-        return self._finish(model, task, trained)
+        assignment = model.assignment
+        has_forget_rows = np.isin(assignment.users, task.forget.users)
+        shards = np.unique(assignment.shard[has_forget_rows]).tolist()
+        weights = self._train_shards(model, task, task.base, task.retain, shards)
+        # Users some of whose rows stay in D_r stay in their shard. The others leave only now, so
+        # that an interrupt while shards are trained leaves the model whole.
+        forgotten_users = np.setdiff1d(task.forget.users, task.retain.users)
+        model.remove_users(forgotten_users)
+        return self._assemble(model, task, weights)
 
-    def validation(self, ground: TrainingTask | Task) -> Examples:
+    def validation_rows(self, task: AnyTask) -> Examples:
         """The rows that a combination is fitted on; raises ConfigError where there are none."""
-        if not len(ground.valid):
+        if not len(task.valid):
             raise ConfigError(
-                f"method '{self.name}': no validation rows to fit weights on; give them a share in data.fractions"
+                f"method '{self.name}': no validation rows to fit weights on; "
+                "give them a share in data.fractions"
             )
-        return ground.valid
+        return task.valid
+
+    def shard_odds(self, model: Ensemble, task: AnyTask) -> dict[int, Floats]:
+        """What each shard that holds a user answers alone.
+
+        Returns:
+            Shard → its log-odds on the validation rows, (n,).
+        """
+        valid = self.validation_rows(task)
+        shards_with_users = np.unique(model.assignment.shard).tolist()
+        odds: dict[int, Floats] = {}
+        for shard in shards_with_users:
+            adapter = model.active[shard]
+            answers = predict(
+                model,
+                valid,
+                active=(adapter,),
+                precision=task.precision,
+            )
+            odds[shard] = answers.log_odds
+        task.costs.count_rows("aggregation", len(odds) * len(valid))
+        return odds
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
-        """At most all of D_r, for the original's epochs: as many users as there are shards may touch them all."""
+        """At most all of D_r, for the original's epochs.
+
+        As many users as there are shards may touch them all.
+        """
         return {"shards": schedule.epochs * retain}
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """About as many steps as those rows take, if every shard is touched."""
         return schedule.epochs * math.ceil(retain / schedule.batch_size)
 
-    def _trained(
+    def _train_shards(
         self,
         model: Ensemble,
-        ground: TrainingTask | Task,
+        task: AnyTask,
         base: Backbone,
         rows: Examples,
         shards: Iterable[int],
-        *,
-        gone: Ints,
     ) -> dict[int, Weights | None]:
-        """Adapters of `shards`, each a function of (seed, shard, its rows); None where nobody is left.
+        """Adapters of `shards`, each a function of (seed, shard, its rows).
 
-        The model itself is not touched, so an interrupted request leaves it as it was.
+        A shard that has no row left gets None. The model itself is not touched, so an interrupted
+        request leaves it as it was.
         """
-        tuning = self._tuning(ground.tuning)
-        untuned = Recommender(base, model.template, window=model.window)
-        found: dict[int, Weights | None] = {}
-        for k in map(int, shards):
-            members = np.setdiff1d(model.users[model.shard == k], gone)
-            mine = rows.take(np.flatnonzero(np.isin(rows.users, members)))
-            if not len(mine):
-                found[k] = None
-                continue
-            with ground.costs.phase("shards"):
-                phase = Phase(f"shard {k}", derive(model.seed, "shard", k), ground.progress)
-                tuned, trace = tune(untuned, tuning, mine, None, phase)
-                found[k] = adapters.weights(tuned.lm, *tuned.active)
-            ground.costs.count_rows("shards", trace.rows)
-        return found
+        weights: dict[int, Weights | None] = {}
+        for shard in shards:
+            members = model.assignment.users[model.assignment.shard == shard]
+            is_member = np.isin(rows.users, members)
+            member_rows = rows.take(np.flatnonzero(is_member))
+            weights[shard] = None
+            if len(member_rows):
+                weights[shard] = self._train_shard(model, task, base, member_rows, shard)
+        return weights
 
-    def _finish(
-        self, model: Ensemble, ground: TrainingTask | Task, trained: dict[int, Weights | None]
+    def _train_shard(
+        self, model: Ensemble, task: AnyTask, base: Backbone, rows: Examples, shard: int
+    ) -> Weights:
+        """The adapter of `shard`, tuned from the base on `rows` alone."""
+        with task.costs.phase("shards"):
+            # No validation rows: they are the combination's, and would tie the shards together.
+            # The model's seed, not the request's: a shard trained again is trained alike.
+            seed = derive(model.seed, "shard", shard)
+            phase = Phase(f"shard {shard}", seed, task.progress)
+            untuned = Recommender(base, model.template, window=model.window)
+            tuning = self._shard_tuning(task.tuning)
+            tuned, trace = tune(untuned, tuning, rows, None, phase)
+            weights = adapters.weights(tuned.lm, *tuned.active)
+        task.costs.count_rows("shards", trace.rows)
+        return weights
+
+    def _assemble(
+        self, model: Ensemble, task: AnyTask, weights: Mapping[int, Weights | None]
     ) -> Ensemble:
-        for k, weights in trained.items():
-            model.fill(k, weights)
-        ground.costs.trainable = sum(
-            value.numel()
-            for weights in trained.values()
-            if weights is not None
-            for value in weights.values()
-        )
-        with ground.costs.phase("aggregation"):
-            model.combination = self.combination(model, ground)
+        """Put the adapters in place, and combine the answers anew."""
+        parameter_count = 0
+        for shard, adapter in weights.items():
+            model.fill(shard, adapter)
+            if adapter is not None:
+                parameter_count += sum(value.numel() for value in adapter.values())
+        # Only the shards that were trained count: what a request moves is its cost.
+        task.costs.trainable = parameter_count
+        with task.costs.phase("aggregation"):
+            model.combination = self.combination(model, task)
         return model
 
-    def _tuning(self, original: Tuning) -> Tuning:
-        """The original's schedule for an adapter; a shard reads no validation rows, which are the combination's."""
+    def _shard_tuning(self, original: Tuning) -> Tuning:
+        """The original's schedule for an adapter.
+
+        A shard reads no validation rows, so it has no patience.
+        """
         changes = {"learning_rate": self.learning_rate, "patience": None}
-        return Tuning(schedule=original.schedule.model_copy(update=changes), lora=self.lora)
+        schedule = original.schedule.model_copy(update=changes)
+        return Tuning(schedule=schedule, lora=self.lora)

@@ -13,10 +13,10 @@ from torch import nn
 
 from ..core.arrays import Ints
 from ..core.seeding import derive
-from ..models import adapters
+from ..models import adapter_algebra, adapters
 from ..models.adapters import LoRA
-from ..models.batches import Examples, alike, endless
-from ..models.predictions import Live, states
+from ..models.batches import Examples, endless_batches, match_lengths
+from ..models.predictions import LiveStates, answer_states
 from ..models.recommender import Recommender
 from ..training.loop import Objective, Phase, Rows, Schedule, Step, TrainingState, fit
 from .replay import Speed, distinct_rows
@@ -59,7 +59,7 @@ class Student:
 
     def start_at(self, weights: dict[str, torch.Tensor], scale: float) -> None:
         """Start where `scale` times the update of another adapter of the same shape leads."""
-        adapters.put(self.model.lm, self.name, weights, scale)
+        adapters.load_weights(self.model.lm, self.name, weights, scale)
 
     def fit(
         self, phase: str, steps: Sequence[Step], objective: Objective, schedule: Schedule
@@ -87,7 +87,7 @@ class Student:
 
     def discard(self) -> None:
         """Take the adapter off and forget its weights."""
-        self.model.lm = adapters.drop(self.model.lm, self.name)
+        self.model.lm = adapters.remove(self.model.lm, self.name)
         self.finished = True
 
     def finish(self) -> Recommender:
@@ -102,10 +102,10 @@ class Student:
         model = self.model
         if model.active:
             rank = self._replacement_rank()
-            adapters.concatenate(model.lm, self.active, "unlearned", rank=rank)
+            adapter_algebra.concatenate(model.lm, self.active, "unlearned", rank=rank)
             model.active = ("unlearned",)
         else:
-            model.lm = adapters.merge(model.lm, self.active)
+            model.lm = adapter_algebra.merge(model.lm, self.active)
         self.finished = True
         return model
 
@@ -118,7 +118,7 @@ class Student:
         tuned = self.task.tuning.lora
         if tuned is None:
             return None
-        current_rank = adapters.sum_of_ranks(self.model.lm, self.model.active)
+        current_rank = adapter_algebra.total_rank(self.model.lm, self.model.active)
         return max(current_rank, tuned.rank + self.lora.rank)
 
 
@@ -147,13 +147,13 @@ def frozen_teacher(
     row_tensor = torch.from_numpy(needed_rows).to(model.device)
     head = detached_head(model)
     if not precomputed:
-        live = Live(model, rows, active, task.precision)
+        live = LiveStates(model, rows, active, task.precision)
         return FrozenTeacher(live, head, row_tensor)
     width = head[0].shape[1]
     # Rows that no batch holds stay zero, so that a row's number is its place.
     hidden = torch.zeros((len(rows), width), device=model.device)
     if len(needed_rows):
-        hidden[row_tensor] = states(
+        hidden[row_tensor] = answer_states(
             model,
             rows.take(needed_rows),
             active=active,
@@ -176,7 +176,7 @@ def phase_steps(
 ) -> dict[str, list[Step]]:
     """Steps of each of a student's phases: `joint` reads pairs of batches, any other D_f alone."""
     # One stream for all phases on D_f alone, so that one goes on where the one before it ended.
-    batches = endless(
+    batches = endless_batches(
         task.forget.lengths,
         size,
         seed=seed,
@@ -211,7 +211,7 @@ def paired_steps(task: Task, count: int, size: int, *, seed: int, speed: Speed) 
     if speed.buckets:
         # Both batches go through the model together and are padded to the longer one.
         forget_widths = [forget_lengths[batch].max() for batch in forget]
-        retain = alike(retain, retain_lengths, np.array(forget_widths))
+        retain = match_lengths(retain, retain_lengths, np.array(forget_widths))
     steps: list[Step] = []
     for forget_batch, retain_batch in zip(forget, retain, strict=True):
         steps.append({"forget": forget_batch, "retain": retain_batch})
@@ -219,5 +219,5 @@ def paired_steps(task: Task, count: int, size: int, *, seed: int, speed: Speed) 
 
 
 def _first_batches(lengths: Ints, count: int, size: int, seed: int, window: int) -> list[Ints]:
-    batches = endless(lengths, size, seed=seed, window=window)
+    batches = endless_batches(lengths, size, seed=seed, window=window)
     return list(itertools.islice(batches, count))

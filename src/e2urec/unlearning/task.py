@@ -107,7 +107,7 @@ class Task(Job):
                 active=active,
                 precision=precision,
             )
-            self.log_scores(phase, forget.odds, unseen.odds)
+            self.log_scores(phase, forget.log_odds, unseen.log_odds)
 
     def log_scores(self, phase: str, forget: Floats, unseen: Floats) -> None:
         """Log the log-odds `forget` on D_f (n,) and `unseen` on the unseen users."""

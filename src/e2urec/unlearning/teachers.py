@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core.arrays import Floats
-from ..models.predictions import Live
+from ..models.predictions import LiveStates
 from ..models.recommender import Recommender
 from ..models.verbaliser import OutputHead, Verbaliser
 from . import losses
@@ -14,7 +14,7 @@ from .losses import TeacherSpace
 
 # Answer-position states (n, d), looked up by row: computed before, or at each look-up. They are far
 # smaller than logits over the whole vocabulary, which one product with the head gives back.
-States = torch.Tensor | Live
+States = torch.Tensor | LiveStates
 
 
 def detached_head(model: Recommender) -> OutputHead:
