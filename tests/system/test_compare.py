@@ -13,12 +13,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from conftest import toy_backbone
 from e2urec.core.errors import ConfigError, ModelError, RunError
 from e2urec.experiments.compare import compare, estimate, methods_of
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import all_methods
 from e2urec.models.recommender import Recommender
+from e2urec.testing import toy_backbone
 from e2urec.unlearning.method import Method
 from e2urec.unlearning.task import Task
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import generated
 from e2urec.core.errors import ConfigError, DataError
 from e2urec.data import sources
 from e2urec.data.interactions import Interactions, Samples
@@ -15,6 +14,7 @@ from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
 from e2urec.data.sources.reading import Reading
 from e2urec.data.splits import limit, split
+from e2urec.testing import toy_interactions
 
 
 def detect(folder: Path) -> Interactions:
@@ -164,11 +164,11 @@ def test_split_is_chronological_and_held_out_users_train_nobody(rows, seed):
 
 def test_bad_fractions_are_refused():
     with pytest.raises(ConfigError, match="sum to 1"):
-        split(generated(), fractions=(0.6, 0.2, 0.3), seed=0)
+        split(toy_interactions(), fractions=(0.6, 0.2, 0.3), seed=0)
 
 
 def test_limit_keeps_users_whole_and_the_first_rows_of_each():
-    train = split(generated(users=20), history=3, seed=0).train
+    train = split(toy_interactions(users=20), history=3, seed=0).train
     kept = limit(train, 40, seed=1, name="train")
     assert 40 <= len(kept) < 55
     for user in np.unique(kept.users):
@@ -184,7 +184,7 @@ def test_limit_keeps_users_whole_and_the_first_rows_of_each():
 @settings(max_examples=60)
 @given(st.floats(0.05, 0.8), st.integers(0, 99))
 def test_every_training_row_is_either_forgotten_or_retained(ratio, seed):
-    parts = split(generated(), history=3, seed=1)
+    parts = split(toy_interactions(), history=3, seed=1)
     request = ErasureRequest.sample(parts.train, ratio, seed)
     rows = resolve(request, parts)
     kept = parts.train.rows[~np.isin(parts.train.rows, rows.forget.rows)]
@@ -216,7 +216,7 @@ def test_request_that_names_nobody_is_refused(tmp_path, text, message):
 
 
 def test_unknown_users_are_counted_but_never_listed_and_can_be_skipped():
-    parts = split(generated(), history=3, unseen=0, seed=1)
+    parts = split(toy_interactions(), history=3, unseen=0, seed=1)
     request = ErasureRequest(("u1", "secret-person", "u2"))
     with pytest.raises(DataError, match="1 of 3 users are not in the training data") as error:
         resolve(request, parts)
@@ -225,7 +225,7 @@ def test_unknown_users_are_counted_but_never_listed_and_can_be_skipped():
 
 
 def test_request_for_nobody_known_or_for_everybody_is_refused():
-    parts = split(generated(), history=3, seed=1)
+    parts = split(toy_interactions(), history=3, seed=1)
     everybody = tuple(
         str(parts.train.interactions.user_ids[int(code)]) for code in np.unique(parts.train.users)
     )

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import generated
 from e2urec.core.errors import ConfigError, DataError
 from e2urec.data.interactions import Interactions, Samples
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest
 from e2urec.data.splits import limit, split
+from e2urec.testing import toy_interactions
 
 RATINGS = pl.DataFrame(
     {"user": [1, 1, 2], "item": [1, 2, 1], "rating": [5, 3, 4], "time": [10, 20, 30]}
@@ -79,7 +79,7 @@ def test_rating_out_of_range_is_told_with_its_remedy():
 )
 def test_setting_that_cannot_split_the_data_is_named(setting, value):
     with pytest.raises(ConfigError, match=setting):
-        split(generated(users=3), **{setting: value}, seed=0)
+        split(toy_interactions(users=3), **{setting: value}, seed=0)
 
 
 @settings(max_examples=60)

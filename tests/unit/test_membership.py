@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from conftest import toy_task
 from e2urec.evaluation.membership import Shadows, ShadowScores, attacks, gather, halves, outsiders
 from e2urec.evaluation.verdict import Margins, judge
 from e2urec.metrics.bootstrap import Interval
 from e2urec.models.adapters import LoRA
 from e2urec.models.predictions import Predictions
+from e2urec.testing import toy_task
 
 
 def answers(odds, labels, users):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import toy_task
 from e2urec.evaluation.relearning import Relearning, relearn, reshaped, steps_until
 from e2urec.metrics.bootstrap import user_bootstrap
 from e2urec.models.adapters import LoRA
 from e2urec.models.predictions import predict
+from e2urec.testing import toy_task
 
 HOW = Relearning(steps=30, every=10, batch_size=8, learning_rate=2e-3, lora=LoRA(rank=4))
 
