@@ -1,11 +1,15 @@
 """Fixtures that several files share. What they are made of is in `e2urec.testing`."""
 
+import logging
 import os
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Threads cost toy models more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As the command line does: they tell of kernels and enums that nobody asked for.
+for library in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(library).setLevel(logging.ERROR)
 
 import pytest
 from hypothesis import settings
