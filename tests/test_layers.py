@@ -1,4 +1,4 @@
-"""Everything flows one way: a room imports only from rooms above it, and a room has no circles inside."""
+"""Everything flows one way: a room imports only from rooms above it, and has no circles inside."""
 
 import ast
 import subprocess
@@ -26,7 +26,7 @@ ROOMS = (
     "cli",
     "__main__",
 )
-"""From the top of the house to its door. The package itself, which only names things, stands below them all."""
+"""From the top of the house to its door; the package itself, which only names things, is below."""
 FILES = sorted(ROOT.rglob("*.py"))
 LONGEST = 350
 
@@ -104,3 +104,14 @@ def test_command_line_starts_without_loading_a_model_library() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("folder", ["src", "tests", "benchmarks"])
+def test_no_line_is_kept_from_the_formatter(folder: str) -> None:
+    # The words are put together here, so that this file does not hold the marks itself.
+    marks = [f"# fmt: {word}" for word in ("skip", "off")]
+    files = sorted((ROOT.parents[1] / folder).rglob("*.py"))
+    assert files
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert not any(mark in text for mark in marks), path.name

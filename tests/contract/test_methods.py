@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import toy_task
 from e2urec import methods
 from e2urec.core.errors import ConfigError
 from e2urec.methods import all_methods, build
@@ -16,6 +15,7 @@ from e2urec.models.adapters import LoRA, names
 from e2urec.models.batches import concatenate
 from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
+from e2urec.testing import toy_task
 from e2urec.training.loop import Schedule
 from e2urec.training.supervised import supervised
 from e2urec.unlearning.student import Student

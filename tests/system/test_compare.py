@@ -13,7 +13,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from conftest import toy_backbone
 from e2urec.core.errors import ConfigError, ModelError, RunError
 from e2urec.evaluation.roles import unlearned_by
 from e2urec.experiments.compare import compare
@@ -22,6 +21,7 @@ from e2urec.experiments.plan import Plan
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import all_methods
 from e2urec.models.recommender import Recommender
+from e2urec.testing import toy_backbone
 from e2urec.unlearning.method import Method
 from e2urec.unlearning.task import Task
 

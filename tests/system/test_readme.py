@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from conftest import toy_backbone
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
+from e2urec.testing import toy_backbone
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from conftest import toy_backbone
+from e2urec.testing import toy_backbone
 
 SETTINGS = {
     "data.rows": 200,

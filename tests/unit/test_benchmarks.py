@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from conftest import toy_task
 from e2urec.models.adapters import names
 from e2urec.models.predictions import answer_states
+from e2urec.testing import toy_task
 from e2urec.unlearning.losses import forgetting_teacher, kl_divergence
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import generated
 from e2urec.core.errors import ConfigError, DataError
 from e2urec.data import sources
 from e2urec.data.interactions import Interactions
@@ -16,6 +15,7 @@ from e2urec.data.requests import ErasureRequest, resolve
 from e2urec.data.samples import Samples
 from e2urec.data.sources.reading import Reading
 from e2urec.data.splits import SizeLimits, SplitSettings, limit, split
+from e2urec.testing import toy_interactions
 
 
 def detect(folder: Path) -> Interactions:
@@ -167,11 +167,11 @@ def test_split_is_chronological_and_held_out_users_train_nobody(rows, seed):
 
 def test_bad_fractions_are_refused():
     with pytest.raises(ConfigError, match="sum to 1"):
-        split(generated(), SplitSettings(fractions=(0.6, 0.2, 0.3), calibration=0), seed=0)
+        split(toy_interactions(), SplitSettings(fractions=(0.6, 0.2, 0.3), calibration=0), seed=0)
 
 
 def test_limit_keeps_users_whole_and_the_first_rows_of_each():
-    parts = split(generated(users=20), SplitSettings(history=3, calibration=0), seed=0)
+    parts = split(toy_interactions(users=20), SplitSettings(history=3, calibration=0), seed=0)
     train = parts.train
     smaller = limit(parts, SizeLimits(rows=40), seed=1).train
     assert 40 <= len(smaller) < 55
@@ -188,7 +188,7 @@ def test_limit_keeps_users_whole_and_the_first_rows_of_each():
 @settings(max_examples=60)
 @given(st.floats(0.05, 0.8), st.integers(0, 99))
 def test_every_training_row_is_either_forgotten_or_retained(ratio, seed):
-    parts = split(generated(), SplitSettings(history=3, calibration=0), seed=1)
+    parts = split(toy_interactions(), SplitSettings(history=3, calibration=0), seed=1)
     request = ErasureRequest.draw(parts.train, ratio, seed)
     rows = resolve(request, parts)
     retain_rows = parts.train.rows[~np.isin(parts.train.rows, rows.forget.rows)]
@@ -220,7 +220,7 @@ def test_request_that_names_nobody_is_refused(tmp_path, text, message):
 
 
 def test_unknown_users_are_counted_but_never_listed_and_can_be_skipped():
-    parts = split(generated(), SplitSettings(history=3, unseen=0, calibration=0), seed=1)
+    parts = split(toy_interactions(), SplitSettings(history=3, unseen=0, calibration=0), seed=1)
     request = ErasureRequest(("u1", "secret-person", "u2"))
     with pytest.raises(DataError, match="1 of 3 users are not in the training data") as error:
         resolve(request, parts)
@@ -229,7 +229,7 @@ def test_unknown_users_are_counted_but_never_listed_and_can_be_skipped():
 
 
 def test_request_for_nobody_known_or_for_everybody_is_refused():
-    parts = split(generated(), SplitSettings(history=3, calibration=0), seed=1)
+    parts = split(toy_interactions(), SplitSettings(history=3, calibration=0), seed=1)
     everybody = tuple(
         str(parts.train.interactions.user_ids[int(code)]) for code in np.unique(parts.train.users)
     )

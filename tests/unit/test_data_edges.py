@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import generated
 from e2urec.core.errors import ConfigError, DataError
 from e2urec.core.seeding import stream
 from e2urec.data.interactions import Interactions
@@ -12,6 +11,7 @@ from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest
 from e2urec.data.samples import Samples
 from e2urec.data.splits import SplitSettings, split, whole_users
+from e2urec.testing import toy_interactions
 
 RATINGS = pl.DataFrame(
     {"user": [1, 1, 2], "item": [1, 2, 1], "rating": [5, 3, 4], "time": [10, 20, 30]}
@@ -84,7 +84,7 @@ def test_setting_that_cannot_split_the_data_is_named(setting, value):
     # past pydantic's own bounds, which refuse some of these already
     unusable = SplitSettings.model_construct(**{setting: value})
     with pytest.raises(ConfigError, match=setting):
-        split(generated(users=3), unusable, seed=0)
+        split(toy_interactions(users=3), unusable, seed=0)
 
 
 @settings(max_examples=60)

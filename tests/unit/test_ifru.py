@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
 from e2urec.methods.ifru import (
     IFRU,
@@ -19,6 +18,7 @@ from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Examples
 from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
+from e2urec.testing import toy_backbone, toy_task
 from e2urec.unlearning.losses import cross_entropy
 
 SMALL = {"lora": LoRA(rank=2, alpha=4, targets="all"), "rows": 24, "iterations": 12}

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from conftest import toy_task
 from e2urec.methods import build
 from e2urec.methods.pcgrad import surgery
 from e2urec.models.verbaliser import Verbaliser
+from e2urec.testing import toy_task
 from e2urec.unlearning import losses
 from e2urec.unlearning.losses import (
     cross_entropy,

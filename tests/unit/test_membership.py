@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conftest import toy_task
 from e2urec.evaluation import shadows as shadow_module
 from e2urec.evaluation.answers import Answers
 from e2urec.evaluation.attacks import AttackSetup
@@ -22,6 +21,7 @@ from e2urec.metrics.bootstrap import Interval
 from e2urec.models.adapters import LoRA
 from e2urec.models.predictions import Predictions
 from e2urec.models.recommender import Recommender
+from e2urec.testing import toy_task
 
 
 def answers(odds, labels, users):

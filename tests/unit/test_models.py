@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft.tuners.lora import LoraLayer
 
-from conftest import generated, toy_backbone, toy_tokenizer
 from e2urec.core.errors import ModelError, RunError
 from e2urec.core.seeding import derive, stream
 from e2urec.data.prompts import TEMPLATES, PromptTemplate
@@ -16,11 +15,12 @@ from e2urec.models.backbone import load_backbone
 from e2urec.models.batches import batches_by_length, endless_batches, epoch_batches, join_batches
 from e2urec.models.recommender import Recommender
 from e2urec.models.verbaliser import find_verbaliser
+from e2urec.testing import toy_backbone, toy_interactions, toy_tokenizer
 
 
 @pytest.fixture
 def samples() -> Samples:
-    return Samples(generated(), np.arange(20, 60), history=4)
+    return Samples(toy_interactions(), np.arange(20, 60), history=4)
 
 
 def test_streams_differ_by_name_and_not_by_what_ran_before():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import toy_task
 from e2urec.evaluation.relearning import Relearner, Relearning, reshaped, steps_until
 from e2urec.models.adapters import LoRA
 from e2urec.models.predictions import predict
+from e2urec.testing import toy_task
 
 HOW = Relearning(steps=30, every=10, batch_size=8, learning_rate=2e-3, lora=LoRA(rank=4))
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_data import histories, telling
 
-from conftest import generated, generated_tables
 from e2urec.core.errors import DataError, RunError
 from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
@@ -18,6 +17,7 @@ from e2urec.data.samples import Samples
 from e2urec.data.splits import Split, SplitSettings, split
 from e2urec.runs.erased_rows import FILE, ErasedRows
 from e2urec.runs.split_index import SplitIndex
+from e2urec.testing import toy_interactions, toy_tables
 
 KEPT = ("retain", "valid", "test", "calibration", "unseen")
 
@@ -113,7 +113,7 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
 
 
 def test_ledger_finds_the_same_rows_when_others_have_come_and_erased_ones_were_deleted(tmp_path):
-    parts = split(generated(), SplitSettings(history=3, unseen=0.2, calibration=0.2), seed=1)
+    parts = split(toy_interactions(), SplitSettings(history=3, unseen=0.2, calibration=0.2), seed=1)
     SplitIndex.of(parts).save(tmp_path)
     split_index = SplitIndex.load(tmp_path)
     for name, part in vars(split_index.split(parts.train.interactions, 3)).items():
@@ -124,7 +124,7 @@ def test_ledger_finds_the_same_rows_when_others_have_come_and_erased_ones_were_d
         name: prompts(part) for name, part in vars(kept.split(parts.train.interactions, 3)).items()
     }
     assert before["train"] == prompts(found.retain)
-    table, titles = generated_tables()
+    table, titles = toy_tables()
     went = parts.train.interactions.user_ids.to_list()
     gone = {went[code] for code in np.unique(found.forget.users)}
     table = table.filter(~pl.col("user").is_in(list(gone)))
@@ -189,7 +189,7 @@ def test_row_that_was_only_ever_shown_can_be_forgotten():
 
 
 def test_forgetting_users_changes_nobody_elses_rows():
-    parts = split(generated(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
+    parts = split(toy_interactions(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
     found = resolve(ErasureRequest.draw(parts.train, 0.2, 3), parts)
     assert found.rewritten == 0
     kept = parts.train.take(~np.isin(parts.train.rows, found.forget.rows))
@@ -261,7 +261,7 @@ def test_file_that_might_name_too_much_is_refused_and_its_ids_are_not_told(
 
 
 def test_unknown_interactions_and_items_are_counted_and_never_named():
-    parts = split(generated(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
+    parts = split(toy_interactions(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
     for request, count in (
         (ErasureRequest(interactions=(("u1", "999"), ("u2", "998"))), "2 of 2 interactions"),
         (ErasureRequest(items=("999",)), "1 of 1 items"),
@@ -286,13 +286,13 @@ def test_users_keep_the_digest_of_earlier_versions_and_each_kind_has_its_own():
 
 
 def test_erased_rows_are_recognised_under_their_key_alone_and_cannot_be_read(tmp_path):
-    parts = split(generated(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
+    parts = split(toy_interactions(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
     found: ForgetRetain = resolve(ErasureRequest.draw(parts.train, 0.2, 3), parts)
     data = parts.train.interactions
     ErasedRows.under(b"secret").with_rows(data, found.erased).save(tmp_path)
     again = ErasedRows.load(tmp_path, b"secret")
     assert (again.marked(data) == found.erased).all()
-    shuffled = generated(seed=1)  # other rows of the same users
+    shuffled = toy_interactions(seed=1)  # other rows of the same users
     assert again.marked(shuffled).mean() < 0.05
     assert sorted(json.loads((tmp_path / FILE).read_text())) == ["check", "rows"]
     assert "u1" not in (tmp_path / FILE).read_text()
@@ -304,7 +304,7 @@ def test_erased_rows_are_recognised_under_their_key_alone_and_cannot_be_read(tmp
 
 
 def test_second_request_finds_no_row_of_the_first():
-    parts = split(generated(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
+    parts = split(toy_interactions(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
     data = parts.train.interactions
     first = resolve(ErasureRequest.draw(parts.train, 0.2, 3, "interactions"), parts)
     left = SplitIndex.of(parts).without(data, first.erased).split(data, 3)

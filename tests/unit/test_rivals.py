@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import toy_task
 from e2urec.core.errors import ConfigError
 from e2urec.methods import build
 from e2urec.models.batches import Batch
 from e2urec.models.predictions import answer_states
+from e2urec.testing import toy_task
 
 LIKED, DISLIKED = torch.tensor([1]), torch.tensor([0])
 NLL = {1: math.log(2), 0: math.log(4)}

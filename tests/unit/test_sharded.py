@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import TUNING, generated, toy_backbone
 from e2urec.core.errors import ConfigError, ModelError
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import split
@@ -20,6 +19,7 @@ from e2urec.models.batches import Examples
 from e2urec.models.ensemble import Blend, Ensemble, Mean
 from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
+from e2urec.testing import TUNING, toy_backbone, toy_interactions
 from e2urec.unlearning.sharded import balanced_clusters
 from e2urec.unlearning.task import Task, TrainingTask
 
@@ -36,7 +36,7 @@ each_method = pytest.mark.parametrize("method", METHODS, ids=IDS)
 
 def training_task_of(kind: str, seed: int = 5) -> TrainingTask:
     base = toy_backbone(kind)
-    parts = split(generated(), history=3, unseen=0.1, calibration=0.1, seed=1)
+    parts = split(toy_interactions(), history=3, unseen=0.1, calibration=0.1, seed=1)
     probe = Recommender(base, TEMPLATES["compact"])
     return TrainingTask(
         base,

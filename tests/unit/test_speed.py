@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
 
-from conftest import generated, toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import split
 from e2urec.methods import build
@@ -18,6 +17,7 @@ from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Batch, Examples, endless_batches, join_batches, match_lengths
 from e2urec.models.predictions import answer_states
 from e2urec.models.recommender import Recommender
+from e2urec.testing import toy_backbone, toy_interactions, toy_task
 from e2urec.training.loop import Phase, Schedule, TrainingState, fit
 from e2urec.training.supervised import shuffled_plan, supervised
 from e2urec.unlearning.calibration import match_auc
@@ -42,7 +42,7 @@ def adapted(kind: str) -> tuple[Recommender, int]:
 
 @pytest.fixture
 def samples():
-    return split(generated(), history=3, seed=1).train
+    return split(toy_interactions(), history=3, seed=1).train
 
 
 def step(model: Recommender, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:

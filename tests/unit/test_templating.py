@@ -4,12 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conftest import toy_backbone
 from e2urec.core.errors import DataError
 from e2urec.data.interactions import Interactions
 from e2urec.data.samples import Samples
 from e2urec.data.templating import JinjaTemplate, find_template
 from e2urec.models.recommender import Recommender
+from e2urec.testing import toy_backbone
 
 GOOD = """Reader of {{ user.age|default('unknown') }}:
 {% for past in history %}

@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import TUNING, generated, toy_backbone, toy_task
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import SplitSettings, split
 from e2urec.metrics.classification import auc
 from e2urec.models.predictions import answer_states, predict
 from e2urec.models.recommender import Recommender
+from e2urec.testing import TUNING, toy_backbone, toy_interactions, toy_task
 from e2urec.training.loop import Objective, Phase, Schedule, TrainingState, fit
 from e2urec.training.supervised import supervised, tune
 from e2urec.unlearning.calibration import match_auc
@@ -80,7 +80,7 @@ def test_early_stopping_keeps_the_best_epoch():
 def test_tuning_lowers_the_loss_and_leaves_the_base_alone(kind):
     base = toy_backbone(kind)
     before = {name: value.clone() for name, value in base.lm.state_dict().items()}
-    parts = split(generated(), SplitSettings(history=3, calibration=0), seed=1)
+    parts = split(toy_interactions(), SplitSettings(history=3, calibration=0), seed=1)
     probe = Recommender(base, TEMPLATES["compact"])
     model, trace = tune(probe, TUNING, probe.encode(parts.train), None, Phase("original", 1))
     assert trace.losses[-1]["train"] < trace.losses[0]["train"]
@@ -92,7 +92,9 @@ def test_tuning_lowers_the_loss_and_leaves_the_base_alone(kind):
 def test_frozen_embeddings_stay_where_they_were_and_the_blocks_move(kind):
     base = toy_backbone(kind)
     probe = Recommender(base, TEMPLATES["compact"])
-    rows = probe.encode(split(generated(), SplitSettings(history=3, calibration=0), seed=1).train)
+    rows = probe.encode(
+        split(toy_interactions(), SplitSettings(history=3, calibration=0), seed=1).train
+    )
     tuning = TUNING.model_copy(update={"embeddings": False})
     model, _ = tune(probe, tuning, rows, None, Phase("original", 1))
     ends = {id(base.lm.get_input_embeddings().weight), id(base.lm.get_output_embeddings().weight)}

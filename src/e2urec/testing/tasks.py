@@ -1,0 +1,67 @@
+"""A toy request for erasure, put to an original that was tuned on toy rows."""
+
+from ..data.prompts import TEMPLATES
+from ..data.requests import ErasureRequest, resolve
+from ..data.splits import split
+from ..models.adapters import LoRA
+from ..models.batches import concatenate
+from ..models.recommender import Recommender
+from ..training.loop import Schedule
+from ..training.supervised import Tuning, tune
+from ..unlearning.method import Method
+from ..unlearning.task import Task, TrainingTask
+from .models import Kind, toy_backbone
+from .tables import toy_interactions
+
+# Two passes at a high rate: the original learns some of its rows by heart, so that there is
+# something to forget. In fp32 the scores are the same on every CPU of a kind.
+TUNING = Tuning(schedule=Schedule(epochs=2, learning_rate=3e-3, batch_size=8, precision="fp32"))
+
+
+def toy_task(kind: Kind, *, lora: bool = False, seed: int = 5) -> Task:
+    """Tune an original on toy interactions, and ask it to forget a fifth of its users.
+
+    Args:
+        kind: of the model.
+        lora: whether the original is base + LoRA and not fully tuned.
+        seed: of the tuning, and of the task. Split and request are always the same.
+    """
+    base = toy_backbone(kind)
+    tuning = TUNING.model_copy(update={"lora": LoRA(rank=4)}) if lora else TUNING
+    parts = split(toy_interactions(), history=3, unseen=0.1, calibration=0.1, seed=1)
+    rows = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
+    encode = Recommender(base, TEMPLATES["compact"]).encode
+    valid = encode(rows.valid)
+    original, _ = tune(base, TEMPLATES["compact"], tuning, encode(parts.train), valid, seed=seed)
+    return Task(
+        original=original,
+        base=base,
+        tuning=tuning,
+        forget=encode(rows.forget),
+        retain=encode(rows.retain),
+        valid=valid,
+        calibration=encode(parts.calibration),
+        unseen=encode(parts.unseen),
+        seed=seed,
+        precision="fp32",
+    )
+
+
+def toy_task_for(method: Method, kind: Kind, *, lora: bool = False, seed: int = 5) -> Task:
+    """Make a toy task, put to the method's own original if the method prepares one."""
+    task = toy_task(kind, lora=lora, seed=seed)
+    if not method.prepares:
+        return task
+    assert task.base is not None
+    ground = TrainingTask(
+        base=task.base,
+        template=task.original.template,
+        window=task.original.window,
+        tuning=task.tuning,
+        train=concatenate([task.forget, task.retain]),
+        valid=task.valid,
+        seed=seed,
+        precision="fp32",
+    )
+    task.original = method.prepare(ground)
+    return task
