@@ -2,11 +2,11 @@
 
 from ..data.prompts import TEMPLATES
 from ..data.requests import ErasureRequest, resolve
-from ..data.splits import split
+from ..data.splits import SplitSettings, split
 from ..models.adapters import LoRA
 from ..models.batches import concatenate
 from ..models.recommender import Recommender
-from ..training.loop import Schedule
+from ..training.loop import Phase, Schedule
 from ..training.supervised import Tuning, tune
 from ..unlearning.method import Method
 from ..unlearning.task import Task, TrainingTask
@@ -28,11 +28,14 @@ def toy_task(kind: Kind, *, lora: bool = False, seed: int = 5) -> Task:
     """
     base = toy_backbone(kind)
     tuning = TUNING.model_copy(update={"lora": LoRA(rank=4)}) if lora else TUNING
-    parts = split(toy_interactions(), history=3, unseen=0.1, calibration=0.1, seed=1)
-    rows = resolve(ErasureRequest.sample(parts.train, 0.2, 3), parts)
-    encode = Recommender(base, TEMPLATES["compact"]).encode
+    settings = SplitSettings(history=3, unseen=0.1, calibration=0.1)
+    parts = split(toy_interactions(), settings, seed=1)
+    rows = resolve(ErasureRequest.draw(parts.train, 0.2, 3), parts)
+    untuned = Recommender(base, TEMPLATES["compact"])
+    encode = untuned.encode
     valid = encode(rows.valid)
-    original, _ = tune(base, TEMPLATES["compact"], tuning, encode(parts.train), valid, seed=seed)
+    phase = Phase("original", seed)
+    original, _ = tune(untuned, tuning, encode(parts.train), valid, phase)
     return Task(
         original=original,
         base=base,
@@ -53,7 +56,7 @@ def toy_task_for(method: Method, kind: Kind, *, lora: bool = False, seed: int = 
     if not method.prepares:
         return task
     assert task.base is not None
-    ground = TrainingTask(
+    training_task = TrainingTask(
         base=task.base,
         template=task.original.template,
         window=task.original.window,
@@ -63,5 +66,5 @@ def toy_task_for(method: Method, kind: Kind, *, lora: bool = False, seed: int = 
         seed=seed,
         precision="fp32",
     )
-    task.original = method.prepare(ground)
+    task.original = method.prepare(training_task)
     return task
