@@ -9,7 +9,7 @@ import torch
 
 from e2urec.core.errors import ConfigError, ModelError
 from e2urec.data.prompts import TEMPLATES
-from e2urec.data.splits import split
+from e2urec.data.splits import SplitSettings, split
 from e2urec.methods.apa import APA
 from e2urec.methods.receraser import RecEraser, learned_weights, mean_embeddings
 from e2urec.methods.sisa import SISA
@@ -36,7 +36,7 @@ each_method = pytest.mark.parametrize("method", METHODS, ids=IDS)
 
 def training_task_of(kind: str, seed: int = 5) -> TrainingTask:
     base = toy_backbone(kind)
-    parts = split(toy_interactions(), history=3, unseen=0.1, calibration=0.1, seed=1)
+    parts = split(toy_interactions(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
     probe = Recommender(base, TEMPLATES["compact"])
     return TrainingTask(
         base,

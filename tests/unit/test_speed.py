@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from peft import PeftModel
 
 from e2urec.data.prompts import TEMPLATES
-from e2urec.data.splits import split
+from e2urec.data.splits import SplitSettings, split
 from e2urec.methods import build
 from e2urec.metrics.classification import auc
 from e2urec.models import adapters, blocks
@@ -28,6 +28,8 @@ KINDS = ["causal", "seq2seq"]
 UPPER = {"rank": 2, "targets": "all", "upper": 0.5}
 E2UREC = {"warmup": 1, "joint": 1, "lora": UPPER, "min_steps": 4, "augment_min_steps": 4}
 
+ROOM = 1 << 30
+
 
 def adapted(kind: str) -> tuple[Recommender, int]:
     """A toy with a random adapter `student` on its upper block."""
@@ -42,7 +44,7 @@ def adapted(kind: str) -> tuple[Recommender, int]:
 
 @pytest.fixture
 def samples():
-    return split(toy_interactions(), history=3, seed=1).train
+    return split(toy_interactions(), SplitSettings(history=3, calibration=0), seed=1).train
 
 
 def step(model: Recommender, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -63,8 +65,8 @@ def equal(
 def test_replayed_lower_blocks_give_the_logits_and_gradients_of_computed_ones(kind, samples):
     model, first = adapted(kind)
     examples, index = model.encode(samples), np.array([3, 1, 8, 5])
-    with ActivationCache(model, first, kind=torch.float32) as trunk:
-        kept = model.collate(trunk.keep(examples, np.arange(10)), index)
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
+        kept = model.collate(cache.attach_states(examples, np.arange(10)), index)
         assert first == 1
         assert kept.cached is not None
         equal(step(model, kept), step(model, model.collate(examples, index)))
@@ -76,8 +78,8 @@ def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind,
     model, first = adapted(kind)
     examples = model.encode(samples)
     longest, shortest = np.argsort(examples.lengths)[[-1, -2]], np.argsort(examples.lengths)[:2]
-    with ActivationCache(model, first, kind=torch.float32) as trunk:
-        kept = trunk.keep(examples, np.arange(len(examples)))
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
+        kept = cache.attach_states(examples, np.arange(len(examples)))
         both = [
             join_batches(model.collate(rows, shortest), model.collate(rows, longest), model.pad)
             for rows in (kept, examples)
@@ -89,8 +91,8 @@ def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind,
 def test_skipped_blocks_are_really_not_computed(samples):
     model, first = adapted("causal")
     examples = model.encode(samples)
-    with ActivationCache(model, first, kind=torch.float32) as trunk:
-        batch = model.collate(trunk.keep(examples, np.arange(4)), np.arange(4))
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
+        batch = model.collate(cache.attach_states(examples, np.arange(4)), np.arange(4))
     seen = []
     for layer in blocks.stack(model.lm):
         layer.mlp.register_forward_hook(
@@ -112,8 +114,8 @@ def test_last_block_at_the_answer_alone_gives_the_logits_and_gradients_of_all_po
 
 def test_states_are_not_replayed_into_another_model(samples):
     model, first = adapted("causal")
-    with ActivationCache(model, first, kind=torch.float32) as trunk:
-        kept = trunk.keep(model.encode(samples), np.arange(4))
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
+        kept = cache.attach_states(model.encode(samples), np.arange(4))
         assert model.copy().collate(kept, np.arange(4)).cached is None
         assert model.collate(kept.take(np.array([3, 0])), np.array([1])).cached is not None
         assert model.collate(kept, np.array([3, 4])).cached is None  # one of them was never kept
@@ -123,22 +125,24 @@ def test_kept_states_have_no_name_in_the_file_system_and_end_with_the_run(sample
     model, first = adapted("causal")
     with (
         pytest.raises(KeyboardInterrupt),
-        ActivationCache(model, first, kind=torch.bfloat16, folder=tmp_path) as trunk,
+        ActivationCache(
+            model, first, dtype=torch.bfloat16, max_bytes=ROOM, folder=tmp_path
+        ) as cache,
     ):
-        kept = trunk.keep(model.encode(samples), np.arange(4))
+        kept = cache.attach_states(model.encode(samples), np.arange(4))
         assert not list(tmp_path.iterdir())
         raise KeyboardInterrupt
     with pytest.raises(ValueError, match="closed"):
-        kept.cached.rows(np.arange(2), 64)
+        kept.cached.read(np.arange(2), 64)
 
 
 def test_rows_beyond_the_room_are_not_kept(samples):
     model, first = adapted("causal")
     examples = model.encode(samples)
     need = int(examples.lengths[:4].sum()) * 32 * 4
-    with ActivationCache(model, first, kind=torch.float32, room=need) as trunk:
-        assert trunk.keep(examples, np.arange(4)).cached is not None
-        assert trunk.keep(examples, np.arange(4, 6)).cached is None
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=need) as cache:
+        assert cache.attach_states(examples, np.arange(4)).cached is not None
+        assert cache.attach_states(examples, np.arange(4, 6)).cached is None
 
 
 def scores(kind: str, settings: dict, *, lora: bool = False) -> np.ndarray:
