@@ -215,7 +215,8 @@ def _is_part(annotation: Any) -> bool:
 def _kind(field: FieldInfo) -> str:
     words = " or ".join(dict.fromkeys(_word(option) for option in _options(field.annotation)))
     bounds = [
-        f"{sign} {getattr(entry, name):g}"
+        # A no-break space: "< 1" must not be torn apart at the end of a line.
+        f"{sign}\u00a0{getattr(entry, name):g}"
         for entry in field.metadata
         for name, sign in BOUNDS.items()
         if getattr(entry, name, None) is not None
