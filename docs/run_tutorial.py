@@ -28,7 +28,8 @@ COLUMNS = "88"
 
 def commands(block: str) -> list[str]:
     """The lines that a reader types."""
-    return [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
+    lines = block.replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
 
 
 def run(lines: list[str], folder: Path) -> str:

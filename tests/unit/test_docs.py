@@ -48,7 +48,7 @@ def commands() -> list[tuple[str, str]]:
         (page.name, line.removeprefix("$ "))
         for page in PAGES
         for block in blocks(page, "console")
-        for line in block.splitlines()
+        for line in block.replace("\\\n", " ").splitlines()
     ]
     return [(page, line) for page, line in lines if re.search(r"^e2urec |-m e2urec\.cli ", line)]
 
