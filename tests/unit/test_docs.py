@@ -107,6 +107,26 @@ def test_tutorial_shows_its_recipe_as_it_is():
     assert recipe.split("\n", 1)[1] == shown, "all but the first line, a comment"
 
 
+def test_outputs_of_the_tutorial_are_put_below_their_commands():
+    page = "```console\n$ a \\\n    --b\n```\n\n<!-- output: two | four -->\n```text\nold\n```\n"
+    lines = []
+
+    def answer(block):
+        lines.extend(block)
+        return "one\ntwo\nthree\nfour\n"
+
+    filled = script("run_tutorial").filled(page, answer)
+    assert lines == ["a      --b"]
+    assert filled == page.replace("old", "two\nthree")
+
+
+def test_tutorial_shows_an_output_wherever_it_announces_one():
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    outputs = re.findall(r"<!-- output.*? -->\n```text\n(.*?)```", text, re.S)
+    assert len(outputs) == text.count("<!-- output")
+    assert all(outputs)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
