@@ -8,19 +8,17 @@ A test (`tests/unit/test_docs.py`) holds the committed pages to what this prints
 import importlib
 import inspect
 import re
-import types
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from page_parts import cell, options, table
+from recipe_page import recipe_sections
 from typer.models import ArgumentInfo
 
 import e2urec
 from e2urec.cli import app
-from e2urec.experiments.recipe import Recipe
 from e2urec.report.method_table import method_table
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -72,21 +70,12 @@ PYTHON = f"""\
 These names can be imported from `e2urec`. [From Python](../how-to/python.md) shows them at work.
 """
 
-BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "a multiple of"}
-WORDS = {
-    str: "text",
-    int: "whole number",
-    float: "number",
-    bool: "true or false",
-    type(None): "none",
-}
-
 
 def pages() -> dict[Path, str]:
     """Each generated page by its path."""
     return {
         REFERENCE / "command-line.md": "\n".join([COMMANDS, *_commands()]),
-        REFERENCE / "recipes.md": "\n".join([RECIPES, *_recipe()]),
+        REFERENCE / "recipes.md": "\n".join([RECIPES, *recipe_sections()]),
         REFERENCE / "methods.md": f"{METHODS}\n{_without_introduction(method_table())}",
         REFERENCE / "python.md": "\n".join([PYTHON, *_public_names()]),
     }
@@ -104,7 +93,7 @@ def _commands() -> Iterator[str]:
         usage = " ".join(["e2urec", name, *arguments, "[OPTIONS]"])
         yield f"## `e2urec {name}`\n\n{inspect.cleandoc(function.__doc__ or '')}\n"
         yield f"```text\n{usage}\n```\n"
-        yield _table(("argument or option", "default", "meaning"), rows)
+        yield table(("argument or option", "default", "meaning"), rows)
 
 
 def commands() -> dict[str, Callable[..., None]]:
@@ -118,147 +107,40 @@ def commands() -> dict[str, Callable[..., None]]:
 
 def _parameter(parameter: inspect.Parameter, hint: Any) -> tuple[str, str, str]:
     kind, info = typing.get_args(hint)
-    value = "required" if parameter.default is inspect.Parameter.empty else ""
-    if parameter.default not in (inspect.Parameter.empty, None, False):
-        value = f"`{parameter.default}`"
-    # Typer derives the name of an option from the parameter's where none is declared.
-    declared = [info.default, *(info.param_decls or ())]
-    flags = [flag for flag in declared if isinstance(flag, str) and flag.startswith("-")]
-    flags = flags or [f"--{parameter.name.replace('_', '-')}"]
     if isinstance(info, ArgumentInfo):
         name = f"`{info.metavar or parameter.name.upper()}`"
-    elif kind is bool:
-        name = f"`{flags[0]}`"
     else:
-        name = f"`{flags[0]}` {info.metavar or _metavar(kind)}"
-    if typing.get_origin(_options(kind)[0]) is list and not isinstance(info, ArgumentInfo):
-        name += " (repeatable)"
-    return name, value, _cell(info.help or "")
+        name = _option(parameter.name, kind, info)
+    return name, _parameter_default(parameter.default), cell(info.help or "")
+
+
+def _option(parameter: str, kind: Any, info: Any) -> str:
+    # In an annotation, the first name of an option stands where its default would.
+    declared = [info.default, *(info.param_decls or ())]
+    names = [name for name in declared if isinstance(name, str)]
+    flags = [name for name in names if name.startswith("-")]
+    # Typer derives the name from the parameter's where none is declared.
+    flag = flags[0] if flags else f"--{parameter.replace('_', '-')}"
+    if kind is bool:
+        return f"`{flag}`"
+    name = f"`{flag}` {info.metavar or _metavar(kind)}"
+    is_list = typing.get_origin(options(kind)[0]) is list
+    return f"{name} (repeatable)" if is_list else name
+
+
+def _parameter_default(default: Any) -> str:
+    if default is inspect.Parameter.empty:
+        return "required"
+    return "" if default in (None, False) else f"`{default}`"
 
 
 def _metavar(kind: Any) -> str:
-    option = _options(kind)[0]
+    option = options(kind)[0]
     if typing.get_origin(option) is list:
         option = typing.get_args(option)[0]
     if typing.get_origin(option) is typing.Literal:
         return " or ".join(f"`{choice}`" for choice in typing.get_args(option))
     return {Path: "PATH", int: "N", float: "X"}.get(option, "TEXT")
-
-
-# --- recipes ---
-
-
-def _recipe() -> Iterator[str]:
-    return _part(Recipe, [], Recipe(), "For the run as a whole.")
-
-
-def _part(model: type[BaseModel], path: list[str], values: BaseModel, text: str) -> Iterator[str]:
-    """A section for the keys of `model`, with the defaults in `values`; then its parts."""
-    parts: list[tuple[str, type[BaseModel], FieldInfo]] = []
-    rows = []
-    for key, field in model.model_fields.items():
-        inner = _model_in(field.annotation)
-        is_request = inner is not None and inner.__name__ == "RequestRecipe" and bool(path)
-        if inner is not None and not is_request:
-            parts.append((key, inner, field))
-        if inner is None or is_request or not _is_part(field.annotation):
-            default = _default(getattr(values, key))
-            rows.append((f"`{key}`", _kind(field), default, _meaning(field, [*path, key])))
-    title = f"`[{'.'.join(path)}]`" if path else "Keys outside all parts"
-    yield f"## {title}\n\n{text}\n"
-    if rows:
-        yield _table(("key", "value", "default", "meaning"), rows)
-    for key, inner, field in parts:
-        default = getattr(values, key)
-        about = _sentence(field.description or inspect.cleandoc(inner.__doc__ or ""))
-        yield from _part(inner, [*path, key], inner() if default is None else default, about)
-
-
-def _meaning(field: FieldInfo, path: list[str]) -> str:
-    inner = _model_in(field.annotation)
-    text = _cell(field.description or "")
-    if inner is None or text:
-        return text
-    return f"see `[{'.'.join(path)}]`"
-
-
-def _sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", ":")) else f"{text}."
-
-
-def _options(annotation: Any) -> list[Any]:
-    """The members of a union, or the annotation alone; `Annotated` is taken off."""
-    while typing.get_origin(annotation) is typing.Annotated:
-        annotation = typing.get_args(annotation)[0]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return [option for each in typing.get_args(annotation) for option in _options(each)]
-    return [annotation]
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    for option in _options(annotation):
-        candidates = [option, *typing.get_args(option)]
-        for candidate in candidates:
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                return candidate
-    return None
-
-
-def _is_part(annotation: Any) -> bool:
-    """Whether it is a part that is always there, and so only a section of its own."""
-    return all(isinstance(option, type) for option in _options(annotation)) and (
-        type(None) not in _options(annotation)
-    )
-
-
-def _kind(field: FieldInfo) -> str:
-    words = " or ".join(dict.fromkeys(_word(option) for option in _options(field.annotation)))
-    bounds = [
-        # A no-break space: "< 1" must not be torn apart at the end of a line.
-        f"{sign}\u00a0{getattr(entry, name):g}"
-        for entry in field.metadata
-        for name, sign in BOUNDS.items()
-        if getattr(entry, name, None) is not None
-    ]
-    return _cell(", ".join([words, *bounds]))
-
-
-def _word(option: Any) -> str:
-    origin, arguments = typing.get_origin(option), typing.get_args(option)
-    if origin is typing.Literal:
-        return " or ".join(f"`{choice}`" for choice in arguments)
-    if origin is tuple:
-        return f"list of {_plural(arguments[0])}"
-    if origin is dict or option is dict:
-        return "table"
-    if isinstance(option, type) and issubclass(option, BaseModel):
-        return "table like `[request]`" if option.__name__ == "RequestRecipe" else "table"
-    return WORDS.get(option, "text")
-
-
-def _plural(option: Any) -> str:
-    word = _word(option)
-    return word if word == "text" else re.sub("^(table|whole number|number)", r"\1s", word)
-
-
-def _default(value: Any) -> str:
-    if value in ((), {}):
-        return "empty"
-    if value is None:
-        return "none"
-    return f"`{_toml(value)}`"
-
-
-def _toml(value: Any) -> str:
-    """A value as a recipe would give it; of a part, what differs from its own defaults."""
-    if isinstance(value, BaseModel):
-        keys = value.model_dump(exclude_defaults=True).items()
-        inside = ", ".join(f"{key} = {_toml(item)}" for key, item in keys)
-        return f"{{ {inside} }}" if inside else "{}"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # --- methods and names ---
@@ -272,9 +154,10 @@ def _without_introduction(page: str) -> str:
 
 def _public_names() -> Iterator[str]:
     names = {name: getattr(e2urec, name) for name in sorted(e2urec.__all__)}
+    # The order decides: an error is a class as well, and stands among the errors only.
     groups: dict[str, Callable[[Any], bool]] = {
         "What you can do": inspect.isfunction,
-        "Errors": lambda value: inspect.isclass(value) and issubclass(value, Exception),
+        "Errors": _is_error,
         "What you give and get": inspect.isclass,
         "Constants": lambda value: True,
     }
@@ -283,7 +166,12 @@ def _public_names() -> Iterator[str]:
         if members:
             yield f"## {title}\n"
         for name in members:
-            yield f"::: {_place(names.pop(name), name)}\n"
+            value = names.pop(name)
+            yield f"::: {_place(value, name)}\n"
+
+
+def _is_error(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, Exception)
 
 
 def _place(value: Any, name: str) -> str:
@@ -292,18 +180,6 @@ def _place(value: Any, name: str) -> str:
     if not hasattr(importlib.import_module(module), name):
         return f"e2urec.{name}"
     return f"{module}.{name}"
-
-
-def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    if not rows:
-        return ""
-    lines = [titles, ("---",) * len(titles), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Text that may stand in a cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def main() -> None:

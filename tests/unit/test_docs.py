@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +25,9 @@ WRITTEN_ANEW = "run: python docs/generate.py"
 
 
 def script(name: str) -> ModuleType:
-    """A script of the folder docs, which is no package."""
+    """A script of the folder docs: no package, so scripts import each other by their names."""
+    if str(DOCS) not in sys.path:
+        sys.path.append(str(DOCS))
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
