@@ -23,12 +23,23 @@ test: $(VENV)/.fetched
 
 check: lint types test
 
+# The site, in site/: no broken link, and no public name without a description.
+docs: $(VENV)/.documented
+	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/draw_result.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(VENV)/.documented: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 # The newest releases that the ranges in pyproject.toml admit, in an environment of their own. A
 # local label such as torch's +cpu is taken off, so that every build of a release will do.
 constraints:
 	rm -rf $(FRESH)
 	$(PYTHON) -m venv $(FRESH)
-	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
 	grep '^#' constraints.txt > $(FRESH)/new.txt
 	$(FRESH)/bin/python -m pip freeze --exclude-editable | sed 's/+.*//' >> $(FRESH)/new.txt
 	mv $(FRESH)/new.txt constraints.txt
@@ -46,4 +57,4 @@ $(VENV)/.fetched: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build demo site .coverage* .pytest_cache .mypy_cache .ruff_cache

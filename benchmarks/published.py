@@ -2,7 +2,7 @@
 
 Three whole models in memory; the augmented one is tuned in full; warm-up and joint passes ask every teacher anew at
 each step, and the student once for each of its losses; batches are random and padded to their longest row; float32.
-It differs from the released code where that is wrong (docs/parity.md): padding is masked, and only the answer's
+It differs from the released code where that is wrong (docs/evidence/parity.md): padding is masked, and only the answer's
 position goes through the output head, which makes it faster and not slower.
 """
 

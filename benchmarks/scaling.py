@@ -1,6 +1,6 @@
 """How the seconds of unlearning grow: with the forget set at a fixed training set, and with the training set.
 
-    python benchmarks/scaling.py --original RUN [--plot docs/scaling.svg] [--json]
+    python benchmarks/scaling.py --original RUN [--plot docs/evidence/scaling.svg] [--json]
 
 `RUN` is a run folder of `e2urec train`; its model is asked every time (what it knows does not change how long it
 takes), its recipe says which data. First 1% to 40% of the users of 3,000 rows are forgotten. Then the same users, a

@@ -287,7 +287,7 @@ def main() -> None:
 def ratios_of(
     found: dict[tuple[str, float], dict[str, Any]], quality: Quality | None
 ) -> dict[str, Any]:
-    """The figures that the README and docs/performance.md quote."""
+    """The figures that the README and docs/evidence/performance.md quote."""
     large = {name: record for (name, ratio), record in found.items() if ratio == 0.2}
     small = {name: record for (name, ratio), record in found.items() if ratio == 0.03}
     scored = quality(large) if quality else {}

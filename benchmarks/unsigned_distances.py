@@ -19,7 +19,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("evaluation", type=Path, help="what e2urec evaluate --json printed")
     parser.add_argument(
-        "--out", type=Path, default=Path("docs/unsigned_distances.svg"), help="where to draw"
+        "--out",
+        type=Path,
+        default=Path("docs/evidence/unsigned_distances.svg"),
+        help="where to draw",
     )
     asked = parser.parse_args()
     told = json.loads(asked.evaluation.read_text(encoding="utf-8"))["apart"]

@@ -1,9 +1,181 @@
+"""The documentation is true of the code: generated pages, commands, recipes, links, figures."""
+
+import importlib.util
+import inspect
+import json
+import re
+import shlex
+import sys
+import tomllib
 from pathlib import Path
+from types import ModuleType
 
-from e2urec.report.method_table import method_table
+import pytest
+import typer
 
-DOCS = Path(__file__).parents[2] / "docs"
+import e2urec
+from e2urec.cli.app import app
+from e2urec.experiments.recipe import Recipe, parse_settings
+from e2urec.methods import build
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+WRITTEN_ANEW = "run: python docs/generate.py"
 
 
-def test_page_of_methods_is_what_the_methods_say():
-    assert (DOCS / "methods.md").read_text(encoding="utf-8") == method_table()
+def script(name: str) -> ModuleType:
+    """A script of the folder docs: no package, so scripts import each other by their names."""
+    if str(DOCS) not in sys.path:
+        sys.path.append(str(DOCS))
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATED = script("generate").pages()
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of `page` in `language`."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and line of every e2urec command that a reader is told to type."""
+    lines = [
+        (page.name, line.removeprefix("$ "))
+        for page in PAGES
+        for block in blocks(page, "console")
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    return [(page, line) for page, line in lines if re.search(r"^e2urec |-m e2urec\.cli ", line)]
+
+
+@pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.name)
+def test_reference_pages_say_what_the_code_says(path):
+    assert path.read_text(encoding="utf-8") == GENERATED[path], WRITTEN_ANEW
+
+
+def test_every_command_is_on_the_page_of_commands():
+    group = typer.main.get_command(app)
+    page = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^## `e2urec (.*)`$", page, re.M)) == set(group.commands)
+
+
+def test_every_option_on_the_page_of_commands_is_one_of_the_command():
+    group = typer.main.get_command(app)
+    page = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
+    _, *sections = re.split(r"^## `e2urec (.*)`$", page, flags=re.M)
+    for name, section in zip(sections[::2], sections[1::2], strict=True):
+        options = {
+            option
+            for parameter in group.commands[name].params
+            for option in parameter.opts
+            if option.startswith("--")
+        }
+        listed = set(re.findall(r"^\| `(--[a-z-]+)`", section, re.M))
+        assert listed == options - {"--help"}, name
+
+
+@pytest.mark.parametrize(("page", "line"), commands(), ids=lambda value: value[:60])
+def test_commands_in_the_pages_exist_and_take_these_options(page, line):
+    words = shlex.split(line)
+    start = words.index("e2urec.cli") if "e2urec.cli" in words else 0
+    name, *arguments = words[start + 1 :]
+    command = typer.main.get_command(app).commands[name]
+    given = command.make_context(name, list(arguments)).params
+    settings = given.get("settings") or []
+    if name == "unlearn":
+        build(given["method"], parse_settings(settings), given["preset"])
+    else:
+        Recipe().updated(settings)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_recipes_in_the_pages_can_be_read(page):
+    for block in blocks(page, "toml"):
+        values = tomllib.loads(block)
+        if "project" not in values:  # an entry point of somebody else's package
+            Recipe.build(values, place=page.name)
+
+
+def test_tutorial_shows_its_recipe_as_it_is():
+    (shown,) = blocks(DOCS / "tutorial.md", "toml")
+    recipe = (ROOT / "recipes" / "tutorial.toml").read_text(encoding="utf-8")
+    assert recipe.split("\n", 1)[1] == shown, "all but the first line, a comment"
+
+
+def test_outputs_of_the_tutorial_are_put_below_their_commands():
+    page = "```console\n$ a \\\n    --b\n```\n\n<!-- output: two | four -->\n```text\nold\n```\n"
+    lines = []
+
+    def answer(block):
+        lines.extend(block)
+        return "one\ntwo\nthree\nfour\n"
+
+    filled = script("run_tutorial").filled(page, answer)
+    assert lines == ["a      --b"]
+    assert filled == page.replace("old", "two\nthree")
+
+
+def test_tutorial_shows_an_output_wherever_it_announces_one():
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    outputs = re.findall(r"<!-- output.*? -->\n```text\n(.*?)```", text, re.S)
+    assert len(outputs) == text.count("<!-- output")
+    assert all(outputs)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    for link in re.findall(r"\]\((?!http)([^)#\s]+)", text):
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_files_of_the_repository_that_a_page_names_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"\b(?:src|benchmarks|recipes|tests)/[\w./-]*\w\.(?:py|toml)", text):
+        assert (ROOT / path).is_file(), path
+
+
+def test_every_page_is_in_the_navigation():
+    listed = set(re.findall(r"([\w/-]+\.md)", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    assert listed == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+
+
+def test_every_public_name_says_what_it_is():
+    for name in e2urec.__all__:
+        value = getattr(e2urec, name)
+        if not (inspect.isclass(value) or inspect.isfunction(value)):
+            continue
+        assert inspect.getdoc(value), name
+        members = vars(value) if inspect.isclass(value) else {}
+        for member, function in members.items():
+            if inspect.isfunction(function) and not member.startswith("_"):
+                assert inspect.getdoc(function), f"{name}.{member}"
+
+
+def test_picture_of_the_result_is_drawn_from_its_figures():
+    figures = json.loads((DOCS / "figures.json").read_text(encoding="utf-8"))
+    drawing = script("draw_result").draw(figures)
+    picture = (DOCS / "assets" / "result.svg").read_text(encoding="utf-8")
+    assert picture == drawing, "run: python docs/draw_result.py"
+
+
+def test_figures_of_the_picture_were_measured():
+    figures = json.loads((DOCS / "figures.json").read_text(encoding="utf-8"))
+    page = (ROOT / figures["page"]).read_text(encoding="utf-8")
+    assert figures["command"] in page
+    for panel in figures["panels"]:
+        for value, shown in zip(panel["values"], panel["shown"], strict=True):
+            assert (shown == "–") if value is None else float(shown.replace(",", "")) == value
+            # The ends of the scale of M_auc are so by definition.
+            assert shown in ("–", "0", "1") or shown in page, shown
+        for low, high in filter(None, panel["intervals"]):
+            assert f"[{low:.2f}, {high:.2f}]" in page

@@ -1,6 +1,6 @@
 """The page of all methods and their settings, made from the methods themselves.
 
-Run `python -m e2urec.report.method_table > docs/methods.md` after a setting has changed.
+Run `python -m e2urec.report.method_table > docs/reference/methods.md` after a setting has changed.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from ..unlearning.method import Method
 INTRODUCTION = """\
 # Methods
 
-Made by `python -m e2urec.report.method_table > docs/methods.md`; a test holds it to the code.
+Made by `python -m e2urec.report.method_table > docs/reference/methods.md`; a test holds it to the code.
 A setting is given as `--set key=value`, a part of one as `--set lora.rank=8`.
 """
 

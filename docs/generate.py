@@ -1,0 +1,194 @@
+"""Write the reference pages from the code: commands, recipes, methods, Python names.
+
+    python docs/generate.py
+
+A test (`tests/unit/test_docs.py`) holds the committed pages to what this prints.
+"""
+
+import importlib
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from page_parts import cell, options, table
+from recipe_page import recipe_sections
+from typer.models import ArgumentInfo
+
+import e2urec
+import e2urec.cli
+from e2urec.cli.app import app
+from e2urec.report.method_table import method_table
+
+REFERENCE = Path(__file__).parent / "reference"
+NOTICE = "<!-- Written by docs/generate.py; change the code, not this page. -->\n"
+
+COMMANDS = f"""\
+{NOTICE}
+# Command line
+
+Every command explains itself with `--help`. Exit status:
+
+| status | meaning |
+|---|---|
+| 0 | done |
+| 1 | a bug in e2urec, or a comparison in which some cells could not be made |
+| 2 | the input or the request is wrong; one line says what, where, and what to do |
+| 3 | `evaluate --gate`: the verdict is not PASS |
+| 130 | interrupted |
+
+`--json` prints one JSON object on standard output. Progress goes to standard error: bars on a
+terminal, plain lines elsewhere.
+"""
+
+RECIPES = f"""\
+{NOTICE}
+# Recipes
+
+A recipe is a TOML file with every setting that a result depends on. All keys are optional. A file
+is given with `--recipe FILE`, or as the argument of `e2urec compare`; a single setting is given
+with `--set part.key=value`, such as `--set data.rows=3000`. `none` takes a value away. An unknown
+key is refused, with the nearest known one.
+
+The folder `recipes/` of the repository has complete examples.
+"""
+
+METHODS = f"""\
+{NOTICE}
+# Methods and their settings
+
+`e2urec unlearn RUN --method NAME` chooses the method, `--preset NAME` one of its presets, and
+`--set key=value` a single setting; nested ones are written as `--set lora.rank=8`.
+[A comparison of methods](../how-to/compare-methods.md) shows how to weigh them against each other.
+"""
+
+PYTHON = f"""\
+{NOTICE}
+# Python
+
+These names can be imported from `e2urec`. [From Python](../how-to/python.md) shows them at work.
+"""
+
+
+def pages() -> dict[Path, str]:
+    """Each generated page by its path."""
+    return {
+        REFERENCE / "command-line.md": "\n".join([COMMANDS, *_commands()]),
+        REFERENCE / "recipes.md": "\n".join([RECIPES, *recipe_sections()]),
+        REFERENCE / "methods.md": f"{METHODS}\n{_without_introduction(method_table())}",
+        REFERENCE / "python.md": "\n".join([PYTHON, *_public_names()]),
+    }
+
+
+# --- the command line ---
+
+
+def _commands() -> Iterator[str]:
+    for name, function in commands().items():
+        hints = typing.get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters.values()
+        rows = [_parameter(parameter, hints[parameter.name]) for parameter in parameters]
+        arguments = [row[0].strip("`") for row in rows if not row[0].startswith("`-")]
+        usage = " ".join(["e2urec", name, *arguments, "[OPTIONS]"])
+        yield f"## `e2urec {name}`\n\n{inspect.cleandoc(function.__doc__ or '')}\n"
+        yield f"```text\n{usage}\n```\n"
+        yield table(("argument or option", "default", "meaning"), rows)
+
+
+def commands() -> dict[str, Callable[..., None]]:
+    """Each command of the Typer app by its name."""
+    return {
+        command.name or command.callback.__name__: command.callback
+        for command in app.registered_commands
+        if command.callback is not None
+    }
+
+
+def _parameter(parameter: inspect.Parameter, hint: Any) -> tuple[str, str, str]:
+    kind, info = typing.get_args(hint)
+    if isinstance(info, ArgumentInfo):
+        name = f"`{info.metavar or parameter.name.upper()}`"
+    else:
+        name = _option(parameter.name, kind, info)
+    return name, _parameter_default(parameter.default), cell(info.help or "")
+
+
+def _option(parameter: str, kind: Any, info: Any) -> str:
+    # In an annotation, the first name of an option stands where its default would.
+    declared = [info.default, *(info.param_decls or ())]
+    names = [name for name in declared if isinstance(name, str)]
+    flags = [name for name in names if name.startswith("-")]
+    # Typer derives the name from the parameter's where none is declared.
+    flag = flags[0] if flags else f"--{parameter.replace('_', '-')}"
+    if kind is bool:
+        return f"`{flag}`"
+    name = f"`{flag}` {info.metavar or _metavar(kind)}"
+    is_list = typing.get_origin(options(kind)[0]) is list
+    return f"{name} (repeatable)" if is_list else name
+
+
+def _parameter_default(default: Any) -> str:
+    if default is inspect.Parameter.empty:
+        return "required"
+    return "" if default in (None, False) else f"`{default}`"
+
+
+def _metavar(kind: Any) -> str:
+    option = options(kind)[0]
+    if typing.get_origin(option) is list:
+        option = typing.get_args(option)[0]
+    if typing.get_origin(option) is typing.Literal:
+        return " or ".join(f"`{choice}`" for choice in typing.get_args(option))
+    return {Path: "PATH", int: "N", float: "X"}.get(option, "TEXT")
+
+
+# --- methods and names ---
+
+
+def _without_introduction(page: str) -> str:
+    """The page without its heading and the paragraph that says how it was made."""
+    page = re.sub(r"\A# .*\n+", "", page)
+    return re.sub(r"\AMade by .*?\n\n", "", page, flags=re.S)
+
+
+def _public_names() -> Iterator[str]:
+    names = {name: getattr(e2urec, name) for name in sorted(e2urec.__all__)}
+    # The order decides: an error is a class as well, and stands among the errors only.
+    groups: dict[str, Callable[[Any], bool]] = {
+        "What you can do": inspect.isfunction,
+        "Errors": _is_error,
+        "What you give and get": inspect.isclass,
+        "Constants": lambda value: True,
+    }
+    for title, belongs in groups.items():
+        members = [name for name, value in names.items() if belongs(value)]
+        if members:
+            yield f"## {title}\n"
+        for name in members:
+            value = names.pop(name)
+            yield f"::: {_place(value, name)}\n"
+
+
+def _is_error(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, Exception)
+
+
+def _place(value: Any, name: str) -> str:
+    """Where a name is defined: docstrings are looked up there."""
+    module = getattr(value, "__module__", None) or "e2urec"
+    if not hasattr(importlib.import_module(module), name):
+        return f"e2urec.{name}"
+    return f"{module}.{name}"
+
+
+def main() -> None:
+    """Write the pages."""
+    for path, text in pages().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
