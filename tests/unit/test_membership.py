@@ -104,10 +104,10 @@ def test_shadows_never_read_forgotten_rows_and_are_taken_from_the_cache_the_seco
 
     real = membership.tune
 
-    def watched(base, template, tuning, train, *rest, **options):
+    def watched(untuned, tuning, train, *rest, **options):
         read.append(set(train.users.tolist()))
         tuned.append(1)
-        return real(base, template, tuning, train, *rest, **options)
+        return real(untuned, tuning, train, *rest, **options)
 
     monkeypatch.setattr(membership, "tune", watched)
 
