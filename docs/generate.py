@@ -7,7 +7,6 @@ A test (`tests/unit/test_docs.py`) holds the committed pages to what this prints
 
 import importlib
 import inspect
-import re
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,7 +76,7 @@ def pages() -> dict[Path, str]:
     return {
         REFERENCE / "command-line.md": "\n".join([COMMANDS, *_commands()]),
         REFERENCE / "recipes.md": "\n".join([RECIPES, *recipe_sections()]),
-        REFERENCE / "methods.md": f"{METHODS}\n{_without_introduction(method_table())}",
+        REFERENCE / "methods.md": f"{METHODS}\n{method_table()}",
         REFERENCE / "python.md": "\n".join([PYTHON, *_public_names()]),
     }
 
@@ -145,12 +144,6 @@ def _metavar(kind: Any) -> str:
 
 
 # --- methods and names ---
-
-
-def _without_introduction(page: str) -> str:
-    """The page without its heading and the paragraph that says how it was made."""
-    page = re.sub(r"\A# .*\n+", "", page)
-    return re.sub(r"\AMade by .*?\n\n", "", page, flags=re.S)
 
 
 def _public_names() -> Iterator[str]:

@@ -152,7 +152,7 @@ def users_without_request(plan: Plan, models: SeedModels) -> Samples:
     free = train.take(~np.isin(column[train.rows], column[erased]))
     if not len(free):
         raise ConfigError(
-            f"compare.development: every one of the {unit} is in a request that is reported; forget "
-            "less, or set compare.trials = 1"
+            f"compare.development: every one of the {unit} is in a request that is reported; "
+            "forget less, or set compare.trials = 1"
         )
     return free

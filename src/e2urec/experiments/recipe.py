@@ -119,7 +119,8 @@ class Recipe(_Part):
         """Check `values` from `place`.
 
         Raises:
-            ConfigError: an unknown key, with the nearest known one; a wrong type; a value out of range.
+            ConfigError: an unknown key, with the nearest known one; a wrong type; a value out of
+                range.
         """
         try:
             return cls.model_validate(values)
@@ -139,15 +140,15 @@ class Recipe(_Part):
             raise ConfigError(f"recipe '{path}': {error}; correct the line") from error
 
     def updated(self, settings: Iterable[str]) -> "Recipe":
-        """Return the recipe with `key=value` settings, such as `data.rows=3000` or `method.alpha=2`."""
+        """Return the recipe with settings such as `data.rows=3000` or `method.alpha=2`.
+
+        Raises:
+            ConfigError: as `build` does, and for a setting without a sign or of an unknown part.
+        """
         values = self.model_dump()
         for setting in settings:
-            key, sign, text = setting.partition("=")
-            if not sign:
-                raise ConfigError(
-                    f"--set {setting}: has no '='; write key=value, such as data.rows=3000"
-                )
-            _place(values, key.strip(), toml_value(text.strip()), setting)
+            key, value = _key_and_value(setting, "data.rows=3000")
+            _place(values, key, value, setting)
         return Recipe.build(values, place="--set")
 
 
@@ -164,56 +165,80 @@ def toml_value(text: str) -> Any:
         return None if text == "none" else text
 
 
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """`["alpha=2", "lora.rank=8"]` → `{"alpha": 2, "lora": {"rank": 8}}`.
+
+    Values are TOML, or else text.
+
+    Raises:
+        ConfigError: a setting has no sign.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, value = _key_and_value(setting, "alpha=2")
+        *parents, last = key.split(".")
+        part = values
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part[last] = value
+    return values
+
+
+def _key_and_value(setting: str, example: str) -> tuple[str, Any]:
+    key, sign, text = setting.partition("=")
+    if not sign:
+        raise ConfigError(f"--set {setting}: has no '='; write key=value, such as {example}")
+    return key.strip(), toml_value(text.strip())
+
+
 def _place(values: dict[str, Any], key: str, value: Any, setting: str) -> None:
+    """Put a value where its key says; the parts on the way must be there."""
     *parents, last = key.split(".")
     part = values
     for parent in parents:
-        if part.get(parent, {}) is None:  # an optional part, such as tuning.lora
+        # An optional part that is not there yet, such as tuning.lora, begins empty.
+        if parent in part and part[parent] is None:
             part[parent] = {}
-        known = [name for name, inner in part.items() if isinstance(inner, dict)]
-        if parent not in known:
-            raise ConfigError(
-                f"--set {setting}: unknown part '{parent}'{did_you_mean(parent, known)}"
-            )
+        parts = [name for name, inner in part.items() if isinstance(inner, dict)]
+        if parent not in parts:
+            hint = did_you_mean(parent, parts)
+            raise ConfigError(f"--set {setting}: unknown part '{parent}'{hint}")
         part = part[parent]
+    # method.alpha=2 is a setting of the method itself, which checks it.
     if parents == ["method"] and last not in MethodRecipe.model_fields:
-        part = part["settings"]  # method.alpha=2: the method itself checks it
+        part = part["settings"]
     part[last] = value
 
 
 def _explain(error: ValidationError, place: str) -> str:
+    """The first thing that is wrong, in one line."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        known = _fields(path[:-1])
-        section = f"[{'.'.join(path[:-1])}] " if path[:-1] else ""
-        return f"{place}: {section}has unknown key '{path[-1]}'{did_you_mean(path[-1], known)}"
-    return f"{place}: {'.'.join(path)} = {first.get('input')!r}: {first['msg'].lower()}"
+    if first["type"] != "extra_forbidden":
+        name = ".".join(path)
+        reason = first["msg"].lower()
+        return f"{place}: {name} = {first.get('input')!r}: {reason}"
+    *parents, key = path
+    section = f"[{'.'.join(parents)}] " if parents else ""
+    hint = did_you_mean(key, _field_names(parents))
+    return f"{place}: {section}has unknown key '{key}'{hint}"
 
 
-def _fields(path: list[str]) -> list[str]:
-    model: Any = Recipe
+def _field_names(path: list[str]) -> list[str]:
+    """The keys that the part of a recipe at `path` may have."""
+    model: type[BaseModel] = Recipe
     for part in path:
-        if part.isdigit():  # a place in a list
+        # A place in a list, such as the second of compare.requests.
+        if part.isdigit():
             continue
         annotation = model.model_fields[part].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(
-            kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)
-        )
+        model = _model_in(annotation)
     return list(model.model_fields)
 
 
-def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """`["alpha=2", "lora.rank=8"]` → `{"alpha": 2, "lora": {"rank": 8}}`; values are TOML, or else text."""
-    values: dict[str, Any] = {}
-    for setting in settings:
-        key, sign, text = setting.partition("=")
-        if not sign:
-            raise ConfigError(f"--set {setting}: has no '='; write key=value, such as alpha=2")
-        *parents, last = key.strip().split(".")
-        part = values
-        for parent in parents:
-            part = part.setdefault(parent, {})
-        part[last] = toml_value(text.strip())
-    return values
+def _model_in(annotation: Any) -> type[BaseModel]:
+    """The model in `Model`, `Model | None` or `tuple[Model, ...]`."""
+    for kind in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    raise AssertionError(f"{annotation} holds no part of a recipe")

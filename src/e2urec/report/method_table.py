@@ -1,7 +1,4 @@
-"""The page of all methods and their settings, made from the methods themselves.
-
-Run `python -m e2urec.report.method_table > docs/reference/methods.md` after a setting has changed.
-"""
+"""The page of all methods and their settings, made from the methods themselves."""
 
 import inspect
 
@@ -10,13 +7,6 @@ from pydantic.fields import FieldInfo
 
 from ..methods import all_methods
 from ..unlearning.method import Method
-
-INTRODUCTION = """\
-# Methods
-
-Made by `python -m e2urec.report.method_table > docs/reference/methods.md`; a test holds it to the code.
-A setting is given as `--set key=value`, a part of one as `--set lora.rank=8`.
-"""
 
 TABLE_HEAD = ["| setting | default | meaning |", "|---|---|---|"]
 
@@ -33,7 +23,7 @@ def method_table() -> str:
     # Filled section by section: which method is the first depends on the order of the names.
     places: Places = {}
     sections = [_section(method, places) for method in all_methods().values()]
-    return "\n".join([INTRODUCTION, *sections])
+    return "\n".join(sections)
 
 
 def _section(method: type[Method], places: Places) -> str:
@@ -79,7 +69,3 @@ def _plain(text: str) -> str:
     """`text` on one line, with the character escaped that would end a cell of the table."""
     line = " ".join(text.split())
     return line.replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    print(method_table(), end="")

@@ -55,7 +55,7 @@ def side_by_side(
     terms: Mapping[str, Sequence[Term]],
     together: Literal["step", "batch", "loss"] = "step",
 ) -> LossFunction:
-    """Losses of a step: a loss for each batch of a step (`forget`, `retain`), the sum of its `terms`.
+    """Losses of a step: one for each batch (`forget`, `retain`), the sum of its `terms`.
 
     The rows of a step go through the model `together`, or batch by batch, or once for each term.
     """
