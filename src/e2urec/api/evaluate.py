@@ -122,6 +122,7 @@ def _method_of(run: Run) -> Method:
 
 
 def _relearner(study: Study, progress: Progress) -> Relearner:
+    # The goal is the original's own loss: a model that reaches it knows D_f again.
     recipe = study.space.recipe
     return Relearner(
         forget=study.rows.forget,
@@ -158,6 +159,7 @@ def _parent(run: Run) -> Run:
     record = run.record.parent
     if record is None:
         raise RunError(f"'{run.path}': is no unlearned run; name a folder made by e2urec unlearn")
+    # Measured against any other model, memory would be that of somebody else.
     parent = open_run(Path(record.path))
     if hash_file(parent.path / NAME) != record.sha256:
         raise RunError(

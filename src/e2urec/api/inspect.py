@@ -29,6 +29,7 @@ def inspect_data(recipe: Recipe, *, examples: int = 3) -> Overview:
     order = stream(recipe.seed, "look").permutation(len(train))
     samples = train.take(order[:MEASURED_PROMPTS])
     summary.examples = _example_prompts(space, samples, examples)
+    # Data can be looked at where no model is at hand.
     try:
         base = space.base
     except (ModelError, DataError) as error:

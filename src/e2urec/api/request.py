@@ -98,12 +98,14 @@ class RequestCase:
         if erased is None:
             erased = ErasedRows.under(controller_key(self.options.key))
         erased.with_rows(data, self.parts.erased).save(folder)
+        # What the index says of erased rows would outlive them, so it is written without.
         index = self.space.split_index
         assert index is not None
         index.without(data, self.parts.erased).save(folder)
 
     def record(self, method: Method, unlearned: Unlearned) -> RunRecord:
         """What the run of this request says of itself."""
+        # Costs and settings stand here, and nothing of the request but its HMAC.
         parent = self.parent
         digest = self.digest
         return RunRecord(
@@ -132,6 +134,7 @@ def _recipe_of(run: Run, options: RequestOptions) -> Recipe:
 
 def erased_rows_of(run: Run, key: Path | None) -> ErasedRows | None:
     """What a run and all before it erased; None for an original, which needs no key for that."""
+    # An original erased nothing, and whoever reads it need not be the controller.
     if run.record.kind == "original":
         return None
     return ErasedRows.load(run.path, controller_key(key))

@@ -30,6 +30,7 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
         model, trace = space.train()
         model.save(partial)
         results = _first_results(space, model)
+        # The trace shows whether tuning had ended when its epochs were over.
         write_json(partial / RESULTS, results.as_dict() | {"trace": vars(trace)})
         SplitIndex.of(space.split).save(partial)
         write_record(partial, _original_record(space, trace))
@@ -50,6 +51,7 @@ def _first_results(space: Workspace, model: Recommender) -> Results:
 
 
 def _original_record(space: Workspace, trace: Trace) -> RunRecord:
+    # The fingerprint tells later whether rows are still the ones that were tuned on.
     data = space.split.train.interactions
     seconds = space.costs.seconds
     return RunRecord(

@@ -71,6 +71,7 @@ def dry_run(parent: Run, method: Method, options: RequestOptions | None = None) 
 
     The estimate is for the machine that trained the original.
     """
+    # All checks of a real request are made, so that a dry run which ends well promises something.
     case = RequestCase.open(parent, options or RequestOptions(), silent)
     rows = case.study().rows
     schedule = case.space.recipe.tuning.schedule

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+# Typer's own tracebacks show local variables, and those may hold ids.
 app = typer.Typer(name="e2urec", add_completion=False, pretty_exceptions_enable=False)
 
 SOURCE = (

@@ -46,6 +46,7 @@ def main() -> None:
     _quieten_libraries()
     if not first_process():
         sys.stdout = io.StringIO()  # of several processes one speaks
+    # Typer would print usage and exit by itself; errors shall be one line, here.
     try:
         # A number where Typer was told to exit, or was interrupted.
         status = app(standalone_mode=False)

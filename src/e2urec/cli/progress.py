@@ -26,6 +26,7 @@ def progress() -> Iterator[Listener]:
     if not console.is_terminal:
         yield _plain_lines(console)
         return
+    # To standard error: --json must be alone on standard output.
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(),

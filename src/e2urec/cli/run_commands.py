@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from .app import (
     app,
     recipe_from,
 )
+
+if TYPE_CHECKING:
+    from ..evaluation.verdict import Verdict
 
 GATE_FAILED = 3
 """Exit status of `evaluate --gate` unless the verdict is PASS."""
@@ -150,9 +153,10 @@ def evaluate(
 
     retrained = [open_run(path) for path in against or []]
     # A gate needs something to judge by; shadows are cheaper than a retrained model.
+    gate_needs_shadows = gate and not retrained
     if shadows is None:
-        shadows = GATE_SHADOWS if gate and not retrained else 0
-    if gate and not retrained and not shadows:
+        shadows = GATE_SHADOWS if gate_needs_shadows else 0
+    if gate_needs_shadows and not shadows:
         raise ConfigError(
             "--gate: has nothing to judge by; give retrained runs with --against, or --shadows 8"
         )
@@ -161,7 +165,13 @@ def evaluate(
     with progress() as listener:
         results = evaluate(open_run(run), retrained, request_options, options, progress=listener)
     show_results(results, as_json=as_json)
-    if gate and results.verdicts[UNLEARNED].outcome != "PASS":
+    if gate:
+        _exit_unless_passed(results.verdicts[UNLEARNED])
+
+
+def _exit_unless_passed(verdict: "Verdict") -> None:
+    # Anything but PASS: what could not be measured has not been shown either.
+    if verdict.outcome != "PASS":
         raise typer.Exit(GATE_FAILED)
 
 

@@ -203,6 +203,7 @@ def show_demo(demonstration: Demonstration, out: Path, *, as_json: bool) -> None
         return
     show_results(demonstration.results, as_json=False)
     console = Console()
+    # Its share of a retraining is what a request saves.
     say = _speaker(console)
     _show_seconds(console, demonstration.seconds)
     trainable = demonstration.trainable_parameters
@@ -227,6 +228,7 @@ def _show_seconds(console: Console, seconds: Mapping[str, float]) -> None:
     console.print(table)
 
 
+# Headings are broken once, so that eight columns of figures fit into 80.
 def _from_sheet(sheet: Sheet) -> Table:
     titles = [heading.replace(" ", "\n", 1) for heading in sheet.headings]
     table = _table(sheet.title, titles, first=sheet.first)

@@ -35,6 +35,7 @@ class AnswerStore:
         for part, rows in answers.parts().items():
             for column in COLUMNS:
                 table[f"{part}.{column}"] = np.ascontiguousarray(getattr(rows, column))
+        # States of test rows are never read again, and would be most of the file.
         metadata = {}
         forget = answers.forget
         if forget.hidden is not None:
@@ -63,6 +64,7 @@ class AnswerStore:
         table = {"weight": weight}
         if bias is not None:
             table["bias"] = bias
+        # Named by its content: models that share a head share the file.
         digest = hashlib.sha256()
         for values in table.values():
             digest.update(np.ascontiguousarray(values).tobytes())

@@ -46,6 +46,7 @@ class EvaluationSets:
     unseen: Examples
     valid: Examples
 
+    # All sets in one call: a model is in memory once, and is asked everything while it is.
     def ask(
         self, model: Recommender, *, precision: Precision = "auto", valid: bool = False
     ) -> Answers:

@@ -91,6 +91,7 @@ class AttackSetup:
         forget = _log_likelihood(model.forget)
         unseen = _log_likelihood(model.unseen)
         scores = {"loss": np.concatenate([forget, unseen])}
+        # How hard a row is for everybody hides in its loss; the ratio takes that out.
         shadows = self.shadows
         if shadows is not None:
             forget = _ratio(model.forget, shadows.forget, shadows.spread)
@@ -118,6 +119,7 @@ def _user_means(scores: Floats, user: Ints) -> Floats:
 def _figures(
     bootstrap: Bootstrap, member: Ints, scores: Floats, control: Floats | None
 ) -> dict[str, Interval]:
+    # AUC says how well the attack ranks, advantage how well one threshold separates.
     figures = {
         "auc": bootstrap.auc(member, scores),
         "advantage": bootstrap.ranked(member, scores, advantage),

@@ -77,6 +77,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """One entry a model × seed × request, and all else as plain JSON values."""
+        # Flat on purpose: a list of alike entries is what data frames read.
         cells = []
         for (seed, request), results in self.results.items():
             for role in results.roles:

@@ -81,6 +81,7 @@ class Evidence:
 
     def bootstrap(self, name: str, users: Ints) -> Bootstrap:
         """Resamples of the users of some rows; `name` is that of their random stream."""
+        # Each set of rows draws its own users: figures of two sets are independent.
         seed = derive(self.seed, "bootstrap", name)
         return user_bootstrap(users, resamples=self.resamples, seed=seed)
 
@@ -104,21 +105,22 @@ class Evidence:
         figures["unseen_log_loss"] = bootstraps["unseen"].log_loss(unseen.labels, unseen.log_odds)
         return figures
 
-    def known(self, measure: str) -> dict[Role, Figure]:
+    def knowledge(self, measure: str) -> dict[Role, Figure]:
         """What each model knows of D_f, by `auc` or by `loss`; more is more."""
-        known = {}
+        knowledge = {}
         for role, figures in self.figures.items():
             if measure == "auc":
-                known[role] = figures["forget_auc"]
+                knowledge[role] = figures["forget_auc"]
             else:
                 # A lower loss means that more is known.
-                known[role] = -figures["forget_log_loss"]
-        return known
+                knowledge[role] = -figures["forget_log_loss"]
+        return knowledge
 
-    def known_after_retraining(self, measure: str) -> Figure:
+    def knowledge_after_retraining(self, measure: str) -> Figure:
         """The mean of that over the retrained models, with the noise of their seeds."""
-        known = self.known(measure)
-        figures = [known[role] for role in self.retrained]
+        # A mean over seeds: one retrained model alone carries the noise of its seed.
+        knowledge = self.knowledge(measure)
+        figures = [knowledge[role] for role in self.retrained]
         seed = derive(self.seed, "seeds")
         return over_seeds(figures, seed=seed)
 
@@ -173,14 +175,15 @@ class Evidence:
 
     def distances_to_retrained(self, role: Role) -> dict[str, Figure]:
         """Mean distances between a model and the retrained models other than itself."""
-        others = [other for other in self.retrained if other != role]
-        if not others:
+        references = [other for other in self.retrained if other != role]
+        if not references:
             return {}
-        return mean_figures([self.distances(role, other) for other in others])
+        return mean_figures([self.distances(role, other) for other in references])
 
     @cached_property
     def noise_floor(self) -> dict[str, Figure]:
         """Mean distances between two retrained models."""
+        # Every pair once: with three retrained models there are three, with two there is one.
         pairs = []
         for number, role in enumerate(self.retrained):
             for other in self.retrained[number + 1 :]:

@@ -13,13 +13,13 @@ class _Memory:
     """What M_auc of every model is computed from.
 
     Attributes:
-        known: what each model knows of D_f.
+        knowledge: what each model knows of D_f.
         after: what is known without ever having seen D_f.
         rows: how many rows these rest on.
         basis: where `after` comes from.
     """
 
-    known: dict[Role, Figure]
+    knowledge: dict[Role, Figure]
     after: Figure
     rows: int
     basis: str
@@ -37,7 +37,7 @@ def verdicts(evidence: Evidence) -> dict[Role, Verdict]:
         return {}
 
     # The stronger attack is the positive control, where there are shadows for it.
-    before = memory.known[ORIGINAL]
+    before = memory.knowledge[ORIGINAL]
     attack = "loss" if evidence.shadows is None else "ratio"
     controls = Controls(
         headroom=interval(before - memory.after, memory.rows),
@@ -47,8 +47,9 @@ def verdicts(evidence: Evidence) -> dict[Role, Verdict]:
     test = evidence.bootstraps["test"]
     original_auc = evidence.figures[ORIGINAL]["auc"]
     judged = {}
+    # The original is judged too: a test that it passes would be worth nothing.
     for role in (ORIGINAL, *evidence.candidates):
-        share = remaining(memory.known[role], before, memory.after)
+        share = remaining(memory.knowledge[role], before, memory.after)
         auc = evidence.figures[role]["auc"]
         drop = original_auc - auc
         judged[role] = judge(
@@ -63,8 +64,8 @@ def verdicts(evidence: Evidence) -> dict[Role, Verdict]:
 def _against_retrained(evidence: Evidence) -> _Memory:
     """M_auc as the table of memory has it."""
     return _Memory(
-        known=evidence.known("auc"),
-        after=evidence.known_after_retraining("auc"),
+        knowledge=evidence.knowledge("auc"),
+        after=evidence.knowledge_after_retraining("auc"),
         rows=len(evidence.bootstraps["forget"].user),
         basis="retrained",
     )
@@ -79,13 +80,16 @@ def _against_shadows(evidence: Evidence) -> _Memory:
     """
     shadows = evidence.shadows
     assert shadows is not None
-    known = {role: row["forget_auc"] - row["unseen_auc"] for role, row in evidence.figures.items()}
+    # A difference of differences: what makes D_f easy for every model falls out.
+    knowledge = {
+        role: row["forget_auc"] - row["unseen_auc"] for role, row in evidence.figures.items()
+    }
     forget, unseen = evidence.bootstraps["forget"], evidence.bootstraps["unseen"]
     original = evidence.original
     shadows_forget = forget.auc(original.forget.labels, shadows.forget)
     shadows_unseen = unseen.auc(original.unseen.labels, shadows.unseen)
     return _Memory(
-        known=known,
+        knowledge=knowledge,
         after=shadows_forget - shadows_unseen,
         rows=len(forget.user) + len(unseen.user),
         basis="shadows",

@@ -128,6 +128,7 @@ class Table:
 
     def find(self, column: str, role: Role | None, group: str = "") -> Interval | None:
         """A figure, or None where there is none."""
+        # Tables have a few dozen rows: a search costs less than an index would explain.
         for row in self.rows:
             if row.role == role and row.group == group:
                 return row.figures.get(column)
@@ -135,6 +136,7 @@ class Table:
 
     def as_dict(self) -> dict[str, Any]:
         """Role → group → column → figure; levels that a table does not have are left out."""
+        # Figures of the evaluation as a whole have no role, and most rows no group.
         table: dict[str, Any] = {}
         for row in self.rows:
             figures = {key: figure.as_dict() for key, figure in row.figures.items()}
@@ -158,6 +160,7 @@ class Measure(ABC):
     group_title: ClassVar[str] = ""
     about: ClassVar[Kind | None] = None
     brief: ClassVar[bool] = True
+    # Steps of ten between our own, so that another measure finds room between two.
     place: ClassVar[int] = 100
     """Where tables list it: lower ones first."""
 

@@ -27,6 +27,7 @@ from ..training.state import TrainingState
 from ..training.supervised import supervised
 from .roles import Role
 
+# No other adapter of this package has the name, so it can always be attached.
 ADAPTER = "relearned"
 
 
@@ -46,6 +47,7 @@ class Relearning(BaseModel):
     @property
     def looks(self) -> int:
         """How often the loss on D_f is looked at after the start."""
+        # Rounded up: the last look comes when the steps are over, or after.
         return -(-self.steps // self.every)
 
     def schedule(self, precision: Precision) -> Schedule:

@@ -51,6 +51,7 @@ class Results:
 
     def flat(self, role: Role) -> dict[str, Interval]:
         """All figures of one model under one name each, such as `memory_auc`."""
+        # A model's figures side by side, for files with one row a model.
         figures = {}
         for table in self.tables.values():
             for row in table.rows:
@@ -83,6 +84,7 @@ class Results:
 
 def headlines_of(tables: Mapping[str, Table]) -> dict[str, tuple[Table, Headline]]:
     """The headlines of all tables in order, each under its name among all figures."""
+    # Measures say themselves which of their figures belong there: no list has to be kept.
     headlines = {}
     for table in tables.values():
         for headline in table.headlines:

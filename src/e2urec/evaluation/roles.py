@@ -12,6 +12,7 @@ from enum import StrEnum
 class Kind(StrEnum):
     """The parts there are, in the order in which tables list them."""
 
+    # The values are words of the field: they stand in files and in JSON.
     UNTUNED = "untuned"
     ORIGINAL = "original"
     UNLEARNED = "unlearned"
@@ -19,6 +20,7 @@ class Kind(StrEnum):
     PLACEBO = "placebo"
 
 
+# An enumeration keeps the order in which its members are written.
 ORDER = list(Kind)
 
 
@@ -54,6 +56,7 @@ class Role:
     @property
     def title(self) -> str:
         """What people call it."""
+        # Readers meet the first retrained model most, and most often it is the only one.
         if self.number > 1:
             return f"retrained, seed {self.number}"
         if self.kind is Kind.UNTUNED:

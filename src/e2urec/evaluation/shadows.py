@@ -38,6 +38,7 @@ class Shadows(BaseModel):
         multiple_of=2,
         description="shadow models, in pairs that are tuned on complementary halves of the users",
     )
+    # An adapter learns at rates that would ruin a fully tuned model.
     learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of a shadow")
     lora: LoRA = Field(LoRA(targets="all"), description="adapter of a shadow")
 
@@ -141,6 +142,7 @@ class ShadowFactory:
 
     def _fingerprint(self, tuning: Tuning, parts: Sequence[Examples]) -> str:
         """Hash of all that the shadows depend on: the base's weights, the rows, the settings."""
+        # By content, not by name: shadows are taken from the cache only if nothing has changed.
         untuned = self.untuned
         settings = [
             untuned.name,
@@ -167,6 +169,7 @@ class ShadowFactory:
         phase = Phase(name, derive(self.seed, "shadow", number), self.progress)
         if folder is None:
             return tune(self.untuned, tuning, train, None, phase)[0]
+        # An interrupted evaluation goes on with the shadows that were finished.
         adapter = folder / f"{number:02}"
         if adapter.is_dir():
             return self._load(adapter)
@@ -199,6 +202,7 @@ def halves(users: Ints, count: int, *, seed: int) -> Mask:
 
     Lines 2j and 2j + 1 complement each other.
     """
+    # Users whole: a shadow that saw one row of a user is no outsider to the others.
     ids, user = np.unique(users, return_inverse=True)
     random = stream(seed, "halves")
     lines = []

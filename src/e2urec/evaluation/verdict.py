@@ -128,6 +128,7 @@ def judge(memory: Interval, auc_drop: Interval, controls: Controls, margins: Mar
     obstacle = _obstacle(controls)
     if obstacle:
         return verdict("UNMEASURABLE", obstacle)
+    # One gate surely missed is enough to fail, whatever the others say.
     failed = [f"{gate}, outside {gate.margin}" for gate in gates if gate.surely_outside]
     if failed:
         return verdict("FAIL", " and ".join(failed))
@@ -148,6 +149,7 @@ def _obstacle(controls: Controls) -> str:
             "the request is too small to measure: the original's AUC on D_f is higher by "
             f"{_text(headroom)} only"
         )
+    # Where no attack finds D_f in the original, finding none in the others shows nothing.
     attack = controls.attack
     if attack is not None and not attack.low > 0.5:
         return f"the positive control failed: an attack on the original has AUC {_text(attack)}"

@@ -66,6 +66,7 @@ def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Tr
     cells = plan.development()
     if not cells:
         return settings, []
+    # Other users than any reported request: settings must not be chosen on what is reported.
     development = plan.recipe.compare.development
     study = models.study(development, users_without_request(plan, models))
     references: dict[Role, Answers] = {}

@@ -29,6 +29,7 @@ from .seed_models import Methods, SeedModels
 from .study import Study
 from .workspace import RequestRows, Workspace
 
+# Its presence is what lets an interrupted comparison go on.
 CELLS = "cells"
 SHADOWS = "shadows"
 RECIPE = "recipe.json"
@@ -97,6 +98,7 @@ class _Run:
         models = [SeedModels.of(recipe, seed, self.grid, self.progress) for seed in seeds]
         settings, trials = choose(self.plan, models[0])
         methods = {name: build(name, values) for name, values in settings.items()}
+        # Seed by seed, since an original and its sharded rivals fill the memory.
         for seed_models in models:
             self._make(seed_models, methods)
             seed_models.leave()

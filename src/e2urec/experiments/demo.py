@@ -46,6 +46,7 @@ def demo(
         space = Workspace(recipe, progress)
         rows = space.rows(space.resolve(space.request(request)))
         study = Study(space, rows)
+        # What the language model says before it has seen any user: the floor of all figures.
         study.ask(UNTUNED, space.untuned())
 
         original, _ = space.train()

@@ -140,6 +140,7 @@ def _seconds_per_row(recipe: Recipe, space: Workspace) -> float:
     train = space.split.train
     count = min(len(train), TIMED_STEPS * schedule.batch_size)
     rows = space.encode(train.take(np.arange(count)))
+    # Patience would read validation rows, and epochs repeat what one tells already.
     once = schedule.model_copy(update={"epochs": 1, "patience": None})
     tuning = recipe.tuning.model_copy(update={"schedule": once})
     phase = Phase("original", recipe.seed)

@@ -62,6 +62,7 @@ class Grid:
             self.store.save(folder / ANSWERS, cell.answers)
             write_json(folder / RECORD, cell.record.as_dict())
 
+        # Written and read again even when it was made just now; see above.
         path = self.folder_of(key, save)
         record = CellRecord(**json.loads((path / RECORD).read_text(encoding="utf-8")))
         return FinishedCell(self.store.load(path / ANSWERS), record)
@@ -95,5 +96,6 @@ class Grid:
             return None
 
     def _tell(self, key: str, seconds: float) -> None:
+        # Cells that were there before count as well: the total is that of the whole plan.
         self.count += 1
         self.say(f"[{self.count} of {self.total}] {key}: {seconds:.1f} s")

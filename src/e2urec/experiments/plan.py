@@ -4,7 +4,7 @@ Running, resuming, estimating and reporting all walk this list.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,28 +74,21 @@ class Plan:
                 trials without retrained models.
         """
         compare = recipe.compare
-        known = all_methods()
+        methods = all_methods()
         for name in compare.settings:
-            if name not in known:
-                hint = did_you_mean(name, list(known))
+            if name not in methods:
+                hint = did_you_mean(name, list(methods))
                 raise ConfigError(f"compare.settings: unknown method '{name}'{hint}")
+        # M_auc is what trials are ranked by, and it needs a retrained model.
         if compare.trials > 1 and not recipe.retrained:
-            # M_auc is what trials are ranked by, and it needs a retrained model.
             raise ConfigError(
                 "compare.trials: settings are chosen against retrained models; set retrained to 1 "
                 "or more"
             )
-        trials = {}
-        for name in compare.methods or [name for name in known if name != PLACEBO]:
-            settings = dict(compare.settings.get(name, {}))
-            if name == "retrain":
-                # One more than the retrained models that it is measured against.
-                settings.setdefault("number", recipe.retrained + 1)
-            method = build(name, settings)
-            trials[name] = settings_to_try(method, settings, compare.trials, recipe.seed)
-            for trial in trials[name]:
-                build(name, trial)
-        return cls(recipe, trials)
+        names = compare.methods
+        if not names:
+            names = tuple(name for name in methods if name != PLACEBO)
+        return cls(recipe, _trials_by_method(recipe, names))
 
     @property
     def references(self) -> list[Role]:
@@ -145,6 +138,23 @@ class Plan:
         cells = len(self.cells())
         originals = len(self.recipe.compare.seeds)
         return cells + originals
+
+
+def _trials_by_method(recipe: Recipe, names: Sequence[str]) -> dict[str, list[Settings]]:
+    """The settings to try of each method; raises ConfigError as `settings_to_try` does."""
+    compare = recipe.compare
+    trials = {}
+    for name in names:
+        settings = dict(compare.settings.get(name, {}))
+        # One more than the retrained models that it is measured against.
+        if name == "retrain":
+            settings.setdefault("number", recipe.retrained + 1)
+        method = build(name, settings)
+        trials[name] = settings_to_try(method, settings, compare.trials, recipe.seed)
+        # Built for the error alone: a wrong value is told before hours of training.
+        for trial in trials[name]:
+            build(name, trial)
+    return trials
 
 
 def settings_to_try(method: Method, settings: Settings, count: int, seed: int) -> list[Settings]:

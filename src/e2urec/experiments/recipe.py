@@ -98,6 +98,8 @@ class CompareRecipe(_Part):
 class Recipe(_Part):
     """All settings of a run."""
 
+    # Each part is the settings of one room, defined where they are used.
+
     data: DataRecipe = DataRecipe()
     columns: Columns = Columns()
     model: ModelRecipe = ModelRecipe()
@@ -157,6 +159,7 @@ def method_of(recipe: Recipe) -> Method:
     return build(recipe.method.name, recipe.method.settings, recipe.method.preset)
 
 
+# The command line speaks TOML, as recipes do: a list or a date is written the same in both.
 def toml_value(text: str) -> Any:
     """A setting's value: TOML (`3`, `0.2`, `true`, `[1, 2]`), `none`, or else the text itself."""
     try:

@@ -67,6 +67,7 @@ class SeedModels:
             model.save(folder)
 
         folder = self.grid.folder_of(f"{self.folder}/model", save)
+        # Read back from the disk: an interrupted comparison goes on from the very same model.
         base = self.space.base.copy() if self.recipe.tuning.lora else None
         return Recommender.load(folder, base)
 
@@ -147,6 +148,7 @@ class SeedModels:
 
     def _placebo(self, study: Study, methods: Methods) -> FinishedCell:
         """The original tuned on D_r for as many steps as the longest approximate method."""
+        # Exact methods train from the base for thousands of steps: no placebo for an adapter.
         approximate = [method for method in methods.values() if not method.exact]
         longest = max(approximate, key=study.steps, default=build(PLACEBO))
         original = self.original.copy()

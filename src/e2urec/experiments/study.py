@@ -22,6 +22,7 @@ from .workspace import RequestRows, Workspace
 
 SHARED_SETTINGS = ("batch_size", "learning_rate", "lora")
 """Settings of a method that its placebo takes over, where the method has them."""
+# Every method loads the same model, and nobody need look at the phases of a real request.
 NOT_UNLEARNING = ("loading", "logging")
 """Phases that are not part of what a request costs."""
 
@@ -120,6 +121,7 @@ class Study:
     def shadow_scores(self, folder: Path | None = None) -> ShadowScores:
         """What models say of D_f and the unseen users that saw neither; kept in `folder`."""
         recipe = self.space.recipe
+        # The recipe's own tuning, so that shadows differ from the original by their rows alone.
         factory = ShadowFactory(
             untuned=self.space.untuned(),
             tuning=recipe.tuning,
@@ -134,6 +136,7 @@ class Study:
     def measure(self, **evidence: Any) -> Results:
         """Measure all models that were asked; `evidence` is what else there is to go by."""
         recipe = self.space.recipe
+        # Callers may override any of these: a comparison resamples less often.
         settings = {
             "seed": recipe.seed,
             "margins": recipe.margins,

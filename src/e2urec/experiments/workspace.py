@@ -82,8 +82,10 @@ class Workspace:
     def split(self) -> Split:
         """All parts, cut down as the recipe says; or those of the index."""
         settings = self.recipe.data
+        # After rows were erased at their source the split could not be made again.
         if self.split_index is not None:
             return self.split_index.split(self.data, settings.history)
+        # A comparison splits by one seed, whatever the seeds of its originals are.
         seed = self.recipe.seed if settings.seed is None else settings.seed
         whole = split(self.data, settings, seed=seed)
         return limit(whole, settings, seed=seed)
@@ -128,6 +130,7 @@ class Workspace:
         """Tokenise the rows of a request."""
         samples = {name: part for name, part in vars(parts).items() if isinstance(part, Samples)}
         encoded = {name: self.encode(part) for name, part in samples.items()}
+        # Users who only lose some of their rows count as well.
         erased_users = np.unique(parts.forget.interactions.user[parts.erased])
         return RequestRows(
             **encoded,
@@ -156,6 +159,7 @@ class Workspace:
 
     def train(self) -> tuple[Recommender, Trace]:
         """Tune the original on all training rows."""
+        # Nothing is kept of it: a template that fails does so before a model is loaded.
         probes = np.arange(min(TEMPLATE_PROBES, len(self.split.train)))
         self.template.render(self.split.train.take(probes))
         untuned = self.untuned()

@@ -76,6 +76,7 @@ def long_table(comparison: Comparison) -> pl.DataFrame:
 def _cost_rows(record: CellRecord) -> list[dict[str, object]]:
     """Seconds as figures without limits."""
     nan = float("nan")
+    # Beside the measures, so that one table answers what a method forgets and what it costs.
     rows: list[dict[str, object]] = []
     for phase, seconds in record.seconds.items():
         name = {"measure": "cost", "column": f"seconds_{phase}", "group": ""}
@@ -85,6 +86,7 @@ def _cost_rows(record: CellRecord) -> list[dict[str, object]]:
 
 def markdown(comparison: Comparison) -> str:
     """The summary as a Markdown table."""
+    # Every headline: a file may be wider than a terminal.
     columns = headings(comparison)
     titles = ["method", *(column.title for column in columns), "verdict"]
     rows = [titles, ["---"] * len(titles)]
@@ -127,6 +129,7 @@ def _tex(text: str) -> str:
 
 
 def _page(comparison: Comparison) -> str:
+    # Scores of one seed and request: more would not be readable, and others look alike.
     lines = summary(comparison)
     first = min(comparison.results)
     drawings = {
@@ -149,17 +152,17 @@ def _points(lines: Sequence[SummaryLine], name: str) -> dict[str, plots.Points]:
     """M_auc and another figure of each seed, by model, over all requests."""
     points: dict[str, tuple[list[float], list[float]]] = {}
     for line in lines:
-        others: tuple[float, ...] = ()
+        heights: tuple[float, ...] = ()
         if name in line.entries:
-            others = line.entries[name].values
+            heights = line.entries[name].values
         # The original's difference to itself is in no table.
         if line.role == ORIGINAL and name == UTILITY:
-            others = (0.0,)
-        memories = _memories(line, len(others))
-        if memories and len(memories) == len(others):
+            heights = (0.0,)
+        memories = _memories(line, len(heights))
+        if memories and len(memories) == len(heights):
             across, upwards = points.setdefault(line.role.title, ([], []))
             across.extend(memories)
-            upwards.extend(others)
+            upwards.extend(heights)
     return dict(points)
 
 

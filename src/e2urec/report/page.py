@@ -57,6 +57,7 @@ def _plots(demonstration: Demonstration) -> dict[str, str]:
     roles = [role for role in (ORIGINAL, UNLEARNED, first) if role in demonstration.answers]
     log_odds = {role: demonstration.answers[role].forget.log_odds for role in roles}
     labels = demonstration.answers[ORIGINAL].forget.labels
+    # Where nothing was retrained there is no line to aim at.
     loss = results.find("forget_set", "forget_log_loss", first)
     drawings = {
         "scores": plots.score_distributions(log_odds, labels),
@@ -84,10 +85,12 @@ def memory_figures(results: Results) -> dict[Role, Interval]:
 def render(name: str, **content: Any) -> str:
     """Fill in the template `name` of this folder; all pages share one style."""
     files = resources.files(__package__)
+    # Undefined names are errors: a page with a hole is worse than none.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     source = files.joinpath(name).read_text(encoding="utf-8")
     style = files.joinpath("style.css").read_text(encoding="utf-8")
     tables = files.joinpath("table.html.j2").read_text(encoding="utf-8")
+    # Put before the page itself, so that its macro is known there.
     return environment.from_string(tables + source).render(style=style, **content)

@@ -14,6 +14,7 @@ from ..evaluation.roles import ORIGINAL, UNLEARNED, Kind, Role, in_order
 from ..metrics.bootstrap import Interval
 from ..unlearning.task import PhaseLog
 
+# Draws into memory: there may be no screen.
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
@@ -59,6 +60,7 @@ def _name_rows(axes: "plt.Axes", roles: Sequence[Role]) -> None:
 def score_distributions(log_odds: Mapping[Role, Floats], labels: Ints) -> str:
     """P(Yes) on D_f: liked rows above the axis, disliked rows below, one line a model."""
     figure, axes = _axes()
+    # Twenty bins of five per cent: D_f has some thousand rows.
     edges = np.linspace(0, 1, 21)
     centres = (edges[1:] + edges[:-1]) / 2
     for role, values in log_odds.items():
@@ -146,6 +148,7 @@ def pairwise_distances(results: Results, references: Sequence[Role]) -> str:
         axes.plot([], [], marker, color=GREY, label=f"to the {ordinal} retrained model")
     _name_rows(axes, roles)
     axes.set(xlabel="Jensen–Shannon divergence of the answers on D_f", xlim=(0, None))
+    # Divergences have long decimals, and their labels would run into each other.
     axes.locator_params(axis="x", nbins=6)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return _svg(figure)
@@ -160,9 +163,9 @@ def trade_off(points: Mapping[str, Points], ylabel: str, *, log: bool = False) -
     figure, axes = _axes(4.2)
     colours = plt.get_cmap("tab20")
     markers = itertools.cycle(MARKERS)
-    for place, (name, (memories, others)) in enumerate(points.items()):
+    for place, (name, (memories, heights)) in enumerate(points.items()):
         colour = colours(place % 20)
-        axes.plot(memories, others, next(markers), color=colour, label=name, ms=7, alpha=0.9)
+        axes.plot(memories, heights, next(markers), color=colour, label=name, ms=7, alpha=0.9)
     axes.axvline(0, color=COLOURS[Kind.RETRAINED], lw=1, ls=":")
     axes.axvline(1, color=COLOURS[Kind.ORIGINAL], lw=1, ls=":")
     if log:

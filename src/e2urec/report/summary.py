@@ -54,6 +54,7 @@ class Entry:
     @classmethod
     def over_seeds(cls, values: Sequence[float]) -> "Entry":
         """The mean of one value a seed; a single seed says nothing of how seeds differ."""
+        # Student's quantile: with three seeds the normal one would be half as wide as it must be.
         mean = float(np.mean(values))
         if len(values) < 2:
             return cls(tuple(values), mean, float("nan"), float("nan"))
@@ -134,6 +135,7 @@ def headings(comparison: Comparison) -> list[Heading]:
 
 def summary(comparison: Comparison) -> list[SummaryLine]:
     """A line a model and request: the methods by |M_auc|, then what they are held against."""
+    # Placebos, original and retrained models are no rivals, and come last.
     methods: list[SummaryLine] = []
     references: list[SummaryLine] = []
     for request in comparison.rows:
@@ -209,6 +211,7 @@ def _results_with(comparison: Comparison, request: int, role: Role) -> dict[int,
 
 def label(comparison: Comparison, line: SummaryLine) -> str:
     """The model's name; exact methods are marked, and so are requests where there are several."""
+    # Exact methods forget by construction: they must not be taken for better ones.
     mark = "†" if line.role.name in comparison.exact else ""
     request = f" ({line.request})" if len(comparison.rows) > 1 else ""
     return f"{line.role.title}{mark}{request}"

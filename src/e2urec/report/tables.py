@@ -8,6 +8,7 @@ from ..evaluation.measure import Column, Row, Table
 from ..evaluation.roles import Role, in_order
 from ..metrics.bootstrap import Interval
 
+# A dash and not an empty cell: the figure was looked for, and there is none.
 MISSING = "–"
 MAX_WITH_LIMITS = 4
 """Columns beyond which a table shows values alone: intervals would not fit into 80 characters."""
@@ -86,6 +87,7 @@ def sheet(table: Table, between: str = " ") -> Sheet:
 
 def _cell(row: Row, column: Column, between: str, *, limits: bool) -> str:
     figure = row.figures.get(column.key)
+    # Few columns leave room for intervals, which say more than another column.
     if limits or figure is None:
         return with_limits(figure, column.digits, between)
     return number(figure.value, column.digits)
@@ -93,6 +95,7 @@ def _cell(row: Row, column: Column, between: str, *, limits: bool) -> str:
 
 def _spread_sheet(table: Table, rows: Sequence[Row], between: str) -> Sheet:
     """A line a model, with a column for each group."""
+    # With dozens of lines a model nobody would find one: groups go side by side instead.
     columns = {column.key: column for column in table.columns}
     column = columns[table.spread]
     groups = tuple(dict.fromkeys(row.group for row in rows))

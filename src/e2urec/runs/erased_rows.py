@@ -43,6 +43,7 @@ class ErasedRows:
 
     def with_rows(self, data: Interactions, erased: Mask) -> "ErasedRows":
         """These rows and those of `data` that `erased` (n,) marks."""
+        # Added to what is there: a chain of requests keeps all of them.
         rows = np.flatnonzero(erased)
         digests = {digest.hex() for digest in hashes(data, rows, self.key, HASH_BYTES)}
         return ErasedRows(self.key, self.digests | digests)

@@ -36,6 +36,7 @@ def controller_key(path: Path | None = None) -> bytes:
     Raises:
         RunError: the file cannot be read or made, or is empty.
     """
+    # The nearest wins: an option of the command, then the environment, then this user's own.
     file = path or _named_by_environment() or _own_key_file()
     try:
         key = file.read_bytes()
@@ -43,6 +44,7 @@ def controller_key(path: Path | None = None) -> bytes:
         raise RunError(
             f"key file '{file}': cannot be read ({error.strerror}); name another"
         ) from error
+    # An empty key would make every HMAC a plain hash.
     if not key:
         raise RunError(f"key file '{file}': is empty; it must hold the controller's key")
     return key

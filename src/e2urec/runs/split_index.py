@@ -69,18 +69,18 @@ class SplitIndex:
         Raises:
             DataError: rows that a prompt shows are not in the data.
         """
-        known, position = self._positions(data)
+        is_indexed, position = self._positions(data)
         present = np.zeros(len(self.digests), dtype=bool)
-        present[position[known]] = True
-        used = self.codes != UNUSED
-        missing = int((used & ~present).sum())
+        present[position[is_indexed]] = True
+        in_use = self.codes != UNUSED
+        missing = int((in_use & ~present).sum())
         if missing:
             raise DataError(
                 f"data: {missing} rows that the recommender was tuned, chosen or tested on are not "
                 "there, and no request erased them; put them back until one does"
             )
-        indexed = data.without(~known)
-        codes = self.codes[position[known]]
+        indexed = data.without(~is_indexed)
+        codes = self.codes[position[is_indexed]]
         parts = {}
         for code, name in enumerate(PARTS, start=1):
             parts[name] = Samples(indexed, np.flatnonzero(codes == code), history)
@@ -121,8 +121,8 @@ class SplitIndex:
         last = max(0, len(self.digests) - 1)
         insertion = np.searchsorted(self.digests, digests)
         position = np.minimum(insertion, last)
-        known = self.digests[position] == digests
-        return known, position
+        is_indexed = self.digests[position] == digests
+        return is_indexed, position
 
 
 def _digests(data: Interactions, salt: bytes, rows: Ints) -> Digests:

@@ -10,6 +10,7 @@ from functools import cache
 from ..measure import Measure
 
 
+# Made once: measures have no state.
 @cache
 def all_measures() -> tuple[Measure, ...]:
     """One of each measure, in the order in which tables list them."""

@@ -18,9 +18,10 @@ class Headroom(Measure):
 
     def rows(self, evidence: Evidence) -> Iterator[Row]:
         """One row of the evaluation as a whole."""
+        # The denominator of memory: where its interval reaches 0, memory means nothing.
         row = {}
         for measure in ("auc", "loss"):
-            before = evidence.known(measure)[ORIGINAL]
-            after = evidence.known_after_retraining(measure)
+            before = evidence.knowledge(measure)[ORIGINAL]
+            after = evidence.knowledge_after_retraining(measure)
             row[measure] = evidence.forget_interval(before - after)
         yield Row(None, row)

@@ -29,6 +29,7 @@ class Membership(Measure):
 
     def rows(self, evidence: Evidence) -> Iterator[Row]:
         """One row a model and attack."""
+        # The retrained models too: they are the negative control.
         for role in evidence.models:
             for attack, figures in evidence.attacks(role).items():
                 yield Row(role, figures, group=attack)

@@ -24,9 +24,10 @@ class Memory(Measure):
     def rows(self, evidence: Evidence) -> Iterator[Row]:
         """One row a candidate."""
         for role in evidence.candidates:
+            # By AUC, which softening leaves alone, and by loss, which it does not.
             row = {}
             for measure in ("auc", "loss"):
-                known = evidence.known(measure)
-                after = evidence.known_after_retraining(measure)
-                row[measure] = evidence.forget_share(known[role], known[ORIGINAL], after)
+                knowledge = evidence.knowledge(measure)
+                after = evidence.knowledge_after_retraining(measure)
+                row[measure] = evidence.forget_share(knowledge[role], knowledge[ORIGINAL], after)
             yield Row(role, row)

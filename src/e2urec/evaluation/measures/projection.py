@@ -26,6 +26,7 @@ class Projection(Measure):
         """One row a candidate."""
         assert evidence.twin is not None
         bootstrap = evidence.bootstraps["forget"]
+        # Two different ones, so that no seed stands on both sides of a product.
         first, second = evidence.retrained[:2]
         retrained = self._scores(evidence, first)
         other = self._scores(evidence, second)

@@ -27,6 +27,7 @@ class Published(Measure):
         Column("priv_leak", "PrivLeak (MUSE)", 1),
     )
     needs = Needs(candidates=True, retrained=1)
+    # In the files only: a table would invite to judge by them.
     brief = False
 
     def rows(self, evidence: Evidence) -> Iterator[Row]:
