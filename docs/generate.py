@@ -22,6 +22,8 @@ from e2urec.cli.app import app
 from e2urec.report.method_table import method_table
 
 REFERENCE = Path(__file__).parent / "reference"
+# What stands for a value of each kind.
+METAVARS = {Path: "PATH", int: "N", float: "X"}
 NOTICE = "<!-- Written by docs/generate.py; change the code, not this page. -->\n"
 
 COMMANDS = f"""\
@@ -73,12 +75,17 @@ These names can be imported from `e2urec`. [From Python](../how-to/python.md) sh
 
 def pages() -> dict[Path, str]:
     """Each generated page by its path."""
-    return {
-        REFERENCE / "command-line.md": "\n".join([COMMANDS, *_commands()]),
-        REFERENCE / "recipes.md": "\n".join([RECIPES, *recipe_sections()]),
-        REFERENCE / "methods.md": f"{METHODS}\n{method_table()}",
-        REFERENCE / "python.md": "\n".join([PYTHON, *_public_names()]),
+    sections = {
+        "command-line.md": [COMMANDS, *_commands()],
+        "recipes.md": [RECIPES, *recipe_sections()],
+        "methods.md": [METHODS, method_table()],
+        "python.md": [PYTHON, *_public_names()],
     }
+    texts = {}
+    for name, parts in sections.items():
+        path = REFERENCE / name
+        texts[path] = "\n".join(parts)
+    return texts
 
 
 # --- the command line ---
@@ -87,44 +94,61 @@ def pages() -> dict[Path, str]:
 def _commands() -> Iterator[str]:
     for name, function in commands().items():
         hints = typing.get_type_hints(function, include_extras=True)
-        parameters = inspect.signature(function).parameters.values()
-        rows = [_parameter(parameter, hints[parameter.name]) for parameter in parameters]
-        arguments = [row[0].strip("`") for row in rows if not row[0].startswith("`-")]
-        usage = " ".join(["e2urec", name, *arguments, "[OPTIONS]"])
-        yield f"## `e2urec {name}`\n\n{inspect.cleandoc(function.__doc__ or '')}\n"
+        signature = inspect.signature(function)
+        rows = []
+        arguments = []
+        for parameter in signature.parameters.values():
+            hint = hints[parameter.name]
+            row = _parameter(parameter, hint)
+            rows.append(row)
+            title = row[0].strip("`")
+            if not title.startswith("-"):
+                arguments.append(title)
+        words = ["e2urec", name, *arguments, "[OPTIONS]"]
+        usage = " ".join(words)
+        text = inspect.getdoc(function) or ""
+        yield f"## `e2urec {name}`\n\n{text}\n"
         yield f"```text\n{usage}\n```\n"
         yield table(("argument or option", "default", "meaning"), rows)
 
 
 def commands() -> dict[str, Callable[..., None]]:
     """Each command of the Typer app by its name."""
-    return {
-        command.name or command.callback.__name__: command.callback
-        for command in app.registered_commands
-        if command.callback is not None
-    }
+    functions = {}
+    for command in app.registered_commands:
+        function = command.callback
+        if function is not None:
+            name = command.name or function.__name__
+            functions[name] = function
+    return functions
 
 
 def _parameter(parameter: inspect.Parameter, hint: Any) -> tuple[str, str, str]:
     kind, info = typing.get_args(hint)
     if isinstance(info, ArgumentInfo):
-        name = f"`{info.metavar or parameter.name.upper()}`"
+        argument = info.metavar or parameter.name.upper()
+        name = f"`{argument}`"
     else:
         name = _option(parameter.name, kind, info)
-    return name, _parameter_default(parameter.default), cell(info.help or "")
+    default = _parameter_default(parameter.default)
+    meaning = cell(info.help or "")
+    return name, default, meaning
 
 
 def _option(parameter: str, kind: Any, info: Any) -> str:
-    # In an annotation, the first name of an option stands where its default would.
-    declared = [info.default, *(info.param_decls or ())]
-    names = [name for name in declared if isinstance(name, str)]
-    flags = [name for name in names if name.startswith("-")]
     # Typer derives the name from the parameter's where none is declared.
-    flag = flags[0] if flags else f"--{parameter.replace('_', '-')}"
+    flag = "--" + parameter.replace("_", "-")
+    # In an annotation, the first name of an option stands where its default would.
+    declarations = [info.default, *(info.param_decls or ())]
+    for declaration in reversed(declarations):
+        if isinstance(declaration, str) and declaration.startswith("-"):
+            flag = declaration
     if kind is bool:
         return f"`{flag}`"
-    name = f"`{flag}` {info.metavar or _metavar(kind)}"
-    is_list = typing.get_origin(options(kind)[0]) is list
+    metavar = info.metavar or _metavar(kind)
+    name = f"`{flag}` {metavar}"
+    option = options(kind)[0]
+    is_list = typing.get_origin(option) is list
     return f"{name} (repeatable)" if is_list else name
 
 
@@ -139,15 +163,18 @@ def _metavar(kind: Any) -> str:
     if typing.get_origin(option) is list:
         option = typing.get_args(option)[0]
     if typing.get_origin(option) is typing.Literal:
-        return " or ".join(f"`{choice}`" for choice in typing.get_args(option))
-    return {Path: "PATH", int: "N", float: "X"}.get(option, "TEXT")
+        choices = [f"`{choice}`" for choice in typing.get_args(option)]
+        return " or ".join(choices)
+    return METAVARS.get(option, "TEXT")
 
 
 # --- methods and names ---
 
 
 def _public_names() -> Iterator[str]:
-    names = {name: getattr(e2urec, name) for name in sorted(e2urec.__all__)}
+    names = {}
+    for name in sorted(e2urec.__all__):
+        names[name] = getattr(e2urec, name)
     # The order decides: an error is a class as well, and stands among the errors only.
     groups: dict[str, Callable[[Any], bool]] = {
         "What you can do": inspect.isfunction,
@@ -161,7 +188,8 @@ def _public_names() -> Iterator[str]:
             yield f"## {title}\n"
         for name in members:
             value = names.pop(name)
-            yield f"::: {_place(value, name)}\n"
+            place = _place(value, name)
+            yield f"::: {place}\n"
 
 
 def _is_error(value: Any) -> bool:
@@ -170,10 +198,11 @@ def _is_error(value: Any) -> bool:
 
 def _place(value: Any, name: str) -> str:
     """Where a name is defined: docstrings are looked up there."""
-    module = getattr(value, "__module__", None) or "e2urec"
-    if not hasattr(importlib.import_module(module), name):
-        return f"e2urec.{name}"
-    return f"{module}.{name}"
+    module_name = getattr(value, "__module__", None) or "e2urec"
+    module = importlib.import_module(module_name)
+    if hasattr(module, name):
+        return f"{module_name}.{name}"
+    return f"e2urec.{name}"
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Words and tables of generated pages."""
 
+import re
 import types
 import typing
 from typing import Any
@@ -31,6 +32,7 @@ def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def cell(text: str) -> str:
     """Text that may stand in a cell of a table."""
-    line = " ".join(text.split())
+    # Not `split()`, which takes no-break spaces for spaces.
+    line = re.sub(r"[ \t\n]+", " ", text.strip())
     # A bar would end the cell, and an opening bracket would start a tag.
     return line.replace("|", "\\|").replace("<", "&lt;")

@@ -11,9 +11,16 @@ from page_parts import cell, options, table
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from e2urec.data.sources import all_sources
 from e2urec.experiments.recipe import Recipe, RequestRecipe
 
+TITLES = ("key", "value", "default", "meaning")
+OPTIONS = """\
+Settings that only one kind of source has. The source is recognised by what `source` names; a
+setting of another kind is refused."""
+# Of Pydantic's constraints, as a reader of mathematics writes them.
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "a multiple of"}
+# Kinds of TOML in words.
 WORDS = {
     str: "text",
     int: "whole number",
@@ -45,7 +52,10 @@ class Part:
     @property
     def title(self) -> str:
         """The heading of the part."""
-        return f"`[{'.'.join(self.path)}]`" if self.path else "Keys outside all parts"
+        if not self.path:
+            return "Keys outside all parts"
+        name = ".".join(self.path)
+        return f"`[{name}]`"
 
     def parts(self) -> Iterator["Part"]:
         """The parts inside this one, in its order."""
@@ -54,18 +64,24 @@ class Part:
             if inner is None or self._is_request(inner):
                 continue
             value = getattr(self.values, key)
-            text = _sentence(field.description or inspect.cleandoc(inner.__doc__ or ""))
             # A part that is none by default has the defaults of its class once it is there.
-            yield Part([*self.path, key], inner() if value is None else value, text)
+            if value is None:
+                value = inner()
+            text = field.description or inspect.getdoc(inner) or ""
+            path = [*self.path, key]
+            yield Part(path, value, _sentence(text))
 
     def rows(self) -> Iterator[tuple[str, str, str, str]]:
         """A row for each key that is no part which is always there."""
         for key, field in self.fields.items():
             inner = _model_in(field.annotation)
             is_value = inner is None or self._is_request(inner)
-            if is_value or not _is_part(field.annotation):
-                default = _default(getattr(self.values, key))
-                yield f"`{key}`", _kind(field), default, _meaning(field, [*self.path, key])
+            if not is_value and _is_part(field.annotation):
+                continue
+            value = getattr(self.values, key)
+            default = _default(value)
+            meaning = _meaning(field, [*self.path, key])
+            yield f"`{key}`", _kind(field), default, meaning
 
     def _is_request(self, inner: type[BaseModel]) -> bool:
         """Whether it is a request of a comparison, whose keys are listed under [request]."""
@@ -79,9 +95,25 @@ def recipe_sections() -> Iterator[str]:
 
 def _sections(part: Part) -> Iterator[str]:
     yield f"## {part.title}\n\n{part.text}\n"
-    yield table(("key", "value", "default", "meaning"), list(part.rows()))
+    rows = list(part.rows())
+    yield table(TITLES, rows)
+    if part.path == ["data"]:
+        yield from _source_sections()
     for inner in part.parts():
         yield from _sections(inner)
+
+
+def _source_sections() -> Iterator[str]:
+    """The settings of each source that has any: they stand in `[data.options]`."""
+    yield f"## `[data.options]`\n\n{OPTIONS}\n"
+    for name, source in all_sources().items():
+        rows = []
+        for key, field in source.model_fields.items():
+            default = _default(field.default)
+            rows.append((f"`{key}`", _kind(field), default, cell(field.description or "")))
+        if rows:
+            yield f"Of the source `{name}`:\n"
+            yield table(TITLES, rows)
 
 
 def _meaning(field: FieldInfo, path: list[str]) -> str:
@@ -89,12 +121,16 @@ def _meaning(field: FieldInfo, path: list[str]) -> str:
     text = cell(field.description or "")
     if inner is None or text:
         return text
-    return f"see `[{'.'.join(path)}]`"
+    name = ".".join(path)
+    return f"see `[{name}]`"
 
 
 def _sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", ":")) else f"{text}."
+    first = text[:1].upper()
+    sentence = first + text[1:]
+    if sentence.endswith((".", ":")):
+        return sentence
+    return f"{sentence}."
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
@@ -108,16 +144,18 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def _is_part(annotation: Any) -> bool:
     """Whether it is a part that is always there, and so only a section of its own."""
-    return all(isinstance(option, type) for option in options(annotation)) and (
-        type(None) not in options(annotation)
-    )
+    members = options(annotation)
+    if type(None) in members:
+        return False
+    return all(isinstance(member, type) for member in members)
 
 
 def _kind(field: FieldInfo) -> str:
     words = [_word(option) for option in options(field.annotation)]
     # Two members of a union may have the same word; it is said once.
     distinct = dict.fromkeys(words)
-    return cell(", ".join([" or ".join(distinct), *_bounds(field)]))
+    kind = " or ".join(distinct)
+    return cell(", ".join([kind, *_bounds(field)]))
 
 
 def _bounds(field: FieldInfo) -> list[str]:
@@ -135,9 +173,11 @@ def _word(option: Any) -> str:
     origin = typing.get_origin(option)
     arguments = typing.get_args(option)
     if origin is typing.Literal:
-        return " or ".join(f"`{choice}`" for choice in arguments)
+        choices = [f"`{choice}`" for choice in arguments]
+        return " or ".join(choices)
     if origin is tuple:
-        return f"list of {_plural(arguments[0])}"
+        items = _plural(arguments[0])
+        return f"list of {items}"
     if origin is dict or option is dict:
         return "table"
     if isinstance(option, type) and issubclass(option, BaseModel):
@@ -147,7 +187,8 @@ def _word(option: Any) -> str:
 
 def _plural(option: Any) -> str:
     word = _word(option)
-    return word if word == "text" else re.sub("^(table|whole number|number)", r"\1s", word)
+    # Of text there is no plural; `table like [request]` has it in its middle.
+    return re.sub("^(table|whole number|number)", r"\1s", word)
 
 
 def _default(value: Any) -> str:
@@ -161,13 +202,19 @@ def _default(value: Any) -> str:
 def _toml(value: Any) -> str:
     """A value as a recipe would give it; of a part, what differs from its own defaults."""
     if isinstance(value, BaseModel):
-        changed = value.model_dump(exclude_defaults=True)
-        pairs = [f"{key} = {_toml(item)}" for key, item in changed.items()]
+        changes = value.model_dump(exclude_defaults=True)
+        if not changes:
+            return "{}"
+        pairs = []
+        for key, item in changes.items():
+            text = _toml(item)
+            pairs.append(f"{key} = {text}")
         inside = ", ".join(pairs)
-        return f"{{ {inside} }}" if inside else "{}"
+        return f"{{ {inside} }}"
     if isinstance(value, tuple):
-        items = ", ".join(_toml(item) for item in value)
-        return f"[{items}]"
+        items = [_toml(item) for item in value]
+        inside = ", ".join(items)
+        return f"[{inside}]"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)

@@ -12,6 +12,7 @@ import argparse
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,39 +23,65 @@ PIECE = re.compile(
     r"|<!-- output(?P<marks>.*?) -->\n```text\n.*?```\n",
     re.S,
 )
+# The width of the tables: what the page shows on a desktop without scrolling.
 COLUMNS = "88"
-"""Width of the tables: what a page shows without scrolling on a desktop."""
 
 
 def commands(block: str) -> list[str]:
     """The lines that a reader types."""
-    lines = block.replace("\\\n", " ").splitlines()
-    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    text = block.replace("\\\n", " ")
+    lines = []
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            lines.append(line.removeprefix("$ "))
+    return lines
 
 
 def run(lines: list[str], folder: Path) -> str:
-    """What the last of the commands prints on standard output."""
+    """What the last of the commands prints on standard output; it ends at one that fails."""
     environment = os.environ | {"COLUMNS": COLUMNS}
     output = ""
     for line in lines:
         print(f"$ {line}", flush=True)
-        done = subprocess.run(
-            ["bash", "-c", line], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+        start = time.monotonic()
+        process = subprocess.run(
+            ["bash", "-c", line],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        if done.returncode:
-            raise SystemExit(f"status {done.returncode}: {line}")
-        output = done.stdout
-    return output.replace(str(folder.resolve()), "…")
+        seconds = time.monotonic() - start
+        if process.returncode:
+            raise SystemExit(f"status {process.returncode}: {line}")
+        # For the sentence of the page that says how long all of it takes.
+        print(f"  {seconds:.0f} s", flush=True)
+        output = process.stdout
+    # A page must not show where on this computer the runs were.
+    place = str(folder.resolve())
+    return output.replace(place, "…")
 
 
 def cut(output: str, marks: str) -> str:
     """The part of `output` between two marks; see the head of this file."""
-    first, _, last = (part.strip() for part in marks.removeprefix(":").partition("|"))
+    marks = marks.removeprefix(":")
+    first, _, last = marks.partition("|")
     lines = [line.rstrip() for line in output.splitlines()]
-    start = next((n for n, line in enumerate(lines) if first in line), 0)
+    start = _position(lines, first.strip(), missing=0)
+    # The line of the first mark may hold the second as well.
     rest = lines[start + 1 :]
-    end = next((n for n, line in enumerate(rest) if last and last in line), len(rest))
-    return "\n".join([lines[start], *rest[:end]]).strip("\n")
+    last = last.strip()
+    end = _position(rest, last, missing=len(rest)) if last else len(rest)
+    part = [lines[start], *rest[:end]]
+    return "\n".join(part).strip("\n")
+
+
+def _position(lines: list[str], mark: str, *, missing: int) -> int:
+    """Position of the first line that holds `mark`."""
+    for number, line in enumerate(lines):
+        if mark in line:
+            return number
+    return missing
 
 
 def filled(page: str, answer: Callable[[list[str]], str]) -> str:
@@ -63,11 +90,14 @@ def filled(page: str, answer: Callable[[list[str]], str]) -> str:
 
     def fill(match: re.Match[str]) -> str:
         nonlocal output
-        if match["commands"] is None:
-            text = cut(output, match["marks"])
-            return f"<!-- output{match['marks']} -->\n```text\n{text}\n```\n"
-        output = answer(commands(match["commands"]))
-        return match[0]
+        marks = match["marks"]
+        # A block of commands stays as it is.
+        if marks is None:
+            lines = commands(match["commands"])
+            output = answer(lines)
+            return match[0]
+        text = cut(output, marks)
+        return f"<!-- output{marks} -->\n```text\n{text}\n```\n"
 
     return PIECE.sub(fill, page)
 
@@ -76,16 +106,21 @@ def main() -> None:
     """Run the commands in the order of the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="empty folder to work in")
-    folder = parser.parse_args().folder
+    arguments = parser.parse_args()
+    folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipes").symlink_to(ROOT / "recipes")
-    page = PAGE.read_text(encoding="utf-8")
+    recipes = folder / "recipes"
+    recipes.symlink_to(ROOT / "recipes")
 
     def answer(lines: list[str]) -> str:
         # The first block installs e2urec; whoever runs this has done so.
-        return "" if any("pip install" in line for line in lines) else run(lines, folder)
+        if any("pip install" in line for line in lines):
+            return ""
+        return run(lines, folder)
 
-    PAGE.write_text(filled(page, answer), encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    text = filled(page, answer)
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,12 @@ import typer
 
 import e2urec
 from e2urec.cli.app import app
+from e2urec.data import sources
+from e2urec.data.sources.files import Files
+from e2urec.evaluation.measures import all_measures
 from e2urec.experiments.recipe import Recipe, parse_settings
 from e2urec.methods import build
+from e2urec.runs.record import FORMAT, RunRecord
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -100,8 +104,12 @@ def test_commands_in_the_pages_exist_and_take_these_options(page, line):
 def test_recipes_in_the_pages_can_be_read(page):
     for block in blocks(page, "toml"):
         values = tomllib.loads(block)
-        if "project" not in values:  # an entry point of somebody else's package
-            Recipe.build(values, place=page.name)
+        if "project" in values:  # an entry point of somebody else's package
+            continue
+        recipe = Recipe.build(values, place=page.name)
+        if recipe.data.options:
+            source = sources.recognise(Files(recipe.data.source, recipe.data.limit))
+            source.configure(recipe.data.options)
 
 
 def test_tutorial_shows_its_recipe_as_it_is():
@@ -156,9 +164,29 @@ def test_every_public_name_says_what_it_is():
             continue
         assert inspect.getdoc(value), name
         members = vars(value) if inspect.isclass(value) else {}
+        # A default of a field may be a function; the docstring of the class says what it is.
+        fields = members.get("__dataclass_fields__", {})
         for member, function in members.items():
-            if inspect.isfunction(function) and not member.startswith("_"):
+            if inspect.isfunction(function) and not member.startswith("_") and member not in fields:
                 assert inspect.getdoc(function), f"{name}.{member}"
+
+
+def test_page_of_measures_has_every_measure_with_its_columns():
+    page = (DOCS / "concepts" / "measures.md").read_text(encoding="utf-8")
+    section = page.split("## Names in the results")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*) \|", section, re.M))
+    assert list(rows) == [measure.name for measure in all_measures()]
+    for measure in all_measures():
+        # Where columns are another measure's, the page says so.
+        columns = rows.get(rows[measure.name].removeprefix("as ").strip("`"), rows[measure.name])
+        assert re.findall(r"`(\w+)`", columns) == [column.key for column in measure.columns]
+
+
+def test_page_of_run_folders_has_every_key_of_a_record():
+    page = (DOCS / "reference" / "run-folder.md").read_text(encoding="utf-8")
+    section = page.split("## `run.json`")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.M)) == set(RunRecord.model_fields)
+    assert f"the number of this layout, {FORMAT};" in section
 
 
 def test_picture_of_the_result_is_drawn_from_its_figures():
