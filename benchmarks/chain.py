@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,10 +74,11 @@ class Questions:
         """What a model says of the rows of each request."""
         test = self._predict(model, self.test)
         unseen = self._predict(model, self.unseen)
-        return [
-            Answers(test=test, forget=self._predict(model, rows), unseen=unseen)
-            for rows in self.requests
-        ]
+        answers = []
+        for rows in self.requests:
+            forget = self._predict(model, rows)
+            answers.append(Answers(test=test, forget=forget, unseen=unseen))
+        return answers
 
     def _predict(self, model: Recommender, rows: Examples) -> Predictions:
         predictions = predict(model, rows, precision=self.precision)
@@ -96,16 +97,20 @@ class Chain:
     """
 
     rows: list[int]
-    answers: dict[Role, ModelAnswers]
-    seconds: list[float]
+    answers: dict[Role, ModelAnswers] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
 
 
 def draw_requests(space: Workspace, count: int, share: float) -> list[ErasureRequest]:
     """`count` requests of `share` of the training users each, none of them twice."""
     draw = space.recipe.request
-    all_users = space.draw(draw.model_copy(update={"ratio": count * share})).users
-    users = np.random.default_rng(draw.seed).permutation(np.array(all_users))
-    return [ErasureRequest(tuple(part)) for part in np.array_split(users, count)]
+    whole_draw = draw.model_copy(update={"ratio": count * share})
+    users = space.draw(whole_draw).users
+    random = np.random.default_rng(draw.seed)
+    # A request keeps its users sorted by id, and ids may follow the order in which users joined.
+    shuffled_users = random.permutation(np.array(users))
+    parts = np.array_split(shuffled_users, count)
+    return [ErasureRequest(tuple(part)) for part in parts]
 
 
 def measure(run: Run, count: int, share: float) -> tuple[Recipe, Chain]:
@@ -115,15 +120,15 @@ def measure(run: Run, count: int, share: float) -> tuple[Recipe, Chain]:
     original = space.load(run)
     space.tokenizer_owner = original
     requests = draw_requests(space, count, share)
-    users = [user for request in requests for user in request.users]
-    union = RequestCase.of(space, original, ErasureRequest(tuple(users)))
+    union = RequestCase.of(space, original, union_of(requests))
     questions = Questions(
-        requests=[space.encode(space.resolve(request).forget) for request in requests],
+        requests=[forget_rows(space, request) for request in requests],
         test=union.rows.test,
         unseen=union.rows.unseen,
         precision=recipe.tuning.schedule.precision,
     )
-    chain = Chain([len(rows) for rows in questions.requests], {}, [])
+    row_counts = [len(rows) for rows in questions.requests]
+    chain = Chain(row_counts)
     chain.answers[ORIGINAL] = questions.ask(original)
     unlearn_in_turn(space, original, requests, questions, chain)
     for number in RETRAINED:
@@ -131,6 +136,20 @@ def measure(run: Run, count: int, share: float) -> tuple[Recipe, Chain]:
         chain.answers[retrained(number)] = questions.ask(model)
         print(f"retrained {number}", file=sys.stderr)
     return recipe, chain
+
+
+def union_of(requests: Sequence[ErasureRequest]) -> ErasureRequest:
+    """One request for the users of all."""
+    users: list[str] = []
+    for request in requests:
+        users += request.users
+    return ErasureRequest(tuple(users))
+
+
+def forget_rows(space: Workspace, request: ErasureRequest) -> Examples:
+    """The rows of a request, tokenised."""
+    parts = space.resolve(request)
+    return space.encode(parts.forget)
 
 
 def unlearn_in_turn(
@@ -154,7 +173,8 @@ def unlearn_in_turn(
         split_index = split_index.without(parts.forget.interactions, parts.erased)
         seconds = unlearning_seconds(task.costs)
         chain.seconds.append(seconds)
-        chain.answers[after_request(number)] = questions.ask(model)
+        role = after_request(number)
+        chain.answers[role] = questions.ask(model)
         print(f"request {number}: {len(task.forget)} rows, {seconds:.1f} s", file=sys.stderr)
 
 
@@ -162,8 +182,10 @@ def retrain(run: Run, space: Workspace, rows: RequestRows, number: int) -> Recom
     """Tune the base on what all requests together leave."""
     method = Retrain(number=number)
     # Earlier requests have used the first copy of the original up.
-    case = RequestCase(space, space.load(run), rows)
-    return method.unlearn(case.task(method))
+    original = space.load(run)
+    case = RequestCase(space, original, rows)
+    task = case.task(method)
+    return method.unlearn(task)
 
 
 def after_request(number: int) -> Role:
@@ -174,22 +196,24 @@ def after_request(number: int) -> Role:
 def report_of(recipe: Recipe, chain: Chain) -> dict[str, Any]:
     """M_auc of each request after each, test AUC, and what there was to forget."""
     results = []
+    memory = {}
+    test_aucs = {}
     for place in range(len(chain.rows)):
         models = {role: answers[place] for role, answers in chain.answers.items()}
         evidence = Evidence(models, seed=recipe.seed)
         results.append(measure_only(evidence, MEASURES))
-    memory = {}
-    for number in range(1, len(chain.rows) + 1):
-        role = after_request(number)
+    for place in range(len(chain.rows)):
+        role = after_request(place + 1)
         memory[role.key] = memory_row(results, role)
-    reference = {role.key: test_auc(results[0], role) for role in (ORIGINAL, retrained(1))}
-    headroom = [result.figure("headroom", "auc").as_dict() for result in results]
+    for role in (ORIGINAL, retrained(1)):
+        test_aucs[role.key] = test_auc(results[0], role)
+    headroom = [result.figure("headroom", "auc") for result in results]
     return {
         "rows": chain.rows,
         "seconds": chain.seconds,
         "memory": memory,
-        "test_auc": reference,
-        "headroom": headroom,
+        "test_auc": test_aucs,
+        "headroom": [figure.as_dict() for figure in headroom],
     }
 
 
@@ -197,7 +221,8 @@ def memory_row(results: Sequence[Results], role: Role) -> dict[str, Any]:
     """M_auc of each request in one model, and the model's test AUC."""
     row = {}
     for number, result in enumerate(results, start=1):
-        row[f"request {number}"] = result.figure("memory", "auc", role).as_dict()
+        memory = result.figure("memory", "auc", role)
+        row[f"request {number}"] = memory.as_dict()
     # Test rows are the same for all requests, so any of the results has it.
     row["test AUC"] = test_auc(results[0], role)
     return row
@@ -205,7 +230,8 @@ def memory_row(results: Sequence[Results], role: Role) -> dict[str, Any]:
 
 def test_auc(results: Results, role: Role) -> dict[str, float | int]:
     """A model's AUC on the test rows."""
-    return results.figure("utility", "auc", role).as_dict()
+    figure = results.figure("utility", "auc", role)
+    return figure.as_dict()
 
 
 def show(report: dict[str, Any]) -> None:

@@ -58,12 +58,16 @@ class RequestCase:
         """Put a request, or the one that the recipe draws, to an original."""
         # Its tokenizer and template serve, so that the base need not be loaded.
         space.tokenizer_owner = original
-        parts = space.resolve(request or space.request())
-        return cls(space, original, space.rows(parts))
+        if request is None:
+            request = space.request()
+        parts = space.resolve(request)
+        rows = space.rows(parts)
+        return cls(space, original, rows)
 
     def task(self, method: Method) -> Task:
         """The task for a method; no phase of it is logged."""
         task = self.space.task(self.original, self.rows, method)
+        # A method may copy its task; a subclass stays one, and a changed object would not.
         return UnloggedTask(**vars(task))
 
 
@@ -77,7 +81,9 @@ def measure_only(evidence: Evidence, measures: Sequence[Measure]) -> Results:
 
     The distances among them need the models' states, which no benchmark keeps.
     """
-    tables = {measure.name: measure.table(evidence) for measure in measures}
+    tables = {}
+    for measure in measures:
+        tables[measure.name] = measure.table(evidence)
     return Results(tables, tuple(evidence.models))
 
 
@@ -86,6 +92,7 @@ def measure_only(evidence: Evidence, measures: Sequence[Measure]) -> Results:
 
 def option_parser(description: str | None) -> argparse.ArgumentParser:
     """A parser that shows a module's docstring as it stands."""
+    # The docstrings begin with a command line, which argparse would otherwise wrap.
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -105,5 +112,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def interval_text(figure: Mapping[str, Any], digits: int) -> str:
     """`0.22 [0.09, 0.34]`: a figure of results.json with its interval."""
-    value, low, high = (f"{figure[name]:.{digits}f}" for name in ("value", "low", "high"))
+    value = f"{figure['value']:.{digits}f}"
+    low = f"{figure['low']:.{digits}f}"
+    high = f"{figure['high']:.{digits}f}"
     return f"{value} [{low}, {high}]"

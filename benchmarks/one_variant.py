@@ -99,14 +99,15 @@ class Measurement:
 
 def measure_apart(job: Job) -> Measurement:
     """Measure a variant in a new process."""
+    job_text = json.dumps(asdict(job))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "measurement.npz"
-        command = [sys.executable, __file__, json.dumps(asdict(job)), str(out)]
+        command = [sys.executable, __file__, job_text, str(out)]
         subprocess.run(command, check=True)
-        with np.load(out) as arrays:
-            record = json.loads(str(arrays[RECORD]))
-            odds = {name: arrays[name] for name in arrays.files if name != RECORD}
-    measurement = Measurement(**record, odds=odds)
+        with np.load(out) as archive:
+            arrays = dict(archive)
+    record = json.loads(str(arrays.pop(RECORD)))
+    measurement = Measurement(**record, odds=arrays)
     megabytes = measurement.bytes / 1e6
     print(
         f"{job.variant}, {job.ratio:.0%}: {measurement.total:.1f} s, {megabytes:.0f} MB",
@@ -130,7 +131,8 @@ def measure(job: Job, out: Path) -> None:
     case = RequestCase.of(space, original)
     result, phases = unlearn(job, case)
     # Before the model is asked, which may need more memory than unlearning.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    peak = usage.ru_maxrss * RSS_UNIT
     record = {
         "seconds": {LOADING: loading_seconds, **phases},
         "bytes": peak - bytes_after_imports,
@@ -151,8 +153,10 @@ def measure(job: Job, out: Path) -> None:
 def load_original(job: Job, space: Workspace) -> Recommender:
     """The recommender of the run, or the backbone as it comes."""
     if job.original is not None:
-        return space.load(open_run(Path(job.original)))
-    return Recommender(load_backbone(resolve_model(job.backbone)), space.template)
+        run = open_run(Path(job.original))
+        return space.load(run)
+    backbone = load_backbone(resolve_model(job.backbone))
+    return Recommender(backbone, space.template)
 
 
 def unlearn(job: Job, case: RequestCase) -> tuple[Recommender, dict[str, float]]:

@@ -51,8 +51,9 @@ def tables(rows: int, *, seed: int = 0) -> tuple[pl.DataFrame, pl.DataFrame]:
     random = np.random.default_rng(seed)
     weights = 1 / np.arange(1, ITEMS + 1)
     bounds = np.cumsum(weights / weights.sum())
+    draws = random.random(rows)
     # Rounding may leave the last bound below 1, and a draw beyond it.
-    items = np.searchsorted(bounds, random.random(rows)).clip(max=ITEMS - 1)
+    items = np.searchsorted(bounds, draws).clip(max=ITEMS - 1)
     user_count = max(2, rows // ROWS_PER_USER)
     ratings = pl.DataFrame(
         {
@@ -62,9 +63,18 @@ def tables(rows: int, *, seed: int = 0) -> tuple[pl.DataFrame, pl.DataFrame]:
             "time": random.integers(1_500_000_000, 1_660_000_000, rows),
         }
     )
-    titles = [f"The {k % 977} of {k // 977} ({1950 + k % 70})" for k in range(ITEMS)]
+    titles = [title_of(item) for item in range(ITEMS)]
     catalogue = pl.DataFrame({"item": np.arange(ITEMS, dtype=np.int32), "title": titles})
     return ratings, catalogue
+
+
+def title_of(item: int) -> str:
+    """A title of its own for each item, with a year as films have it."""
+    # 977 is prime, so that the numbers in the titles and the years do not repeat together.
+    first = item % 977
+    second = item // 977
+    year = 1950 + item % 70
+    return f"The {first} of {second} ({year})"
 
 
 def read_tables(ratings: pl.DataFrame, items: pl.DataFrame) -> Interactions:

@@ -68,9 +68,11 @@ class Published:
         with student.using(["student"], train="student") as parameters:
             optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE)
             with self._phase("warmup"):
-                self._train(student, optimizer, self._step_count(warmup), joint=False)
+                steps = self._step_count(warmup)
+                self._train(student, optimizer, steps, joint=False)
             with self._phase("joint"):
-                self._train(student, optimizer, self._step_count(joint), joint=True)
+                steps = self._step_count(joint)
+                self._train(student, optimizer, steps, joint=True)
         student.lm = adapter_algebra.merge(student.lm, ["student"])
         return student
 
@@ -82,15 +84,18 @@ class Published:
         self.seconds[name] = time.perf_counter() - start_time
 
     def _step_count(self, passes: float) -> int:
-        return round(passes * len(self.forget) / BATCH_SIZE)
+        row_count = passes * len(self.forget)
+        return round(row_count / BATCH_SIZE)
 
     def _batches(self, model: Recommender, rows: Examples, name: str) -> Iterator[Batch]:
         """Random rows without end, padded to the longest of a batch."""
         epoch = 0
         while True:
-            order = stream(self.seed, name, epoch).permutation(len(rows))
+            random = stream(self.seed, name, epoch)
+            order = random.permutation(len(rows))
             for start in range(0, len(order), BATCH_SIZE):
-                yield model.collate(rows, order[start : start + BATCH_SIZE])
+                index = order[start : start + BATCH_SIZE]
+                yield model.collate(rows, index)
             epoch += 1
 
     def _augment(self, passes: float) -> Recommender:
@@ -101,11 +106,13 @@ class Published:
         batches = self._batches(model, self.forget, "augmented")
         for _ in range(self._step_count(passes)):
             batch = next(batches)
-            answers = model.verbaliser.tokens(batch.labels)
-            loss = cross_entropy(model(batch), answers)
+            tokens = model.verbaliser.tokens(batch.labels)
+            logits = model(batch)
+            loss = cross_entropy(logits, tokens)
             torch.autograd.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
+        # As a teacher it answers without dropout.
         model.lm.eval().requires_grad_(False)
         return model
 
@@ -132,7 +139,8 @@ class Published:
             target = forgetting_teacher(
                 original_logits, augmented_logits, ALPHA, "raw", student.verbaliser
             )
-        return kl_divergence(target, student(batch))
+        student_logits = student(batch)
+        return kl_divergence(target, student_logits)
 
     def _remember_loss(self, student: Recommender, batch: Batch) -> torch.Tensor:
         """`L_REM = KL(p_o ‖ p_θ) + CE(y, p_θ)` on a batch of D_r."""
@@ -140,5 +148,6 @@ class Published:
             original_logits = self.original(batch)
         # The student answers once for each loss, as in the released code.
         divergence = kl_divergence(original_logits, student(batch))
-        answers = student.verbaliser.tokens(batch.labels)
-        return divergence + cross_entropy(student(batch), answers)
+        tokens = student.verbaliser.tokens(batch.labels)
+        answer_loss = cross_entropy(student(batch), tokens)
+        return divergence + answer_loss

@@ -64,8 +64,12 @@ def unlearn(run: Run, recipe: Recipe, request: ErasureRequest | None = None) -> 
 
 def grow_forget_set(run: Run, rows: int, ratios: Sequence[float]) -> list[Point]:
     """Forget more and more users of one training set."""
-    recipe = recipe_of(run).updated([f"data.rows={rows}"])
-    return [unlearn(run, recipe.updated([f"request.ratio={ratio}"])) for ratio in ratios]
+    fixed = recipe_of(run).updated([f"data.rows={rows}"])
+    points = []
+    for ratio in ratios:
+        recipe = fixed.updated([f"request.ratio={ratio}"])
+        points.append(unlearn(run, recipe))
+    return points
 
 
 def grow_training_set(run: Run, sizes: Sequence[int]) -> list[Point]:
@@ -105,21 +109,22 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Both series, with axes from zero."""
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(8.5, 3.2), sharey=True, layout="constrained"
-    )
+    figure, axes_pair = plt.subplots(1, 2, figsize=(8.5, 3.2), sharey=True, layout="constrained")
+    forget_axes, training_axes = axes_pair
     rows, seconds = columns(report["forget_set"], "forget")
-    left.plot(rows, seconds, "o", color=BLUE)
+    forget_axes.plot(rows, seconds, "o", color=BLUE)
     line = report["line"]
+    # The line ends a little beyond the last point.
     ends = np.array([0, max(rows) * 1.05])
-    left.plot(ends, line["intercept"] + line["slope"] * ends, color=GREY, lw=1)
-    left.set(
+    fitted = line["intercept"] + line["slope"] * ends
+    forget_axes.plot(ends, fitted, color=GREY, lw=1)
+    forget_axes.set(
         xlabel="rows of the forget set", ylabel="seconds of unlearning", title="fixed training set"
     )
     rows, seconds = columns(report["training_set"], "train")
-    right.plot(rows, seconds, "o-", color=BLUE, lw=1)
-    right.set(xlabel="rows of the training set", title="fixed forget set")
-    for axes in (left, right):
+    training_axes.plot(rows, seconds, "o-", color=BLUE, lw=1)
+    training_axes.set(xlabel="rows of the training set", title="fixed forget set")
+    for axes in axes_pair:
         axes.set_xlim(0)
         axes.set_ylim(0)
         axes.grid(alpha=0.3)

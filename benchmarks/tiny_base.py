@@ -36,6 +36,7 @@ def write_base(recipe: Recipe, folder: Path) -> None:
         space = Workspace(recipe.updated([f"model.name={scratch}"]))
         rows = space.encode(other_users_rows(space))
         phase = Phase("original", recipe.seed)
+        # No validation rows: the last epoch counts, as nothing is chosen here.
         model, _ = tune(space.untuned(), Tuning(schedule=PRETRAINING), rows, None, phase)
         model.lm.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
@@ -44,6 +45,7 @@ def write_base(recipe: Recipe, folder: Path) -> None:
 def write_random_model(folder: Path, titles: Sequence[str]) -> None:
     """Write a random two-block Llama of 64 dimensions, and a tokenizer made from the titles."""
     tokenizer = train_tokenizer(titles)
+    # Transformers draws the weights from the global generator.
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

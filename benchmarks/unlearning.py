@@ -62,6 +62,7 @@ def write_random_t5(folder: Path) -> None:
         pad_token_id=0,
         eos_token_id=tokenizer.eos_token_id,
     )
+    # Transformers draws the weights from the global generator.
     torch.manual_seed(0)
     T5ForConditionalGeneration(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

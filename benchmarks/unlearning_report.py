@@ -105,8 +105,10 @@ def compared_quality(figures: Mapping[str, Any]) -> dict[str, float | None]:
     compared: dict[str, float | None] = {}
     for title, variant in (("published", PUBLISHED), ("ours", "all")):
         for measure_name in ("memory_auc", "auc"):
-            value = figures[variant][measure_name]["value"] if figures else None
-            compared[f"{measure_name}_{title}"] = value
+            key = f"{measure_name}_{title}"
+            compared[key] = None
+            if figures:
+                compared[key] = figures[variant][measure_name]["value"]
     return compared
 
 
@@ -116,7 +118,8 @@ def retrain_speedups(by_ratio: Mapping[float, Mapping[str, Measurement]]) -> dic
     for ratio, measurements in by_ratio.items():
         if RETRAIN in measurements:
             default = measurements["default"]
-            speedups[f"{ratio:.2f}"] = measurements[RETRAIN].total / default.total
+            retrain = measurements[RETRAIN]
+            speedups[f"{ratio:.2f}"] = retrain.total / default.total
     return speedups
 
 
@@ -137,6 +140,7 @@ def compared_passes(figures: Mapping[str, Any]) -> dict[str, float | None]:
 
 def levers_report(measurements: Measurements, quality: Quality | None) -> dict[str, Any]:
     """How much slower, and larger, each variant is than the first."""
+    # The first is the default with every lever on.
     by_title = titled(measurements)
     first = next(iter(by_title.values()))
     levers = {}

@@ -42,7 +42,9 @@ def results_of(distances: Distances) -> Results:
     """The distances as an evaluation has them, of the models that the figure shows."""
     rows = []
     for role in ROLES:
-        for group, figures in distances.get(role.key, {}).items():
+        # With one retrained model alone, it has no distance to another.
+        groups = distances.get(role.key, {})
+        for group, figures in groups.items():
             intervals = {name: Interval(**figure) for name, figure in figures.items()}
             rows.append(Row(role, intervals, group=group))
     measure = PairwiseDistance
@@ -53,7 +55,10 @@ def results_of(distances: Distances) -> Results:
 def show(distances: Distances) -> None:
     """Print the distance of each model's answers to each retrained model."""
     for model, rows in distances.items():
-        values = {other: round(row["js_answers"]["value"], 5) for other, row in rows.items()}
+        values = {}
+        for other, figures in rows.items():
+            value = figures["js_answers"]["value"]
+            values[other] = round(value, 5)
         print(model, values)
 
 
@@ -68,9 +73,10 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Read the arguments; draw; print."""
     arguments = options()
-    evaluation = json.loads(arguments.evaluation.read_text(encoding="utf-8"))
-    distances = evaluation[PairwiseDistance.name]
-    figure = pairwise_distances(results_of(distances), REFERENCES)
+    text = arguments.evaluation.read_text(encoding="utf-8")
+    distances = json.loads(text)[PairwiseDistance.name]
+    results = results_of(distances)
+    figure = pairwise_distances(results, REFERENCES)
     arguments.out.write_text(figure, encoding="utf-8")
     show(distances)
 

@@ -16,7 +16,7 @@ import argparse
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from e2urec.evaluation.evidence import Evidence
 from e2urec.evaluation.results import Results
 from e2urec.evaluation.roles import ORIGINAL, UNLEARNED, Role, retrained
 from e2urec.evaluation.shadows import ShadowScores
-from e2urec.evaluation.verdict import Outcome, Verdict
+from e2urec.evaluation.verdict import Outcome
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.study import Study
 from e2urec.experiments.workspace import Workspace
@@ -71,18 +71,22 @@ class Calibration:
     def prepare(cls, recipe: Recipe, reference_count: int) -> "Calibration":
         """Train the original, the models that are R, and the shadows."""
         space = Workspace(recipe)
-        rows = space.rows(space.resolve(space.request()))
+        parts = space.resolve(space.request())
+        rows = space.rows(parts)
         study = Study(space, rows)
         train = space.encode(space.split.train)
         references = {ORIGINAL: answers_of_new_model(study, train, "original", 0)}
         for number in range(reference_count):
             answers = answers_of_new_model(study, rows.retain, "retrained", number)
             references[retrained(number + 1)] = answers
-        return cls(study, train, references, study.shadow_scores())
+        shadows = study.shadow_scores()
+        return cls(study, train, references, shadows)
 
     def new_model(self, kind: str, number: int) -> Answers:
         """The answers of a further model of a kind."""
-        rows = self.study.rows.retain if kind == "retrained" else self.train
+        rows = self.train
+        if kind == "retrained":
+            rows = self.study.rows.retain
         return answers_of_new_model(self.study, rows, kind, FIRST_JUDGED + number)
 
     def judge(self, answers: Answers) -> dict[str, Results]:
@@ -133,38 +137,44 @@ class Tally:
     memory: list[list[float]] = field(default_factory=list)
     auc_drop: list[list[float]] = field(default_factory=list)
 
-    def add(self, verdicts: dict[str, Verdict]) -> None:
+    def add(self, results: Mapping[str, Results]) -> None:
         """Count the verdicts on one more model."""
-        for basis, verdict in verdicts.items():
+        for basis in BASES:
+            verdict = results[basis].verdicts[UNLEARNED]
             self.outcomes[basis].append(verdict.outcome)
-        memory = verdicts["retrained"].memory
+        # Against retrained models, which is what a recipe's margins were made for.
+        verdict = results["retrained"].verdicts[UNLEARNED]
+        memory = verdict.memory
         self.memory.append([memory.value, memory.low, memory.high])
-        drop = verdicts["retrained"].auc_drop
+        drop = verdict.auc_drop
         self.auc_drop.append([drop.value, drop.high])
 
     def as_dict(self) -> dict[str, Any]:
         """Counts by outcome, how often both ways of judging agree, and the figures themselves."""
-        counts: dict[str, Any] = {}
+        report: dict[str, Any] = {}
         for basis, outcomes in self.outcomes.items():
-            counts[basis] = outcome_shares(outcomes)
+            report[basis] = outcome_shares(outcomes)
         pairs = list(zip(*self.outcomes.values(), strict=True))
-        same = sum(first == second for first, second in pairs)
-        return counts | {
-            "agreement": share_with_limits(same, len(pairs)),
-            "memory": self.memory,
-            "auc_drop": self.auc_drop,
-        }
+        agreeing = [first == second for first, second in pairs]
+        report["agreement"] = share_with_limits(sum(agreeing), len(pairs))
+        report["memory"] = self.memory
+        report["auc_drop"] = self.auc_drop
+        return report
 
 
 def outcome_shares(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
     """The share of each outcome, with its limits."""
-    counts = Counter(outcomes)
-    return {outcome: share_with_limits(count, len(outcomes)) for outcome, count in counts.items()}
+    total = len(outcomes)
+    shares: dict[str, list[float]] = {}
+    for outcome, count in Counter(outcomes).items():
+        shares[outcome] = share_with_limits(count, total)
+    return shares
 
 
 def share_with_limits(count: int, total: int) -> list[float]:
     """The count, its share of the total, and Clopper–Pearson 95% limits."""
-    limits = binomtest(count, total).proportion_ci(method="exact")
+    test = binomtest(count, total)
+    limits = test.proportion_ci(method="exact")
     return [count, count / total, limits.low, limits.high]
 
 
@@ -175,8 +185,9 @@ def calibrate(recipe: Recipe, model_count: int, reference_count: int) -> Iterato
     for kind in KINDS:
         tally = Tally()
         for number in range(model_count):
-            results = calibration.judge(calibration.new_model(kind, number))
-            tally.add({basis: result.verdicts[UNLEARNED] for basis, result in results.items()})
+            answers = calibration.new_model(kind, number)
+            results = calibration.judge(answers)
+            tally.add(results)
             headroom = results["retrained"].figure("headroom", "auc")
             report["headroom"] = headroom.as_dict()
             report[kind] = tally.as_dict()
@@ -201,7 +212,8 @@ def main() -> None:
     """Read the arguments; make the base; judge and print."""
     arguments = options()
     with tempfile.TemporaryDirectory() as folder:
-        recipe = Recipe.load(RECIPE).updated([f"model.name={folder}", *arguments.set])
+        settings = [f"model.name={folder}", *arguments.set]
+        recipe = Recipe.load(RECIPE).updated(settings)
         write_base(recipe, Path(folder))
         for report in calibrate(recipe, arguments.models, arguments.references):
             print(json.dumps(report), flush=True)

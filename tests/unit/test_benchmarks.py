@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from e2urec.evaluation.roles import ORIGINAL, retrained
+from e2urec.evaluation.results import Results
+from e2urec.evaluation.roles import ORIGINAL, UNLEARNED, retrained
 from e2urec.evaluation.verdict import Verdict
 from e2urec.metrics.bootstrap import Interval
 from e2urec.models.adapters import names
@@ -146,13 +147,14 @@ def test_levers_are_reported_against_the_first():
 
 
 def test_a_tally_counts_verdicts_and_agreement():
-    def verdict(outcome):
+    def results(outcome):
         figure = Interval(0.1, 0.0, 0.2, 10)
-        return Verdict(outcome, "", "", memory=figure, auc_drop=figure)
+        verdict = Verdict(outcome, "", "", memory=figure, auc_drop=figure)
+        return Results({}, (UNLEARNED,), {UNLEARNED: verdict})
 
     tally = verdict_calibration.Tally()
-    tally.add({"retrained": verdict("PASS"), "shadows": verdict("PASS")})
-    tally.add({"retrained": verdict("PASS"), "shadows": verdict("RETRAIN")})
+    tally.add({"retrained": results("PASS"), "shadows": results("PASS")})
+    tally.add({"retrained": results("PASS"), "shadows": results("RETRAIN")})
     report = tally.as_dict()
     assert report["retrained"]["PASS"][:2] == [2, 1.0]
     assert report["shadows"]["RETRAIN"][:2] == [1, 0.5]
@@ -180,10 +182,10 @@ def test_style_is_counted_in_code_lines_without_docstrings_and_comments(tmp_path
     measured = style.measure(tmp_path)
     assert measured.files == 2
     assert (measured.longest_name, measured.longest_lines) == ("shelf.py", 27)
-    # A line of signature and four of body; a signature alone.
-    assert measured.function_lines == [1, 5]
-    assert measured.body_lines == 4
-    assert measured.many_parameters == 1
+    # A signature alone; a line of signature and four of body.
+    assert sorted(function.lines for function in measured.functions) == [1, 5]
+    assert sorted(function.body_lines for function in measured.functions) == [0, 4]
+    assert sorted(function.parameters for function in measured.functions) == [0, 6]
     assert measured.comment_lines == 2
     assert measured.long_lines == 1
     # A field, three parameters and a private attribute; what a name is read as counts nothing.
