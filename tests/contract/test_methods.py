@@ -12,14 +12,18 @@ from e2urec import methods
 from e2urec.core.errors import ConfigError
 from e2urec.methods import all_methods, build
 from e2urec.models.adapters import LoRA, names
-from e2urec.models.batches import concatenate
 from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
-from e2urec.testing import toy_task
+from e2urec.testing import (
+    check_reproducible,
+    check_settings,
+    check_unlearning,
+    toy_task,
+    toy_task_for,
+)
 from e2urec.training.loop import Schedule
 from e2urec.training.supervised import supervised
 from e2urec.unlearning.student import Student
-from e2urec.unlearning.task import TrainingTask
 
 KINDS = ["causal", "seq2seq"]
 SHARDS = {"shards": 2, "learning_rate": 1e-2, "lora": {"rank": 2, "targets": "all"}}
@@ -34,25 +38,6 @@ QUICK = {
 
 def quick(name: str, preset: str = "default") -> object:
     return build(name, QUICK.get(name, {}), preset)
-
-
-def task_for(method, kind: str, *, lora: bool = False, seed: int = 5):
-    """A toy task, put to the method's own original where it has one."""
-    task = toy_task(kind, lora=lora, seed=seed)
-    if method.prepares:
-        train = concatenate([task.forget, task.retain])
-        training_task = TrainingTask(
-            task.base,
-            task.original.template,
-            task.original.window,
-            task.tuning,
-            train,
-            task.valid,
-            seed,
-            "fp32",
-        )
-        task.original = method.prepare(training_task)
-    return task
 
 
 def weights(model: Recommender) -> dict[str, torch.Tensor]:
@@ -167,10 +152,7 @@ def test_entry_point_that_names_a_built_in_method_once_more_changes_nothing(monk
 
 @pytest.mark.parametrize("name", all_methods())
 def test_settings_round_trip_and_are_all_described(name):
-    method = build(name)
-    assert type(method).model_validate_json(method.model_dump_json()) == method
-    assert all(field.description for field in type(method).model_fields.values())
-    assert type(method).__doc__
+    check_settings(build(name))
 
 
 def test_a_part_of_a_setting_that_is_not_given_stays_as_it_is_by_default():
@@ -189,41 +171,18 @@ def test_unknown_setting_is_refused_with_the_nearest_known_one(name):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", all_methods())
 def test_method_changes_the_scores_and_leaves_one_whole_model(name, kind, lora):
-    method = quick(name)
-    task = task_for(method, kind, lora=lora)
-    before, base = (
-        task.original.score(task.forget),
-        weights(Recommender(task.base, task.original.template)),
-    )
-    model = method.unlearn(task)
-    after = model.score(task.forget)
-    assert np.isfinite(after).all()
-    assert not np.array_equal(before, after)
-    assert names(model.lm) == list(model.active)
-    assert method.prepares or len(model.active) == int(lora)
-    assert not any(parameter.requires_grad for parameter in model.lm.parameters())
-    assert all(
-        torch.equal(value, base[key])
-        for key, value in task.base.lm.state_dict(prefix="").items()
-        if key in base
-    )
-    assert all(np.isfinite(seconds) for seconds in task.costs.seconds.values())
+    check_unlearning(quick(name), kind, lora=lora)
 
 
 @pytest.mark.parametrize("name", all_methods())
 def test_same_seed_gives_the_same_scores_and_another_seed_others(name):
-    method, forget = quick(name), toy_task("causal").forget
-    scores = [
-        method.unlearn(task_for(method, "causal", seed=seed)).score(forget) for seed in (5, 5, 6)
-    ]
-    assert np.array_equal(scores[0], scores[1])
-    assert not np.array_equal(scores[0], scores[2])
+    check_reproducible(quick(name))
 
 
 @pytest.mark.parametrize("name", all_methods())
 def test_plan_counts_the_rows_that_are_read(name):
     method = quick(name)
-    task = task_for(method, "causal")
+    task = toy_task_for(method, "causal")
     method.unlearn(task)
     planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
     for phase, rows in planned.items():
@@ -236,7 +195,7 @@ def test_plan_counts_the_rows_that_are_read(name):
 @pytest.mark.parametrize("name", all_methods())
 def test_updates_counts_the_steps_that_move_the_recommender(name):
     method, taken = quick(name), []
-    task = task_for(method, "causal")
+    task = toy_task_for(method, "causal")
     task.progress = lambda phase, done, total, loss=None: taken.append(phase)
     method.unlearn(task)
     steps = method.updates(len(task.forget), len(task.retain), task.tuning.schedule)

@@ -1,4 +1,4 @@
-"""Comparisons on a toy model with the real MovieLens-100K files: whole, interrupted, with methods from outside."""
+"""Comparisons on a toy model with real files: whole, interrupted, with methods from outside."""
 
 import json
 import math
@@ -180,7 +180,7 @@ def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(
         metadata.EntryPoint(n, f"{__name__}:{n}", "e2urec.methods") for n in ("Outsider", "Broken")
     ]
     monkeypatch.setattr(
-        "e2urec.methods.entry_points",
+        "importlib.metadata.entry_points",
         lambda group: entries if group == "e2urec.methods" else real(group=group),
     )
     found = compare(

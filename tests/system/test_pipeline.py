@@ -112,6 +112,12 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     ]:
         assert all(set(each) == {"value", "low", "high", "n"} for each in row.values())
     assert found["verdict"]["original"]["outcome"] != "PASS"
+    check_gate(call, tmp_path, request)
+    check_scores_and_files(call, toy, tmp_path, tuning)
+
+
+def check_gate(call, tmp_path, request) -> None:
+    """Without retrained runs the verdict rests on shadows; with nothing it is refused."""
     status, out, error = call(
         "evaluate", tmp_path / "unlearned", *request, "--shadows", 2, "--gate", "--json"
     )
@@ -131,6 +137,9 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     assert status == 2
     assert "another request" in error
 
+
+def check_scores_and_files(call, toy, tmp_path, tuning) -> None:
+    """The result scores prompts, loads with plain libraries, and nothing else is left."""
     assert call("show", tmp_path / "unlearned")[0] == 0
     (tmp_path / "rows.jsonl").write_text(
         '{"prompt": "Liked: none. Disliked: none. Will the user like Heat?"}\n'

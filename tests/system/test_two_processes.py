@@ -1,4 +1,4 @@
-"""The command line in two CPU processes takes the same steps as in one, and leaves the same folders."""
+"""Two CPU processes take the same steps as one, and leave the same folders."""
 
 import os
 import subprocess

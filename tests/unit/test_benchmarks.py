@@ -1,11 +1,16 @@
-"""What the benchmarks compare with must itself be right."""
+"""What the benchmarks compare with must itself be right, and so must what they report."""
 
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from e2urec.evaluation.results import Results
+from e2urec.evaluation.roles import ORIGINAL, UNLEARNED, retrained
+from e2urec.evaluation.verdict import Verdict
+from e2urec.metrics.bootstrap import Interval
 from e2urec.models.adapters import names
 from e2urec.models.predictions import answer_states
 from e2urec.testing import toy_task
@@ -13,7 +18,53 @@ from e2urec.unlearning.losses import forgetting_teacher, kl_divergence
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import preparation
+import style
+import unlearning_report
+import unsigned_distances
+import verdict_calibration
+from common import UnloggedTask
+from one_variant import Measurement
 from published import ALPHA, Published
+
+SOURCE = '''
+"""A module."""
+
+# A comment.
+LIMIT = 3
+
+
+class Shelf:
+    """A class."""
+
+    kept: int = 0
+
+    def fill(self, each, others=(), *, given, a=1, b=2, c=3):
+        """Two lines of signature do not make two lines of body.
+
+        Nor do those of a docstring.
+        """
+        # A comment is no code.
+        self._found = each
+
+        if given and others:
+            return given
+        return 0
+
+
+def empty():
+    """A body of nothing but a docstring."""
+'''
+
+
+def measurement(total, size):
+    return Measurement(
+        seconds={"loading": 9.0, "joint": total},
+        bytes=size,
+        bytes_in_total=2 * size,
+        rows={"forget": 3},
+        total=total,
+        odds={},
+    )
 
 
 def test_published_algorithm_moves_the_student_towards_its_teacher_and_the_original_not_at_all():
@@ -43,6 +94,113 @@ def test_generated_ratings_have_zipf_items_and_are_split_and_resolved():
     counts = np.sort(ratings["item"].value_counts()["count"].to_numpy())[::-1]
     assert counts[0] > 5 * counts[20]
     assert items.height == preparation.ITEMS
-    found = preparation.without_text(20_000)
-    assert found["forget"] > 0
-    assert found["retain"] > found["forget"]
+    report = preparation.without_text(20_000)
+    assert report["forget"] > 0
+    assert report["retain"] > report["forget"]
+
+
+def test_an_unlogged_task_is_the_same_task_without_logs():
+    task = toy_task("causal")
+    unlogged = UnloggedTask(**vars(task))
+    assert vars(unlogged) == vars(task)
+    unlogged.log_phase("joint", task.original)
+    assert unlogged.phase_logs == []
+    assert "logging" not in unlogged.costs.seconds
+
+
+def test_report_says_how_many_times_as_fast_and_with_which_share_of_the_memory():
+    measurements = {
+        ("published", 0.2): measurement(100.0, 400),
+        ("same_precision", 0.2): measurement(50.0, 100),
+        ("all", 0.2): measurement(20.0, 200),
+        ("default", 0.2): measurement(10.0, 200),
+        ("retrain", 0.2): measurement(60.0, 300),
+        ("default", 0.03): measurement(2.0, 200),
+        ("retrain", 0.03): measurement(50.0, 300),
+    }
+    report = unlearning_report.full_report(measurements, None)
+    assert report["same_precision"] == {"speedup": 2.0, "memory_ratio": 0.25}
+    assert report["all"]["speedup"] == 5.0
+    assert report["all"]["memory_auc_ours"] is None
+    assert report["retrain_speedup"] == {"0.20": 6.0, "0.03": 25.0}
+    assert report["passes"]["min_steps"] == 2.5
+    assert report["variants"]["default, 3%"]["total"] == 2.0
+
+
+def test_passes_of_the_default_are_reported_only_where_it_forgets_no_less():
+    figures = {
+        "default": {"memory_auc": {"value": 0.5}},
+        "published": {"memory_auc": {"value": 0.3, "high": 0.4}},
+    }
+    assert unlearning_report.compared_passes(figures)["min_steps"] is None
+    figures["default"]["memory_auc"]["value"] = 0.35
+    assert unlearning_report.compared_passes(figures)["min_steps"] == 2.5
+
+
+def test_levers_are_reported_against_the_first():
+    measurements = {
+        ("every lever", 0.03): measurement(10.0, 100),
+        ("float32", 0.03): measurement(15.0, 50),
+    }
+    report = unlearning_report.levers_report(measurements, None)
+    assert report["levers"]["float32, 3%"] == {"slower": 1.5, "larger": 0.5}
+
+
+def test_a_tally_counts_verdicts_and_agreement():
+    def results(outcome):
+        figure = Interval(0.1, 0.0, 0.2, 10)
+        verdict = Verdict(outcome, "", "", memory=figure, auc_drop=figure)
+        return Results({}, (UNLEARNED,), {UNLEARNED: verdict})
+
+    tally = verdict_calibration.Tally()
+    tally.add({"retrained": results("PASS"), "shadows": results("PASS")})
+    tally.add({"retrained": results("PASS"), "shadows": results("RETRAIN")})
+    report = tally.as_dict()
+    assert report["retrained"]["PASS"][:2] == [2, 1.0]
+    assert report["shadows"]["RETRAIN"][:2] == [1, 0.5]
+    assert report["agreement"][:2] == [1, 0.5]
+    assert report["memory"] == [[0.1, 0.0, 0.2]] * 2
+    # 1 − 0.025 ** (1 / n), the exact limit where all of n agree
+    assert report["retrained"]["PASS"][2] == pytest.approx(0.025**0.5)
+
+
+def test_distances_of_a_json_file_are_found_by_role():
+    figure = {"value": 0.004, "low": 0.003, "high": 0.005, "n": 90}
+    distances = {
+        "original": {"retrained-1": {"js_answers": figure}},
+        "unlearned-int8": {"retrained-1": {"js_answers": figure}},
+    }
+    results = unsigned_distances.results_of(distances)
+    distance = results.figure("pairwise_distance", "js_answers", ORIGINAL, retrained(1).key)
+    assert distance == Interval(**figure)
+    assert len(results.tables["pairwise_distance"].rows) == 1
+
+
+def test_style_is_counted_in_code_lines_without_docstrings_and_comments(tmp_path):
+    (tmp_path / "shelf.py").write_text(SOURCE, encoding="utf-8")
+    (tmp_path / "wide.py").write_text(f"TEXT = '{'x' * 100}'\n", encoding="utf-8")
+    measured = style.measure(tmp_path)
+    assert measured.files == 2
+    assert (measured.longest_name, measured.longest_lines) == ("shelf.py", 27)
+    # A signature alone; a line of signature and four of body.
+    assert sorted(function.lines for function in measured.functions) == [1, 5]
+    assert sorted(function.body_lines for function in measured.functions) == [0, 4]
+    assert sorted(function.parameters for function in measured.functions) == [0, 6]
+    assert measured.comment_lines == 2
+    assert measured.long_lines == 1
+    # A field, three parameters and a private attribute; what a name is read as counts nothing.
+    assert measured.fillers == 5
+
+
+def test_style_table_has_a_column_for_each_folder(tmp_path):
+    (tmp_path / "shelf.py").write_text(SOURCE, encoding="utf-8")
+    measured = style.measure(tmp_path)
+    lines = style.table({"one": measured, "two": measured}).splitlines()
+    assert lines[0] == "|  | one | two |"
+    assert "| functions with 6 parameters or more | 50.0% | 50.0% |" in lines
+    assert {line.count("|") for line in lines} == {4}
+
+
+def test_style_of_a_folder_without_python_says_what_to_name(tmp_path):
+    with pytest.raises(SystemExit, match="name a folder of source code"):
+        style.measure(tmp_path)

@@ -94,7 +94,8 @@ Z, Y = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]])), torch.te
 
 def test_npo_by_hand():
     reference = torch.log(torch.tensor([[0.25, 0.5, 0.25], [0.25, 0.5, 0.25]]))
-    # p/p_o is 2 and ½: −(2/β)·log σ(−β·log 2) and −(2/β)·log σ(β·log 2), with β = 1 log 3 and log 1.5, doubled.
+    # p/p_o is 2 and ½: −(2/β)·log σ(−β·log 2) and −(2/β)·log σ(β·log 2), which with β = 1 are
+    # log 3 and log 1.5, doubled.
     expected = (2 * math.log(3) + 2 * math.log(1.5)) / 2
     assert npo(Z, reference, Y, beta=1.0).item() == pytest.approx(expected, rel=1e-6)
     assert npo(Z, Z, Y, beta=0.1).item() == pytest.approx(20 * math.log(2), rel=1e-6)

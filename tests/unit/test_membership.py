@@ -1,4 +1,4 @@
-"""Membership attacks and the verdict, on numbers worked by hand and on models that remember or not."""
+"""Membership attacks and the verdict, on numbers worked by hand and on models."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def attacks(forget, unseen, shadows=None, control=None, *, seed=0, resamples=200
 
 
 def two_groups(strength, seed=0, n=1500):
-    """Members that a model remembers with `strength`, non-members it does not, and what outsiders think of both."""
+    """Members that a model remembers with `strength`, non-members, and what shadows say of both."""
     random = np.random.default_rng(seed)
     groups, thoughts = [], []
     for first, memory in ((0, strength), (1000, 0.0)):

@@ -140,7 +140,7 @@ def test_request_digest_needs_the_key_and_ignores_order(tmp_path):
         controller_key(tmp_path / "key")
 
 
-# --- fetch --------------------------------------------------------------------------------------------------
+# --- fetch ---
 
 
 def test_unknown_package_is_refused_with_the_nearest_name(tmp_path):

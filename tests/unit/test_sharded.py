@@ -16,7 +16,7 @@ from e2urec.methods.sisa import SISA
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Examples
-from e2urec.models.ensemble import Blend, Ensemble, Mean
+from e2urec.models.ensemble import Blend, Ensemble, Mean, ShardAssignment
 from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
 from e2urec.testing import TUNING, toy_backbone, toy_interactions
@@ -39,14 +39,14 @@ def training_task_of(kind: str, seed: int = 5) -> TrainingTask:
     parts = split(toy_interactions(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
     probe = Recommender(base, TEMPLATES["compact"])
     return TrainingTask(
-        base,
-        TEMPLATES["compact"],
-        probe.window,
-        TUNING,
-        probe.encode(parts.train),
-        probe.encode(parts.valid),
-        seed,
-        "fp32",
+        base=base,
+        template=TEMPLATES["compact"],
+        window=probe.window,
+        tuning=TUNING,
+        train=probe.encode(parts.train),
+        valid=probe.encode(parts.valid),
+        seed=seed,
+        precision="fp32",
     )
 
 
@@ -56,16 +56,16 @@ def task_of(training_task: TrainingTask, original: Recommender, users: list[int]
     forget, retain = (training_task.train.take(np.flatnonzero(rows)) for rows in (inside, ~inside))
     valid = training_task.valid.take(np.flatnonzero(~np.isin(training_task.valid.users, users)))
     return Task(
-        original,
-        training_task.base,
-        training_task.tuning,
-        forget,
-        retain,
-        valid,
-        valid,
-        valid,
-        training_task.seed,
-        "fp32",
+        original=original,
+        base=training_task.base,
+        tuning=training_task.tuning,
+        forget=forget,
+        retain=retain,
+        valid=valid,
+        calibration=valid,
+        unseen=valid,
+        seed=training_task.seed,
+        precision="fp32",
     )
 
 
@@ -94,9 +94,7 @@ def filled(kind: str, rows: Examples | None = None) -> tuple[Ensemble, Examples]
         training_task.base.copy(),
         training_task.template,
         SMALL["lora"],
-        users,
-        np.arange(len(users)) % 3,
-        shards=3,
+        ShardAssignment(users, np.arange(len(users)) % 3, 3),
         seed=1,
     )
     random = torch.Generator().manual_seed(3)
@@ -128,7 +126,7 @@ def test_unlearned_shards_equal_those_trained_from_scratch_without_the_forget_se
     training_task = training_task_of(kind)
     base = {name: value.clone() for name, value in training_task.base.lm.state_dict().items()}
     original = method.prepare(training_task)
-    users, shard = original.users, original.shard
+    users, shard = original.assignment.users, original.assignment.shard
     before = shard_weights(original)
     scores = original.score(training_task.train)
     goner = int(users[0])
@@ -142,8 +140,8 @@ def test_unlearned_shards_equal_those_trained_from_scratch_without_the_forget_se
     unchanged = [same(*pair) for pair in zip(before, shard_weights(model), strict=True)]
     assert unchanged == [k != touched for k in range(3)]
     assert same(base, training_task.base.lm.state_dict())
-    assert goner not in model.users
-    assert len(model.users) == len(model.shard) == len(users) - 1
+    assert goner not in model.assignment.users
+    assert len(model.assignment.users) == len(model.assignment.shard) == len(users) - 1
     row_count = np.isin(task.retain.users, users[shard == touched]).sum()
     assert task.costs.rows["shards"] == TUNING.schedule.epochs * row_count
     assert task.costs.trainable == sum(value.numel() for value in before[touched].values())
@@ -155,7 +153,7 @@ def test_unlearned_shards_equal_those_trained_from_scratch_without_the_forget_se
 def test_shard_whose_users_all_go_is_emptied_and_silent(method):
     training_task = training_task_of("causal")
     original = method.prepare(training_task)
-    users, shard = original.users, original.shard
+    users, shard = original.assignment.users, original.assignment.shard
     task = task_of(training_task, original, users[shard == 1].tolist())
     model = method.unlearn(task)
     assert all(not value.any() for value in shard_weights(model)[1].values())
@@ -168,7 +166,7 @@ def test_shard_whose_users_all_go_is_emptied_and_silent(method):
 def test_single_interactions_are_forgotten_while_their_user_stays():
     training_task, method = training_task_of("causal"), METHODS[0]
     model = method.prepare(training_task)
-    user = model.users[0]
+    user = model.assignment.users[0]
     rows = np.flatnonzero(training_task.train.users == user)[:2]
     task = task_of(training_task, model, [])
     task.forget, task.retain = (
@@ -176,8 +174,11 @@ def test_single_interactions_are_forgotten_while_their_user_stays():
         training_task.train.take(np.delete(np.arange(len(training_task.train)), rows)),
     )
     method.unlearn(task)
-    assert user in model.users
-    row_count = np.isin(task.retain.users, model.users[model.shard == model.shard[0]]).sum()
+    assert user in model.assignment.users
+    row_count = np.isin(
+        task.retain.users,
+        model.assignment.users[model.assignment.shard == model.assignment.shard[0]],
+    ).sum()
     assert task.costs.rows["shards"] == TUNING.schedule.epochs * row_count
 
 
@@ -204,7 +205,7 @@ def test_aggregation_of_an_unlearned_model_holds_no_row_of_a_forgotten_user():
 def test_interrupted_request_leaves_the_shards_as_they_were():
     training_task, method = training_task_of("causal"), METHODS[0]
     model = method.prepare(training_task)
-    before, users = model.score(training_task.valid), model.users
+    before, users = model.score(training_task.valid), model.assignment.users
     task = task_of(training_task, model, users.tolist()[:4])
 
     def interrupt(phase: str, done: int, total: int, loss: float | None = None) -> None:
@@ -215,7 +216,7 @@ def test_interrupted_request_leaves_the_shards_as_they_were():
     with pytest.raises(KeyboardInterrupt):
         method.unlearn(task)
     assert np.array_equal(model.score(training_task.valid), before)
-    assert np.array_equal(model.users, users)
+    assert np.array_equal(model.assignment.users, users)
 
 
 def test_request_to_a_model_without_shards_is_refused():
@@ -255,7 +256,7 @@ def test_mean_of_logits_is_the_mean_of_what_each_shard_answers_alone(kind):
     whole = (alone[0] + 2 * alone[1] + alone[2]) / 4
     assert torch.allclose(ask(model, rows), whole, atol=1e-5)
     answers = predict(model, rows, precision="fp32")
-    assert np.allclose(answers.odds, model.verbaliser.log_odds(whole), atol=1e-5)
+    assert np.allclose(answers.log_odds, model.verbaliser.log_odds(whole), atol=1e-5)
     assert np.allclose(model.score(rows), model.verbaliser.log_odds(whole).sigmoid(), atol=1e-5)
 
 
@@ -269,7 +270,7 @@ def test_mean_of_probabilities_is_that_of_each_shards_and_has_no_state(kind):
     answers = predict(model, rows, precision="fp32")
     assert answers.hidden is None
     odds = whole[:, model.verbaliser.yes].log() - whole[:, model.verbaliser.no].log()
-    assert np.allclose(answers.odds, odds, atol=1e-4)
+    assert np.allclose(answers.log_odds, odds, atol=1e-4)
     assert set(answers.distances(answers)) == {"js_answers", "jeffreys_answers", "l2_answers"}
 
 

@@ -15,7 +15,7 @@ from e2urec.evaluation.slices import slices
 
 @pytest.fixture(scope="module")
 def parts() -> ForgetRetain:
-    """Forty users who rate 20 to 60 of 80 items each, some of them far more often; ages and a gender."""
+    """Forty users who rate 20 to 60 of 80 items each, some items far more often than others."""
     random = np.random.default_rng(0)
     liking = random.dirichlet(np.full(80, 0.5))
     rated = [

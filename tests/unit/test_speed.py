@@ -74,7 +74,7 @@ def test_replayed_lower_blocks_give_the_logits_and_gradients_of_computed_ones(ki
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind, samples):
-    """What is kept was computed in a batch of another width, and is replayed beside a batch of D_r."""
+    """Cached states come from a batch of another width, and are replayed beside D_r."""
     model, first = adapted(kind)
     examples = model.encode(samples)
     longest, shortest = np.argsort(examples.lengths)[[-1, -2]], np.argsort(examples.lengths)[:2]
@@ -195,7 +195,7 @@ def test_a_rival_replays_too_and_ends_at_the_same_scores():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bucketed_and_plain_batches_have_the_same_mean_loss_and_gradient(kind, samples):
-    """The mean over an epoch of equal batches is the mean over rows, whatever stands beside them."""
+    """The mean over an epoch of equal batches is the mean over rows, whatever they stand beside."""
     model, _ = adapted(kind)
     examples = model.encode(samples.take(np.arange(56)))
     found = []

@@ -44,5 +44,7 @@ class Distance(Measure):
         text = "Unsigned distances prove nothing alone: a second retraining is not at 0 either"
         if len(evidence.retrained) < 2:
             return f"{text} (the noise floor is unknown)."
-        floor = float(evidence.noise_floor["js"][0])
-        return f"{text} (noise floor of JS: {floor:.4f})."
+        # Models that average probabilities have no distance over the whole vocabulary.
+        column = COLUMNS[0] if "js" in evidence.noise_floor else COLUMNS[3]
+        floor = float(evidence.noise_floor[column.key][0])
+        return f"{text} (noise floor of {column.title}: {floor:.4f})."

@@ -1,0 +1,168 @@
+"""What `unlearning.py` reports: times as fast, shares of memory, and what was forgotten."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common import RequestCase, measure_only
+from e2urec.core.arrays import Floats
+from e2urec.evaluation.answers import Answers
+from e2urec.evaluation.evidence import Evidence
+from e2urec.evaluation.measures.memory import Memory
+from e2urec.evaluation.measures.utility import Utility
+from e2urec.evaluation.roles import ORIGINAL, Role, retrained, unlearned_by
+from e2urec.methods.e2urec import E2URec
+from e2urec.runs.folder import open_run
+from one_variant import Measurement
+from variants import PASSES, PUBLISHED, RETRAIN, recipe_for
+
+# The recipe's own request, to which the retrained models belong, and a request of few rows.
+LARGE = 0.2
+SMALL = 0.03
+
+Measurements = Mapping[tuple[str, float], Measurement]
+"""By name of the variant and share of the users."""
+
+
+class Quality:
+    """M_auc and test AUC of what a variant answered, with intervals over users."""
+
+    def __init__(self, original: Path, retrained_runs: Sequence[Path], ratio: float) -> None:
+        """Ask the original and the retrained models."""
+        recipe = recipe_for(original, "", ratio)
+        case = RequestCase.open(open_run(original), recipe)
+        evaluation = case.rows.evaluation
+        self.seed = recipe.seed
+        self.original = evaluation.ask(case.original)
+        self.models: dict[Role, Answers] = {ORIGINAL: self.original}
+        for number, run in enumerate(retrained_runs, start=1):
+            model = case.space.load(open_run(run))
+            self.models[retrained(number)] = evaluation.ask(model)
+
+    def __call__(self, measurements: Mapping[str, Measurement]) -> dict[str, dict[str, Any]]:
+        """`memory_auc` and `auc` by variant: value, low and high."""
+        models = dict(self.models)
+        for name, measurement in measurements.items():
+            models[unlearned_by(name)] = self._answers(measurement.odds)
+        evidence = Evidence(models, seed=self.seed)
+        results = measure_only(evidence, [Utility(), Memory()])
+        figures = {}
+        for name in measurements:
+            role = unlearned_by(name)
+            figures[name] = {
+                "memory_auc": results.figure("memory", "auc", role).as_dict(),
+                "auc": results.figure("utility", "auc", role).as_dict(),
+            }
+        return figures
+
+    def _answers(self, odds: Mapping[str, Floats]) -> Answers:
+        """A model's answers, of which a process has left the log-odds alone."""
+        original = self.original
+        return Answers(
+            test=replace(original.test, hidden=None, log_odds=odds["test"]),
+            forget=replace(original.forget, hidden=None, log_odds=odds["forget"]),
+            unseen=replace(original.unseen, hidden=None, log_odds=odds["unseen"]),
+        )
+
+
+def full_report(measurements: Measurements, quality: Quality | None) -> dict[str, Any]:
+    """The figures that the README and docs/performance.md quote."""
+    large = of_ratio(measurements, LARGE)
+    small = of_ratio(measurements, SMALL)
+    figures = quality(large) if quality else {}
+    published = large[PUBLISHED]
+    everything = large["all"]
+    return {
+        "same_precision": against(large["same_precision"], published),
+        "all": against(everything, published) | compared_quality(figures),
+        "retrain_speedup": retrain_speedups({LARGE: large, SMALL: small}),
+        "passes": compared_passes(figures),
+        "variants": plain(measurements),
+        "quality": figures,
+    }
+
+
+def of_ratio(measurements: Measurements, wanted_ratio: float) -> dict[str, Measurement]:
+    """The measurements on one share of the users, by variant."""
+    selection = {}
+    for (name, ratio), measurement in measurements.items():
+        if ratio == wanted_ratio:
+            selection[name] = measurement
+    return selection
+
+
+def against(measurement: Measurement, published: Measurement) -> dict[str, float]:
+    """How many times as fast as the published algorithm, and with which share of its memory."""
+    return {
+        "speedup": published.total / measurement.total,
+        "memory_ratio": measurement.bytes / published.bytes,
+    }
+
+
+def compared_quality(figures: Mapping[str, Any]) -> dict[str, float | None]:
+    """M_auc and AUC of the published algorithm, and of the same passes with everything."""
+    compared: dict[str, float | None] = {}
+    for title, variant in (("published", PUBLISHED), ("ours", "all")):
+        for measure_name in ("memory_auc", "auc"):
+            key = f"{measure_name}_{title}"
+            compared[key] = None
+            if figures:
+                compared[key] = figures[variant][measure_name]["value"]
+    return compared
+
+
+def retrain_speedups(by_ratio: Mapping[float, Mapping[str, Measurement]]) -> dict[str, float]:
+    """How many times as fast as retraining the default is, by share of the users."""
+    speedups = {}
+    for ratio, measurements in by_ratio.items():
+        if RETRAIN in measurements:
+            default = measurements["default"]
+            retrain = measurements[RETRAIN]
+            speedups[f"{ratio:.2f}"] = retrain.total / default.total
+    return speedups
+
+
+def compared_passes(figures: Mapping[str, Any]) -> dict[str, float | None]:
+    """Passes over D_f of both algorithms, and those with which the default forgets as much."""
+    settings = E2URec()
+    default_passes: float | None = (
+        settings.augment_passes + settings.warmup + settings.joint + settings.final
+    )
+    # Fewer passes say something only where they forget no less.
+    if figures:
+        memory = figures["default"]["memory_auc"]["value"]
+        if memory > figures[PUBLISHED]["memory_auc"]["high"]:
+            default_passes = None
+    total = sum(PASSES.values())
+    return {"published": total, "ours": total, "min_steps": default_passes}
+
+
+def levers_report(measurements: Measurements, quality: Quality | None) -> dict[str, Any]:
+    """How much slower, and larger, each variant is than the first."""
+    # The first is the default with every lever on.
+    by_title = titled(measurements)
+    first = next(iter(by_title.values()))
+    levers = {}
+    for title, measurement in by_title.items():
+        levers[title] = {
+            "slower": measurement.total / first.total,
+            "larger": measurement.bytes / first.bytes,
+        }
+    # The retrained models belong to this request alone.
+    large = {title: measurement for title, measurement in by_title.items() if "20%" in title}
+    return {
+        "levers": levers,
+        "variants": plain(measurements),
+        "quality": quality(large) if quality else {},
+    }
+
+
+def titled(measurements: Measurements) -> dict[str, Measurement]:
+    """The measurements by titles such as `default, 20%`."""
+    return {f"{name}, {ratio:.0%}": value for (name, ratio), value in measurements.items()}
+
+
+def plain(measurements: Measurements) -> dict[str, Any]:
+    """The measurements as plain JSON values."""
+    return {title: value.as_dict() for title, value in titled(measurements).items()}

@@ -1,0 +1,101 @@
+"""What `unlearning.py` compares: the published algorithm, E2URec in many settings, retraining."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common import recipe_of
+from e2urec.experiments.recipe import Recipe
+from e2urec.models.precision import Precision
+from e2urec.runs.folder import open_run
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to forget.
+
+    Attributes:
+        method: its name; `published` is no method of the package.
+        settings: those that differ from the method's defaults.
+        precision: of its steps.
+    """
+
+    method: str = "e2urec"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    precision: Precision = "auto"
+
+
+PUBLISHED = "published"
+RETRAIN = "retrain"
+
+PASSES = {"augment": 1.48, "warmup": 1.0, "joint": 2.0}
+"""Over D_f: the released settings' augmented model and warm-up, and two joint passes."""
+SAME_PASSES = {
+    "augment_passes": 1.48,
+    "warmup": 1.0,
+    "joint": 2.0,
+    "min_steps": 1,
+    "augment_min_steps": 1,
+}
+"""E2URec's settings that make the same passes, and no step more on a small D_f."""
+UNTUNED_ALPHA = 2.0
+"""The published α. On a model that was never tuned none can be found from what it has learned."""
+
+VARIANTS = {
+    PUBLISHED: Variant(PUBLISHED),
+    "same_precision": Variant(settings=SAME_PASSES, precision="fp32"),
+    "all": Variant(settings=SAME_PASSES),
+    "default": Variant(),
+    RETRAIN: Variant(RETRAIN),
+}
+SMALL_VARIANTS = ("default", RETRAIN)
+"""Variants that a request of 3% is put to: the others say nothing new there."""
+
+LEVERS = {
+    "every lever": Variant(),
+    "adapters on all blocks, so nothing to replay": Variant(settings={"lora": {"upper": 1.0}}),
+    "lower blocks computed anew": Variant(settings={"speed": {"replay": False}}),
+    "teachers asked anew at each step": Variant(settings={"speed": {"kept_teachers": False}}),
+    "last block at all positions": Variant(settings={"speed": {"answer_only": False}}),
+    "forget and retain rows in a pass each": Variant(settings={"speed": {"together": "batch"}}),
+    # Without CE in L_REM there is one loss a batch, and a pass for each would change nothing.
+    "a pass for each loss, with CE in L_REM": Variant(
+        settings={"remember": "kl+ce", "speed": {"together": "loss"}}
+    ),
+    # A full copy has no ΔW to start at, and diverges at an adapter's learning rate.
+    "augmented model as a full copy, no start": Variant(
+        settings={"augment": "full", "start_scale": 0.0, "augment_rate": 5e-5}
+    ),
+    "random batches": Variant(settings={"speed": {"buckets": False}}),
+    "float32": Variant(precision="fp32"),
+}
+"""E2URec's default, and the default with one lever off at a time."""
+
+# So few rows that a model with all its blocks can be measured in minutes.
+FEW_ROWS = {
+    "data.rows": 240,
+    "data.per_user": 8,
+    "data.history": 5,
+    "data.test_rows": 100,
+    "data.held_rows": 200,
+}
+
+
+def recipe_for(
+    original: Path | None, backbone: str, ratio: float, precision: Precision = "auto"
+) -> Recipe:
+    """The recipe of run `original`, or one for `backbone` as it comes.
+
+    Args:
+        original: run folder of an original; None: there is none.
+        backbone: packaged name or folder; not read where there is an original.
+        ratio: share of the users to forget.
+        precision: of all steps.
+    """
+    if original is not None:
+        recipe = recipe_of(open_run(original))
+    else:
+        settings = [f"{key}={value}" for key, value in FEW_ROWS.items()]
+        recipe = Recipe().updated([f"model.name={backbone}", *settings])
+    return recipe.updated([f"request.ratio={ratio}", f"tuning.schedule.precision={precision}"])
