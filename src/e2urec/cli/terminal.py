@@ -60,16 +60,37 @@ def show_run(run: Run, *, as_json: bool) -> None:
         _show_seconds(console, record.seconds)
 
 
+# Measure and column of each figure that `show` tells.
+SCORES = {
+    ("utility", "auc"): "AUC",
+    ("utility", "gauc"): "AUC in\nusers",
+    ("utility", "accuracy"): "accu-\nracy",
+    ("utility", "log_loss"): "log\nloss",
+    ("utility", "ece"): "ECE",
+}
+FORGET_SCORES = {
+    ("forget_set", "forget_auc"): "AUC\non D_f",
+    ("forget_set", "forget_log_loss"): "loss\non D_f",
+}
+
+
 def _show_scores(console: Console, results: Mapping[str, Any]) -> None:
-    """Utility, and what is left on D_f, as results.json has them."""
+    """Utility on test rows and, after a request, what is left on D_f."""
     # The demo's results stand beside its costs, a run's own at the top.
-    utility = results.get("results", results).get("utility", {})
-    if not utility:
+    measures = results.get("results", results)
+    models = measures.get("utility", {})
+    if not models:
         return
-    columns = {"auc": "AUC", "gauc": "AUC in users", "log_loss": "log loss", "ece": "ECE"}
-    table = _table("Utility on test rows", columns.values())
-    for model, figures in utility.items():
-        table.add_row(model, *(f"{figures[column]['value']:.3f}" for column in columns))
+    columns = dict(SCORES)
+    title = "Utility on test rows"
+    # Before any request nobody is forgotten, and D_f is empty.
+    if "rows" in results:
+        columns |= FORGET_SCORES
+        title += ", and what is left on D_f"
+    table = _table(title, columns.values())
+    for model in models:
+        figures = [measures[measure][model][column] for measure, column in columns]
+        table.add_row(model, *(f"{figure['value']:.3f}" for figure in figures))
     console.print(table)
 
 
@@ -123,10 +144,12 @@ def show_dry_run(plan: DryRun, *, as_json: bool) -> None:
     say = _speaker(Console())
     rows = plan.rows
     say(_removed(rows, "would go", "would be forgotten"))
-    say(f"{rows['retain']} rows stay; {rows['later']} later rows leave validation and test")
+    later = rows["later"]
+    later_rows = "1 later row leaves" if later == 1 else f"{later:,} later rows leave"
+    say(f"{rows['retain']:,} rows stay; {later_rows} validation and test")
     for phase, count in plan.phases.items():
         if count:
-            say(f"  {phase}: reads {count} rows")
+            say(f"  {phase}: reads {count:,} rows")
     if plan.minutes is not None:
         say(f"about {plan.minutes:.1f} minutes, at the speed the original was trained")
     say("Nothing was changed.")

@@ -77,10 +77,15 @@ PLACEBO_TITLES = {"temperature": "placebo: softened", "retain": "placebo: tuned 
 FORM_TITLES = {"int8": "in int8"}
 
 UNTUNED = Role(Kind.UNTUNED)
+"""The language model before any user's data."""
 ORIGINAL = Role(Kind.ORIGINAL)
+"""The recommender that a request is put to."""
 UNLEARNED = Role(Kind.UNLEARNED)
+"""The recommender that has forgotten."""
 PLACEBO_TEMPERATURE = Role(Kind.PLACEBO, "temperature")
+"""Placebo (i): the original, softened."""
 PLACEBO_RETAIN = Role(Kind.PLACEBO, "retain")
+"""Placebo (ii): the original, tuned on D_r for as many steps as the method takes."""
 
 
 def retrained(number: int) -> Role:
