@@ -10,6 +10,9 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from e2urec.data.samples import Samples
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.models.adapters import load_adapter
 
@@ -42,14 +45,23 @@ def train(call, toy: Path, out: Path, *more: str) -> None:
     assert status == 0, error
 
 
+def train_samples(run: Path) -> Samples:
+    """The training samples of a run, read from its data again."""
+    recipe = Recipe.build(json.loads((run / "run.json").read_text())["recipe"], place="run")
+    return Workspace(recipe).split.train
+
+
 def users_of(run: Path) -> list[str]:
     """Some training users of a run, as its own data gives them."""
-    from e2urec.experiments.recipe import Recipe
-    from e2urec.experiments.workspace import Workspace
-
-    recipe = Recipe.build(json.loads((run / "run.json").read_text())["recipe"], place="run")
-    train = Workspace(recipe).split.train
+    train = train_samples(run)
     return [str(train.interactions.user_ids[int(code)]) for code in np.unique(train.users)[:3]]
+
+
+def last_interaction(run: Path) -> tuple[str, str]:
+    """User and item of a training row of a run that no other training prompt shows."""
+    train = train_samples(run)
+    data, row = train.interactions, train.rows.max()
+    return str(data.user_ids[int(data.user[row])]), str(data.item_ids[int(data.item[row])])
 
 
 @pytest.mark.parametrize("tuning", [[], ["--set", "tuning.lora.rank=4"]], ids=["full", "lora"])
@@ -114,6 +126,19 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     assert found["verdict"]["original"]["outcome"] != "PASS"
     check_gate(call, tmp_path, request)
     check_scores_and_files(call, toy, tmp_path, tuning)
+    check_one_row(call, tmp_path)
+
+
+def check_one_row(call, tmp_path) -> None:
+    """One row has one class: it has no AUC, and the terminal shows a dash."""
+    user, item = last_interaction(tmp_path / "original")
+    (tmp_path / "row.csv").write_text(f"user,item\n{user},{item}\n")
+    request = ("--request", tmp_path / "row.csv", "--method", "finetune")
+    words = ("unlearn", tmp_path / "original", *request, "--out", tmp_path / "one")
+    status, out, error = call(*words)
+    assert status == 0, error
+    assert "–" in out
+    assert call("show", tmp_path / "one")[:2] == (0, out)
 
 
 def check_gate(call, tmp_path, request) -> None:

@@ -153,6 +153,15 @@ def test_membership_table_shows_differences_where_a_retrained_model_seems_to_rem
     assert "less a retrained model's" in capsys.readouterr().out
 
 
+def test_tables_fit_into_a_terminal_of_80_columns(results, capsys):
+    show_results(results, as_json=False)
+    printed = capsys.readouterr().out
+    assert "Membership" in printed
+    # The mark of a cell that was cut.
+    assert "…" not in printed
+    assert max(len(line) for line in printed.splitlines()) <= 80
+
+
 def test_json_has_every_figure_under_measure_model_and_group(results):
     plain = results.as_dict()
     half = results.figure("memory", "auc", HALF)

@@ -72,7 +72,7 @@ def evaluate(
     shadows = None
     if options.shadows:
         shadows = _shadow_scores(run, study, case.parent, options)
-    study.ask(ORIGINAL, case.original)
+    study.ask(ORIGINAL, case.original, valid=True)
     relearner = _relearner(study, progress) if options.robustness else None
     _ask_runs(study, run, against, relearner)
     study.soften()

@@ -18,7 +18,7 @@ from ..evaluation.results import Results
 from ..experiments.estimate import Estimate
 from ..report.page import sheets
 from ..report.summary import CAPTION, headings, label, summary
-from ..report.tables import Sheet
+from ..report.tables import Sheet, number
 from ..runs.files import finite
 from ..runs.folder import Run
 from ..runs.record import RESULTS
@@ -90,7 +90,8 @@ def _show_scores(console: Console, results: Mapping[str, Any]) -> None:
     table = _table(title, columns.values())
     for model in models:
         figures = [measures[measure][model][column] for measure, column in columns]
-        table.add_row(model, *(f"{figure['value']:.3f}" for figure in figures))
+        # Rows of one class have no AUC, and JSON has null for it.
+        table.add_row(model, *(number(figure["value"], 3) for figure in figures))
     console.print(table)
 
 
@@ -114,8 +115,8 @@ def show_data(summary: Overview, *, as_json: bool) -> None:
     say("samples: " + ", ".join(f"{part} {rows:,}" for part, rows in summary.samples.items()))
     if summary.tokens:
         say("tokens a prompt: " + ", ".join(f"{key} {n:g}" for key, n in summary.tokens.items()))
-    for number, example in enumerate(summary.examples, start=1):
-        console.rule(f"example {number}", style="dim")
+    for place, example in enumerate(summary.examples, start=1):
+        console.rule(f"example {place}", style="dim")
         say(example)
     console.rule(style="dim")
     for warning in summary.warnings:
@@ -157,11 +158,18 @@ def show_dry_run(plan: DryRun, *, as_json: bool) -> None:
 
 def _removed(rows: Mapping[str, int], go: str, forgotten: str) -> str:
     """What goes, in one sentence."""
-    text = f"{rows['removed']:,} rows of {rows['removed_users']:,} users {go}; "
-    text += f"{rows['forget']:,} training prompts {forgotten}"
+    removed = _count(rows["removed"], "row")
+    users = _count(rows["removed_users"], "user")
+    prompts = _count(rows["forget"], "training prompt")
+    text = f"{removed} of {users} {go}; {prompts} {forgotten}"
     if rows["rewritten"]:
         text += f", {rows['rewritten']:,} of them written anew without what goes"
     return text
+
+
+def _count(number_of: int, noun: str) -> str:
+    """`1 row`, `2,342 rows`."""
+    return f"{number_of:,} {noun}" + ("" if number_of == 1 else "s")
 
 
 def show_results(results: Results, *, as_json: bool) -> None:
@@ -229,6 +237,8 @@ def show_demo(demonstration: Demonstration, out: Path, *, as_json: bool) -> None
     # Its share of a retraining is what a request saves.
     say = _speaker(console)
     _show_seconds(console, demonstration.seconds)
+    parts = {f"of unlearning: {phase}": value for phase, value in demonstration.phases.items()}
+    _show_seconds(console, parts)
     trainable = demonstration.trainable_parameters
     total = demonstration.total_parameters
     say(f"{trainable:,} of {total:,} parameters moved ({trainable / total:.2%})")

@@ -26,8 +26,8 @@ from .shadows import ShadowScores
 ATTACKS = {
     "loss": "loss, by row",
     "loss_user": "loss, by user",
-    "ratio": "likelihood ratio, by row",
-    "ratio_user": "likelihood ratio, by user",
+    "ratio": "ratio, by row",
+    "ratio_user": "ratio, by user",
 }
 FPR = 0.01
 """False positive rate at which attacks are read off: a few certain hits matter more than many

@@ -6,7 +6,7 @@ LaTeX show it by what it says of itself.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..metrics.bootstrap import Interval
@@ -109,7 +109,8 @@ class Table:
         rows: one a model, or several, told apart by their group.
         note: a sentence below the table.
         group_title: heading of the groups; empty where there are none.
-        spread: key of the column that is shown once a group, side by side; empty: groups are rows.
+        group_titles: headings of the groups where they stand side by side.
+        spread: the column that is shown of each group, side by side; empty: groups are rows.
         about: the kind of model to which terminal and page restrict the table; None: all of them.
         brief: whether terminal and page show the table; the files have every table.
         headlines: figures for tables with one line a method.
@@ -121,7 +122,8 @@ class Table:
     rows: tuple[Row, ...]
     note: str = ""
     group_title: str = ""
-    spread: str = ""
+    group_titles: Mapping[str, str] = field(default_factory=dict)
+    spread: Mapping[str, str] = field(default_factory=dict)
     about: Kind | None = None
     brief: bool = True
     headlines: tuple[Headline, ...] = ()
@@ -158,6 +160,7 @@ class Measure(ABC):
     needs: ClassVar[Needs] = Needs()
     headlines: ClassVar[tuple[Headline, ...]] = ()
     group_title: ClassVar[str] = ""
+    group_titles: ClassVar[Mapping[str, str]] = {}
     about: ClassVar[Kind | None] = None
     brief: ClassVar[bool] = True
     # Steps of ten between our own, so that another measure finds room between two.
@@ -172,9 +175,9 @@ class Measure(ABC):
         """A sentence below the table, where one is needed."""
         return ""
 
-    def spread(self, evidence: Evidence) -> str:
-        """The column that tables show with a column for each group; empty: groups are rows."""
-        return ""
+    def spread(self, evidence: Evidence) -> Mapping[str, str]:
+        """Group → the column that tables show of it, side by side; empty: groups are rows."""
+        return {}
 
     def table(self, evidence: Evidence) -> Table:
         """The rows, with all that is needed to show them."""
@@ -185,6 +188,7 @@ class Measure(ABC):
             rows=tuple(self.rows(evidence)),
             note=self.note(evidence),
             group_title=self.group_title,
+            group_titles=self.group_titles,
             spread=self.spread(evidence),
             about=self.about,
             brief=self.brief,

@@ -101,8 +101,11 @@ def unlearned_by(method: str) -> Role:
 def in_order(roles: Iterable[Role]) -> list[Role]:
     """The roles as a table lists them: by part, then by number; else in the order given."""
 
-    def place(role: Role) -> tuple[int, int]:
-        return ORDER.index(role.kind), role.number
+    placebos = list(PLACEBO_TITLES)
+
+    def place(role: Role) -> tuple[int, int, int]:
+        placebo = placebos.index(role.name) if role.name in placebos else 0
+        return ORDER.index(role.kind), role.number, placebo
 
     # Sorting is stable: methods stay in the order in which a comparison names them.
     return sorted(roles, key=place)

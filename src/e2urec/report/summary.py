@@ -130,7 +130,9 @@ def headings(comparison: Comparison) -> list[Heading]:
     names: set[str] = set()
     for line in summary(comparison):
         names.update(line.entries)
-    return [column for name, column in columns.items() if name in names]
+    present = [column for name, column in columns.items() if name in names]
+    # What is left of D_f comes first: it is what the methods are ranked by.
+    return sorted(present, key=lambda column: not column.name.startswith("memory_"))
 
 
 def summary(comparison: Comparison) -> list[SummaryLine]:

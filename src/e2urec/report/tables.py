@@ -10,8 +10,10 @@ from ..metrics.bootstrap import Interval
 
 # A dash and not an empty cell: the figure was looked for, and there is none.
 MISSING = "–"
-MAX_WITH_LIMITS = 4
-"""Columns beyond which a table shows values alone: intervals would not fit into 80 characters."""
+WIDTH = 80
+"""Characters into which a table must fit; where intervals do not, it shows values alone."""
+LIMITS_SIGNS = 4
+"""Of an interval beside its digits: brackets, comma, space."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def sheet(table: Table, between: str = " ") -> Sheet:
     if table.spread:
         return _spread_sheet(table, rows, between)
     columns = _columns_in_use(table, rows)
-    limits = len(columns) <= MAX_WITH_LIMITS
+    limits = _limits_fit(rows, columns)
     lines = []
     for row in _sorted(rows):
         cells = [_cell(row, column, between, limits=limits) for column in columns]
@@ -85,9 +87,27 @@ def sheet(table: Table, between: str = " ") -> Sheet:
     return Sheet(table.title, first, headings, tuple(lines), table.note)
 
 
+def _limits_fit(rows: Sequence[Row], columns: Sequence[Column]) -> bool:
+    """Whether intervals, on a line of their own below each value, fit beside the labels."""
+    width = max((len(_label(row, rows)) for row in rows), default=0)
+    for column in columns:
+        cells = [
+            _limits_width(row.figures[column.key], column)
+            for row in rows
+            if column.key in row.figures
+        ]
+        width += 2 + max(cells, default=0)
+    return width <= WIDTH
+
+
+def _limits_width(figure: Interval, column: Column) -> int:
+    ends = number(figure.low, column.digits) + number(figure.high, column.digits)
+    return len(ends) + LIMITS_SIGNS
+
+
 def _cell(row: Row, column: Column, between: str, *, limits: bool) -> str:
     figure = row.figures.get(column.key)
-    # Few columns leave room for intervals, which say more than another column.
+    # Where they fit, intervals say more than another column would.
     if limits or figure is None:
         return with_limits(figure, column.digits, between)
     return number(figure.value, column.digits)
@@ -95,19 +115,22 @@ def _cell(row: Row, column: Column, between: str, *, limits: bool) -> str:
 
 def _spread_sheet(table: Table, rows: Sequence[Row], between: str) -> Sheet:
     """A line a model, with a column for each group."""
-    # With dozens of lines a model nobody would find one: groups go side by side instead.
+    # With a line a model and group nobody would find a model: groups go side by side instead.
     columns = {column.key: column for column in table.columns}
-    column = columns[table.spread]
-    groups = tuple(dict.fromkeys(row.group for row in rows))
+    usual = table.columns[0].key
     lines = []
     for role in _roles(rows):
         cells = []
-        for group in groups:
-            figure = table.find(column.key, role, group)
-            cells.append(with_limits(figure, column.digits, between))
+        for group, key in table.spread.items():
+            figure = table.find(key, role, group)
+            cells.append(with_limits(figure, columns[key].digits, between))
         lines.append(Line(role.title, tuple(cells), role))
-    headings = tuple(group.replace("_", ", by ") for group in groups)
-    return Sheet(table.title, "model", headings, tuple(lines), table.note)
+    headings = []
+    for group, key in table.spread.items():
+        # The note says what is marked.
+        mark = "" if key == usual else "*"
+        headings.append(table.group_titles.get(group, group) + mark)
+    return Sheet(table.title, "model", tuple(headings), tuple(lines), table.note)
 
 
 def _is_shown(table: Table, row: Row) -> bool:
@@ -119,11 +142,12 @@ def _is_shown(table: Table, row: Row) -> bool:
 
 
 def _columns_in_use(table: Table, rows: Sequence[Row]) -> list[Column]:
-    """The columns for people of which some row has a figure."""
+    """The columns for people of which some row has a figure; all of them where none has."""
     keys: set[str] = set()
     for row in rows:
         keys.update(row.figures)
-    return [column for column in table.columns if column.brief and column.key in keys]
+    for_people = [column for column in table.columns if column.brief]
+    return [column for column in for_people if column.key in keys] or for_people
 
 
 def _roles(rows: Sequence[Row]) -> list[Role]:

@@ -17,7 +17,7 @@ class Collateral(Measure):
     name = "collateral"
     title = "Test rows by slice: the model less the original"
     place = 60
-    columns = (Column("auc", "AUC"), Column("log_loss", "log loss"))
+    columns = (Column("rows", "rows", 0), Column("auc", "AUC"), Column("log_loss", "log loss"))
     needs = Needs(slices=True)
     group_title = "slice"
     about = Kind.UNLEARNED
@@ -30,14 +30,17 @@ class Collateral(Measure):
                 continue
             rows: dict[str, dict[str, Interval]] = {}
             for name, (bootstrap, figures) in tables.items():
-                rows[name] = {}
-                for column in self.columns:
-                    before = figures[ORIGINAL][column.key]
-                    after = figures[role][column.key]
-                    rows[name][column.key] = bootstrap.interval(after - before)
-            prominent = _most_harmed(rows)
-            for name, row in rows.items():
-                yield Row(role, row, group=name, minor=name not in prominent)
+                count = len(bootstrap.user)
+                rows[name] = {"rows": Interval(count, float("nan"), float("nan"), count)}
+                for key in ("auc", "log_loss"):
+                    difference = figures[role][key] - figures[ORIGINAL][key]
+                    rows[name][key] = bootstrap.interval(difference)
+            prominent, minor = _by_harm(rows)
+            for name in prominent:
+                # How the model is deployed changes little of this: once is enough for people.
+                yield Row(role, rows[name], group=name, minor=bool(role.form))
+            for name in minor:
+                yield Row(role, rows[name], group=name, minor=True)
 
     def _figures(
         self, evidence: Evidence, name: str
@@ -56,13 +59,17 @@ class Collateral(Measure):
         return bootstrap, figures
 
 
-def _most_harmed(rows: dict[str, dict[str, Interval]]) -> list[str]:
-    """The general slices, and the attributes of users (`column=value`) that lose most AUC."""
+def _by_harm(rows: dict[str, dict[str, Interval]]) -> tuple[list[str], list[str]]:
+    """What tables show, and the rest.
+
+    Shown are the general slices, and the attributes of users (`column=value`) that lose most AUC.
+    """
     general = [name for name in rows if "=" not in name]
     attributes = [name for name in rows if "=" in name]
 
-    def lost(name: str) -> float:
+    def change(name: str) -> float:
         return rows[name]["auc"].value
 
-    attributes.sort(key=lost)
-    return general + attributes[:SHOWN_ATTRIBUTES]
+    attributes.sort(key=change)
+    prominent = general + attributes[:SHOWN_ATTRIBUTES]
+    return prominent, attributes[SHOWN_ATTRIBUTES:]

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...metrics.bootstrap import Interval
 from ..evidence import Evidence
 from ..measure import Column, Headline, Measure, Needs, Row
-from ..roles import ORIGINAL
+from ..roles import ORIGINAL, Role
 
 
 class ExcessDistance(Measure):
@@ -28,13 +29,25 @@ class ExcessDistance(Measure):
 
     def rows(self, evidence: Evidence) -> Iterator[Row]:
         """One row a candidate, with the distances that mean something."""
+        for role in evidence.candidates:
+            yield Row(role, self._shares(evidence, role))
+
+    def note(self, evidence: Evidence) -> str:
+        """Say why a share is missing."""
+        shares = [self._shares(evidence, role) for role in evidence.candidates]
+        if all("js" in row for row in shares):
+            return ""
+        return (
+            "–: the original itself may lie within the noise floor, so there is no share to tell."
+        )
+
+    def _shares(self, evidence: Evidence, role: Role) -> dict[str, Interval]:
         floor = evidence.noise_floor
         before = evidence.distances_to_retrained(ORIGINAL)
-        for role in evidence.candidates:
-            row = {}
-            for name, figure in evidence.distances_to_retrained(role).items():
-                share = evidence.forget_share(figure, before[name], floor[name])
-                # Without limits where the original itself may lie within the floor.
-                if np.isfinite(share.low):
-                    row[name] = share
-            yield Row(role, row)
+        row = {}
+        for name, figure in evidence.distances_to_retrained(role).items():
+            share = evidence.forget_share(figure, before[name], floor[name])
+            # Without limits where the original itself may lie within the floor.
+            if np.isfinite(share.low):
+                row[name] = share
+        return row

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from ..attacks import ATTACKS
 from ..evidence import Evidence
 from ..measure import Column, Headline, Measure, Needs, Row
+from ..roles import ORIGINAL
 
 
 class Membership(Measure):
@@ -26,6 +27,7 @@ class Membership(Measure):
     needs = Needs(candidates=True)
     headlines = (Headline("auc_beyond", "attack beyond retrained", 3, group="loss"),)
     group_title = "attack"
+    group_titles = ATTACKS
 
     def rows(self, evidence: Evidence) -> Iterator[Row]:
         """One row a model and attack."""
@@ -34,19 +36,21 @@ class Membership(Measure):
             for attack, figures in evidence.attacks(role).items():
                 yield Row(role, figures, group=attack)
 
-    def spread(self, evidence: Evidence) -> str:
+    def spread(self, evidence: Evidence) -> dict[str, str]:
         """The AUC itself, or that beyond a retrained model's where those are off chance."""
-        return "auc_beyond" if self._off_chance(evidence) else "auc"
+        off_chance = self._off_chance(evidence)
+        columns = {}
+        for attack in evidence.attacks(ORIGINAL):
+            columns[attack] = "auc_beyond" if attack in off_chance else "auc"
+        return columns
 
     def note(self, evidence: Evidence) -> str:
-        """Say where only differences count."""
-        attacks = self._off_chance(evidence)
-        if not attacks:
+        """Say what the mark means."""
+        if not self._off_chance(evidence):
             return ""
-        names = ", ".join(ATTACKS[attack] for attack in attacks)
         return (
-            "AUC less a retrained model's, which is off chance itself by these attacks: "
-            f"{names}. The two groups of users differ by nature."
+            "*: less a retrained model's AUC, which is off chance itself: the two groups of users "
+            "differ by nature."
         )
 
     def _off_chance(self, evidence: Evidence) -> list[str]:
