@@ -8,7 +8,14 @@ from .core.errors import ConfigError, DataError, E2URecError, ModelError, RunErr
 from .evaluation.comparison import Comparison
 from .evaluation.demonstration import Demonstration
 from .evaluation.results import Results
-from .evaluation.roles import ORIGINAL, UNLEARNED, Role
+from .evaluation.roles import (
+    ORIGINAL,
+    PLACEBO_RETAIN,
+    PLACEBO_TEMPERATURE,
+    UNLEARNED,
+    Role,
+    retrained,
+)
 from .experiments.compare import compare
 from .experiments.recipe import Recipe
 from .methods import all_methods, build
@@ -20,6 +27,8 @@ __version__: str
 
 __all__ = [
     "ORIGINAL",
+    "PLACEBO_RETAIN",
+    "PLACEBO_TEMPERATURE",
     "UNLEARNED",
     "Comparison",
     "ConfigError",
@@ -44,6 +53,7 @@ __all__ = [
     "evaluate",
     "inspect_data",
     "open_run",
+    "retrained",
     "score",
     "train",
     "unlearn",

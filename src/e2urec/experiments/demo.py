@@ -15,7 +15,7 @@ from ..runs.folder import create_run
 from ..runs.record import RunRecord, write_record
 from ..training.loop import Progress, silent
 from .recipe import Recipe, method_of
-from .study import Study
+from .study import Study, unlearning_seconds
 from .workspace import Workspace
 
 RECIPE: dict[str, Any] = {
@@ -51,13 +51,17 @@ def demo(
 
         original, _ = space.train()
         original.save(partial / "original")
-        study.ask(ORIGINAL, original)
+        study.ask(ORIGINAL, original, valid=True)
         study.soften()
 
         # Each model that forgets is made from a copy: the original is needed once more.
         unlearned = study.unlearn(original.copy(), method, scratch=partial)
         unlearned.model.save(partial / "unlearned")
         study.ask(UNLEARNED, unlearned.model)
+        costs = unlearned.costs
+        phase_logs = unlearned.phase_logs
+        # Let go of, as every model that was asked: there shall never be more than two beside it.
+        del unlearned
         with space.costs.phase("placebo"):
             placebo = study.placebo(original.copy(), method)
         study.ask(PLACEBO_RETAIN, placebo)
@@ -68,12 +72,12 @@ def demo(
         demonstration = Demonstration(
             results=results,
             answers=study.answers,
-            phase_logs=unlearned.phase_logs,
+            phase_logs=phase_logs,
             seconds=space.costs.seconds
-            | {"unlearning": unlearned.seconds, "retrained": clock.mean},
-            phases=unlearned.costs.seconds,
+            | {"unlearning": unlearning_seconds(costs), "retrained": clock.mean},
+            phases=costs.seconds,
             rows=rows.counts(),
-            trainable_parameters=unlearned.costs.trainable,
+            trainable_parameters=costs.trainable,
             total_parameters=original.parameter_count(),
             seed=recipe.seed,
             skipped=recipe.retrained - len(clock.retrainings),
@@ -124,3 +128,4 @@ def _retrain(study: Study, original: Recommender, count: int, clock: _Clock) -> 
         model = study.unlearn(original, Retrain(number=number))
         clock.retrainings.append(model.seconds)
         study.ask(retrained(number), model.model)
+        del model

@@ -110,12 +110,20 @@ class _RowCounter:
         if cell.role.kind is Kind.RETRAINED:
             return "retrained", self._epochs * retain
         if cell.role == PLACEBO_RETAIN:
-            return "placebo", forget
+            return "placebo", self._placebo_rows(forget, retain)
         name = cell.role.name
         settings = self.plan.trials[name][cell.trial or 0]
         method = build(name, settings)
         phases = method.plan(forget, retain, schedule)
         return name, sum(phases.values())
+
+    def _placebo_rows(self, forget: int, retain: int) -> int:
+        """Rows of D_r in as many steps as the longest approximate method takes."""
+        schedule = self.plan.recipe.tuning.schedule
+        methods = [build(name, trials[0]) for name, trials in self.plan.trials.items()]
+        approximate = [method for method in methods if not method.exact]
+        steps = [method.updates(forget, retain, schedule) for method in approximate]
+        return max(steps, default=0) * schedule.batch_size
 
     def shadows(self) -> dict[str, int]:
         """Rows that shadow models are tuned on."""

@@ -70,11 +70,9 @@ class Study:
     rows: RequestRows
     answers: dict[Role, Answers] = field(default_factory=dict)
 
-    def ask(self, role: Role, model: Recommender) -> None:
-        """Note what a model says; the original is asked about validation rows too."""
-        # A temperature is fitted on the original alone.
-        is_original = role == ORIGINAL
-        self.answers[role] = self.answers_of(model, valid=is_original)
+    def ask(self, role: Role, model: Recommender, *, valid: bool = False) -> None:
+        """Note what a model says; of validation rows too, where a temperature will be fitted."""
+        self.answers[role] = self.answers_of(model, valid=valid)
 
     def answers_of(self, model: Recommender, *, valid: bool = False) -> Answers:
         """What a model says of the rows of the request."""

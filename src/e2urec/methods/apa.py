@@ -39,7 +39,7 @@ class APA(Sharded):
     )
     # At τ = 10 an advantage of 0.1 nat in log loss is worth a factor of e in weight.
     temperature: float = Field(
-        10.0, ge=0, description="τ: 0 trusts all shards match_lengths, more the best ones more"
+        10.0, ge=0, description="τ: 0 trusts all shards alike, more the best ones more"
     )
 
     def assign(self, task: TrainingTask, users: Ints) -> Ints:

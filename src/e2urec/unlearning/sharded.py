@@ -278,7 +278,7 @@ class Sharded(Method):
         """The adapter of `shard`, tuned from the base on `rows` alone."""
         with task.costs.phase("shards"):
             # No validation rows: they are the combination's, and would tie the shards together.
-            # The model's seed, not the request's: a shard trained again is trained match_lengths.
+            # The model's seed, not the request's: a shard trained again is trained alike.
             seed = derive(model.seed, "shard", shard)
             phase = Phase(f"shard {shard}", seed, task.progress)
             untuned = Recommender(base, model.template, window=model.window)
