@@ -57,7 +57,7 @@ def commands() -> list[tuple[str, str]]:
         for block in blocks(page, "console")
         for line in block.replace("\\\n", " ").splitlines()
     ]
-    return [(page, line) for page, line in lines if re.search(r"^e2urec |-m e2urec\.cli ", line)]
+    return [(page, line) for page, line in lines if re.search(r"^e2urec |-m e2urec ", line)]
 
 
 @pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.name)
@@ -89,7 +89,8 @@ def test_every_option_on_the_page_of_commands_is_one_of_the_command():
 @pytest.mark.parametrize(("page", "line"), commands(), ids=lambda value: value[:60])
 def test_commands_in_the_pages_exist_and_take_these_options(page, line):
     words = shlex.split(line)
-    start = words.index("e2urec.cli") if "e2urec.cli" in words else 0
+    launched = [k for k, word in enumerate(words) if word == "e2urec" and words[k - 1] == "-m"]
+    start = launched[-1] if launched else 0
     name, *arguments = words[start + 1 :]
     command = typer.main.get_command(app).commands[name]
     given = command.make_context(name, list(arguments)).params
