@@ -240,15 +240,15 @@ def test_e2urec_starts_the_student_at_the_negated_augmented_adapter(kind):
         )
         update, gain = (
             student.weights(),
-            predict(original, rows, active=student.active, precision="fp32").odds,
+            predict(original, rows, active=student.active, precision="fp32").log_odds,
         )
-    before = predict(original, rows, precision="fp32").odds
+    before = predict(original, rows, precision="fp32").log_odds
     moved = []
     with Student(task, lora, seed=2) as student:
         for scale in (1.0, -1e-2):
             student.start_at(update, scale)
             moved.append(
-                predict(original, rows, active=student.active, precision="fp32").odds - before
+                predict(original, rows, active=student.active, precision="fp32").log_odds - before
             )
     assert np.allclose(moved[0], gain - before, atol=1e-5)
     assert np.corrcoef(moved[0], moved[1])[0, 1] < -0.9
@@ -271,7 +271,7 @@ def test_e2urec_start_is_halved_until_it_moves_the_retain_set_little():
 
 
 def test_e2urec_refuses_a_start_without_an_augmented_adapter():
-    with pytest.raises(ConfigError, match="set start to 0"):
+    with pytest.raises(ConfigError, match="set start_scale to 0"):
         build("e2urec", {"augment": "full"})
 
 
