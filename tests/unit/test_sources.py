@@ -838,7 +838,8 @@ def test_options_come_from_a_recipe_and_from_the_command_line(tmp_path):
 
 
 def test_every_option_is_described_and_stands_in_the_documentation():
-    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    recipes = Path(__file__).parents[2] / "docs" / "reference" / "recipes.md"
+    page = recipes.read_text(encoding="utf-8")
     for source in sources.all_sources().values():
         for name, field in source.model_fields.items():
             assert field.description
