@@ -140,7 +140,7 @@ def test_whole_pipeline_runs_from_each_source(call, toy, tmp_path, source):
     done("unlearn", tmp_path / "o", "--out", tmp_path / "u")
     done("unlearn", tmp_path / "o", "--out", tmp_path / "r", "--method", "retrain")
     found = done("evaluate", tmp_path / "u", "--against", tmp_path / "r")
-    assert np.isfinite(found["models"]["unlearned"]["auc"]["value"])
+    assert np.isfinite(found["utility"]["unlearned"]["auc"]["value"])
 
 
 @pytest.mark.parametrize("tuning", [[], ["tuning.lora.rank=4"]], ids=["full", "lora"])
