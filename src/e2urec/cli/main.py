@@ -69,7 +69,3 @@ def _quieten_libraries() -> None:
         warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
     for library in ("torchao", "torch.utils._pytree"):
         logging.getLogger(library).setLevel(logging.ERROR)
-
-
-if __name__ == "__main__":
-    main()
