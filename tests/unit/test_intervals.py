@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import pearsonr
 from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 
 from e2urec.core.errors import DataError
@@ -89,6 +90,30 @@ def test_every_figure_equals_that_of_the_repeated_rows(ties):
         expected = utility(y[again], d[again], users[again] * 1000 + copy)
         for name, figure in figures.items():
             assert figure[k] == pytest.approx(expected[name], abs=1e-12), name
+
+
+def test_correlation_is_pearsons_of_the_repeated_rows():
+    random = np.random.default_rng(4)
+    x = random.normal(size=150).astype(np.float32)
+    y = 0.4 * x + random.normal(size=150)
+    users = random.integers(0, 12, 150)
+    boot = user_bootstrap(users, resamples=40, seed=5)
+    figure = boot.correlation(1e4 + x.astype(float), y)
+    for k, weight in enumerate(boot.weights()):
+        again = np.repeat(np.arange(150), weight)
+        assert figure[k] == pytest.approx(pearsonr(x[again], y[again]).statistic, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_correlation_with_a_constant_is_nan_also_where_only_a_draw_is_constant():
+    values = np.array([0.1, 0.1, 0.3, 0.7])
+    boot = user_bootstrap(np.array([0, 0, 1, 1]), resamples=30, seed=0)
+    assert np.isnan(boot.correlation(np.full(4, 0.1), values)).all()
+    figure = boot.correlation(np.array([0.1, 0.1, 0.7, 0.3]), values)
+    only_first = boot.counts[:, 1] == 0
+    assert only_first.any()
+    assert np.isnan(figure[only_first]).all()
+    assert np.isfinite(figure[~only_first]).all()
 
 
 def test_bootstrap_begins_with_the_rows_themselves_and_then_draws_as_many_whole_users():

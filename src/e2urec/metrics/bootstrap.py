@@ -20,6 +20,10 @@ from .ranking import RankMeasure, area
 
 Figure = npt.NDArray[np.float64]
 
+# Sums of a million float64 terms are right to about 1e-13 of their size.
+ROUNDING = 1e-12
+"""Share of a sum of products below which what is left of it is taken for rounding."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -190,9 +194,35 @@ class Bootstrap:
         after = np.zeros_like(before)
         return remaining(figure, before, after)
 
+    def correlation(self, x: Floats, y: Floats) -> Figure:
+        """Pearson's correlation of `x` and `y` (n,) over the rows drawn.
+
+        NaN where either is constant.
+        """
+        x_deviations = _deviations(x)
+        y_deviations = _deviations(y)
+        covariance = self._covariance(x_deviations, y_deviations)
+        x_variance = self._covariance(x_deviations, x_deviations)
+        y_variance = self._covariance(y_deviations, y_deviations)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(covariance / np.sqrt(x_variance * y_variance))
+
+    def _covariance(self, x: Floats, y: Floats) -> Figure:
+        """Covariance over the rows drawn; exactly 0 where rounding alone keeps it from being so."""
+        product = self.mean(x * y)
+        covariance = product - self.mean(x) * self.mean(y)
+        is_rounding = np.abs(covariance) <= ROUNDING * np.abs(product)
+        return np.asarray(np.where(is_rounding, 0.0, covariance))
+
     def _row_count(self) -> Figure:
         ones = np.ones(len(self.user))
         return self.total(ones)
+
+
+def _deviations(values: Floats) -> Floats:
+    """Values less their mean, in float64: sums of squares then lose no digits to a far origin."""
+    exact = values.astype(np.float64)
+    return exact - exact.mean()
 
 
 def user_bootstrap(
