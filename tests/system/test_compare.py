@@ -17,11 +17,15 @@ from e2urec.core.errors import ConfigError, ModelError, RunError
 from e2urec.evaluation.roles import unlearned_by
 from e2urec.experiments.compare import compare
 from e2urec.experiments.estimate import estimate
+from e2urec.experiments.grid import Grid
 from e2urec.experiments.plan import Plan
 from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.seed_models import SeedModels
+from e2urec.experiments.workspace import RETAIN_SAMPLE_ROWS
 from e2urec.methods import all_methods
 from e2urec.models.recommender import Recommender
 from e2urec.testing import toy_backbone
+from e2urec.training.loop import silent
 from e2urec.unlearning.method import Method
 from e2urec.unlearning.task import Task
 
@@ -141,7 +145,27 @@ def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_pa
     assert {cell["seed"] for cell in cells} == {0, 1}
     neggrad = next(cell for cell in cells if cell["model"] == "neggrad")
     assert "projection_projection" in neggrad["figures"]
+    assert "alignment_correlation" in neggrad["figures"]
+    assert all("retained_memory_auc" in cell["figures"] for cell in cells)
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_every_seed_of_a_comparison_asks_about_the_same_rows_of_the_retain_set(toy, tmp_path):
+    wanted = recipe(toy, "compare.seeds=[0, 1]")
+    grid = Grid(tmp_path, 0, print)
+    first, second = (
+        SeedModels.of(wanted, seed, grid, silent).study(wanted.compare.requests[0]).rows
+        for seed in (0, 1)
+    )
+    assert (first.retain_sample == second.retain_sample).all()
+    assert (first.difficulty.retain == second.difficulty.retain).all()
+    assert len(first.difficulty.retain) == len(first.retain)
+    for name in ("calibration", "unseen"):
+        assert len(first.difficulty.outsiders[name]) == len(getattr(first, name))
+    asked = first.evaluation.retain
+    assert asked is not None
+    assert (asked.labels == first.retain.labels[first.retain_sample]).all()
+    assert len(asked) == min(RETAIN_SAMPLE_ROWS, len(first.retain))
 
 
 class Outsider(Method):

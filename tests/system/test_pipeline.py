@@ -224,8 +224,11 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
         ):
             figures = results[measure][name]
             assert all(np.isfinite(figures[column]["value"]) for column in columns)
+        assert 0 <= results["retained_memory"][name]["auc"]["value"] <= 1
     for name in ("unlearned", *placebos):
         assert set(results["memory"][name]["auc"]) >= {"value", "low", "high"}
+    assert results["alignment"]["unlearned"]["correlation"]["value"] <= 1
+    assert results["alignment"]["ceiling"]["value"] <= 1
     distances = {f"{d}{s}" for d in ("js", "jeffreys", "l2") for s in ("", "_answers")}
     for name in ("original", "unlearned", "retrained-2"):
         assert set(results["distance"][name]) == distances

@@ -1,10 +1,14 @@
 """The evaluation on made-up answers of which the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from e2urec.cli.terminal import show_results
+from e2urec.data.difficulty import Difficulty
 from e2urec.evaluation import measures
+from e2urec.evaluation.answer_store import AnswerStore
 from e2urec.evaluation.answers import Answers, softened
 from e2urec.evaluation.evaluate import evaluate
 from e2urec.evaluation.evidence import Evidence
@@ -15,9 +19,10 @@ from e2urec.evaluation.roles import (
     retrained,
     unlearned_by,
 )
+from e2urec.metrics.classification import auc
 from e2urec.models.predictions import Predictions
 
-ROWS = {"test": 900, "forget": 1200, "unseen": 1100, "valid": 300}
+ROWS = {"test": 900, "forget": 1200, "unseen": 1100, "valid": 300, "retain": 1000}
 WIDTH = 3
 
 
@@ -35,8 +40,8 @@ def truth(seed=0):
     return found
 
 
-def answers(rows, seed, memory):
-    """A model that knows everybody's taste, remembers D_f by `memory`, and has its own noise."""
+def answers(rows, seed, memory, retained=0.8):
+    """A model that knows everybody's taste, remembers D_f and D_r, and has its own noise."""
     random = np.random.default_rng(seed)
     parts = {}
     head = np.array([[0.5, 0, 0], [-0.5, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
@@ -44,9 +49,17 @@ def answers(rows, seed, memory):
         odds = taste + 0.3 * random.normal(size=len(labels))
         if part == "forget":
             odds = odds + memory * (2 * labels - 1)
+        if part == "retain":
+            odds = odds + retained * (2 * labels - 1)
         states = np.stack([odds, *random.normal(size=(2, len(labels)))], axis=1).astype(np.float32)
         parts[part] = Predictions(states, (head, None), states[:, 0], labels, users)
     return Answers(**parts)
+
+
+def control(rows):
+    """A control model that knows everybody's taste, and remembers nobody."""
+    tastes = {part: taste for part, (_, _, taste) in rows.items()}
+    return Difficulty(tastes["retain"], {"unseen": tastes["unseen"]})
 
 
 HALF = unlearned_by("half")
@@ -72,7 +85,8 @@ def twin():
 
 @pytest.fixture(scope="module")
 def results(models, twin):
-    return evaluate(Evidence(models, seed=0, twin=twin, resamples=300))
+    difficulty = control(truth())
+    return evaluate(Evidence(models, seed=0, twin=twin, difficulty=difficulty, resamples=300))
 
 
 def test_every_candidate_is_placed_between_original_and_retrained(results):
@@ -120,6 +134,116 @@ def test_distances_are_means_over_the_other_retrained_models_and_the_floor_is_th
     assert results.figure("excess_distance", "js", HALF).value < 1
 
 
+def test_alignment_is_the_mean_correlation_with_what_retraining_changes(models, results):
+    odds = {role: model.forget.log_odds.astype(np.float64) for role, model in models.items()}
+    moved = {role: values - odds[ORIGINAL] for role, values in odds.items()}
+    references = [retrained(k) for k in range(1, 5)]
+    half = np.mean([np.corrcoef(moved[HALF], moved[other])[0, 1] for other in references])
+    table = np.corrcoef([moved[role] for role in references])
+    ceiling = table[np.triu_indices(4, k=1)].mean()
+    assert results.figure("alignment", "correlation", HALF).value == pytest.approx(half)
+    assert results.figure("alignment", "ceiling").value == pytest.approx(ceiling)
+    share = results.figure("alignment", "ratio", HALF)
+    assert share.value == pytest.approx(half / ceiling)
+    assert share.low < share.value < share.high
+    assert results.headlines(HALF)["alignment_ratio"] == share
+    assert f"{ceiling:.2f}" in results.tables["alignment"].note
+
+
+def test_alignment_of_a_model_retrained_once_more_is_at_its_ceiling_and_of_softening_below(results):
+    again = results.figure("alignment", "ratio", AGAIN)
+    assert again.low < 1 < again.high
+    assert results.figure("alignment", "ratio", PLACEBO_TEMPERATURE).high < again.low
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_model_that_did_not_move_has_no_direction(models, capsys):
+    still = {**models, UNLEARNED: models[ORIGINAL]}
+    results = evaluate(Evidence(still, seed=0, resamples=20))
+    assert results.find("alignment", "correlation", UNLEARNED) is None
+    assert results.find("alignment", "ratio", UNLEARNED) is None
+    assert results.figure("alignment", "ratio", HALF).value > 0
+    assert "did not move" in results.tables["alignment"].note
+    show_results(results, as_json=False)
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_alignment_has_no_share_where_retrained_models_may_agree_by_chance(models):
+    random = np.random.default_rng(0)
+    aimless = {}
+    for role, model in models.items():
+        shift = random.normal(size=ROWS["forget"]).astype(np.float32)
+        moved = models[ORIGINAL].forget.log_odds + (0 if role == ORIGINAL else shift)
+        aimless[role] = replace(model, forget=replace(model.forget, log_odds=moved))
+    results = evaluate(Evidence(aimless, seed=0, resamples=100))
+    assert results.figure("alignment", "ceiling").low < 0
+    assert results.find("alignment", "ratio", HALF) is None
+    assert results.find("alignment", "correlation", HALF) is not None
+    assert "may be 0" in results.tables["alignment"].note
+
+
+def test_retained_memory_is_held_against_what_the_control_model_makes_of_unseen_users():
+    rows = truth()
+    labels, users, taste = rows["retain"]
+    # Half of the taste is taken off: D_r is harder than the unseen users for everybody.
+    rows["retain"] = (labels, users, taste - 0.5 * (2 * labels - 1))
+    models = {
+        ORIGINAL: answers(rows, 1, 0.8, retained=0.8),
+        HALF: answers(rows, 3, 0.4, retained=0.4),
+        AGAIN: answers(rows, 14, 0.0, retained=0.0),
+    }
+    models[PLACEBO_TEMPERATURE] = softened(models[ORIGINAL])
+    difficulty = control(rows)
+    results = evaluate(Evidence(models, seed=0, difficulty=difficulty, resamples=300))
+    unseen = models[ORIGINAL].unseen
+    harder = auc(labels, difficulty.retain) - auc(unseen.labels, difficulty.outsiders["unseen"])
+    never = auc(unseen.labels, unseen.log_odds) + harder
+    before = auc(labels, models[ORIGINAL].retain.log_odds)
+    half = auc(labels, models[HALF].retain.log_odds)
+    assert results.figure("retained_memory", "never").value == pytest.approx(never)
+    assert results.figure("retained_memory", "auc", HALF).value == pytest.approx(half)
+    share = results.figure("retained_memory", "share", HALF)
+    assert share.value == pytest.approx((half - never) / (before - never))
+    nothing = results.figure("retained_memory", "share", AGAIN)
+    assert nothing.value == pytest.approx(0, abs=0.05)
+    assert nothing.high < share.low
+    # Uncorrected, the model that knows nobody would seem to have lost far more than there was.
+    assert harder < -0.5 * (before - never)
+    assert results.find("retained_memory", "share", ORIGINAL) is None
+    assert results.figure("retained_memory", "share", PLACEBO_TEMPERATURE).value == 1
+
+
+def test_retained_memory_has_no_share_where_the_original_remembers_nobody():
+    rows = truth()
+    # Even a little less than nobody knows of the unseen users.
+    models = {ORIGINAL: answers(rows, 1, 0.8, retained=-0.1), HALF: answers(rows, 3, 0.4)}
+    results = evaluate(Evidence(models, seed=0, difficulty=control(rows), resamples=100))
+    assert results.figure("retained_memory", "auc", HALF).value > 0.7
+    assert results.find("retained_memory", "share", HALF) is None
+    assert "no share" in results.tables["retained_memory"].note
+
+
+def test_retained_memory_is_left_out_where_a_model_has_no_answers_to_it(models):
+    few = {ORIGINAL: models[ORIGINAL], HALF: replace(models[HALF], retain=None)}
+    results = evaluate(Evidence(few, seed=0, difficulty=control(truth()), resamples=20))
+    assert "retained_memory" not in results.tables
+    assert "retained_memory" not in evaluate(Evidence(models, seed=0, resamples=20)).tables
+
+
+def test_answers_to_retained_rows_come_back_from_the_disk(models, tmp_path):
+    store = AnswerStore(tmp_path)
+    for name, model in {
+        "with": models[HALF],
+        "without": replace(models[HALF], retain=None),
+    }.items():
+        store.save(tmp_path / name, model)
+        found = store.load(tmp_path / name)
+        assert set(found.parts()) == set(model.parts())
+    again = store.load(tmp_path / "with").retain
+    assert (again.log_odds == models[HALF].retain.log_odds).all()
+    assert (again.users == models[HALF].retain.users).all()
+
+
 def test_verdict_passes_what_was_retrained_and_nothing_that_remembers(results):
     outcomes = {role: verdict.outcome for role, verdict in results.verdicts.items()}
     assert outcomes[AGAIN] == "PASS"
@@ -132,6 +256,9 @@ def test_one_retrained_model_leaves_floor_excess_and_projection_unknown(models, 
     few = {role: models[role] for role in (ORIGINAL, HALF, retrained(1))}
     results = evaluate(Evidence(few, seed=0, twin=twin, resamples=20))
     assert not {"noise_floor", "excess_distance", "projection"} & set(results.tables)
+    assert results.figure("alignment", "correlation", HALF).value > 0
+    assert results.find("alignment", "ratio", HALF) is None
+    assert "two retrained" in results.tables["alignment"].note
     assert results.figure("memory", "auc", HALF).value > 0
     with pytest.raises(KeyError, match="no figure projection"):
         results.figure("projection", "projection", HALF)
@@ -157,6 +284,9 @@ def test_tables_fit_into_a_terminal_of_80_columns(results, capsys):
     show_results(results, as_json=False)
     printed = capsys.readouterr().out
     assert "Membership" in printed
+    assert "retained" in printed
+    # Of no single model: they stand in the notes.
+    assert "all rows" not in printed.split("Direction of the change")[1].split("Distance")[0]
     # The mark of a cell that was cut.
     assert "…" not in printed
     assert max(len(line) for line in printed.splitlines()) <= 80
@@ -167,6 +297,8 @@ def test_json_has_every_figure_under_measure_model_and_group(results):
     half = results.figure("memory", "auc", HALF)
     assert plain["memory"]["half"]["auc"] == half.as_dict()
     assert plain["headroom"]["auc"] == results.figure("headroom", "auc").as_dict()
+    assert plain["alignment"]["ceiling"] == results.figure("alignment", "ceiling").as_dict()
+    assert plain["retained_memory"]["never"]["n"] == ROWS["retain"]
     assert set(plain["pairwise_distance"]["retrained-1"]) == {
         "retrained-2",
         "retrained-3",

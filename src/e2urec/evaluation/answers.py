@@ -22,18 +22,22 @@ class Answers:
         forget: to D_f.
         unseen: to the rows of users on whom no model was tuned, and nothing was chosen.
         valid: to the validation rows; None where nobody will fit a temperature on them.
+        retain: to a sample of D_r; None where there is no request yet.
     """
 
     test: Predictions
     forget: Predictions
     unseen: Predictions
     valid: Predictions | None = None
+    retain: Predictions | None = None
 
     def parts(self) -> dict[str, Predictions]:
         """The answers by set of rows."""
         parts = {"test": self.test, "forget": self.forget, "unseen": self.unseen}
         if self.valid is not None:
             parts["valid"] = self.valid
+        if self.retain is not None:
+            parts["retain"] = self.retain
         return parts
 
 
@@ -45,17 +49,23 @@ class EvaluationSets:
     forget: Examples
     unseen: Examples
     valid: Examples
+    retain: Examples | None = None
 
     # All sets in one call: a model is in memory once, and is asked everything while it is.
     def ask(
         self, model: Recommender, *, precision: Precision = "auto", valid: bool = False
     ) -> Answers:
         """The model's answers, to validation rows only with `valid`."""
+
+        def answers(rows: Examples) -> Predictions:
+            return predict(model, rows, precision=precision)
+
         return Answers(
-            test=predict(model, self.test, precision=precision),
-            forget=predict(model, self.forget, precision=precision),
-            unseen=predict(model, self.unseen, precision=precision),
-            valid=predict(model, self.valid, precision=precision) if valid else None,
+            test=answers(self.test),
+            forget=answers(self.forget),
+            unseen=answers(self.unseen),
+            valid=answers(self.valid) if valid else None,
+            retain=None if self.retain is None else answers(self.retain),
         )
 
 
@@ -78,4 +88,5 @@ def softened(original: Answers) -> Answers:
         forget=soften(original.forget),
         unseen=soften(original.unseen),
         valid=soften(original.valid),
+        retain=None if original.retain is None else soften(original.retain),
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.arrays import Ints, Mask
 from ..core.seeding import derive
+from ..data.difficulty import Difficulty
 from ..metrics.bootstrap import Bootstrap, Figure, Interval, over_seeds, remaining, user_bootstrap
 from .answers import Answers
 from .attacks import AttackSetup
@@ -16,7 +17,7 @@ from .shadows import ShadowScores
 from .verdict import Margins
 
 # Rows that figures are computed on; validation rows only serve to fit a temperature.
-SETS = ("test", "forget", "unseen")
+SETS = ("test", "forget", "unseen", "retain")
 # In the order in which tables list them.
 UTILITY = ("auc", "gauc", "accuracy", "log_loss", "ece")
 
@@ -33,6 +34,7 @@ class Evidence:
         shadows: answers of models that never saw D_f, for membership inference. Without retrained
             models the verdict rests on them.
         slices: masks over the test rows by name, for the collateral damage.
+        difficulty: of the rows of D_r that models answer, and of the unseen users' rows.
         relearning: steps that each model takes to relearn D_f.
         margins: of the verdict.
     """
@@ -43,6 +45,7 @@ class Evidence:
     twin: Answers | None = None
     shadows: ShadowScores | None = None
     slices: Mapping[str, Mask] = field(default_factory=dict)
+    difficulty: Difficulty | None = None
     relearning: Mapping[Role, Figure] = field(default_factory=dict)
     margins: Margins = field(default_factory=Margins)
 
@@ -60,6 +63,13 @@ class Evidence:
                 numbers[role.number] = role
         return [numbers[number] for number in sorted(numbers)]
 
+    @property
+    def knows_retained_rows(self) -> bool:
+        """Whether all models answered rows of D_r, and it is known how hard these are."""
+        # An interrupted comparison may hold answers from before rows of D_r were asked for.
+        answered = all(answers.retain is not None for answers in self.models.values())
+        return answered and self.difficulty is not None
+
     @cached_property
     def candidates(self) -> list[Role]:
         """The models that are judged."""
@@ -76,7 +86,8 @@ class Evidence:
         parts = self.original.parts()
         bootstraps = {}
         for name in SETS:
-            bootstraps[name] = self.bootstrap(name, parts[name].users)
+            if name in parts:
+                bootstraps[name] = self.bootstrap(name, parts[name].users)
         return bootstraps
 
     def bootstrap(self, name: str, users: Ints) -> Bootstrap:
@@ -87,7 +98,7 @@ class Evidence:
 
     @cached_property
     def figures(self) -> dict[Role, dict[str, Figure]]:
-        """Utility on test rows, and AUC and log loss on D_f and on the unseen users, by model."""
+        """Utility on test rows, AUC and log loss on D_f and on the unseen users, AUC on D_r."""
         figures = {}
         for role, answers in self.models.items():
             figures[role] = self._figures(answers)
@@ -103,6 +114,9 @@ class Evidence:
         unseen = answers.unseen
         figures["unseen_auc"] = bootstraps["unseen"].auc(unseen.labels, unseen.log_odds)
         figures["unseen_log_loss"] = bootstraps["unseen"].log_loss(unseen.labels, unseen.log_odds)
+        retain = answers.retain
+        if retain is not None and "retain" in bootstraps:
+            figures["retain_auc"] = bootstraps["retain"].auc(retain.labels, retain.log_odds)
         return figures
 
     def knowledge(self, measure: str) -> dict[Role, Figure]:

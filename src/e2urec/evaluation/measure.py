@@ -77,6 +77,7 @@ class Needs:
         twin: an original of another seed.
         slices: slices of the test rows.
         relearning: relearning curves.
+        retain: answers of all models to rows of D_r, and the difficulty of these.
     """
 
     candidates: bool = False
@@ -84,6 +85,7 @@ class Needs:
     twin: bool = False
     slices: bool = False
     relearning: bool = False
+    retain: bool = False
 
     def met_by(self, evidence: Evidence) -> bool:
         """Whether the evidence has it all."""
@@ -94,6 +96,8 @@ class Needs:
         if self.slices and not evidence.slices:
             return False
         if self.relearning and not evidence.relearning:
+            return False
+        if self.retain and not evidence.knows_retained_rows:
             return False
         return len(evidence.retrained) >= self.retrained
 

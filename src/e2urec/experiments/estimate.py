@@ -10,7 +10,7 @@ from ..training.loop import Phase
 from ..training.supervised import tune
 from .plan import DEVELOPMENT, Cell, Plan
 from .recipe import Recipe
-from .workspace import Workspace
+from .workspace import RETAIN_SAMPLE_ROWS, Workspace
 
 TIMED_STEPS = 8
 """Training steps that are timed: enough for the first ones, which are slow, not to decide."""
@@ -82,9 +82,11 @@ class _RowCounter:
             erasure = space.draw(request)
             parts = space.resolve(erasure)
             forget = len(parts.forget)
-            sizes[number] = (forget, len(parts.retain))
+            retain = len(parts.retain)
+            sizes[number] = (forget, retain)
             held_out = len(parts.test) + len(parts.valid) + unseen
-            answered = max(answered, held_out + forget)
+            sample = min(retain, RETAIN_SAMPLE_ROWS)
+            answered = max(answered, held_out + forget + sample)
         # The development request is drawn among users whom no other request names, which takes
         # models of its own: the first request stands for its size.
         sizes[DEVELOPMENT] = sizes[1]

@@ -139,6 +139,7 @@ class Study:
             "seed": recipe.seed,
             "margins": recipe.margins,
             "slices": self.rows.slices,
+            "difficulty": self.rows.difficulty.take(self.rows.retain_sample),
             **evidence,
         }
         with self.space.costs.phase("evaluation"):

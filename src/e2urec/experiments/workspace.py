@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.arrays import Mask
+from ..core.arrays import Ints, Mask
+from ..core.seeding import stream
 from ..data import sources
+from ..data.difficulty import Difficulty, difficulty
 from ..data.fetch import PACKAGED, fetch
 from ..data.interactions import Interactions
 from ..data.prompts import PromptTemplate
@@ -31,6 +33,9 @@ from ..unlearning.method import Method
 from ..unlearning.task import Task, TrainingTask
 from .recipe import Recipe, RequestRecipe
 
+# An AUC of so many rows of D_r, which has all users, is no less sure than that of the unseen users.
+RETAIN_SAMPLE_ROWS = 1000
+"""Rows of D_r, at most, that models are asked about."""
 TEMPLATE_PROBES = 20
 """Prompts that are rendered before a model is loaded, so that a bad template is told at once."""
 
@@ -85,10 +90,16 @@ class Workspace:
         # After rows were erased at their source the split could not be made again.
         if self.split_index is not None:
             return self.split_index.split(self.data, settings.history)
-        # A comparison splits by one seed, whatever the seeds of its originals are.
-        seed = self.recipe.seed if settings.seed is None else settings.seed
+        seed = self.data_seed
         whole = split(self.data, settings, seed=seed)
         return limit(whole, settings, seed=seed)
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of all that chooses rows."""
+        # A comparison chooses them by one seed, whatever the seeds of its originals are.
+        seed = self.recipe.data.seed
+        return self.recipe.seed if seed is None else seed
 
     @property
     def template(self) -> PromptTemplate:
@@ -132,9 +143,13 @@ class Workspace:
         encoded = {name: self.encode(part) for name, part in samples.items()}
         # Users who only lose some of their rows count as well.
         erased_users = np.unique(parts.forget.interactions.user[parts.erased])
+        outsiders = {"calibration": parts.calibration, "unseen": parts.unseen}
+        order = stream(self.data_seed, "retain sample").permutation(len(parts.retain))
         return RequestRows(
             **encoded,
             slices=slices(parts),
+            difficulty=difficulty(parts.retain, outsiders, seed=self.data_seed),
+            retain_sample=np.sort(order[:RETAIN_SAMPLE_ROWS]),
             removed=int(parts.erased.sum()),
             removed_users=len(erased_users),
             rewritten=parts.rewritten,
@@ -219,6 +234,8 @@ class RequestRows:
 
     Attributes:
         slices: masks over `test`, by name.
+        difficulty: of the rows of `retain`, `calibration` and `unseen`.
+        retain_sample: positions in `retain` of the rows that models are asked about.
         removed: rows of the data that go.
         removed_users: users whom these are of.
         rewritten: training prompts that no longer show them.
@@ -232,6 +249,8 @@ class RequestRows:
     calibration: Examples
     unseen: Examples
     slices: dict[str, Mask]
+    difficulty: Difficulty
+    retain_sample: Ints
     removed: int = 0
     removed_users: int = 0
     rewritten: int = 0
@@ -239,7 +258,13 @@ class RequestRows:
     @property
     def evaluation(self) -> EvaluationSets:
         """The rows that models are asked about."""
-        return EvaluationSets(self.test, self.forget, self.unseen, self.valid)
+        return EvaluationSets(
+            test=self.test,
+            forget=self.forget,
+            unseen=self.unseen,
+            valid=self.valid,
+            retain=self.retain.take(self.retain_sample),
+        )
 
     def counts(self) -> dict[str, int]:
         """Rows in each part, rows and prompts that change, and users in D_f."""

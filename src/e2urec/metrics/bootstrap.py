@@ -222,7 +222,7 @@ class Bootstrap:
 def _deviations(values: Floats) -> Floats:
     """Values less their mean, in float64: sums of squares then lose no digits to a far origin."""
     exact = values.astype(np.float64)
-    return exact - exact.mean()
+    return np.asarray(exact - exact.mean())
 
 
 def user_bootstrap(
