@@ -27,7 +27,7 @@ from e2urec.models.precision import Precision
 from e2urec.models.recommender import Recommender
 from e2urec.runs.folder import open_run
 from published import Published
-from variants import PASSES, PUBLISHED, recipe_for
+from variants import PUBLISHED, recipe_for
 
 # `ru_maxrss` is in KiB on Linux.
 RSS_UNIT = 1024
@@ -45,7 +45,7 @@ class Job:
     Attributes:
         variant: name of the variant.
         method: that it runs.
-        settings: of the method.
+        settings: of the method; of the published algorithm, its passes over D_f.
         precision: of its steps.
         original: run folder of the original; None: the backbone as it comes.
         backbone: packaged name or folder.
@@ -163,9 +163,15 @@ def unlearn(job: Job, case: RequestCase) -> tuple[Recommender, dict[str, float]]
     """The model that has forgotten, and the seconds of each phase."""
     rows = case.rows
     if job.method == PUBLISHED:
-        seed = case.space.recipe.seed
-        published = Published(case.original, rows.forget, rows.retain, seed)
-        return published.unlearn(**PASSES), published.seconds
+        recipe = case.space.recipe
+        published = Published(
+            case.original,
+            rows.forget,
+            rows.retain,
+            seed=recipe.seed,
+            embeddings=recipe.tuning.embeddings,
+        )
+        return published.unlearn(**job.settings), published.seconds
     method = build(job.method, job.settings)
     task = case.task(method)
     result = method.unlearn(task)

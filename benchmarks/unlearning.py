@@ -2,6 +2,9 @@
 
     python benchmarks/unlearning.py --original RUN --retrained RUN --retrained RUN [--json]
 
+The headline is against the published algorithm at its released passes. With `--json`, the output is
+what docs/figures.json holds and docs/draw_result.py draws.
+
 `RUN`s are run folders of `e2urec train` and `e2urec unlearn --method retrain`. With retrained
 models of the recipe's own request, M_auc is measured as well. `--backbone smollm2` (all 30 blocks)
 and `t5` (T5-small's shape, random weights) need no run: they measure speed and memory alone, on
@@ -28,7 +31,15 @@ from e2urec.methods.e2urec import E2URec
 from e2urec.models.backbone import load_backbone
 from one_variant import Job, Measurement, measure_apart
 from unlearning_report import LARGE, SMALL, Measurements, Quality, full_report, levers_report
-from variants import LEVERS, RETRAIN, SMALL_VARIANTS, UNTUNED_ALPHA, VARIANTS, Variant
+from variants import (
+    LEVERS,
+    RELEASED_PASSES,
+    RETRAIN,
+    SMALL_VARIANTS,
+    UNTUNED_ALPHA,
+    VARIANTS,
+    Variant,
+)
 
 SMOLLM2 = "smollm2-135m"
 
@@ -138,7 +149,9 @@ def median(repeats: Sequence[Measurement]) -> Measurement:
 
 
 def show(report: Mapping[str, Any]) -> None:
-    """Print two lines a variant, and the rest as indented JSON."""
+    """Print the headline, two lines a variant, and the rest as indented JSON."""
+    for line in headline_lines(report):
+        print(line)
     quality = report["quality"]
     for title, record in report["variants"].items():
         # Reports name variants with the share of users or, where it is always the same, without.
@@ -149,8 +162,22 @@ def show(report: Mapping[str, Any]) -> None:
         print(f"{title:45} {record['total']:7.1f} s {megabytes:6.0f} MB   {'; '.join(texts)}")
         phases = [f"{phase} {value:.1f}" for phase, value in record["seconds"].items()]
         print(f"    {', '.join(phases)}")
-    rest = {key: value for key, value in report.items() if key not in ("variants", "quality")}
+    printed = ("headline", "variants", "quality")
+    rest = {key: value for key, value in report.items() if key not in printed}
     print(json.dumps(rest, indent=2))
+
+
+def headline_lines(report: Mapping[str, Any]) -> list[str]:
+    """What the README says first: how ours compares at the released passes."""
+    if "headline" not in report:
+        return []
+    passes = ", ".join(f"{name} {count:g}" for name, count in RELEASED_PASSES.items())
+    lines = [f"Against the published algorithm at its released passes over D_f ({passes}):"]
+    for name, figures in report["headline"].items():
+        speedup = figures["speedup"]
+        memory = figures["memory_ratio"]
+        lines.append(f"  {name}: {speedup:.1f} times as fast, {memory:.2f} of the memory")
+    return lines
 
 
 def options() -> argparse.Namespace:
@@ -197,8 +224,9 @@ def main() -> None:
         report = levers_report(measurements, quality)
     else:
         report = full_report(measurements, quality)
+    report["rounds"] = arguments.rounds
     if arguments.json:
-        print(json.dumps(report))
+        print(json.dumps(report, indent=2))
     else:
         show(report)
 

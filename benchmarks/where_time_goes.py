@@ -21,7 +21,7 @@ from e2urec.methods import build
 from e2urec.runs.folder import open_run
 from published import Published
 from unlearning_report import LARGE
-from variants import PASSES, SAME_PASSES, UNTUNED_ALPHA, recipe_for
+from variants import RELEASED_PASSES, SAME_PASSES, UNTUNED_ALPHA, recipe_for
 
 # Three batches: the profiler keeps every operation in memory until it is done.
 ROW_COUNT = 48
@@ -102,11 +102,17 @@ def measure(original: Path) -> dict[str, Seconds]:
     recipe = recipe_for(original, "", LARGE)
     case = few_rows_of(RequestCase.open(open_run(original), recipe))
     # The published algorithm changes how its original answers, so it gets one of its own.
-    published = Published(case.original.copy(), case.rows.forget, case.rows.retain, 0)
+    published = Published(
+        case.original.copy(),
+        case.rows.forget,
+        case.rows.retain,
+        seed=0,
+        embeddings=recipe.tuning.embeddings,
+    )
     method = build("e2urec", SAME_PASSES | {"alpha": UNTUNED_ALPHA})
     task = case.task(method)
     return {
-        "published": seconds_by_kind(lambda: published.unlearn(**PASSES)),
+        "published": seconds_by_kind(lambda: published.unlearn(**RELEASED_PASSES)),
         "ours": seconds_by_kind(lambda: method.unlearn(task)),
     }
 

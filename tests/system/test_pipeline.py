@@ -28,6 +28,7 @@ SMALL = [
     "--set",
     "data.per_user=30",
 ]
+SIDES = ("original", "unlearned")
 QUICK = [
     "--set",
     "relearning.steps=6",
@@ -214,8 +215,20 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
     )
     status, out, error = call(*words, *SMALL, "--json")
     assert status == 0, error
+    # One object alone on standard output; what comes early goes to standard error.
     found = json.loads(out)
     results = found["results"]
+    said = error.splitlines()
+    first = next(k for k, line in enumerate(said) if line.startswith("First result after "))
+    assert any(line.startswith("joint: ") for line in said[:first])
+    assert not any(line.startswith(("finetune: ", "retrain: ")) for line in said[:first])
+    assert any(line.startswith("retrain: ") for line in said[first:])
+    for line, measure, column in (
+        (said[first + 1], "forget_set", "forget_auc"),
+        (said[first + 2], "utility", "auc"),
+    ):
+        before, after = (results[measure][name][column]["value"] for name in SIDES)
+        assert line.endswith(f": {before:.3f} before, {after:.3f} after")
     placebos = ("placebo-temperature", "placebo-retain")
     for name in ("original", "retrained-1", "unlearned", *placebos):
         for measure, columns in (
@@ -237,6 +250,8 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
     assert set(found["phases"]) == {"cache", "augmented", "teachers", "joint", "logging"}
     parts = sum(value for phase, value in found["phases"].items() if phase != "logging")
     assert found["seconds"]["unlearning"] == pytest.approx(parts)
+    assert sum(found["seconds_by_part"].values()) == pytest.approx(found["seconds"]["total"])
+    assert min(found["seconds_by_part"].values()) >= 0
     assert 0 < found["trainable_parameters"] < found["total_parameters"]
     assert found["seed"] == 0
     assert found["rows"]["forget"] > 0

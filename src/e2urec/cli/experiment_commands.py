@@ -69,5 +69,5 @@ def demo(
     options = {"seed": seed, "request.ratio": forget_ratio}
     full = recipe_from(recipe, settings, options, defaults=demos.RECIPE)
     with progress() as listener:
-        demonstration = demos.demo(full, out, progress=listener)
+        demonstration = demos.demo(full, out, progress=listener, say=_say)
     show_demo(demonstration, out, as_json=as_json)

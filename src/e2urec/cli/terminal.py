@@ -234,24 +234,32 @@ def show_demo(demonstration: Demonstration, out: Path, *, as_json: bool) -> None
         return
     show_results(demonstration.results, as_json=False)
     console = Console()
-    # Its share of a retraining is what a request saves.
     say = _speaker(console)
-    _show_seconds(console, demonstration.seconds)
-    parts = {f"of unlearning: {phase}": value for phase, value in demonstration.phases.items()}
-    _show_seconds(console, parts)
+    _show_parts(console, demonstration)
     trainable = demonstration.trainable_parameters
     total = demonstration.total_parameters
     say(f"{trainable:,} of {total:,} parameters moved ({trainable / total:.2%})")
     retraining = demonstration.seconds["retrained"]
+    # Its share of a retraining is what a request saves.
     if retraining:
         share = demonstration.seconds["unlearning"] / retraining
         say(f"forgetting took {share:.0%} of a retraining")
-    if demonstration.skipped:
-        say(
-            f"No time for {demonstration.skipped} more retraining: the noise floor is unknown (see "
-            "recipe.minutes)."
-        )
+    if demonstration.shortage:
+        say(demonstration.shortage)
     console.print(f"A page with plots: [bold]{out / 'report.html'}[/]", highlight=False)
+
+
+def _show_parts(console: Console, demonstration: Demonstration) -> None:
+    """Where the time of the demo went, and that of unlearning inside."""
+    total = demonstration.seconds["total"]
+    table = _table(f"Where {total:.0f} s went", ("seconds", "share"), first="part")
+    for part, value in demonstration.seconds_by_part.items():
+        table.add_row(part, f"{value:.1f}", f"{value / total:.0%}")
+    console.print(table)
+    phases = {f"of unlearning: {phase}": value for phase, value in demonstration.phases.items()}
+    # It has a line of its own above.
+    phases.pop("of unlearning: logging", None)
+    _show_seconds(console, phases)
 
 
 def _show_seconds(console: Console, seconds: Mapping[str, float]) -> None:

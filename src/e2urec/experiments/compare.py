@@ -22,7 +22,7 @@ from ..runs.folder import create_run
 from ..runs.record import RunRecord, write_record
 from ..training.loop import Progress, silent
 from .choose import Trial, choose
-from .grid import FinishedCell, Grid, Say
+from .grid import FinishedCell, Grid, Say, no_words
 from .plan import Plan, Settings
 from .recipe import Recipe
 from .seed_models import Methods, SeedModels
@@ -33,10 +33,6 @@ from .workspace import RequestRows, Workspace
 CELLS = "cells"
 SHADOWS = "shadows"
 RECIPE = "recipe.json"
-
-
-def no_words(text: str) -> None:
-    """Say nothing."""
 
 
 def compare(

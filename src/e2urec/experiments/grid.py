@@ -15,8 +15,14 @@ from ..evaluation.comparison import CellRecord
 from ..runs.files import write_json
 
 Say = Callable[[str], object]
+"""Is told a sentence, or a line."""
+
 ANSWERS = "answers.safetensors"
 RECORD = "cell.json"
+
+
+def no_words(text: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ from ..models.adapters import LoRA
 from ..models.batches import Batch, row_count_of_steps
 from ..models.predictions import predict
 from ..models.recommender import Recommender
-from ..training.loop import Objective, Rows, Schedule, Step
+from ..training.loop import Objective, OptimizerSettings, Rows, Schedule, Step
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
 from ..unlearning.calibration import calibrate, sampled_rows
 from ..unlearning.initial_step import CHECKED_ROWS, RetainCheck, start_student
@@ -105,6 +105,7 @@ class E2URec(Method):
             "min_steps": 1,
             "augment_min_steps": 1,
             "lora": {"rank": 16, "alpha": 32, "dropout": 0.05, "targets": "attention"},
+            "optimizer": {"warmup": 0.0, "weight_decay": 0.01, "clip": None},
         }
     }
 
@@ -162,6 +163,9 @@ class E2URec(Method):
     lora: LoRA = Field(LoRA(upper=0.5), description="adapter of student and augmented model")
     calibration_ratio: float = Field(
         1.0, gt=0, description="rows of D_r and calibration users for alpha=auto, a multiple of D_f"
+    )
+    optimizer: OptimizerSettings = Field(
+        OptimizerSettings(), description="how AdamW takes the steps of augmented model and student"
     )
     speed: Speed = Field(Speed(), description="ways to the same result with less work")
 
@@ -234,7 +238,9 @@ class E2URec(Method):
         """Tune the original further on D_f."""
         augmentation = Augmentation(
             step_count=self._augmented_steps(len(task.forget)),
-            schedule=task.schedule(self.batch_size, self.augment_rate, self.min_lr_ratio),
+            schedule=task.schedule(
+                self.batch_size, self.augment_rate, self.min_lr_ratio, self.optimizer
+            ),
             seed=derive(task.seed, "augmented"),
             window=self.speed.window,
             precomputed=self.speed.kept_teachers,
@@ -275,7 +281,9 @@ class E2URec(Method):
             "joint": Objective(losses, weights),
             "final": Objective(losses),
         }
-        schedule = task.schedule(self.batch_size, self.learning_rate, self.min_lr_ratio)
+        schedule = task.schedule(
+            self.batch_size, self.learning_rate, self.min_lr_ratio, self.optimizer
+        )
         for phase, steps in phases.items():
             if not steps:
                 continue

@@ -18,7 +18,7 @@ from ..core.seeding import derive
 from ..models.precision import autocast_type
 from .objective import Combine, Losses, LossFunction, Objective, Plan, Rows, Step, weighted_sum
 from .phase import Phase, Progress, silent
-from .schedule import Schedule
+from .schedule import OptimizerSettings, Schedule
 from .state import Trace, TrainingState
 
 # Other rooms import all that belongs to the loop from here.
@@ -27,6 +27,7 @@ __all__ = [
     "LossFunction",
     "Losses",
     "Objective",
+    "OptimizerSettings",
     "Phase",
     "Plan",
     "Progress",

@@ -7,25 +7,34 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..models.precision import Precision
 
 
-class Schedule(BaseModel):
+class OptimizerSettings(BaseModel):
+    """How AdamW takes its steps, besides their length."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    warmup: float = Field(
+        0.06, ge=0, lt=1, description="share of the steps with a rising learning rate"
+    )
+    # Decay pulls an adapter to zero, which is back to the original.
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    clip: float | None = Field(
+        1.0, gt=0, description="largest norm of the gradient; none: any norm"
+    )
+
+
+class Schedule(OptimizerSettings):
     """How long and how fast to train.
 
     AdamW with a linear warm-up, then a linear decay to `min_lr_ratio`·`learning_rate`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     epochs: int = Field(3, ge=1, description="passes over the rows")
     batch_size: int = Field(16, ge=1, description="rows a step, over all processes")
     learning_rate: float = Field(3e-4, gt=0, description="highest learning rate of AdamW")
-    warmup: float = Field(
-        0.06, ge=0, lt=1, description="share of the steps with a rising learning rate"
-    )
     min_lr_ratio: float = Field(
         0.0, ge=0, le=1, description="last learning rate as a share of the highest"
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better validation loss"
     )

@@ -89,7 +89,8 @@ class TrainingState:
 
     def advance(self, losses: Losses, step: Step) -> None:
         """Take the step whose gradients are in `.grad`."""
-        clip_grad_norm_(self.parameters, self.schedule.clip)
+        if self.schedule.clip is not None:
+            clip_grad_norm_(self.parameters, self.schedule.clip)
         self.optimizer.step()
         # None in place of zeros frees the gradients' memory until the next backward pass.
         self.optimizer.zero_grad(set_to_none=True)

@@ -146,10 +146,17 @@ def _trainable_parameters(model: Recommender, tuning: Tuning) -> Iterator[list[n
         with model.using(train="original") as parameters:
             yield parameters
         return
+    with fully_trainable(model, embeddings=tuning.embeddings) as parameters:
+        yield parameters
+
+
+@contextlib.contextmanager
+def fully_trainable(model: Recommender, *, embeddings: bool) -> Iterator[list[nn.Parameter]]:
+    """Inside, the whole model is trainable, with or without embeddings; then it is frozen again."""
     # Dropout is on only where the whole model is tuned; an adapter has its own.
     model.lm.train().requires_grad_(True)
     # Of tied weights both names mean the same matrix; of others, each has to be frozen.
-    if not tuning.embeddings:
+    if not embeddings:
         model.lm.get_input_embeddings().requires_grad_(False)
         model.lm.get_output_embeddings().requires_grad_(False)
     yield [parameter for parameter in model.lm.parameters() if parameter.requires_grad]

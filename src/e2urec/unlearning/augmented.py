@@ -14,7 +14,7 @@ from ..models.adapters import LoRA
 from ..models.batches import Examples, endless_batches
 from ..models.recommender import Recommender
 from ..training.loop import Phase, Schedule, Step, TrainingState, fit
-from ..training.supervised import supervised
+from ..training.supervised import fully_trainable, supervised
 from .student import Student, frozen_teacher
 from .task import Task
 from .teachers import FrozenTeacher
@@ -102,15 +102,18 @@ def augmented_adapter(
 
 
 def augmented_copy(task: Task, augmentation: Augmentation) -> AugmentedModel:
-    """Tune all weights of a copy of the original on D_f, as the paper does."""
+    """Tune a copy of the original on D_f as the original was tuned, as the paper does.
+
+    The model's dropout is on meanwhile; embeddings stay as they are where the original's did.
+    """
     copy = task.original.copy()
-    # It stays in evaluation mode: teachers and student see the same model, without dropout.
-    copy.lm.requires_grad_(True)
     steps = augmentation.steps(task.forget)
     objective = supervised(copy, task.forget)
     phase = Phase(PHASE, augmentation.seed, task.progress)
-    with task.costs.phase(PHASE):
-        parameters = list(copy.lm.parameters())
+    with (
+        task.costs.phase(PHASE),
+        fully_trainable(copy, embeddings=task.tuning.embeddings) as parameters,
+    ):
         state = TrainingState.start(parameters, augmentation.schedule)
         trace = fit(copy, state, lambda epoch: steps, objective, phase)
     task.costs.count_rows(PHASE, trace.rows)

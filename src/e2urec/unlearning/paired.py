@@ -22,7 +22,7 @@ from ..training.objective import LossFunction
 from .losses import cross_entropy, kl_divergence
 from .method import Method
 from .replay import Speed, with_cached_blocks
-from .student import Student, paired_steps
+from .student import Student, phase_steps
 from .task import Task
 
 Term = Callable[[torch.Tensor, Batch], torch.Tensor]
@@ -165,13 +165,14 @@ class Paired(Method):
         retain_count = len(task.retain)
         count = self.updates(forget_count, retain_count, task.tuning.schedule)
         # All batches are fixed at first: teachers and caches then hold the rows that are read.
-        steps = paired_steps(
+        phases = phase_steps(
             task,
-            count,
+            {"joint": count},
             self.batch_size,
             seed=seed,
             speed=self.speed,
         )
+        steps = phases["joint"]
         batches = {
             "forget": [step["forget"] for step in steps],
             "retain": [step["retain"] for step in steps],

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core.arrays import Ints
 from ..core.seeding import derive
 from ..models import adapter_algebra, adapters
 from ..models.adapters import LoRA
@@ -175,7 +174,8 @@ def phase_steps(
     task: Task, counts: Mapping[str, int], size: int, *, seed: int, speed: Speed
 ) -> dict[str, list[Step]]:
     """Steps of each of a student's phases: `joint` reads pairs of batches, any other D_f alone."""
-    # One stream for all phases on D_f alone, so that one goes on where the one before it ended.
+    # One stream for all phases, so that one goes on where the one before it ended: after a warm-up
+    # of one pass, the joint phase begins a fresh shuffle, as in the published code.
     batches = endless_batches(
         task.forget.lengths,
         size,
@@ -184,40 +184,42 @@ def phase_steps(
     )
     phases: dict[str, list[Step]] = {}
     for phase, count in counts.items():
+        forget = list(itertools.islice(batches, count))
         if phase == "joint":
-            phases[phase] = paired_steps(
+            phases[phase] = _paired_steps(
                 task,
-                count,
+                forget,
                 size,
                 seed=seed,
                 speed=speed,
             )
         else:
-            phases[phase] = [{"forget": next(batches)} for _ in range(count)]
+            phases[phase] = [{"forget": batch} for batch in forget]
     return phases
 
 
-def paired_steps(task: Task, count: int, size: int, *, seed: int, speed: Speed) -> list[Step]:
-    """`count` steps of a batch of D_f and one of D_r.
+def _paired_steps(
+    task: Task, forget: Sequence[Rows], size: int, *, seed: int, speed: Speed
+) -> list[Step]:
+    """A step for each batch of D_f, with one of D_r beside it.
 
-    Each set is gone through before a row of it is read twice, so no row is left out.
+    D_r is gone through before a row of it is read twice, so no row is left out.
     """
-    # With the same seed, two sets of the same lengths would go side by side in the same order.
-    retain_seed = derive(seed, "retain")
-    forget_lengths = task.forget.lengths
     retain_lengths = task.retain.lengths
-    forget = _first_batches(forget_lengths, count, size, seed, speed.window)
-    retain = _first_batches(retain_lengths, count, size, retain_seed, speed.window)
+    batches = endless_batches(
+        retain_lengths,
+        size,
+        # With the same seed, sets of the same lengths would go side by side in the same order.
+        seed=derive(seed, "retain"),
+        window=speed.window,
+    )
+    retain = list(itertools.islice(batches, len(forget)))
     if speed.buckets:
         # Both batches go through the model together and are padded to the longer one.
+        forget_lengths = task.forget.lengths
         forget_widths = [forget_lengths[batch].max() for batch in forget]
         retain = match_lengths(retain, retain_lengths, np.array(forget_widths))
     steps: list[Step] = []
     for forget_batch, retain_batch in zip(forget, retain, strict=True):
         steps.append({"forget": forget_batch, "retain": retain_batch})
     return steps
-
-
-def _first_batches(lengths: Ints, count: int, size: int, seed: int, window: int) -> list[Ints]:
-    batches = endless_batches(lengths, size, seed=seed, window=window)
-    return list(itertools.islice(batches, count))

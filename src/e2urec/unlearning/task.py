@@ -12,7 +12,7 @@ from ..models.precision import Precision
 from ..models.predictions import predict
 from ..models.recommender import Recommender
 from ..training.costs import Costs
-from ..training.loop import Progress, Schedule, silent
+from ..training.loop import OptimizerSettings, Progress, Schedule, silent
 from ..training.supervised import Tuning
 
 
@@ -75,16 +75,20 @@ class Task(Job):
     phase_logs: list[PhaseLog] = field(default_factory=list)
 
     def schedule(
-        self, batch_size: int, learning_rate: float, min_lr_ratio: float = 0.0
+        self,
+        batch_size: int,
+        learning_rate: float,
+        min_lr_ratio: float = 0.0,
+        optimizer: OptimizerSettings | None = None,
     ) -> Schedule:
         """The schedule of a method's own steps, laid out as one epoch."""
+        settings = optimizer or OptimizerSettings()
         return Schedule(
+            **settings.model_dump(),
             epochs=1,
             batch_size=batch_size,
             learning_rate=learning_rate,
             min_lr_ratio=min_lr_ratio,
-            # Decay pulls an adapter to zero, which is back to the original.
-            weight_decay=0.0,
             precision=self.precision,
         )
 
