@@ -13,6 +13,7 @@ from ..models.predictions import predict
 from ..models.recommender import Recommender
 from ..training.costs import Costs
 from ..training.loop import OptimizerSettings, Progress, Schedule, silent
+from ..training.out_of_fold import RowScores
 from ..training.supervised import Tuning
 
 
@@ -48,6 +49,19 @@ class Job:
     progress: Progress = silent
 
 
+@dataclass(frozen=True)
+class RequestScores:
+    """Out-of-fold scores of a request's rows: what models say that never saw them.
+
+    Attributes:
+        forget: of D_f.
+        calibration: of the calibration users' rows.
+    """
+
+    forget: RowScores
+    calibration: RowScores
+
+
 @dataclass(kw_only=True)
 class Task(Job):
     """One request for erasure, put to one original. It holds no test rows.
@@ -59,6 +73,7 @@ class Task(Job):
         retain: D_r.
         calibration: rows of users that no model was tuned on, for choosing a method's settings.
         unseen: the same of other users; they are logged, and nothing is chosen by them.
+        scores: out-of-fold scores; None where the recommender was trained without.
         rewritten: prompts of D_f that are in D_r too, written anew without what goes.
         scratch: folder for what does not fit into memory while the method runs; None: the system's.
         phase_logs: what `log_phase` saw.
@@ -70,6 +85,7 @@ class Task(Job):
     retain: Examples
     calibration: Examples
     unseen: Examples
+    scores: RequestScores | None = None
     rewritten: int = 0
     scratch: Path | None = None
     phase_logs: list[PhaseLog] = field(default_factory=list)

@@ -1,0 +1,236 @@
+"""Out-of-fold scores: what models that never saw a row say of it.
+
+Half models are tuned in pairs, on complementary halves of the users. Each row is then answered by
+the half models that did not see it, and the mean of their log-odds is its score. The half models
+themselves are not kept. (SELENA, Tang et al. 2022, distils such answers as a defence; here they
+teach a model to forget.)
+
+A half model is an adapter on the upper blocks of the base. What the blocks below compute is the
+same for all of them, so it is computed once for each row.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.arrays import Floats, Ints, Mask
+from ..core.seeding import derive, stream
+from ..models import adapters
+from ..models.activation_cache import ActivationCache
+from ..models.adapters import LoRA
+from ..models.batches import Examples
+from ..models.precision import autocast, autocast_type
+from ..models.predictions import predict
+from ..models.recommender import Recommender
+from .costs import Costs
+from .loop import fit
+from .phase import Phase, Progress, silent
+from .schedule import Schedule
+from .state import TrainingState
+from .supervised import shuffled_plan, supervised
+
+# The adapter's name while a half model is tuned; it is taken off before the next one is put on.
+ADAPTER = "half_model"
+PHASE = "scores"
+
+
+class OutOfFold(BaseModel):
+    """How out-of-fold scores are made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pairs: int = Field(
+        0, ge=0, description="pairs of half models, on complementary halves of the users; 0: none"
+    )
+    # An adapter learns at rates that would ruin a fully tuned model.
+    learning_rate: float = Field(2e-3, gt=0, description="highest learning rate of a half model")
+    lora: LoRA = Field(LoRA(targets="all", upper=0.5), description="adapter of a half model")
+    cache_gb: float = Field(
+        16.0,
+        ge=0,
+        description="most disk space for what the blocks below the adapters compute, in GB",
+    )
+
+    def schedule(self, original: Schedule) -> Schedule:
+        """The original's schedule at a half model's learning rate."""
+        # No validation rows are read, so there is nothing to be patient about.
+        changes = {"learning_rate": self.learning_rate, "patience": None}
+        return original.model_copy(update=changes)
+
+    def row_count(self, train: int, outsiders: int, epochs: int) -> int:
+        """Rows that are read to make the scores: what they cost."""
+        models = 2 * self.pairs
+        return models * epochs * train // 2 + models * (train // 2 + outsiders)
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """Out-of-fold scores of some rows.
+
+    Attributes:
+        mean: (n,) mean log-odds over the half models that did not see the row.
+        spread: (n,) their standard deviation; NaN where there is only one.
+    """
+
+    mean: Floats
+    spread: Floats
+
+
+@dataclass(frozen=True)
+class HalfModels:
+    """Tunes half models on the base, one after another.
+
+    Attributes:
+        base: as a recommender, before any user's data; it is left as it was.
+        settings: how many, and how they are tuned.
+        schedule: the original's.
+        seed: of the halves and of each half model.
+        costs: told of seconds and rows.
+        progress: told of each step.
+    """
+
+    base: Recommender
+    settings: OutOfFold
+    schedule: Schedule
+    seed: int
+    costs: Costs
+    progress: Progress = silent
+
+    @property
+    def count(self) -> int:
+        """Half models, two a pair."""
+        return 2 * self.settings.pairs
+
+    def scores(self, train: Examples, outsiders: Mapping[str, Examples]) -> dict[str, RowScores]:
+        """Out-of-fold scores of the training rows, and of rows of users whom no model is tuned on.
+
+        An outsider's row is answered by as many half models as a training row, so that the scores
+        of both are equally noisy.
+
+        Args:
+            train: rows of which each half model sees half of the users.
+            outsiders: rows that none of them sees, by name.
+
+        Returns:
+            Scores by name; those of `train` under that name.
+        """
+        rows = {"train": train, **outsiders}
+        inside = self._halves(rows)
+        log_odds: dict[str, list[Floats]] = {name: [] for name in rows}
+        with self.costs.phase(PHASE), self._cache() as cache:
+            cached_rows = {name: self._cached(part, cache) for name, part in rows.items()}
+            for number in range(self.count):
+                is_inside = inside["train"][number]
+                half = cached_rows["train"].take(np.flatnonzero(is_inside))
+                answers = self._answers(number, half, cached_rows)
+                for name, odds in answers.items():
+                    log_odds[name].append(odds)
+        scores = {}
+        for name, odds_by_model in log_odds.items():
+            scores[name] = outside_scores(np.stack(odds_by_model), ~inside[name])
+        return scores
+
+    def _halves(self, rows: Mapping[str, Examples]) -> dict[str, Mask]:
+        """Which half models count a row as their own, (count, n), by name of the rows."""
+        users = np.concatenate([part.users for part in rows.values()])
+        inside = halves(users, self.count, seed=self.seed)
+        lengths = [len(part) for part in rows.values()]
+        edges = np.cumsum(lengths)[:-1]
+        parts = np.split(inside, edges, axis=1)
+        return dict(zip(rows, parts, strict=True))
+
+    def _answers(
+        self, number: int, half: Examples, rows: Mapping[str, Examples]
+    ) -> dict[str, Floats]:
+        """Tune one half model on `half`; its log-odds on all rows, by name."""
+        base = self.base
+        seed = derive(self.seed, PHASE, number)
+        base.lm = adapters.attach(base.lm, ADAPTER, self.settings.lora, seed=seed)
+        try:
+            self._tune(half, Phase(PHASE, seed, self.progress))
+            answers = {}
+            for name, part in rows.items():
+                predictions = predict(
+                    base,
+                    part,
+                    active=(ADAPTER,),
+                    precision=self.schedule.precision,
+                )
+                self.costs.count_rows(PHASE, len(part))
+                answers[name] = predictions.log_odds
+            return answers
+        finally:
+            # After an interrupt, too, the base is left as it was.
+            base.lm = adapters.remove(base.lm, ADAPTER)
+
+    def _tune(self, half: Examples, phase: Phase) -> None:
+        base = self.base
+        schedule = self.settings.schedule(self.schedule)
+        plan = shuffled_plan(half, schedule.batch_size, phase.seed)
+        objective = supervised(base, half)
+        with base.using((ADAPTER,), train=ADAPTER) as parameters:
+            state = TrainingState.start(parameters, schedule)
+            trace = fit(base, state, plan, objective, phase)
+        self.costs.count_rows(PHASE, trace.rows)
+
+    @contextlib.contextmanager
+    def _cache(self) -> Iterator[ActivationCache | None]:
+        """Open a cache for the blocks below the adapters; None where there are none."""
+        base = self.base
+        first_block = self.settings.lora.first_block(base.lm)
+        if first_block == 0:
+            yield None
+            return
+        low = autocast_type(self.schedule.precision, base.device)
+        cache = ActivationCache(
+            base,
+            first_block,
+            dtype=low or torch.float32,
+            max_bytes=int(self.settings.cache_gb * 1e9),
+        )
+        with cache:
+            yield cache
+
+    def _cached(self, rows: Examples, cache: ActivationCache | None) -> Examples:
+        if cache is None:
+            return rows
+        with autocast(self.schedule.precision, self.base.device):
+            return cache.attach_states(rows, np.arange(len(rows)))
+
+
+def halves(users: Ints, count: int, *, seed: int) -> Mask:
+    """On whose rows each half model is tuned: (count, n) for the users (n,) of rows.
+
+    Lines 2j and 2j + 1 complement each other.
+    """
+    # Users whole: a half model that saw one row of a user is no outsider to the others.
+    ids, user = np.unique(users, return_inverse=True)
+    random = stream(seed, "halves")
+    lines = []
+    for _ in range(count // 2):
+        inside = np.zeros(len(ids), dtype=bool)
+        half = random.permutation(len(ids))[: len(ids) // 2]
+        inside[half] = True
+        lines += [inside, ~inside]
+    by_user = np.stack(lines)
+    return by_user[:, user]
+
+
+def outside_scores(log_odds: Floats, outside: Mask) -> RowScores:
+    """Mean and spread over the models that did not see a row.
+
+    Args:
+        log_odds: (models, n).
+        outside: (models, n) True where a model did not see a row; as many for each row.
+    """
+    counts = outside.sum(0)
+    totals = np.where(outside, log_odds, 0.0).sum(0)
+    mean = totals / counts
+    squares = np.where(outside, log_odds - mean, 0.0) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = np.sqrt(squares.sum(0) / (counts - 1))
+    return RowScores(mean.astype(np.float32), spread.astype(np.float32))
