@@ -296,5 +296,5 @@ def test_alpha_is_the_least_at_which_the_teacher_itself_is_down_to_the_target(sp
 
     target = (at(0.0) + at(1.0)) / 2
     teacher = ForgettingTeacher(*pair, 0.0, space, model.verbaliser)
-    alpha = match_auc(teacher, examples.labels, target).alpha
+    alpha = match_auc(teacher, examples.labels, target).teacher.alpha
     assert at(alpha) <= target < at(alpha - 1 / 128)

@@ -137,8 +137,10 @@ def test_matching_teacher_reaches_the_auc_it_was_asked_for():
     answers = [FrozenTeacher(hidden, (weight, bias), rows) for hidden in (plain, gained.float())]
     teacher = ForgettingTeacher(*answers, 1.0, "odds", original.verbaliser)
     labels = task.forget.labels
-    before = auc(labels, match_auc(teacher, labels, 1.0).odds())
-    after = auc(labels, match_auc(teacher, labels, 0.4).odds())
+    before = auc(labels, match_auc(teacher, labels, 1.0).teacher.odds())
+    matched = match_auc(teacher, labels, 0.4)
+    after = auc(labels, matched.teacher.odds())
+    assert matched.reached
     assert after <= 0.4 < before
     assert after > 0.2
 

@@ -92,4 +92,5 @@ def costs_of(unlearned: Unlearned, rows: RequestRows) -> dict[str, Any]:
         "trainable_parameters": costs.trainable,
         "total_parameters": unlearned.model.parameter_count(),
         "phase_logs": [vars(log) for log in unlearned.phase_logs],
+        "outcome": unlearned.outcome.as_dict(),
     }

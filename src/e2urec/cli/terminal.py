@@ -56,6 +56,9 @@ def show_run(run: Run, *, as_json: bool) -> None:
         say(f"method {record.method.name}, from {record.parent.path}")
         say("Still holding the forgotten data: that original, its backups, and earlier runs.")
     _show_scores(console, results)
+    # Every bound that was hit, and what is estimated to be left.
+    for sentence in results.get("outcome", {}).get("sentences", []):
+        say(sentence)
     if record.seconds:
         _show_seconds(console, record.seconds)
 

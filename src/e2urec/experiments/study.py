@@ -17,6 +17,7 @@ from ..methods.finetune import Finetune
 from ..models.recommender import Recommender
 from ..training.costs import Costs
 from ..unlearning.method import Method
+from ..unlearning.outcome import Outcome
 from ..unlearning.task import PhaseLog
 from .workspace import RequestRows, Workspace
 
@@ -35,11 +36,13 @@ class Unlearned:
         model: merged, or with one replacement adapter.
         costs: by phase.
         phase_logs: loss and AUC on D_f after each phase.
+        outcome: what the method aimed at and how far it came, where it can tell.
     """
 
     model: Recommender
     costs: Costs
     phase_logs: list[PhaseLog]
+    outcome: Outcome
 
     @property
     def seconds(self) -> float:
@@ -86,7 +89,7 @@ class Study:
         """Make the original forget. It is used up: the method may change its weights."""
         task = self.space.task(original, self.rows, method, scratch=scratch)
         model = method.unlearn(task)
-        return Unlearned(model, task.costs, task.phase_logs)
+        return Unlearned(model, task.costs, task.phase_logs, task.outcome)
 
     def placebo(self, original: Recommender, method: Method) -> Recommender:
         """Placebo (ii): the original tuned on D_r for as many steps, with no forget term.

@@ -220,6 +220,7 @@ class Workspace:
             valid=rows.valid,
             calibration=rows.calibration,
             unseen=rows.unseen,
+            difficulty=rows.difficulty,
             seed=self.recipe.seed,
             precision=self.recipe.tuning.schedule.precision,
             progress=self.progress,

@@ -33,29 +33,31 @@ Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of a
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 
 from ..core.errors import ConfigError
 from ..core.seeding import derive
-from ..models.adapters import LoRA
+from ..metrics.classification import auc
 from ..models.batches import Batch, row_count_of_steps
 from ..models.predictions import predict
 from ..models.recommender import Recommender
-from ..training.loop import Objective, OptimizerSettings, Rows, Schedule, Step
+from ..training.loop import Objective, Rows, Schedule, Step
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
-from ..unlearning.calibration import calibrate, sampled_rows
+from ..unlearning.calibration import match_target
 from ..unlearning.initial_step import CHECKED_ROWS, RetainCheck, start_student
-from ..unlearning.losses import TeacherSpace, kl_divergence
-from ..unlearning.method import Method
+from ..unlearning.losses import kl_divergence
+from ..unlearning.outcome import unsure_lead
 from ..unlearning.paired import Term, answer_loss, side_by_side
-from ..unlearning.replay import Speed, with_cached_blocks
+from ..unlearning.replay import with_cached_blocks
+from ..unlearning.scaling import scale_student
 from ..unlearning.student import Student, frozen_teacher, phase_steps, steps_in
+from ..unlearning.target import sampled_rows, target_by_calibration, target_by_scores
 from ..unlearning.task import Task
-from ..unlearning.teachers import ForgettingTeacher, FrozenTeacher
+from ..unlearning.teachers import ForgettingTeacher, FrozenTeacher, ScoreTeacher
+from ..unlearning.two_teachers import TwoTeachers
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,17 @@ class Teachers:
     """What the student learns from.
 
     Attributes:
-        forgetting: on D_f, the original less its gain.
+        forgetting: on D_f, the original less its gain, or led towards out-of-fold scores.
         remembering: on D_r, the original.
-        update: A and B matrices of ΔW; None if the augmented model was fully tuned.
+        update: −α times these A and B matrices is the step that the student may start with; None:
+            there is no such step.
+        alpha: of the forgetting teacher.
     """
 
-    forgetting: ForgettingTeacher
+    forgetting: ForgettingTeacher | ScoreTeacher
     remembering: FrozenTeacher
-    update: dict[str, torch.Tensor] | None
+    update: dict[str, torch.Tensor] | None = None
+    alpha: float = 0.0
 
     def forget_loss(self, z: torch.Tensor, batch: Batch) -> torch.Tensor:
         """`L_FGT = KL(p_F ‖ p_θ)`: the student's logits (b, V) on rows of D_f → scalar, in nats."""
@@ -83,7 +88,7 @@ class Teachers:
         return kl_divergence(target, z)
 
 
-class E2URec(Method):
+class E2URec(TwoTeachers):
     """Forget with two teachers: the original less its gain from D_f, and the original on D_r."""
 
     name: ClassVar[str] = "e2urec"
@@ -100,6 +105,7 @@ class E2URec(Method):
             "joint": 0.232,
             "final": 0.0,
             "beta": 0.4,
+            "scaling": {"largest": 0.0},
             "remember": "kl+ce",
             "min_lr_ratio": 1.0,
             "min_steps": 1,
@@ -115,68 +121,6 @@ class E2URec(Method):
         "beta": (0.6, 0.8, 0.9),
         "augment_passes": (1.0, 2.0, 3.0),
     }
-
-    alpha: float | Literal["auto"] = Field(
-        "auto",
-        description="how much of the gain on D_f the forgetting teacher takes off; auto: as much "
-        "as lowers its AUC on D_f by what tuning is worth to the original, which is its AUC on "
-        "D_r less that on users it was not tuned on",
-    )
-    teacher: TeacherSpace = Field("odds", description="space of the gain: raw, logprob or odds")
-    augment: Literal["adapter", "full"] = Field(
-        "adapter", description="augmented model: an adapter, or a full copy"
-    )
-    augment_passes: float = Field(2.0, gt=0, description="passes over D_f of the augmented model")
-    augment_rate: float = Field(2e-3, gt=0, description="learning rate of the augmented model")
-    # On a small request, after 16 steps the augmented model had learned little but how often D_f
-    # says Yes, and the start moved D_r by 1.0 nat; after 32 steps it moved D_r by 0.03.
-    augment_min_steps: int = Field(
-        32, ge=1, description="fewest steps of the augmented model, however few rows D_f has"
-    )
-    start_scale: float = Field(
-        2.0, ge=0, description="s: the start is −s·α times the augmented adapter; 0: the original"
-    )
-    max_retain_kl: float = Field(
-        0.1,
-        gt=0,
-        description="most that the start may move D_r, in nats of L_REM; else s is halved",
-    )
-    warmup: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone before joint")
-    joint: float = Field(0.5, ge=0, description="passes over D_f with L_FGT and L_REM together")
-    final: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone after joint")
-    beta: float = Field(
-        0.8, ge=0, le=1, description="weight of L_FGT beside L_REM, which has 1 − beta"
-    )
-    remember: Literal["kl", "kl+ce"] = Field(
-        "kl", description="remembering loss: KL to the original, or KL + CE"
-    )
-    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of the student")
-    min_lr_ratio: float = Field(
-        0.1, ge=0, le=1, description="last learning rate of a phase as a share of the highest"
-    )
-    batch_size: int = Field(
-        16, ge=1, description="rows of D_f a step, and of D_r in the joint phase"
-    )
-    min_steps: int = Field(
-        16, ge=1, description="fewest steps of each student phase, however few rows D_f has"
-    )
-    lora: LoRA = Field(LoRA(upper=0.5), description="adapter of student and augmented model")
-    calibration_ratio: float = Field(
-        1.0, gt=0, description="rows of D_r and calibration users for alpha=auto, a multiple of D_f"
-    )
-    optimizer: OptimizerSettings = Field(
-        OptimizerSettings(), description="how AdamW takes the steps of augmented model and student"
-    )
-    speed: Speed = Field(Speed(), description="ways to the same result with less work")
-
-    @model_validator(mode="after")
-    def _start_needs_an_adapter(self) -> Self:
-        if self.start_scale and self.augment == "full":
-            raise ConfigError(
-                f"method 'e2urec': start_scale={self.start_scale} needs augment='adapter'; "
-                "set start_scale to 0"
-            )
-        return self
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the merged model, or the original with one replacement adapter."""
@@ -198,6 +142,7 @@ class E2URec(Method):
             with Student(cached_task, self.lora, seed=student_seed) as student:
                 self._start(cached_task, student, teachers)
                 self._train(cached_task, student, teachers, phases)
+                self._scale(cached_task, student, teachers)
                 # An augmented adapter that is still there must go before the student is merged.
                 lifetime.close()
                 return student.finish()
@@ -218,21 +163,55 @@ class E2URec(Method):
         with task.costs.phase("logging"):
             unseen_odds = predict(original, task.unseen, precision=task.precision).log_odds
             task.log_scores("original", original_answers.odds(original.verbaliser), unseen_odds)
-        augmented = self._augment(task, lifetime)
-        with task.costs.phase("teachers"):
-            # Calibration replaces α, so until then any will do.
-            forgetting = ForgettingTeacher(
-                original=original_answers,
-                augmented=augmented.answers,
-                alpha=0.0 if self.alpha == "auto" else self.alpha,
-                space=self.teacher,
-                verbaliser=original.verbaliser,
-            )
-            if self.alpha == "auto":
-                forgetting = calibrate(forgetting, task, remembering, self.calibration_ratio)
+        if self.forgetting == "scores":
+            teachers = self._teach_by_scores(task, original_answers, remembering)
+        else:
+            teachers = self._teach_by_gain(task, original_answers, remembering, lifetime)
         # The teacher's own scores: where the teacher overshoots, no student can put it right.
-        task.log_scores("teacher", forgetting.odds(), unseen_odds)
-        return Teachers(forgetting, remembering, augmented.update)
+        teacher_odds = teachers.forgetting.odds()
+        task.log_scores("teacher", teacher_odds, unseen_odds)
+        task.outcome.teacher_auc = auc(task.forget.labels, teacher_odds)
+        return teachers
+
+    def _teach_by_scores(
+        self, task: Task, original: FrozenTeacher, remembering: FrozenTeacher
+    ) -> Teachers:
+        """The forgetting teacher is led towards what models say that never saw D_f."""
+        if task.scores is None:
+            raise ConfigError(
+                "method 'e2urec': forgetting=scores needs out-of-fold scores, which this run "
+                "lacks; make them by e2urec prepare, or train with --set scores.pairs=2"
+            )
+        with task.costs.phase("teachers"):
+            odds = original.odds(task.original.verbaliser)
+            task.outcome.target = target_by_scores(task, odds)
+            gain = odds - task.scores.forget.mean
+            reduced = torch.from_numpy(odds - self.strength * gain)
+        teacher = ScoreTeacher(original, reduced.to(task.original.device), task.original.verbaliser)
+        return Teachers(teacher, remembering)
+
+    def _teach_by_gain(
+        self,
+        task: Task,
+        original: FrozenTeacher,
+        remembering: FrozenTeacher,
+        lifetime: contextlib.ExitStack,
+    ) -> Teachers:
+        """The forgetting teacher is the original less what the augmented model gains on D_f."""
+        verbaliser = task.original.verbaliser
+        augmented = self._augment(task, lifetime)
+        alpha = 1.0 if self.alpha == "auto" else self.alpha
+        teacher = ForgettingTeacher(original, augmented.answers, alpha, self.teacher, verbaliser)
+        if self.alpha == "auto" or self.scaling.largest:
+            with task.costs.phase("teachers"):
+                task.outcome.target = target_by_calibration(
+                    task, original.odds(verbaliser), remembering, self.calibration_ratio
+                )
+        if self.alpha == "auto":
+            with task.costs.phase("teachers"):
+                teacher = match_target(teacher, task)
+        task.outcome.alpha = teacher.alpha
+        return Teachers(teacher, remembering, augmented.update, teacher.alpha)
 
     def _augment(self, task: Task, lifetime: contextlib.ExitStack) -> AugmentedModel:
         """Tune the original further on D_f."""
@@ -253,12 +232,30 @@ class E2URec(Method):
         """Put the student at −s·α·ΔW, or less far."""
         if teachers.update is None or not self.start_scale:
             return
-        alpha = teachers.forgetting.alpha
-        scale = -self.start_scale * alpha
+        scale = -self.start_scale * teachers.alpha
         with task.costs.phase("teachers"):
             check = RetainCheck.sample(task, teachers.remembering)
-            start_student(student, teachers.update, scale, check, self.max_retain_kl)
+            start = start_student(student, teachers.update, scale, check, self.max_retain_kl)
+        task.outcome.start_scale = start
+        if start != scale:
+            task.outcome.limits.append(
+                f"The start was taken back to {start:.2f} times the augmented adapter, so that D_r "
+                f"moves by no more than {self.max_retain_kl:g} nats (max_retain_kl)."
+            )
         task.log_phase("start", task.original, active=student.active)
+
+    def _scale(self, task: Task, student: Student, teachers: Teachers) -> None:
+        """Take the finished student as far as its target asks for."""
+        target = task.outcome.target
+        if target is None or not self.scaling.largest:
+            return
+        if not target.is_sure:
+            task.outcome.limits.append(unsure_lead(target))
+            return
+        with task.costs.phase("scaling"):
+            check = RetainCheck.sample(task, teachers.remembering)
+            scale_student(student, target, self.scaling, check, task.outcome)
+        task.log_phase("scaled", task.original, active=student.active)
 
     def _train(
         self,

@@ -1,26 +1,14 @@
-"""How much to forget: the α at which the forgetting teacher has lost what tuning had given.
-
-Rows that a model was tuned on are easier for it than other rows. By how much, in AUC, is the
-*lead*. It is measured on D_r and on the calibration users, whom no model was tuned on. The teacher
-shall have lost as much on D_f.
-"""
+"""The α at which the forgetting teacher has lost what it shall lose."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from ..core.arrays import Floats, Ints
-from ..core.seeding import stream
+from ..core.arrays import Ints
 from ..metrics.classification import auc
-from ..models.batches import Examples
-from ..models.predictions import predict
+from .outcome import unsure_lead
 from .task import Task
-from .teachers import ForgettingTeacher, FrozenTeacher
+from .teachers import ForgettingTeacher
 
-# Least rows of D_r, and of the calibration users, from which the lead is measured. From 500 rows of
-# each the lead has a standard error of about 0.03; a small request alone would ask for fewer.
-MIN_SAMPLED_ROWS = 500
 # Where the search for α ends, though the target may not be reached. A weak augmented model gains
 # little on D_f, so only a large α would reach it; but its update times a large α shifts the odds of
 # all users.
@@ -29,87 +17,40 @@ LARGEST_ALPHA = 4.0
 ALPHA_TOLERANCE = 1 / 256
 
 
-def sampled_rows(forget_count: int, ratio: float) -> int:
-    """Rows of D_r, and of the calibration users, that the lead is measured on.
+def match_target(teacher: ForgettingTeacher, task: Task) -> ForgettingTeacher:
+    """The teacher that has lost what the target of the task asks for; limits are noted there."""
+    target = task.outcome.target
+    assert target is not None
+    if math.isnan(target.auc):
+        task.outcome.limits.append(f"{unsure_lead(target)} The gain is taken off once (alpha=1).")
+        return replace(teacher, alpha=1.0)
+    matched = match_auc(teacher, task.forget.labels, target.auc)
+    if not matched.reached:
+        task.outcome.limits.append(
+            f"The forgetting teacher came to its limit, alpha={LARGEST_ALPHA:g}, before its AUC on "
+            "D_f was down to the target; more augment_passes would help."
+        )
+    if target.lead <= 0:
+        task.outcome.limits.append(
+            "The teacher has nothing to take off: by its target D_f is forgotten already."
+        )
+    return matched.teacher
 
-    Args:
-        forget_count: rows of D_f.
-        ratio: rows for each row of D_f.
+
+@dataclass(frozen=True)
+class MatchedTeacher:
+    """A forgetting teacher, and whether its AUC on D_f is where it shall be.
+
+    Attributes:
+        teacher: with its α.
+        reached: whether the target was reached before α came to its limit.
     """
-    rows = math.ceil(ratio * forget_count)
-    return max(MIN_SAMPLED_ROWS, rows)
+
+    teacher: ForgettingTeacher
+    reached: bool
 
 
-def training_lead(task: Task, remembering: FrozenTeacher, count: int) -> float:
-    """By how much the original's AUC on rows it was tuned on exceeds that on other users' rows.
-
-    Args:
-        task: with the original, D_r and the calibration rows.
-        remembering: the original's answers to some rows of D_r, which are not computed again.
-        count: rows of D_r, and of the calibration users, where there are so many.
-
-    Returns:
-        A difference of two AUCs; negative where the calibration users are the easier ones.
-    """
-    random = stream(task.seed, "outside")
-    # Rows stand in the order of their users, so the first ones would be a few users alone.
-    order = random.permutation(len(task.calibration))
-    calibration = task.calibration.take(order[:count])
-    untuned_odds = _original_odds(task, calibration)
-    untuned_auc = auc(calibration.labels, untuned_odds)
-    tuned_auc = _retain_auc(task, remembering, count)
-    return tuned_auc - untuned_auc
-
-
-def _retain_auc(task: Task, remembering: FrozenTeacher, count: int) -> float:
-    """AUC of the original on `count` rows of D_r, first of all those of `remembering`."""
-    retain = task.retain
-    rows = remembering.rows.cpu().numpy()
-    odds = remembering.odds(task.original.verbaliser)
-    missing_count = min(count, len(retain)) - len(rows)
-    # The rows of the joint phase are answered already; a short phase leaves too few.
-    if missing_count > 0:
-        all_rows = np.arange(len(retain))
-        unanswered_rows = np.setdiff1d(all_rows, rows)
-        random = stream(task.seed, "alpha")
-        order = random.permutation(unanswered_rows)
-        further_rows = order[:missing_count]
-        further_odds = _original_odds(task, retain.take(further_rows))
-        rows = np.concatenate([rows, further_rows])
-        odds = np.concatenate([odds, further_odds])
-    labels = retain.labels[rows]
-    return auc(labels, odds)
-
-
-def _original_odds(task: Task, rows: Examples) -> Floats:
-    """Log-odds of the original on `rows`, (n,)."""
-    task.costs.count_rows("teachers", len(rows))
-    answers = predict(task.original, rows, precision=task.precision)
-    return answers.log_odds
-
-
-def calibrate(
-    teacher: ForgettingTeacher, task: Task, remembering: FrozenTeacher, ratio: float
-) -> ForgettingTeacher:
-    """The teacher with the least α at which its AUC on D_f is the original's less the lead.
-
-    How hard a group of users is shifts its AUC. A difference of differences leaves that out.
-
-    Args:
-        teacher: of any α.
-        task: with the original, all rows, and the seed.
-        remembering: the original's answers to some rows of D_r.
-        ratio: rows that the lead is measured on, for each row of D_f.
-    """
-    labels = task.forget.labels
-    count = sampled_rows(len(labels), ratio)
-    lead = training_lead(task, remembering, count)
-    original = replace(teacher, alpha=0.0)
-    original_auc = auc(labels, original.odds())
-    return match_auc(teacher, labels, original_auc - lead)
-
-
-def match_auc(teacher: ForgettingTeacher, labels: Ints, target: float) -> ForgettingTeacher:
+def match_auc(teacher: ForgettingTeacher, labels: Ints, target: float) -> MatchedTeacher:
     """The teacher with the least α ≤ `LARGEST_ALPHA` at which its AUC on D_f is down to `target`.
 
     A teacher that overshoots ruins the student. One whose AUC is that of rows which the original
@@ -133,6 +74,7 @@ def match_auc(teacher: ForgettingTeacher, labels: Ints, target: float) -> Forget
     while high < LARGEST_ALPHA and exceeds_target(high):
         low = high
         high = 2 * high
+    reached = not exceeds_target(high)
     # AUC falls as α grows, so the interval can be halved.
     while high - low > ALPHA_TOLERANCE:
         middle = (low + high) / 2
@@ -140,4 +82,4 @@ def match_auc(teacher: ForgettingTeacher, labels: Ints, target: float) -> Forget
             low = middle
         else:
             high = middle
-    return replace(teacher, alpha=high)
+    return MatchedTeacher(replace(teacher, alpha=high), reached)

@@ -84,7 +84,7 @@ def start_student(
     scale: float,
     check: RetainCheck,
     max_retain_kl: float,
-) -> None:
+) -> float:
     """Put the student at `scale`·ΔW, or at half of it, a quarter…, until D_r moves little enough.
 
     Args:
@@ -93,6 +93,9 @@ def start_student(
         scale: multiple of ΔW; negative to forget.
         check: rows of D_r.
         max_retain_kl: most that the start may move D_r, in nats of L_REM.
+
+    Returns:
+        The multiple at which the student stands.
     """
     student.start_at(update, scale)
     # What a weak augmented model has learned is mostly how often D_f says Yes. Many times that
@@ -100,3 +103,4 @@ def start_student(
     while check.divergence(student.active) > max_retain_kl:
         scale /= 2
         student.start_at(update, scale)
+    return scale

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.arrays import Floats
+from ..data.difficulty import Difficulty
 from ..data.prompts import PromptTemplate
 from ..metrics.classification import auc, log_loss
 from ..models.backbone import Backbone
@@ -15,6 +16,7 @@ from ..training.costs import Costs
 from ..training.loop import OptimizerSettings, Progress, Schedule, silent
 from ..training.out_of_fold import RowScores
 from ..training.supervised import Tuning
+from .outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,11 @@ class Task(Job):
         calibration: rows of users that no model was tuned on, for choosing a method's settings.
         unseen: the same of other users; they are logged, and nothing is chosen by them.
         scores: out-of-fold scores; None where the recommender was trained without.
+        difficulty: of the rows of `retain`, `calibration` and `unseen`; None: taken to be equal.
         rewritten: prompts of D_f that are in D_r too, written anew without what goes.
         scratch: folder for what does not fit into memory while the method runs; None: the system's.
         phase_logs: what `log_phase` saw.
+        outcome: what the method aimed at and how far it came, where it can tell.
     """
 
     original: Recommender
@@ -86,9 +90,11 @@ class Task(Job):
     calibration: Examples
     unseen: Examples
     scores: RequestScores | None = None
+    difficulty: Difficulty | None = None
     rewritten: int = 0
     scratch: Path | None = None
     phase_logs: list[PhaseLog] = field(default_factory=list)
+    outcome: Outcome = field(default_factory=Outcome)
 
     def schedule(
         self,

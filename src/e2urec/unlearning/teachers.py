@@ -63,6 +63,32 @@ class FrozenTeacher:
 
 
 @dataclass(frozen=True)
+class ScoreTeacher:
+    """The original on D_f, with log-odds led towards what models say that never saw the rows.
+
+    `δ_F = δ_o + a·(out − δ_o)`, out the out-of-fold scores; all other tokens stay the original's.
+
+    Attributes:
+        original: answers of the original to D_f.
+        log_odds: δ_F (n,).
+        verbaliser: the two answer tokens.
+    """
+
+    original: FrozenTeacher
+    log_odds: torch.Tensor
+    verbaliser: Verbaliser
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Target logits of `rows`: (b,) → (b, V)."""
+        return losses.with_odds(self.original(rows), self.log_odds[rows], self.verbaliser)
+
+    def odds(self) -> Floats:
+        """The teacher's own log-odds on all of D_f, (n,)."""
+        odds: Floats = self.log_odds.cpu().numpy()
+        return odds
+
+
+@dataclass(frozen=True)
 class ForgettingTeacher:
     """The original on D_f less what the augmented model gained there; see `losses`.
 

@@ -1,0 +1,120 @@
+"""What a request aimed at, what it reached, and what stood in the way."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+# The largest share of the memory of D_f that a verdict lets pass, unless a recipe says otherwise.
+MUCH_LEFT = 0.25
+REMEDY = "--method retrain leaves nothing"
+# One-sided 5%: below it, a lead of 0 is not surely wrong.
+SURE_ERRORS = 1.645
+
+Basis = Literal["scores", "calibration"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a request has to reach.
+
+    Attributes:
+        before: AUC of the original on D_f.
+        lead: by how much that shall fall; negative where strangers' rows are the easier ones, NaN
+            where some rows it is measured on have one answer alone, or there are none.
+        error: standard error of the lead, over users; NaN where it cannot be told.
+        basis: what it was measured by.
+    """
+
+    before: float
+    lead: float
+    error: float
+    basis: Basis
+
+    @property
+    def auc(self) -> float:
+        """The AUC on D_f to reach."""
+        return self.before - self.lead
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the lead is surely above 0."""
+        # Written so that what is not a number is not sure.
+        return self.lead > SURE_ERRORS * self.error
+
+    def memory_left(self, auc: float) -> float:
+        """Estimated share of the memory of D_f that a model with this AUC still has."""
+        return (auc - self.auc) / self.lead
+
+
+@dataclass
+class Outcome:
+    """What a method knows of how far it came. Filled in while it works.
+
+    Attributes:
+        target: what had to be reached; None where nobody measured it.
+        alpha: how much of the gain the forgetting teacher took off.
+        teacher_auc: AUC of the forgetting teacher on D_f.
+        start_scale: multiple of the augmented adapter that the student started from.
+        scale: what the finished student was multiplied by.
+        reached: AUC on D_f of the result, on the rows that scaling looked at.
+        limits: every bound that was hit, and everything that could not be done, a sentence each.
+    """
+
+    target: Target | None = None
+    alpha: float | None = None
+    teacher_auc: float | None = None
+    start_scale: float | None = None
+    scale: float | None = None
+    reached: float | None = None
+    limits: list[str] = field(default_factory=list)
+
+    @property
+    def memory_left(self) -> float | None:
+        """Estimated share of the memory of D_f that is left; None where it cannot be estimated."""
+        if self.target is None or self.reached is None or not self.target.is_sure:
+            return None
+        return self.target.memory_left(self.reached)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether little is left for all that the method can tell, and no bound was hit."""
+        left = self.memory_left
+        return not self.limits and left is not None and abs(left) <= MUCH_LEFT
+
+    def sentences(self) -> list[str]:
+        """What a user has to know; empty where the request was honoured as far as can be told."""
+        # A method that measures nothing has nothing to tell: the evaluation judges it.
+        if self.is_done or (self.target is None and not self.limits):
+            return []
+        left = self.memory_left
+        if left is None:
+            conclusion = f"How much is left cannot be told from this request alone; {REMEDY}."
+        elif abs(left) <= MUCH_LEFT:
+            conclusion = f"About {left:.0%} of the memory of D_f is left."
+        else:
+            conclusion = f"About {left:.0%} of the memory of D_f is left; {REMEDY}."
+        return [*self.limits, conclusion]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        values = asdict(self)
+        if self.target is not None:
+            values["target"]["auc"] = self.target.auc
+        return values | {
+            "memory_left": self.memory_left,
+            "is_done": self.is_done,
+            "sentences": self.sentences(),
+        }
+
+
+def unsure_lead(target: Target) -> str:
+    """The sentence on a lead that is not surely positive."""
+    if math.isnan(target.lead):
+        return (
+            "What tuning is worth cannot be measured: D_f, the retained or the calibration rows "
+            "are none, or have one answer alone; give data.calibration a larger share."
+        )
+    return (
+        f"What tuning is worth is not surely positive: {target.lead:.3f} AUC with a standard error "
+        f"of {target.error:.3f}; more calibration users (data.calibration) would tell it better."
+    )

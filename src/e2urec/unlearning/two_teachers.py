@@ -1,0 +1,90 @@
+"""The settings of E2URec: what its teachers, its student and its steps can be told."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from ..core.errors import ConfigError
+from ..models.adapters import LoRA
+from ..training.schedule import OptimizerSettings
+from .losses import TeacherSpace
+from .method import Method
+from .replay import Speed
+from .scaling import Scaling
+
+
+class TwoTeachers(Method):
+    """The settings; `methods/e2urec.py` says what they do."""
+
+    forgetting: Literal["gain", "scores"] = Field(
+        "gain",
+        description="forgetting teacher: the original less what an augmented model gains on D_f, "
+        "or led towards out-of-fold scores, which the run must have",
+    )
+    strength: float = Field(
+        4.0, gt=0, description="a: how far the teacher is led towards out-of-fold scores"
+    )
+    alpha: float | Literal["auto"] = Field(
+        "auto",
+        description="how much of the gain on D_f the forgetting teacher takes off; auto: as much "
+        "as lowers its AUC on D_f by what tuning is worth to the original, which is its AUC on "
+        "D_r less that on users it was not tuned on",
+    )
+    teacher: TeacherSpace = Field("odds", description="space of the gain: raw, logprob or odds")
+    augment: Literal["adapter", "full"] = Field(
+        "adapter", description="augmented model: an adapter, or a full copy"
+    )
+    augment_passes: float = Field(2.0, gt=0, description="passes over D_f of the augmented model")
+    augment_rate: float = Field(2e-3, gt=0, description="learning rate of the augmented model")
+    # On a small request, after 16 steps the augmented model had learned little but how often D_f
+    # says Yes, and the start moved D_r by 1.0 nat; after 32 steps it moved D_r by 0.03.
+    augment_min_steps: int = Field(
+        32, ge=1, description="fewest steps of the augmented model, however few rows D_f has"
+    )
+    start_scale: float = Field(
+        2.0, ge=0, description="s: the start is −s·α times the augmented adapter; 0: the original"
+    )
+    max_retain_kl: float = Field(
+        0.1,
+        gt=0,
+        description="most that the start may move D_r, in nats of L_REM; else s is halved",
+    )
+    warmup: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone before joint")
+    joint: float = Field(0.5, ge=0, description="passes over D_f with L_FGT and L_REM together")
+    final: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone after joint")
+    beta: float = Field(
+        0.8, ge=0, le=1, description="weight of L_FGT beside L_REM, which has 1 − beta"
+    )
+    remember: Literal["kl", "kl+ce"] = Field(
+        "kl", description="remembering loss: KL to the original, or KL + CE"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of the student")
+    min_lr_ratio: float = Field(
+        0.1, ge=0, le=1, description="last learning rate of a phase as a share of the highest"
+    )
+    batch_size: int = Field(
+        16, ge=1, description="rows of D_f a step, and of D_r in the joint phase"
+    )
+    min_steps: int = Field(
+        16, ge=1, description="fewest steps of each student phase, however few rows D_f has"
+    )
+    lora: LoRA = Field(LoRA(upper=0.5), description="adapter of student and augmented model")
+    scaling: Scaling = Field(
+        Scaling(), description="how far the finished student is taken to reach its target"
+    )
+    calibration_ratio: float = Field(
+        1.0, gt=0, description="rows of D_r and calibration users for alpha=auto, a multiple of D_f"
+    )
+    optimizer: OptimizerSettings = Field(
+        OptimizerSettings(), description="how AdamW takes the steps of augmented model and student"
+    )
+    speed: Speed = Field(Speed(), description="ways to the same result with less work")
+
+    @model_validator(mode="after")
+    def _start_needs_an_adapter(self) -> Self:
+        if self.start_scale and self.augment == "full":
+            raise ConfigError(
+                f"method 'e2urec': start_scale={self.start_scale} needs augment='adapter'; "
+                "set start_scale to 0"
+            )
+        return self

@@ -1,0 +1,213 @@
+"""How much to forget, how far the student is taken, and what is told when it is not done."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from e2urec.core.errors import ConfigError
+from e2urec.data.difficulty import Difficulty
+from e2urec.methods import build, e2urec
+from e2urec.models.batches import concatenate
+from e2urec.models.predictions import predict
+from e2urec.testing import toy_task
+from e2urec.training.out_of_fold import RowScores
+from e2urec.unlearning import scaling
+from e2urec.unlearning.outcome import Outcome, Target, unsure_lead
+from e2urec.unlearning.scaling import _search
+from e2urec.unlearning.student import frozen_teacher
+from e2urec.unlearning.target import target_by_calibration, target_by_scores
+from e2urec.unlearning.task import RequestScores
+
+
+def task_of(**options):
+    """A toy task with more than one calibration user: of one alone nothing has a spread."""
+    task = toy_task("causal", **options)
+    return replace(task, calibration=concatenate([task.calibration, task.unseen]))
+
+
+def odds_of(task, rows):
+    return predict(task.original, rows, precision="fp32").log_odds
+
+
+def scores_of(values):
+    return RowScores(np.asarray(values, np.float32), np.full(len(values), np.nan, np.float32))
+
+
+def with_scores(task, forget, calibration=None):
+    """The task with out-of-fold scores; by default the original's own on the calibration rows."""
+    if calibration is None:
+        calibration = odds_of(task, task.calibration)
+    return replace(task, scores=RequestScores(scores_of(forget), scores_of(calibration)))
+
+
+def strangers_scores(task):
+    """Scores of D_f as models may give them that never saw it: half of what was learnt is gone."""
+    noise = np.random.default_rng(0).normal(size=len(task.forget))
+    return 0.1 * odds_of(task, task.forget) + noise
+
+
+@pytest.fixture
+def sure_target(monkeypatch):
+    """A toy request has a dozen rows, of which no lead is sure: here it is 0.2, and steered by."""
+    monkeypatch.setattr(scaling, "MIN_FORGET_ROWS", 1)
+
+    def target(task, odds):
+        return Target(roc_auc_score(task.forget.labels, odds), 0.2, 0.01, "scores")
+
+    monkeypatch.setattr(e2urec, "target_by_scores", target)
+
+
+def test_target_by_scores_is_a_difference_of_differences_of_aucs():
+    task = task_of()
+    random = np.random.default_rng(1)
+    forget = random.normal(size=len(task.forget)).astype(np.float32)
+    calibration = random.normal(size=len(task.calibration)).astype(np.float32)
+    odds = odds_of(task, task.forget)
+    target = target_by_scores(with_scores(task, forget, calibration), odds)
+    labels, other_labels = task.forget.labels, task.calibration.labels
+    before = roc_auc_score(labels, odds)
+    lead = before - roc_auc_score(labels, forget)
+    lead -= roc_auc_score(other_labels, odds_of(task, task.calibration))
+    lead += roc_auc_score(other_labels, calibration)
+    assert target.basis == "scores"
+    assert target.before == pytest.approx(before)
+    assert target.lead == pytest.approx(lead)
+    assert target.auc == pytest.approx(before - lead)
+    assert target.error > 0
+
+
+def test_target_by_calibration_takes_out_how_hard_the_rows_are():
+    task = task_of()
+    random = np.random.default_rng(2)
+    control = Difficulty(
+        random.normal(size=len(task.retain)),
+        {"calibration": random.normal(size=len(task.calibration))},
+    )
+    task = replace(task, difficulty=control)
+    odds = odds_of(task, task.forget)
+    nothing = frozen_teacher(task.original, task, task.retain, [])
+    target = target_by_calibration(task, odds, nothing, 1.0)
+    tuned = roc_auc_score(task.retain.labels, odds_of(task, task.retain))
+    untuned = roc_auc_score(task.calibration.labels, odds_of(task, task.calibration))
+    harder = roc_auc_score(task.retain.labels, control.retain)
+    harder -= roc_auc_score(task.calibration.labels, control.outsiders["calibration"])
+    # There are fewer rows than the least number asked for, so all of them are read.
+    assert target.lead == pytest.approx(tuned - untuned - harder)
+
+
+def test_request_of_one_class_forgets_once_and_says_why():
+    task = task_of()
+    liked = task.forget.take(np.flatnonzero(task.forget.labels == 1))
+    task = replace(task, forget=liked)
+    before = odds_of(task, task.retain)
+    model = build("e2urec").unlearn(task)
+    assert math.isnan(task.outcome.target.lead)
+    assert task.outcome.alpha == 1.0
+    assert any("cannot be measured" in limit for limit in task.outcome.limits)
+    assert not np.array_equal(predict(model, task.retain, precision="fp32").log_odds, before)
+
+
+def test_missing_calibration_rows_are_told_with_the_remedy():
+    task = task_of()
+    task = replace(task, calibration=task.calibration.take(np.zeros(0, int)))
+    build("e2urec").unlearn(task)
+    sentences = task.outcome.sentences()
+    assert any("data.calibration" in sentence for sentence in sentences)
+    assert "--method retrain" in sentences[-1]
+
+
+def test_scores_lead_the_teacher_by_their_strength():
+    task = task_of()
+    forget = strangers_scores(task)
+    task = with_scores(task, forget)
+    before = odds_of(task, task.forget)
+    build("e2urec", {"forgetting": "scores", "strength": 3.0, "start_scale": 0}).unlearn(task)
+    expected = before + 3.0 * (forget - before)
+    auc = roc_auc_score(task.forget.labels, expected)
+    assert task.outcome.teacher_auc == pytest.approx(auc)
+
+
+def test_scores_that_the_run_lacks_are_asked_for_in_one_line():
+    with pytest.raises(ConfigError, match="e2urec prepare"):
+        build("e2urec", {"forgetting": "scores"}).unlearn(toy_task("causal"))
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+def test_student_is_scaled_until_the_auc_on_the_forget_set_is_down_to_the_target(sure_target, lora):
+    settings = {
+        "forgetting": "scores",
+        "learning_rate": 3e-3,
+        "joint": 8.0,
+        "scaling": {"largest": 30.0, "max_valid_drop": 1.0, "max_retain_kl": 100.0},
+        "lora": {"targets": "all", "upper": 1.0},
+    }
+    task = task_of(lora=lora)
+    task = with_scores(task, strangers_scores(task))
+    model = build("e2urec", settings).unlearn(task)
+    outcome = task.outcome
+    assert outcome.target.is_sure
+    assert outcome.scale > 1.0
+    after = roc_auc_score(task.forget.labels, predict(model, task.forget).log_odds)
+    assert after <= outcome.target.auc + 0.02 < outcome.target.before
+    assert outcome.reached == pytest.approx(after, abs=0.02)
+    assert outcome.limits == []
+
+
+def test_scale_stops_at_its_limit_and_says_so(sure_target):
+    settings = {"forgetting": "scores", "scaling": {"largest": 0.1}}
+    task = task_of()
+    task = with_scores(task, strangers_scores(task))
+    build("e2urec", settings).unlearn(task)
+    assert task.outcome.scale == 0.1
+    assert not task.outcome.is_done
+    sentences = task.outcome.sentences()
+    assert any("scaling.largest" in sentence for sentence in sentences)
+    assert "of the memory of D_f is left; --method retrain" in sentences[-1]
+
+
+def test_scale_is_taken_back_when_the_retain_set_does_not_bear_it(sure_target):
+    settings = {
+        "forgetting": "scores",
+        "learning_rate": 1e-2,
+        "joint": 4.0,
+        "scaling": {"max_retain_kl": 1e-4, "max_valid_drop": 1.0},
+    }
+    task = task_of()
+    task = with_scores(task, strangers_scores(task))
+    before = odds_of(task, task.retain)
+    model = build("e2urec", settings).unlearn(task)
+    assert any("scaling.max_retain_kl" in limit for limit in task.outcome.limits)
+    moved = np.abs(predict(model, task.retain, precision="fp32").log_odds - before)
+    assert moved.mean() < 0.1
+
+
+def test_few_rows_are_not_steered_by_their_auc_and_it_is_told(sure_target, monkeypatch):
+    monkeypatch.setattr(scaling, "MIN_FORGET_ROWS", 300)
+    task = task_of()
+    task = with_scores(task, strangers_scores(task))
+    build("e2urec", {"forgetting": "scores"}).unlearn(task)
+    assert task.outcome.scale is None
+    assert any("stays as trained" in limit for limit in task.outcome.limits)
+
+
+def test_search_finds_the_least_multiple_that_reaches_the_goal():
+    scale, reached = _search(lambda scale: 0.8 - 0.1 * scale, 0.75, 2.0)
+    assert scale == 0.5
+    assert reached == pytest.approx(0.75)
+    scale, reached = _search(lambda scale: 0.8 - 0.1 * scale, 0.65, 2.0)
+    assert scale == 1.5
+    assert _search(lambda scale: 0.8, 0.7, 2.0) == (2.0, 0.8)
+
+
+def test_outcome_says_nothing_where_the_method_came_as_far_as_it_should():
+    target = Target(0.8, 0.1, 0.02, "scores")
+    assert Outcome().sentences() == []
+    assert Outcome(target=target, reached=0.71).sentences() == []
+    left = Outcome(target=target, reached=0.75).sentences()
+    assert left == ["About 50% of the memory of D_f is left; --method retrain leaves nothing."]
+    unsure = Outcome(target=replace(target, error=0.08), reached=0.7)
+    assert "cannot be told" in unsure.sentences()[-1]
+    assert "not surely positive: 0.100 AUC" in unsure_lead(replace(target, error=0.08))
