@@ -124,6 +124,11 @@ class Evidence:
         seed = derive(self.seed, "seeds")
         return over_seeds(figures, seed=seed)
 
+    @property
+    def forget_users(self) -> int:
+        """Number of users with rows in D_f."""
+        return self.bootstraps["forget"].counts.shape[1]
+
     def forget_interval(self, figure: Figure) -> Interval:
         """The interval of a figure over D_f."""
         return self.bootstraps["forget"].interval(figure)
