@@ -127,7 +127,8 @@ class Evidence:
     @property
     def forget_users(self) -> int:
         """Number of users with rows in D_f."""
-        return self.bootstraps["forget"].counts.shape[1]
+        _, user_count = self.bootstraps["forget"].counts.shape
+        return int(user_count)
 
     def forget_interval(self, figure: Figure) -> Interval:
         """The interval of a figure over D_f."""

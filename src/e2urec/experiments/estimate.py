@@ -99,8 +99,8 @@ class _RowCounter:
         for name, trials in self.plan.trials.items():
             if build(name, trials[0]).prepares:
                 # Every trial of the first seed prepares an original of its own.
-                tried = len(trials) * self._epochs * self.train if len(trials) > 1 else 0
-                rows[name] = once + tried
+                trial_rows = len(trials) * self._epochs * self.train if len(trials) > 1 else 0
+                rows[name] = once + trial_rows
         return rows
 
     def cell(self, cell: Cell) -> tuple[str, int]:

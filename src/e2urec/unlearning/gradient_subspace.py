@@ -86,7 +86,7 @@ def aim_at_gradient(model: Recommender, name: str, batches: Sequence[Batch], *, 
             target.weight.requires_grad_(True)
         for batch in batches:
             # Adds to the gradients in place, where `torch.autograd.grad` would hold two.
-            summed_loss(model, batch).backward()
+            torch.autograd.backward(summed_loss(model, batch))
         for number, target in enumerate(targets):
             gradient = target.weight.grad
             assert gradient is not None, "a weight that takes no part has no adapter"
