@@ -233,7 +233,7 @@ def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(to
         for name in ("neggrad", "simnpo")
     }
     assert {len(trials) for trials in tried.values()} == {3}
-    assert len(found.trials) == 6, "exact methods have nothing to choose"
+    assert len(found.trials) == 6, "sisa has nothing to choose"
     for name, trials in tried.items():
         assert trials[0]["settings"] == {}
         best = min(trials, key=lambda trial: abs(trial["memory_auc"]))
@@ -248,7 +248,7 @@ def test_estimate_counts_the_cells_and_writes_nothing(toy, tmp_path, monkeypatch
     found = estimate(wanted)
     assert found.hours > 0
     searched = [
-        name for name, method in all_methods().items() if not method.exact and name != "finetune"
+        name for name, method in all_methods().items() if method.search and name != "finetune"
     ]
     assert set(found.rows) >= {"originals", "retrained", "answers", *searched}
     assert found.cells == 2 + 3 + 3 * len(searched) + 2 * (3 + len(Plan.of(wanted).trials) + 1)

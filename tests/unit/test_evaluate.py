@@ -252,6 +252,47 @@ def test_verdict_passes_what_was_retrained_and_nothing_that_remembers(results):
     assert outcomes[HALF] in ("FAIL", "RETRAIN")
 
 
+def test_two_retrained_models_say_too_little_for_a_pass(models):
+    few = {role: models[role] for role in (ORIGINAL, AGAIN, HALF, retrained(1), retrained(2))}
+    verdicts = evaluate(Evidence(few, seed=0, resamples=300)).verdicts
+    assert verdicts[AGAIN].outcome == "RETRAIN"
+    assert "2 retrained models say too little" in verdicts[AGAIN].reason
+    assert verdicts[ORIGINAL].outcome == "FAIL"
+
+
+def test_five_forgotten_users_are_too_few_for_a_pass(models):
+    """The same rows, of five users instead of sixty: every interval may still be inside."""
+    few = {}
+    for role, model in models.items():
+        forget = replace(model.forget, users=1000 + model.forget.users % 5)
+        few[role] = replace(model, forget=forget)
+    verdicts = evaluate(Evidence(few, seed=0, resamples=300)).verdicts
+    assert verdicts[AGAIN].outcome == "RETRAIN"
+    assert "D_f has 5 users" in verdicts[AGAIN].reason
+    assert verdicts[ORIGINAL].outcome == "FAIL"
+
+
+def test_positive_control_is_measured_beyond_a_retrained_model():
+    """D_f is easy by nature, and the original knows it no better than a model without it."""
+    rows = truth()
+    labels, users, taste = rows["forget"]
+    easy = rows | {"forget": (labels, users, taste + 1.0 * (2 * labels - 1))}
+    models = {UNLEARNED: answers(easy, 3, 0.0)}
+    models |= {retrained(k): answers(easy, 20 + k, 0.0) for k in (1, 2, 3)}
+    # It ranks D_f better and is less sure of it: there is headroom, and the attack, which goes by
+    # how likely each label is, finds no more of D_f than in a model that never saw it.
+    signs = 2 * labels - 1
+    unsure = 0.6 * (models[retrained(1)].forget.log_odds + 0.5 * signs)
+    known = replace(models[retrained(1)].forget, log_odds=unsure.astype(np.float32))
+    models[ORIGINAL] = replace(models[retrained(1)], forget=known)
+    results = evaluate(Evidence(models, seed=0, resamples=100))
+    assert results.figure("membership", "auc", ORIGINAL, "loss").low > 0.5
+    assert results.figure("membership", "auc_beyond", ORIGINAL, "loss").low <= 0
+    assert results.figure("headroom", "auc").low > 0
+    assert results.verdicts[UNLEARNED].outcome == "UNMEASURABLE"
+    assert "the positive control failed" in results.verdicts[UNLEARNED].reason
+
+
 def test_one_retrained_model_leaves_floor_excess_and_projection_unknown(models, twin):
     few = {role: models[role] for role in (ORIGINAL, HALF, retrained(1))}
     results = evaluate(Evidence(few, seed=0, twin=twin, resamples=20))

@@ -16,7 +16,7 @@ from e2urec.evaluation.shadows import (
     halves,
     pool,
 )
-from e2urec.evaluation.verdict import Controls, Margins, judge
+from e2urec.evaluation.verdict import MIN_RETRAINED, MIN_USERS, Controls, Margins, judge
 from e2urec.metrics.bootstrap import Interval
 from e2urec.models.adapters import LoRA
 from e2urec.models.predictions import Predictions
@@ -143,6 +143,16 @@ def about(value, half, n=100):
 ROOM = about(0.1, 0.02)
 
 
+def controls(
+    room=ROOM, attack=None, basis="retrained", *, users=MIN_USERS, models=MIN_RETRAINED
+) -> Controls:
+    """What must hold before a verdict means anything; as much of it as a PASS needs."""
+    count = models if basis == "retrained" else 0
+    return Controls(room, attack, basis, users=users, retrained=count)
+
+
+# Without retrained models an attack's AUC counts, and 0.5 is chance.
+@pytest.mark.parametrize("basis", ["retrained", "shadows"])
 @pytest.mark.parametrize(
     ("memory", "drop", "room", "control", "outcome"),
     [
@@ -159,14 +169,63 @@ ROOM = about(0.1, 0.02)
         (Interval(0.0, -np.inf, np.inf, 9), about(0.0, 0.01), ROOM, None, "RETRAIN"),
     ],
 )
-def test_verdict_follows_the_intervals(memory, drop, room, control, outcome):
-    found = judge(memory, drop, Controls(room, control, "retrained"), Margins())
+def test_verdict_follows_the_intervals(memory, drop, room, control, outcome, basis):
+    if control is not None and basis == "retrained":
+        control = about(control.value - 0.5, control.high - control.value)
+    found = judge(memory, drop, controls(room, control, basis), Margins())
     assert found.outcome == outcome
     assert "\n" not in found.reason
     assert found.as_dict()["memory"]["n"] == memory.n
 
 
 def test_verdict_uses_the_margins_it_is_given():
-    controls = Controls(ROOM, None, "retrained")
-    wide = judge(about(0.3, 0.1), about(0.0, 0.01), controls, Margins(memory=0.5))
+    wide = judge(about(0.3, 0.1), about(0.0, 0.01), controls(), Margins(memory=0.5))
     assert wide.outcome == "PASS"
+
+
+def test_attack_that_finds_users_who_differ_by_nature_is_no_positive_control():
+    """AUC 0.62 on the original and 0.61 on a retrained model: the attack finds no memory."""
+    inside = (about(0.0, 0.1), about(0.0, 0.01))
+    beyond = judge(*inside, controls(attack=about(0.01, 0.03)), Margins())
+    assert beyond.outcome == "UNMEASURABLE"
+    assert "higher than on a retrained model by 0.010 [-0.020, 0.040] only" in beyond.reason
+    plain = judge(*inside, controls(attack=about(0.62, 0.03), basis="shadows"), Margins())
+    assert plain.outcome == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("models", "users", "told"),
+    [
+        (1, 34, "1 retrained model says too little"),
+        (2, 34, "2 retrained models say too little"),
+        (3, 5, "D_f has 5 users, too few"),
+        (3, 14, "D_f has 14 users, too few"),
+        (3, 1, "D_f has 1 user, too few"),
+    ],
+)
+def test_what_would_pass_on_too_few_models_or_users_is_to_be_retrained(models, users, told):
+    inside = (about(0.0, 0.2), about(0.0, 0.01))
+    found = judge(*inside, controls(models=models, users=users), Margins())
+    assert found.outcome == "RETRAIN"
+    assert told in found.reason
+    assert "both inside their margins, but" in found.reason
+    remedy = "give 3 or more (with --against" if models < 3 else "a request of 15 users or more"
+    assert remedy in found.reason
+
+
+def test_a_short_verdict_names_all_that_is_missing_in_one_line():
+    found = judge(about(0.0, 0.2), about(0.0, 0.01), controls(models=2, users=5), Margins())
+    assert "2 retrained models" in found.reason
+    assert "5 users" in found.reason
+    assert "\n" not in found.reason
+
+
+def test_verdict_by_shadows_needs_users_and_no_retrained_models():
+    inside = (about(0.0, 0.2), about(0.0, 0.01))
+    assert judge(*inside, controls(basis="shadows", users=15), Margins()).outcome == "PASS"
+    assert judge(*inside, controls(basis="shadows", users=14), Margins()).outcome == "RETRAIN"
+
+
+def test_failing_does_not_take_many_models_or_users():
+    found = judge(about(0.6, 0.2), about(0.0, 0.01), controls(models=1, users=2), Margins())
+    assert found.outcome == "FAIL"

@@ -138,6 +138,12 @@ class Evidence:
         seed = derive(self.seed, "seeds")
         return over_seeds(figures, seed=seed)
 
+    @property
+    def forget_users(self) -> int:
+        """Number of users with rows in D_f."""
+        _, user_count = self.bootstraps["forget"].counts.shape
+        return int(user_count)
+
     def forget_interval(self, figure: Figure) -> Interval:
         """The interval of a figure over D_f."""
         return self.bootstraps["forget"].interval(figure)

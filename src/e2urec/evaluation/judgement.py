@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..metrics.bootstrap import Figure, interval, remaining
+from ..metrics.bootstrap import Figure, Interval, interval, remaining
 from .evidence import Evidence
 from .roles import ORIGINAL, Role
 from .verdict import LEVEL, Controls, Verdict, judge
@@ -36,13 +36,13 @@ def verdicts(evidence: Evidence) -> dict[Role, Verdict]:
     else:
         return {}
 
-    # The stronger attack is the positive control, where there are shadows for it.
     before = memory.knowledge[ORIGINAL]
-    attack = "loss" if evidence.shadows is None else "ratio"
     controls = Controls(
         headroom=interval(before - memory.after, memory.rows),
-        attack=evidence.attacks(ORIGINAL)[attack]["auc"],
+        attack=_positive_control(evidence),
         basis=memory.basis,
+        users=evidence.forget_users,
+        retrained=len(evidence.retrained),
     )
     test = evidence.bootstraps["test"]
     original_auc = evidence.figures[ORIGINAL]["auc"]
@@ -59,6 +59,14 @@ def verdicts(evidence: Evidence) -> dict[Role, Verdict]:
             evidence.margins,
         )
     return judged
+
+
+def _positive_control(evidence: Evidence) -> Interval:
+    """An attack on the original: its AUC beyond a retrained model's, or its AUC without one."""
+    # The stronger attack, where there are shadows for it.
+    attack = "loss" if evidence.shadows is None else "ratio"
+    figure = "auc_beyond" if evidence.retrained else "auc"
+    return evidence.attacks(ORIGINAL)[attack][figure]
 
 
 def _against_retrained(evidence: Evidence) -> _Memory:

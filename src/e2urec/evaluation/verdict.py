@@ -12,6 +12,16 @@ Outcome = Literal["PASS", "FAIL", "RETRAIN", "UNMEASURABLE"]
 LEVEL = 0.9
 """An interval of 90% inside a margin is two one-sided tests at 5% (Schuirmann 1987)."""
 
+# Two limits are no margins, which are the controller's to set: below them the intervals are too
+# short, and a PASS is false more often than the 5% that it promises, whatever the margins.
+MIN_RETRAINED = 3
+"""Retrained models for a PASS: of two, no interval carries the noise of the training seed."""
+
+# The percentile interval of a mean over u clusters is too short by √((u − 1)/u)·z/t (Hesterberg
+# 2015): its 5% a side are 11% with 5 users, and 7% with 15.
+MIN_USERS = 15
+"""Users in D_f for a PASS: a bootstrap of fewer clusters makes intervals that are too short."""
+
 
 class Margins(BaseModel):
     """How far an unlearned model may be from a retrained one; set before anything is measured."""
@@ -29,9 +39,9 @@ class Verdict:
     """What the measures say of one model.
 
     Attributes:
-        outcome: PASS: every gated interval lies inside its margin. FAIL: one lies wholly outside.
-            UNMEASURABLE: the request leaves nothing to measure. RETRAIN: everything else; only a
-            retrained model would be safe.
+        outcome: PASS: every gated interval lies inside its margin, and rests on retrained models
+            and users enough. FAIL: one lies wholly outside. UNMEASURABLE: the request leaves
+            nothing to measure. RETRAIN: everything else; only a retrained model would be safe.
         reason: in one sentence.
         basis: what M_auc was measured against: `retrained` models, or `shadows` and unseen users.
         memory: M_auc with its 90% interval.
@@ -97,14 +107,23 @@ class Controls:
 
     Attributes:
         headroom: what D_f has to forget, 95%: it must be above 0.
-        attack: AUC of a membership attack on the original, 95%: the attack must detect D_f.
-            None: there is no attack.
-        basis: what memory was measured against.
+        attack: a membership attack on the original, 95%, which must detect D_f. Its AUC beyond a
+            retrained model's where there is one, else its AUC. None: there is no attack.
+        basis: what memory was measured against, `retrained` or `shadows`.
+        users: in D_f.
+        retrained: number of retrained models.
     """
 
     headroom: Interval
     attack: Interval | None
     basis: str
+    users: int
+    retrained: int
+
+    @property
+    def against_retrained(self) -> bool:
+        """Whether the verdict rests on retrained models."""
+        return self.basis == "retrained"
 
 
 def judge(memory: Interval, auc_drop: Interval, controls: Controls, margins: Margins) -> Verdict:
@@ -137,7 +156,11 @@ def judge(memory: Interval, auc_drop: Interval, controls: Controls, margins: Mar
     ]
     if unsure:
         return verdict("RETRAIN", " and ".join(unsure))
-    return verdict("PASS", f"{' and '.join(map(str, gates))}, both inside their margins")
+    inside = f"{' and '.join(map(str, gates))}, both inside their margins"
+    shortage = _shortage(controls)
+    if shortage:
+        return verdict("RETRAIN", f"{inside}, but {shortage}")
+    return verdict("PASS", inside)
 
 
 def _obstacle(controls: Controls) -> str:
@@ -151,9 +174,36 @@ def _obstacle(controls: Controls) -> str:
         )
     # Where no attack finds D_f in the original, finding none in the others shows nothing.
     attack = controls.attack
-    if attack is not None and not attack.low > 0.5:
+    if attack is None:
+        return ""
+    # Users who differ by nature put every model off 0.5, so a retrained one is the better zero.
+    if controls.against_retrained and not attack.low > 0:
+        return (
+            "the positive control failed: the AUC of an attack on the original is higher than on a "
+            f"retrained model by {_text(attack)} only"
+        )
+    if not controls.against_retrained and not attack.low > 0.5:
         return f"the positive control failed: an attack on the original has AUC {_text(attack)}"
     return ""
+
+
+def _shortage(controls: Controls) -> str:
+    """What a PASS would need more of, and the remedy; empty if nothing."""
+    shortages = []
+    count = controls.retrained
+    if controls.against_retrained and count < MIN_RETRAINED:
+        models = "1 retrained model says" if count == 1 else f"{count} retrained models say"
+        shortages.append(
+            f"{models} too little of how much the training seed matters: give {MIN_RETRAINED} or "
+            "more (with --against; in a recipe, as retrained)"
+        )
+    if controls.users < MIN_USERS:
+        users = "1 user" if controls.users == 1 else f"{controls.users} users"
+        shortages.append(
+            f"D_f has {users}, too few for intervals that hold: measure a request of {MIN_USERS} "
+            "users or more"
+        )
+    return "; and ".join(shortages)
 
 
 def _text(figure: Interval) -> str:

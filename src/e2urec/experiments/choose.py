@@ -10,7 +10,7 @@ from ..core.errors import ConfigError
 from ..data.samples import Samples
 from ..evaluation.answers import Answers
 from ..evaluation.roles import ORIGINAL, Role
-from ..methods import build
+from ..methods import all_methods, build
 from ..metrics.classification import auc
 from .grid import FinishedCell
 from .plan import Plan, Settings
@@ -28,6 +28,7 @@ class Trial:
         memory_auc: M_auc on the development request.
         valid_auc: AUC on validation rows.
         tolerable: whether that is at most the recipe's tolerance below the original's.
+        exact: whether nothing of D_f is left by construction.
     """
 
     method: str
@@ -36,13 +37,15 @@ class Trial:
     memory_auc: float
     valid_auc: float
     tolerable: bool
+    exact: bool
 
     @property
     def rank(self) -> tuple[bool, float]:
         """Least is best: the least |M_auc| of the tolerable ones, else the best validation AUC."""
-        if self.tolerable:
+        # How far an exact method is from a retrained model says how it is built, not what it knows.
+        if self.tolerable and not self.exact:
             return False, abs(self.memory_auc)
-        return True, -self.valid_auc
+        return not self.tolerable, -self.valid_auc
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
@@ -59,8 +62,8 @@ def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Tr
     """The settings of each method, and what every trial scored.
 
     A method's settings are those of the trial with the least |M_auc| on the development request.
-    Trials that cost more validation AUC than the recipe tolerates count only if all of them do. No
-    test row is read.
+    Trials that cost more validation AUC than the recipe tolerates count only if all of them do. Of
+    an exact method, the trial with the best validation AUC is taken. No test row is read.
     """
     settings = {name: trials[0] for name, trials in plan.trials.items()}
     cells = plan.development()
@@ -129,7 +132,8 @@ class _Scale:
         memory_auc = (_auc(cell.answers, "forget") - self.after) / headroom
         valid_auc = _auc(cell.answers, "valid")
         tolerable = valid_auc >= self.min_valid_auc
-        return Trial(name, number, settings, memory_auc, valid_auc, tolerable)
+        exact = all_methods()[name].exact
+        return Trial(name, number, settings, memory_auc, valid_auc, tolerable, exact)
 
 
 def _auc(answers: Answers, part: str) -> float:

@@ -100,7 +100,9 @@ class _RowCounter:
         rows = {"originals": once}
         for name, trials in self.plan.trials.items():
             if build(name, trials[0]).prepares:
-                rows[name] = once
+                # Every trial of the first seed prepares an original of its own.
+                trial_rows = len(trials) * self._epochs * self.train if len(trials) > 1 else 0
+                rows[name] = once + trial_rows
         return rows
 
     def cell(self, cell: Cell) -> tuple[str, int]:

@@ -167,7 +167,7 @@ def settings_to_try(method: Method, settings: Settings, count: int, seed: int) -
     """
     # What the recipe sets is not searched.
     space = {name: values for name, values in method.search.items() if name not in settings}
-    if count == 1 or method.exact or not space:
+    if count == 1 or not space:
         return [settings]
     points = []
     for values in itertools.product(*space.values()):

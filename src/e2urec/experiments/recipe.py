@@ -110,7 +110,9 @@ class Recipe(_Part):
     shadows: Shadows = Shadows()
     relearning: Relearning = Relearning()
     compare: CompareRecipe = CompareRecipe()
-    retrained: int = Field(2, ge=0, description="retrained models to compare with")
+    retrained: int = Field(
+        2, ge=0, description="retrained models to compare with; a PASS takes three"
+    )
     minutes: float | None = Field(
         None, gt=0, description="no retraining but the first that would end the demo later"
     )

@@ -25,6 +25,15 @@ from .workspace import Workspace
 Methods = Mapping[str, Method]
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """The original of a method that prepares one of its own, and the seconds that it took."""
+
+    method: Method
+    model: Recommender
+    seconds: float
+
+
 @dataclass
 class SeedModels:
     """Makes the cells of one seed.
@@ -38,7 +47,7 @@ class SeedModels:
     recipe: Recipe
     grid: Grid
     progress: Progress
-    _prepared: dict[str, tuple[Recommender, float]] = field(default_factory=dict)
+    _prepared: dict[str, _Prepared] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recipe: Recipe, seed: int, grid: Grid, progress: Progress) -> "SeedModels":
@@ -137,14 +146,15 @@ class SeedModels:
         """What a request is put to, and the seconds that it took beyond the shared original."""
         if not method.prepares:
             return self.original.copy(), 0.0
-        name = method.model_dump_json()
-        if name not in self._prepared:
+        prepared = self._prepared.get(method.name)
+        # One a method stays in memory while the seed lasts: every request starts from the same
+        # sharded model. Those of trials with other settings are let go of.
+        if prepared is None or prepared.method != method:
             task = self.space.training_task()
             model = method.prepare(task)
-            self._prepared[name] = (model, unlearning_seconds(task.costs))
-        # Kept in memory while the seed lasts: every request starts from the same sharded model.
-        model, seconds = self._prepared[name]
-        return model.copy(), seconds
+            prepared = _Prepared(method, model, unlearning_seconds(task.costs))
+            self._prepared[method.name] = prepared
+        return prepared.model.copy(), prepared.seconds
 
     def _placebo(self, study: Study, methods: Methods) -> FinishedCell:
         """The original tuned on D_r for as many steps as the longest approximate method."""

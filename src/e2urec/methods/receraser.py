@@ -4,8 +4,20 @@ RecEraser, Chen et al. 2022, arXiv 2201.06820.
 
     z(x) = Σ_k w_k·z_k(x), shard k tuned on its own users alone, w fitted on validation rows
 
-Ours: a user is the mean embedding of the tokens in the user's prompts, and a shard has the same
-weight for every row.
+The aggregation is simpler than the published one. Published, a shard i has an embedding P_i of
+every user and one of every item. For each user, and likewise for each item,
+
+    P'_i = W_i·P_i + b_i,  P = Σ_i w_i·P'_i,  w = softmax_i(h·relu(W·P'_i + b))
+
+so every user and item has weights of its own. W_i, b_i, W, b and h are trained on the training rows
+with the shards frozen, and again after every request. A language model has no embedding of a user.
+Ours is one weight a shard, the same for every row, fitted to the validation rows. (Hu et al. 2024,
+arXiv 2404.10327, leave the attention out too: their RecEraser for language models takes the mean.)
+
+The clusters differ as well. Published (user-based partition), a user is an embedding pretrained by
+matrix factorisation, the first centres are random users, and the distance is Euclidean. Ours: a
+user is the mean embedding of the tokens in the user's prompts, the first centres are far apart, and
+the similarity is the cosine.
 """
 
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Arithmetic on adapters: weighing them by row, merging them, and replacing several by their sum.
+"""Arithmetic on adapters: which weights they update, by row, merged, or added up to one.
 
 This file and `adapters.py` are the only two files that call PEFT.
 """
@@ -6,12 +6,42 @@ This file and `adapters.py` are the only two files that call PEFT.
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from .adapters import lora_layers
+
+
+@dataclass(frozen=True)
+class AdaptedWeight:
+    """A weight that an adapter updates.
+
+    Attributes:
+        weight: of the bare layer, (out, in), or (in, out) if it is transposed.
+        down: the adapter's A, (r, in).
+        transposed: whether the layer is GPT-2's Conv1D, which keeps its weight that way.
+    """
+
+    weight: nn.Parameter
+    down: nn.Parameter
+    transposed: bool
+
+
+def adapted_weights(lm: Any, name: str) -> list[AdaptedWeight]:
+    """The weights that adapter `name` updates; other adapters may lie on the same layers."""
+    weights = []
+    for layer in lora_layers(lm):
+        if name in layer.lora_A:
+            bare = layer.get_base_layer()
+            down = layer.lora_A[name].weight
+            weight = AdaptedWeight(bare.weight, down, isinstance(bare, Conv1D))
+            weights.append(weight)
+    return weights
 
 
 @contextlib.contextmanager

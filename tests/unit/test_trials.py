@@ -1,0 +1,55 @@
+"""Which settings a comparison tries of a method, and which of them it takes."""
+
+import pytest
+
+from e2urec.core.errors import ConfigError
+from e2urec.experiments.choose import Trial
+from e2urec.experiments.plan import settings_to_try
+from e2urec.methods.apa import APA
+from e2urec.methods.sisa import SISA
+
+
+def trial(memory: float, valid: float, *, tolerable: bool = True, exact: bool = False) -> Trial:
+    return Trial("m", 0, {}, memory, valid, tolerable, exact)
+
+
+def best(*trials: Trial) -> Trial:
+    return min(trials, key=lambda one: one.rank)
+
+
+def test_apa_has_the_published_temperature_and_is_tried_with_others():
+    assert APA().temperature == 1000
+    trials = settings_to_try(APA(), {}, 8, seed=0)
+    assert trials[0] == {}
+    points = {(one["temperature"], one["neighbours"]) for one in trials[1:]}
+    assert len(points) == 7
+    assert (1000.0, 20) not in points, "its own settings are the first trial already"
+    assert {1000.0, 10.0} <= {temperature for temperature, _ in points}
+    with pytest.raises(ConfigError, match="8 settings to try"):
+        settings_to_try(APA(), {}, 9, seed=0)
+
+
+def test_what_the_recipe_sets_is_not_tried_otherwise():
+    trials = settings_to_try(APA(), {"temperature": 10.0}, 2, seed=0)
+    assert trials == [
+        {"temperature": 10.0},
+        {"temperature": 10.0, "neighbours": 100},
+    ]
+
+
+def test_a_method_with_nothing_to_choose_is_tried_once():
+    assert settings_to_try(SISA(), {}, 4, seed=0) == [{}]
+
+
+def test_of_an_approximate_method_the_tolerable_trial_with_the_least_memory_is_taken():
+    near, far = trial(-0.1, 0.70), trial(0.4, 0.75)
+    costly = trial(0.0, 0.60, tolerable=False)
+    assert best(far, near, costly) is near
+    assert best(costly, trial(0.0, 0.65, tolerable=False)).valid_auc == 0.65
+
+
+def test_of_an_exact_method_the_trial_with_the_best_validation_auc_is_taken():
+    near, good = trial(-0.1, 0.70, exact=True), trial(0.4, 0.75, exact=True)
+    assert best(near, good) is good
+    costly = trial(0.0, 0.60, tolerable=False, exact=True)
+    assert best(costly, near) is near
