@@ -24,7 +24,8 @@ from .task import Task
 FORGET_ROWS = 600
 # Below so many rows an AUC is too rough to be steered by.
 MIN_FORGET_ROWS = 300
-VALIDATION_ROWS = 500
+# A small request must not wait for all validation rows; a large one has time for as many as D_f has.
+MIN_VALIDATION_ROWS = 500
 HALVINGS = 3
 """After them a multiple between 0 and 1 is known to 1/8, which is 0.02 of AUC at most."""
 # By how much a multiple is taken back when D_r or the validation rows do not bear it.
@@ -95,7 +96,10 @@ def scale_student(
         )
         return
     forget = _Sample.draw(task, task.forget, FORGET_ROWS, "forget")
-    valid = _Sample.draw(task, task.valid, VALIDATION_ROWS, "valid") if len(task.valid) else None
+    valid = None
+    if len(task.valid):
+        valid_count = max(MIN_VALIDATION_ROWS, forget_count)
+        valid = _Sample.draw(task, task.valid, valid_count, "valid")
     weights = student.weights()
     goal = forget.auc_before() - target.lead
 
