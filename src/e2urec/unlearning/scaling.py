@@ -24,7 +24,7 @@ from .task import Task
 FORGET_ROWS = 600
 # Below so many rows an AUC is too rough to be steered by.
 MIN_FORGET_ROWS = 300
-# A small request must not wait for all validation rows; a large one has time for as many as D_f has.
+# A small request must not wait for all validation rows; a large one has time for as many as it has.
 MIN_VALIDATION_ROWS = 500
 HALVINGS = 3
 """After them a multiple between 0 and 1 is known to 1/8, which is 0.02 of AUC at most."""
