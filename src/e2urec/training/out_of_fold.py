@@ -132,10 +132,10 @@ class HalfModels:
             for number in range(self.count):
                 is_inside = {name: mask[number] for name, mask in inside.items()}
                 half = cached_rows["train"].take(np.flatnonzero(is_inside["train"]))
-                others = {}
+                outside_rows = {}
                 for name, part in cached_rows.items():
-                    others[name] = part.take(np.flatnonzero(~is_inside[name]))
-                for name, odds in self._answers(number, half, others).items():
+                    outside_rows[name] = part.take(np.flatnonzero(~is_inside[name]))
+                for name, odds in self._answers(number, half, outside_rows).items():
                     log_odds[name][number, ~is_inside[name]] = odds
         return {name: outside_scores(odds, ~inside[name]) for name, odds in log_odds.items()}
 
