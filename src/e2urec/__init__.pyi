@@ -1,5 +1,6 @@
 from .api.evaluate import EvaluationOptions, evaluate
 from .api.inspect import inspect_data
+from .api.prepare import prepare
 from .api.request import RequestOptions
 from .api.score import score
 from .api.train import train
@@ -53,6 +54,7 @@ __all__ = [
     "evaluate",
     "inspect_data",
     "open_run",
+    "prepare",
     "retrained",
     "score",
     "train",

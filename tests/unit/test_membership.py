@@ -13,7 +13,6 @@ from e2urec.evaluation.shadows import (
     ShadowRows,
     Shadows,
     ShadowScores,
-    halves,
     pool,
 )
 from e2urec.evaluation.verdict import MIN_RETRAINED, MIN_USERS, Controls, Margins, judge
@@ -22,6 +21,7 @@ from e2urec.models.adapters import LoRA
 from e2urec.models.predictions import Predictions
 from e2urec.models.recommender import Recommender
 from e2urec.testing import toy_task
+from e2urec.training.out_of_fold import halves
 
 
 def answers(odds, labels, users):

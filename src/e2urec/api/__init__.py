@@ -1,1 +1,1 @@
-"""What a user does, from run folder to run folder: train, unlearn, evaluate, score."""
+"""What a user does, from run folder to run folder: train, prepare, unlearn, evaluate, score."""

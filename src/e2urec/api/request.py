@@ -14,6 +14,7 @@ from ..runs.files import hash_file
 from ..runs.folder import Run
 from ..runs.keys import controller_key, request_digest
 from ..runs.record import NAME, MethodRecord, ParentRecord, RunRecord
+from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress
 from ..unlearning.method import Method
@@ -72,7 +73,12 @@ class RequestCase:
         # Read for the error alone: a wrong key is told before hours of work, and not after.
         erased_rows_of(parent, options.key)
         recipe = _recipe_of(parent, options)
-        space = Workspace(recipe, progress, split_index=SplitIndex.load(parent.path))
+        space = Workspace(
+            recipe,
+            progress,
+            split_index=SplitIndex.load(parent.path),
+            score_index=ScoreIndex.load(parent.path),
+        )
         request = space.request(None if options.file is None else Path(options.file))
         parts = space.resolve(request, skip_unknown=options.skip_unknown)
         original = space.load(parent)
@@ -102,17 +108,35 @@ class RequestCase:
         index = self.space.split_index
         assert index is not None
         index.without(data, self.parts.erased).save(folder)
+        scores = self.remaining_scores
+        if scores is not None:
+            scores.save(folder)
+
+    @property
+    def remaining_scores(self) -> ScoreIndex | None:
+        """Out-of-fold scores of the rows that stay; None where the parent has none."""
+        scores = self.space.score_index
+        if scores is None:
+            return None
+        return scores.without(self.parts.forget.interactions, self.parts.erased)
 
     def record(self, method: Method, unlearned: Unlearned) -> RunRecord:
         """What the run of this request says of itself."""
         # Costs and settings stand here, and nothing of the request but its HMAC.
         parent = self.parent
         digest = self.digest
+        rows = {}
+        scores = self.remaining_scores
+        if scores is not None:
+            # Each half model was tuned on half of the users: which of them helped with which score
+            # is written nowhere, so all scores count.
+            rows = {"scores": len(scores), "scores_made_with_erased_rows": len(scores)}
         return RunRecord(
             kind="unlearned",
             recipe=self.space.recipe.model_dump(mode="json"),
             seed=self.space.recipe.seed,
             seconds=unlearned.costs.seconds,
+            rows=rows,
             method=MethodRecord(name=method.name, settings=method.model_dump(mode="json")),
             parent=ParentRecord(
                 path=str(parent.path.resolve()), sha256=hash_file(parent.path / NAME)

@@ -29,10 +29,13 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
         space = Workspace(recipe, progress)
         model, trace = space.train()
         model.save(partial)
+        space.make_scores()
         results = _first_results(space, model)
         # The trace shows whether tuning had ended when its epochs were over.
         write_json(partial / RESULTS, results.as_dict() | {"trace": vars(trace)})
         SplitIndex.of(space.split).save(partial)
+        if space.score_index is not None:
+            space.score_index.save(partial)
         write_record(partial, _original_record(space, trace))
     return open_run(out)
 
@@ -54,16 +57,19 @@ def _original_record(space: Workspace, trace: Trace) -> RunRecord:
     # The fingerprint tells later whether rows are still the ones that were tuned on.
     data = space.split.train.interactions
     seconds = space.costs.seconds
+    rows = {
+        "train": trace.rows,
+        "duplicates_dropped": data.duplicates,
+        "unrated_dropped": data.unrated,
+    }
+    if space.score_index is not None:
+        rows["scores"] = len(space.score_index)
     return RunRecord(
         kind="original",
         recipe=space.recipe.model_dump(mode="json"),
         seed=space.recipe.seed,
         seconds=seconds,
-        rows={
-            "train": trace.rows,
-            "duplicates_dropped": data.duplicates,
-            "unrated_dropped": data.unrated,
-        },
+        rows=rows,
         seconds_per_row=seconds["original"] / trace.rows,
         data=data.fingerprint(),
     )

@@ -1,4 +1,4 @@
-"""From run folder to run folder: train, unlearn, evaluate, score, show, discard."""
+"""From run folder to run folder: train, prepare, unlearn, evaluate, score, show, discard."""
 
 import sys
 from pathlib import Path
@@ -61,6 +61,39 @@ def train(
     with progress() as listener:
         run = train(full, out, progress=listener)
     show_run(run, as_json=as_json)
+
+
+@app.command()
+def prepare(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder to make; needed unless --dry-run.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the scores, such as scores.pairs=2."
+        ),
+    ] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read, and change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a run, with out-of-fold scores of its rows: what models say that never saw them."""
+    from ..api.prepare import plan_preparation, prepare
+    from ..runs.folder import open_run
+    from .terminal import progress, show_preparation, show_run
+
+    parent = open_run(run)
+    if dry:
+        show_preparation(plan_preparation(parent, settings or []), as_json=as_json)
+        return
+    if out is None:
+        raise ConfigError("prepare: no --out; name the run folder to make, or use --dry-run")
+    with progress() as listener:
+        prepared = prepare(parent, out, settings or [], progress=listener)
+    show_run(prepared, as_json=as_json)
 
 
 @app.command()

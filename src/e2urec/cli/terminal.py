@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..api.prepare import Preparation
 from ..api.unlearn import DryRun
 from ..data.overview import Overview
 from ..evaluation.comparison import Comparison
@@ -17,7 +18,7 @@ from ..evaluation.demonstration import Demonstration
 from ..evaluation.results import Results
 from ..experiments.estimate import Estimate
 from ..report.page import sheets
-from ..report.summary import CAPTION, headings, label, summary
+from ..report.summary import caption, headings, label, summary
 from ..report.tables import Sheet, number
 from ..runs.files import finite
 from ..runs.folder import Run
@@ -55,12 +56,24 @@ def show_run(run: Run, *, as_json: bool) -> None:
     if record.method is not None and record.parent is not None:
         say(f"method {record.method.name}, from {record.parent.path}")
         say("Still holding the forgotten data: that original, its backups, and earlier runs.")
+    if record.kind in ("original", "unlearned"):
+        say(_scores_sentence(record.rows))
     _show_scores(console, results)
     # Every bound that was hit, and what is estimated to be left.
     for sentence in results.get("outcome", {}).get("sentences", []):
         say(sentence)
     if record.seconds:
         _show_seconds(console, record.seconds)
+
+
+def _scores_sentence(rows: Mapping[str, int]) -> str:
+    """Whether a run has out-of-fold scores, and whose rows helped to make them."""
+    if "scores" not in rows:
+        return "no out-of-fold scores; e2urec prepare makes them"
+    text = f"out-of-fold scores of {_count(rows['scores'], 'row')}"
+    if rows.get("scores_made_with_erased_rows"):
+        text += ", made with the help of rows erased since; e2urec prepare makes them anew"
+    return text
 
 
 # Measure and column of each figure that `show` tells.
@@ -159,6 +172,18 @@ def show_dry_run(plan: DryRun, *, as_json: bool) -> None:
     say("Nothing was changed.")
 
 
+def show_preparation(plan: Preparation, *, as_json: bool) -> None:
+    """What making out-of-fold scores would take."""
+    if as_json:
+        _print_json(vars(plan))
+        return
+    say = _speaker(Console())
+    say(f"{plan.models} half models would read {plan.rows:,} rows")
+    if plan.minutes is not None:
+        say(f"at most about {plan.minutes:.1f} minutes, at the speed the original was trained")
+    say("Nothing was changed.")
+
+
 def _removed(rows: Mapping[str, int], go: str, forgotten: str) -> str:
     """What goes, in one sentence."""
     removed = _count(rows["removed"], "row")
@@ -209,7 +234,7 @@ def show_comparison(comparison: Comparison, out: Path, *, as_json: bool) -> None
         verdicts = "\n".join(dict.fromkeys(line.verdicts)) or "–"
         table.add_row(label(comparison, line), *cells, verdicts)
     console.print(table)
-    console.print(CAPTION, highlight=False)
+    console.print(caption(comparison), highlight=False)
     for key, reason in comparison.failed.items():
         console.print(f"[bold]not made[/] {key}: {reason}", highlight=False)
     page = out / "report.html"

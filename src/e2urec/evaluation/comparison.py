@@ -18,7 +18,8 @@ class CellRecord:
 
     Attributes:
         settings: of its method.
-        seconds: `request`, `prepare` (made once, before any request) and their `total`.
+        seconds: `request`, `prepare` (made once, before any request) and their `total`; of an
+            original `scores`, which are made once for all requests and methods.
         phases: seconds by phase.
         rows_read: by phase.
         trainable_parameters: that the request moved.

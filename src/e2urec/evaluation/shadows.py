@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..core.arrays import Floats, Ints, Mask
+from ..core.arrays import Floats, Mask
 from ..core.errors import RunError
-from ..core.seeding import derive, stream
+from ..core.seeding import derive
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone
@@ -24,6 +24,7 @@ from ..models.batches import Examples, concatenate
 from ..models.predictions import predict
 from ..models.recommender import Recommender
 from ..training.loop import Phase, Progress, silent
+from ..training.out_of_fold import halves
 from ..training.supervised import Tuning, tune
 
 
@@ -195,24 +196,6 @@ def _keep(model: Recommender, folder: Path) -> None:
         raise RunError(
             f"'{folder}': the shadow model cannot be kept there ({error.strerror})"
         ) from error
-
-
-def halves(users: Ints, count: int, *, seed: int) -> Mask:
-    """On whose rows each shadow is tuned: (count, n) for the users (n,) of rows.
-
-    Lines 2j and 2j + 1 complement each other.
-    """
-    # Users whole: a shadow that saw one row of a user is no outsider to the others.
-    ids, user = np.unique(users, return_inverse=True)
-    random = stream(seed, "halves")
-    lines = []
-    for _ in range(count // 2):
-        inside = np.zeros(len(ids), dtype=bool)
-        half = random.permutation(len(ids))[: len(ids) // 2]
-        inside[half] = True
-        lines += [inside, ~inside]
-    by_user = np.stack(lines)
-    return by_user[:, user]
 
 
 def pool(forget: tuple[Floats, Mask], unseen: tuple[Floats, Mask]) -> ShadowScores:

@@ -61,7 +61,10 @@ def demo(
     method = method_of(recipe)
     with create_run(out) as partial:
         space = Workspace(recipe, progress)
-        rows = space.rows(space.resolve(space.request(request)))
+        parts = space.resolve(space.request(request))
+        # The rows take their scores along. No score depends on the original.
+        space.make_scores()
+        rows = space.rows(parts)
         study = Study(space, rows)
         # What the language model says before it has seen any user: the floor of all figures.
         study.ask(UNTUNED, space.untuned())

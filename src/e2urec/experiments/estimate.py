@@ -47,6 +47,7 @@ def estimate(recipe: Recipe) -> Estimate:
         part, count = counter.cell(cell)
         rows[part] = rows.get(part, 0) + count
     rows |= counter.shadows()
+    rows |= counter.scores(space)
     tuned = sum(rows.values())
     answers = len(plan.cells()) * counter.answered
     rows["answers"] = answers
@@ -139,6 +140,16 @@ class _RowCounter:
             _, retain = self.sizes[number]
             rows += recipe.shadows.row_count(retain, self.unseen, recipe.tuning)
         return {"shadows": rows}
+
+    def scores(self, space: Workspace) -> dict[str, int]:
+        """Rows that the half models behind out-of-fold scores read, for the original of each seed.
+
+        They cost less than as many rows of the original's training: most of each model is cached.
+        """
+        if not space.recipe.scores.pairs:
+            return {}
+        seeds = len(self.plan.recipe.compare.seeds)
+        return {"scores": seeds * space.scores_row_count()}
 
     @property
     def _epochs(self) -> int:

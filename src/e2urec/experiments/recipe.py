@@ -15,6 +15,7 @@ from ..evaluation.relearning import Relearning
 from ..evaluation.shadows import Shadows
 from ..evaluation.verdict import Margins
 from ..methods import build
+from ..training.out_of_fold import OutOfFold
 from ..training.supervised import Tuning
 from ..unlearning.method import Method
 
@@ -107,6 +108,7 @@ class Recipe(_Part):
     request: RequestRecipe = RequestRecipe()
     method: MethodRecipe = MethodRecipe()
     margins: Margins = Margins()
+    scores: OutOfFold = OutOfFold()
     shadows: Shadows = Shadows()
     relearning: Relearning = Relearning()
     compare: CompareRecipe = CompareRecipe()

@@ -1,5 +1,6 @@
 """The models of one seed of a comparison: one original, and what every method makes of it."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,10 @@ from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind, Role
 from ..methods import build
 from ..methods.retrain import Retrain
 from ..models.recommender import Recommender
+from ..runs.files import write_json
+from ..runs.score_index import ScoreIndex
 from ..training.loop import Progress
+from ..training.out_of_fold import PHASE as SCORES
 from ..unlearning.method import Method
 from .grid import FinishedCell, Grid
 from .plan import PLACEBO, Cell, seed_folder
@@ -23,6 +27,9 @@ from .study import Study, unlearning_seconds
 from .workspace import Workspace
 
 Methods = Mapping[str, Method]
+
+SECONDS = "seconds.json"
+"""File beside an original: what it took, by phase."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +75,38 @@ class SeedModels:
         return Workspace(self.recipe, self.progress)
 
     @cached_property
-    def original(self) -> Recommender:
-        """The original, trained once on all training rows; callers change a copy."""
+    def original_folder(self) -> Path:
+        """The original and its out-of-fold scores, made once; deleted with all other cells."""
 
         def save(folder: Path) -> None:
-            model, _ = self.space.train()
+            space = self.space
+            model, _ = space.train()
             model.save(folder)
+            space.make_scores()
+            if space.score_index is not None:
+                space.score_index.save(folder)
+            write_json(folder / SECONDS, space.costs.seconds)
 
-        folder = self.grid.folder_of(f"{self.folder}/model", save)
+        return self.grid.folder_of(f"{self.folder}/model", save)
+
+    @cached_property
+    def original(self) -> Recommender:
+        """The original, trained once on all training rows; callers change a copy."""
         # Read back from the disk: an interrupted comparison goes on from the very same model.
         base = self.space.base.copy() if self.recipe.tuning.lora else None
-        return Recommender.load(folder, base)
+        return Recommender.load(self.original_folder, base)
+
+    def _original_record(self) -> CellRecord:
+        """What was made once for all requests, and is in the seconds of none."""
+        text = (self.original_folder / SECONDS).read_text(encoding="utf-8")
+        seconds = json.loads(text)
+        once = {SCORES: seconds[SCORES]} if SCORES in seconds else {}
+        return CellRecord(seconds=once)
 
     def leave(self) -> None:
         """Let go of data and models: the next seed needs the memory."""
         self._prepared.clear()
-        for name in ("original", "space"):
+        for name in ("original", "original_folder", "space"):
             self.__dict__.pop(name, None)
 
     # --- requests
@@ -96,6 +119,8 @@ class SeedModels:
     def study(self, request: RequestRecipe, among: Samples | None = None) -> Study:
         """The study of such a request."""
         parts = self.parts(request, among)
+        if self.recipe.scores.pairs:
+            self.space.score_index = ScoreIndex.load(self.original_folder)
         return Study(self.space, self.space.rows(parts))
 
     # --- cells
@@ -112,7 +137,7 @@ class SeedModels:
 
     def _maker(self, role: Role, study: Study, methods: Methods) -> Callable[[Path], FinishedCell]:
         if role == ORIGINAL:
-            return lambda folder: self._cell(study, self.original, CellRecord())
+            return lambda folder: self._cell(study, self.original, self._original_record())
         if role == PLACEBO_RETAIN:
             return lambda folder: self._placebo(study, methods)
         if role.kind is Kind.RETRAINED:

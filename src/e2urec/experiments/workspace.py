@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.arrays import Ints, Mask
-from ..core.seeding import stream
+from ..core.seeding import derive, stream
 from ..data import sources
 from ..data.difficulty import Difficulty, difficulty
 from ..data.fetch import PACKAGED, fetch
@@ -25,17 +25,22 @@ from ..models.batches import Examples
 from ..models.recommender import Recommender
 from ..models.tokens import tokenise
 from ..runs.folder import Run
+from ..runs.row_digests import salt_of
+from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
 from ..training.costs import Costs
 from ..training.loop import Phase, Progress, Trace, silent
+from ..training.out_of_fold import PHASE, HalfModels
 from ..training.supervised import tune
 from ..unlearning.method import Method
-from ..unlearning.task import Task, TrainingTask
+from ..unlearning.task import RequestScores, Task, TrainingTask
 from .recipe import Recipe, RequestRecipe
 
 # An AUC of so many rows of D_r, which has all users, is no less sure than that of the unseen users.
 RETAIN_SAMPLE_ROWS = 1000
 """Rows of D_r, at most, that models are asked about."""
+HELD_OUT_PARTS = ("calibration", "unseen")
+"""The parts of a split whose users no model is tuned on."""
 TEMPLATE_PROBES = 20
 """Prompts that are rendered before a model is loaded, so that a bad template is told at once."""
 
@@ -68,6 +73,7 @@ class Workspace:
             be loaded.
         split_index: of the run that a request is put to: its split is taken from there, and rows
             that it does not hold are left out.
+        score_index: out-of-fold scores of the original's rows; None: it has none.
     """
 
     recipe: Recipe
@@ -75,6 +81,7 @@ class Workspace:
     costs: Costs = field(default_factory=Costs)
     tokenizer_owner: Recommender | None = None
     split_index: SplitIndex | None = None
+    score_index: ScoreIndex | None = None
 
     # --- data
 
@@ -153,6 +160,16 @@ class Workspace:
             removed=int(parts.erased.sum()),
             removed_users=len(erased_users),
             rewritten=parts.rewritten,
+            scores=self._request_scores(parts),
+        )
+
+    def _request_scores(self, parts: ForgetRetain) -> RequestScores | None:
+        index = self.score_index
+        if index is None:
+            return None
+        return RequestScores(
+            forget=index.scores_of(parts.forget),
+            calibration=index.scores_of(parts.calibration),
         )
 
     # --- models
@@ -174,15 +191,50 @@ class Workspace:
 
     def train(self) -> tuple[Recommender, Trace]:
         """Tune the original on all training rows."""
-        # Nothing is kept of it: a template that fails does so before a model is loaded.
-        probes = np.arange(min(TEMPLATE_PROBES, len(self.split.train)))
-        self.template.render(self.split.train.take(probes))
+        self._probe_template()
         untuned = self.untuned()
         train = self.encode(self.split.train)
         valid = self.encode(self.split.valid)
         phase = Phase("original", self.recipe.seed, self.progress)
         with self.costs.phase("original"):
             return tune(untuned, self.recipe.tuning, train, valid, phase)
+
+    def make_scores(self) -> None:
+        """Make out-of-fold scores of all rows that a request may need, as the recipe says.
+
+        These are the training rows and those of the held-out users. With no pairs of half models
+        nothing happens.
+        """
+        recipe = self.recipe
+        if not recipe.scores.pairs:
+            return
+        self._probe_template()
+        half_models = HalfModels(
+            base=self.untuned(),
+            settings=recipe.scores,
+            schedule=recipe.tuning.schedule,
+            seed=derive(recipe.seed, PHASE),
+            costs=self.costs,
+            progress=self.progress,
+        )
+        train = self.encode(self.split.train)
+        outsiders = {name: self.encode(getattr(self.split, name)) for name in HELD_OUT_PARTS}
+        scores = half_models.scores(train, outsiders)
+        # Both indices of a run go by the same hashes, after rows have gone as well.
+        index = self.split_index
+        salt = salt_of(self.split.train.interactions) if index is None else index.salt
+        self.score_index = ScoreIndex.of(self.split, scores, salt)
+
+    def scores_row_count(self) -> int:
+        """Rows that `make_scores` reads."""
+        outsiders = sum(len(getattr(self.split, name)) for name in HELD_OUT_PARTS)
+        epochs = self.recipe.tuning.schedule.epochs
+        return self.recipe.scores.row_count(len(self.split.train), outsiders, epochs)
+
+    def _probe_template(self) -> None:
+        # Nothing is kept of it: a template that fails does so before a model is loaded.
+        probes = np.arange(min(TEMPLATE_PROBES, len(self.split.train)))
+        self.template.render(self.split.train.take(probes))
 
     def training_task(self) -> TrainingTask:
         """What methods with an original of their own train it from."""
@@ -224,6 +276,7 @@ class Workspace:
             seed=self.recipe.seed,
             precision=self.recipe.tuning.schedule.precision,
             progress=self.progress,
+            scores=rows.scores,
             rewritten=rows.rewritten,
             scratch=scratch,
         )
@@ -240,6 +293,7 @@ class RequestRows:
         removed: rows of the data that go.
         removed_users: users whom these are of.
         rewritten: training prompts that no longer show them.
+        scores: out-of-fold scores; None where the original has none.
     """
 
     forget: Examples
@@ -255,6 +309,7 @@ class RequestRows:
     removed: int = 0
     removed_users: int = 0
     rewritten: int = 0
+    scores: RequestScores | None = None
 
     @property
     def evaluation(self) -> EvaluationSets:

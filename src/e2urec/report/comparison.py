@@ -11,7 +11,7 @@ from ..runs.files import write_json
 from ..runs.record import RESULTS
 from . import plots
 from .page import render
-from .summary import CAPTION, MEMORY, SECONDS, SummaryLine, headings, label, summary
+from .summary import MEMORY, SECONDS, SummaryLine, caption, headings, label, summary
 
 UTILITY = "utility_auc_difference"
 ANCHORS = {ORIGINAL: 1.0, retrained(1): 0.0}
@@ -97,7 +97,7 @@ def markdown(comparison: Comparison) -> str:
         rows.append([name, *cells, verdicts])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     table = "\n".join(lines)
-    return f"{table}\n\n{CAPTION}\n"
+    return f"{table}\n\n{caption(comparison)}\n"
 
 
 def latex(comparison: Comparison) -> str:
@@ -111,7 +111,7 @@ def latex(comparison: Comparison) -> str:
         rows.append(" & ".join([name, *cells]))
     body = " \\\\\n".join(rows)
     return (
-        f"% {CAPTION}\n"
+        f"% {caption(comparison)}\n"
         f"\\begin{{tabular}}{{l{'r' * len(columns)}}}\n"
         "\\toprule\n"
         f"{' & '.join(titles)} \\\\\n"
@@ -144,7 +144,7 @@ def _page(comparison: Comparison) -> str:
         columns=headings(comparison),
         plots=drawings,
         label=label,
-        caption=CAPTION,
+        caption=caption(comparison),
     )
 
 

@@ -219,6 +219,22 @@ def label(comparison: Comparison, line: SummaryLine) -> str:
     return f"{line.role.title}{mark}{request}"
 
 
+def caption(comparison: Comparison) -> str:
+    """What the table means, and what it leaves out."""
+    seconds = []
+    for key in comparison.records:
+        record = comparison.record(key, ORIGINAL)
+        if "scores" in record.seconds:
+            seconds.append(record.seconds["scores"])
+    if not seconds:
+        return CAPTION
+    mean = sum(seconds) / len(seconds)
+    return (
+        f"{CAPTION} Out-of-fold scores are made once for each original, in {mean:.1f} s; the "
+        "seconds of requests leave that out."
+    )
+
+
 CAPTION = (
     "M: memory of D_f, 0 = retrained, 1 = nothing done. Each seed's value, then mean and 95% "
     "interval: over seeds where there are several, over users where there is one. †: exact by "

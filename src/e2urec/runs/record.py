@@ -59,7 +59,9 @@ class RunRecord(_Part):
     seed: int
     format: int = FORMAT
     seconds: dict[str, float] = Field(default_factory=dict, description="by phase")
-    rows: dict[str, int] = Field(default_factory=dict, description="rows tuned on, and dropped")
+    rows: dict[str, int] = Field(
+        default_factory=dict, description="rows tuned on, dropped, and scored"
+    )
     seconds_per_row: float | None = Field(None, description="of the original's training")
     data: str | None = Field(None, description="fingerprint of the data that were tuned on")
     method: MethodRecord | None = None

@@ -7,20 +7,19 @@ the part of each row is noted by a salted hash of the row.
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Ints, Mask
+from ..core.arrays import Mask
 from ..core.errors import DataError, RunError
 from ..data.interactions import Interactions
-from ..data.row_hashes import hashes
 from ..data.samples import Samples
 from ..data.splits import Split
+from .row_digests import Digests, find, row_digests, salt_of
 
 FILE = "rows.npz"
-HASH_BYTES = 8
-"""Two of 25 million rows share a hash of this size with a probability of 2·10⁻⁵."""
 PARTS = tuple(Split.__dataclass_fields__)
 """The parts of a split; the code of each is its place here, counted from 1."""
 UNUSED = 0
@@ -29,7 +28,6 @@ HISTORY_ONLY = len(PARTS) + 1
 """Code of rows that stand in histories alone."""
 
 Codes = npt.NDArray[np.uint8]
-Digests = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class SplitIndex:
     def of(cls, split: Split) -> "SplitIndex":
         """The rows of a split, and all other rows of its data."""
         data = split.train.interactions
-        salt = bytes.fromhex(data.fingerprint())[:16]
+        salt = salt_of(data)
         codes = np.full(len(data), UNUSED, dtype=np.uint8)
         for name in PARTS:
             part = getattr(split, name)
@@ -59,7 +57,7 @@ class SplitIndex:
         for code, name in enumerate(PARTS, start=1):
             part = getattr(split, name)
             codes[part.rows] = code
-        digests = _digests(data, salt, np.arange(len(data)))
+        digests = row_digests(data, salt, np.arange(len(data)))
         order = np.argsort(digests, kind="stable")
         return cls(salt, digests[order], codes[order])
 
@@ -69,7 +67,8 @@ class SplitIndex:
         Raises:
             DataError: rows that a prompt shows are not in the data.
         """
-        is_indexed, position = self._positions(data)
+        digests = row_digests(data, self.salt, np.arange(len(data)))
+        is_indexed, position = find(digests, self.digests)
         present = np.zeros(len(self.digests), dtype=bool)
         present[position[is_indexed]] = True
         in_use = self.codes != UNUSED
@@ -91,7 +90,7 @@ class SplitIndex:
 
         Nothing then says that they were ever there.
         """
-        digests = _digests(data, self.salt, np.flatnonzero(erased))
+        digests = row_digests(data, self.salt, np.flatnonzero(erased))
         stays = ~np.isin(self.digests, digests)
         return SplitIndex(self.salt, self.digests[stays], self.codes[stays])
 
@@ -108,23 +107,8 @@ class SplitIndex:
             with np.load(file, allow_pickle=False) as columns:
                 salt = columns["salt"].tobytes()
                 return cls(salt, columns["digests"], columns["codes"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise RunError(
                 f"'{file}': is missing or damaged, so nobody can say for what the rows of this run "
                 "were used; restore it"
             ) from error
-
-    def _positions(self, data: Interactions) -> tuple[Mask, npt.NDArray[np.int64]]:
-        """Which rows of `data` are in the index, (n,), and where, (n,)."""
-        digests = _digests(data, self.salt, np.arange(len(data)))
-        # A hash greater than all of them would be sought beyond the end.
-        last = max(0, len(self.digests) - 1)
-        insertion = np.searchsorted(self.digests, digests)
-        position = np.minimum(insertion, last)
-        is_indexed = self.digests[position] == digests
-        return is_indexed, position
-
-
-def _digests(data: Interactions, salt: bytes, rows: Ints) -> Digests:
-    digests = hashes(data, rows, salt, HASH_BYTES)
-    return np.frombuffer(b"".join(digests), dtype=np.uint64)

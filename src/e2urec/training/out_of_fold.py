@@ -63,8 +63,9 @@ class OutOfFold(BaseModel):
 
     def row_count(self, train: int, outsiders: int, epochs: int) -> int:
         """Rows that are read to make the scores: what they cost."""
-        models = 2 * self.pairs
-        return models * epochs * train // 2 + models * (train // 2 + outsiders)
+        # The halves of a pair make a whole: it tunes on each row `epochs` times, and answers once.
+        answers = train + outsiders
+        return self.pairs * (epochs * train + answers)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ class RowScores:
 
     mean: Floats
     spread: Floats
+
+    def take(self, index: Ints) -> "RowScores":
+        """The scores at `index` (positions)."""
+        return RowScores(self.mean[index], self.spread[index])
 
 
 @dataclass(frozen=True)
@@ -113,26 +118,26 @@ class HalfModels:
 
         Args:
             train: rows of which each half model sees half of the users.
-            outsiders: rows that none of them sees, by name.
+            outsiders: rows that none of them sees, by name; a part may be empty.
 
         Returns:
             Scores by name; those of `train` under that name.
         """
         rows = {"train": train, **outsiders}
         inside = self._halves(rows)
-        log_odds: dict[str, list[Floats]] = {name: [] for name in rows}
+        # A half model is not asked about its own rows: those places stay NaN.
+        log_odds = {name: np.full(mask.shape, np.nan) for name, mask in inside.items()}
         with self.costs.phase(PHASE), self._cache() as cache:
             cached_rows = {name: self._cached(part, cache) for name, part in rows.items()}
             for number in range(self.count):
-                is_inside = inside["train"][number]
-                half = cached_rows["train"].take(np.flatnonzero(is_inside))
-                answers = self._answers(number, half, cached_rows)
-                for name, odds in answers.items():
-                    log_odds[name].append(odds)
-        scores = {}
-        for name, odds_by_model in log_odds.items():
-            scores[name] = outside_scores(np.stack(odds_by_model), ~inside[name])
-        return scores
+                is_inside = {name: mask[number] for name, mask in inside.items()}
+                half = cached_rows["train"].take(np.flatnonzero(is_inside["train"]))
+                outside_rows = {}
+                for name, part in cached_rows.items():
+                    outside_rows[name] = part.take(np.flatnonzero(~is_inside[name]))
+                for name, odds in self._answers(number, half, outside_rows).items():
+                    log_odds[name][number, ~is_inside[name]] = odds
+        return {name: outside_scores(odds, ~inside[name]) for name, odds in log_odds.items()}
 
     def _halves(self, rows: Mapping[str, Examples]) -> dict[str, Mask]:
         """Which half models count a row as their own, (count, n), by name of the rows."""
@@ -146,7 +151,7 @@ class HalfModels:
     def _answers(
         self, number: int, half: Examples, rows: Mapping[str, Examples]
     ) -> dict[str, Floats]:
-        """Tune one half model on `half`; its log-odds on all rows, by name."""
+        """Tune one half model on `half`; its log-odds on `rows`, by name."""
         base = self.base
         seed = derive(self.seed, PHASE, number)
         base.lm = adapters.attach(base.lm, ADAPTER, self.settings.lora, seed=seed)
@@ -154,6 +159,8 @@ class HalfModels:
             self._tune(half, Phase(PHASE, seed, self.progress))
             answers = {}
             for name, part in rows.items():
+                if not len(part):
+                    continue
                 predictions = predict(
                     base,
                     part,
@@ -224,7 +231,7 @@ def outside_scores(log_odds: Floats, outside: Mask) -> RowScores:
     """Mean and spread over the models that did not see a row.
 
     Args:
-        log_odds: (models, n).
+        log_odds: (models, n); what stands where a model saw a row does not matter.
         outside: (models, n) True where a model did not see a row; as many for each row.
     """
     counts = outside.sum(0)

@@ -1,0 +1,129 @@
+"""Make out-of-fold scores for a run that lacks them."""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import ConfigError, RunError
+from ..experiments.recipe import Recipe
+from ..experiments.workspace import Workspace
+from ..runs.folder import Run, create_run, open_run
+from ..runs.record import RunRecord, write_record
+from ..runs.score_index import FILE
+from ..runs.split_index import SplitIndex
+from ..training.loop import Progress, silent
+from ..training.out_of_fold import PHASE
+from .request import minutes_for
+
+# With one pair a score is the word of a single half model, and has no spread.
+PAIRS = 2
+"""Pairs of half models where neither the run nor a setting says how many."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What making the scores takes.
+
+    Attributes:
+        models: half models.
+        rows: that they read.
+        minutes: estimated from the original's training; None if that is not known.
+    """
+
+    models: int
+    rows: int
+    minutes: float | None
+
+
+def prepare(
+    run: Run, out: Path | str, settings: Iterable[str] = (), *, progress: Progress = silent
+) -> Run:
+    """Write the same run with out-of-fold scores into folder `out`; `run` is only read.
+
+    Scores that the run has are made anew. After a request, no erased row helps with them.
+
+    Args:
+        run: made by `train` or `unlearn`.
+        out: folder to make.
+        settings: of the scores, such as `scores.pairs=2`, on top of the run's own.
+        progress: told of each step.
+
+    Raises:
+        RunError: `out` exists, `run` is damaged or holds no recommender, or the disk is full.
+        ConfigError: a setting of something else, or no half models.
+        DataError: rows that the recommender was tuned on are no longer in the data.
+    """
+    out = Path(out)
+    recipe = _recipe_with_scores(run, settings)
+    with create_run(out) as partial:
+        # A damaged file would get a new hash, and pass for a whole one from then on.
+        open_run(run.path, verify=True)
+        space = _open_space(run, recipe, progress)
+        # The run's own template and tokenizer, whatever the recipe's file says by now.
+        space.tokenizer_owner = space.load(run)
+        space.make_scores()
+        assert space.score_index is not None, "a recipe without half models was refused"
+        _copy_files(run, partial)
+        space.score_index.save(partial)
+        write_record(partial, _record(run, space))
+    return open_run(out)
+
+
+def plan_preparation(run: Run, settings: Iterable[str] = ()) -> Preparation:
+    """Say what `prepare` would read, and about how long it would take; raises as `prepare` does.
+
+    The estimate is for the machine that trained the original, and rather too high: most of a half
+    model is computed once a row.
+    """
+    recipe = _recipe_with_scores(run, settings)
+    space = _open_space(run, recipe, silent)
+    rows = space.scores_row_count()
+    return Preparation(2 * recipe.scores.pairs, rows, minutes_for(run, rows))
+
+
+def _recipe_with_scores(run: Run, settings: Iterable[str]) -> Recipe:
+    if run.record.kind not in ("original", "unlearned"):
+        raise RunError(
+            f"'{run.path}': is a {run.record.kind}; name a run made by e2urec train or unlearn"
+        )
+    recipe = Recipe.build(run.record.recipe, place=str(run.path))
+    own = recipe if recipe.scores.pairs else recipe.updated([f"scores.pairs={PAIRS}"])
+    updated = own.updated(settings)
+    # Any other setting would make the record say of the recommender what is not true of it.
+    if updated.model_copy(update={"scores": own.scores}) != own:
+        raise ConfigError(
+            "prepare: only the scores of a run can be set, such as scores.pairs=2; train anew to "
+            "change the rest"
+        )
+    if not updated.scores.pairs:
+        raise ConfigError("prepare: scores.pairs = 0 makes no scores; set it to 1 or more")
+    return updated
+
+
+def _open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
+    return Workspace(recipe, progress, split_index=SplitIndex.load(run.path))
+
+
+def _copy_files(run: Run, folder: Path) -> None:
+    """Copy what the run's record lists, without scores that are made anew."""
+    for name in run.record.files:
+        if name != FILE:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(run.path / name, target)
+
+
+def _record(run: Run, space: Workspace) -> RunRecord:
+    """The run's own record, with the scores and what they took."""
+    record = run.record
+    index = space.score_index
+    assert index is not None
+    rows = record.rows | {"scores": len(index)}
+    rows.pop("scores_made_with_erased_rows", None)
+    changes = {
+        "recipe": space.recipe.model_dump(mode="json"),
+        "seconds": record.seconds | {PHASE: space.costs.seconds[PHASE]},
+        "rows": rows,
+    }
+    return record.model_copy(update=changes)

@@ -1,0 +1,110 @@
+"""Out-of-fold scores of a recommender's rows, so that each request has them at hand.
+
+A score is what half models say of a row that they never saw. It is found by the row's salted hash,
+as the row's part is. An erased row takes its score along.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from ..core.arrays import Mask
+from ..core.errors import RunError
+from ..data.interactions import Interactions
+from ..data.samples import Samples
+from ..data.splits import Split
+from ..training.out_of_fold import RowScores
+from .row_digests import Digests, find, row_digests
+
+FILE = "scores.npz"
+
+
+@dataclass(frozen=True)
+class ScoreIndex:
+    """The score of each row, by the row's hash.
+
+    Attributes:
+        salt: that of the run's split index.
+        digests: (n,) hashes of the rows, sorted.
+        scores: of these rows, in this order.
+    """
+
+    salt: bytes
+    digests: Digests
+    scores: RowScores
+
+    @classmethod
+    def of(cls, split: Split, scores: Mapping[str, RowScores], salt: bytes) -> "ScoreIndex":
+        """The scores of parts of `split`, by the name of the part."""
+        parts = [getattr(split, name) for name in scores]
+        rows = np.concatenate([part.rows for part in parts])
+        digests = row_digests(split.train.interactions, salt, rows)
+        mean = np.concatenate([part.mean for part in scores.values()])
+        spread = np.concatenate([part.spread for part in scores.values()])
+        order = np.argsort(digests, kind="stable")
+        return cls(salt, digests[order], RowScores(mean, spread).take(order))
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def scores_of(self, samples: Samples) -> RowScores:
+        """The scores of the samples' own rows, in their order.
+
+        Raises:
+            RunError: rows have none.
+        """
+        digests = row_digests(samples.interactions, self.salt, samples.rows)
+        is_scored, position = find(digests, self.digests)
+        missing = int((~is_scored).sum())
+        if missing:
+            raise RunError(
+                f"{FILE}: {missing} of {len(samples)} rows have no out-of-fold score; make all "
+                "scores anew with: e2urec prepare"
+            )
+        return self.scores.take(position)
+
+    def without(self, data: Interactions, erased: Mask) -> "ScoreIndex":
+        """The scores without those of the rows of `data` that `erased` (n,) marks."""
+        digests = row_digests(data, self.salt, np.flatnonzero(erased))
+        stays = np.flatnonzero(~np.isin(self.digests, digests))
+        return ScoreIndex(self.salt, self.digests[stays], self.scores.take(stays))
+
+    def save(self, folder: Path) -> None:
+        """Write the scores."""
+        np.savez(
+            folder / FILE,
+            salt=np.frombuffer(self.salt, np.uint8),
+            digests=self.digests,
+            mean=self.scores.mean,
+            spread=self.scores.spread,
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "ScoreIndex | None":
+        """The scores of run `folder`; None where it was made without.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        file = folder / FILE
+        if not file.exists():
+            return None
+        try:
+            with np.load(file, allow_pickle=False) as columns:
+                scores = RowScores(columns["mean"], columns["spread"])
+                index = cls(columns["salt"].tobytes(), columns["digests"], scores)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise _damaged(file) from error
+        # Scores of other rows would teach the wrong thing, and nobody would notice.
+        if not len(index.digests) == len(scores.mean) == len(scores.spread):
+            raise _damaged(file)
+        return index
+
+
+def _damaged(file: Path) -> RunError:
+    return RunError(
+        f"'{file}': is damaged; restore it, or make the scores anew with: e2urec prepare"
+    )

@@ -1,0 +1,296 @@
+"""Out-of-fold scores on a toy model: from training to the run folder to the request."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from e2urec.api.prepare import prepare
+from e2urec.api.request import RequestCase, RequestOptions
+from e2urec.api.train import train
+from e2urec.api.unlearn import unlearn
+from e2urec.core.errors import ConfigError, RunError
+from e2urec.experiments.compare import compare
+from e2urec.experiments.demo import demo
+from e2urec.experiments.estimate import estimate
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace
+from e2urec.methods import build
+from e2urec.runs.folder import Run, open_run
+from e2urec.runs.score_index import FILE, ScoreIndex
+from e2urec.runs.split_index import SplitIndex
+from e2urec.testing import toy_tables
+from e2urec.training.loop import silent
+
+PAIRS = ["scores.pairs=2"]
+QUICK = build("neggrad")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    ratings, items = toy_tables(users=24)
+    ratings.join(items, on="item").write_csv(folder / "ratings.csv")
+    return folder / "ratings.csv"
+
+
+@pytest.fixture(scope="module")
+def recipe(toy: Path, source: Path) -> Recipe:
+    settings = [
+        f"data.source={source}",
+        f"model.name={toy}",
+        "data.history=3",
+        "data.calibration=0.1",
+        "tuning.schedule.epochs=1",
+        "tuning.schedule.learning_rate=0.003",
+        "tuning.schedule.precision=fp32",
+    ]
+    return Recipe.build({}, place="test").updated(settings)
+
+
+@pytest.fixture(scope="module")
+def original(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with scores."""
+    return train(recipe.updated(PAIRS), tmp_path_factory.mktemp("runs") / "original")
+
+
+@pytest.fixture(scope="module")
+def plain(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same run without."""
+    return train(recipe, tmp_path_factory.mktemp("runs") / "plain")
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch, tmp_path) -> None:
+    (tmp_path / "key").write_bytes(b"controller")
+    monkeypatch.setenv("E2UREC_KEY_FILE", str(tmp_path / "key"))
+
+
+def index_of(run: Run) -> ScoreIndex:
+    index = ScoreIndex.load(run.path)
+    assert index is not None
+    return index
+
+
+def case(run: Run, **options: object) -> RequestCase:
+    return RequestCase.open(run, RequestOptions(ratio=0.2, **options), silent)
+
+
+def files_of(run: Run) -> dict[str, bytes]:
+    """All files but the record, by name."""
+    return {name: (run.path / name).read_bytes() for name in run.record.files}
+
+
+def test_training_keeps_the_scores_of_all_rows_that_a_request_may_need(original):
+    split = Workspace(Recipe.build(original.record.recipe, place="run")).split
+    index = index_of(original)
+    assert len(index) == len(split.train) + len(split.calibration) + len(split.unseen)
+    for part in (split.train, split.calibration, split.unseen):
+        assert np.isfinite(index.scores_of(part).mean).all()
+        assert (index.scores_of(part).spread > 0).all()
+    assert original.record.rows["scores"] == len(index)
+    assert original.record.seconds["scores"] > 0
+    assert FILE in original.record.files
+
+
+def test_model_and_split_are_the_same_with_scores_as_without(original, plain):
+    with_scores = files_of(original)
+    del with_scores[FILE]
+    without = files_of(plain)
+    results = [json.loads(files.pop("results.json")) for files in (with_scores, without)]
+    assert with_scores == without
+    for found in results:
+        del found["trace"]["seconds"]
+    assert results[0] == results[1]
+    assert "scores" not in plain.record.rows
+    assert "scores" not in plain.record.seconds
+
+
+def test_prepared_run_is_the_one_that_was_trained_with_scores_bit_for_bit(
+    original, plain, tmp_path
+):
+    before = files_of(plain)
+    prepared = prepare(plain, tmp_path / "prepared", PAIRS)
+    assert files_of(plain) == before
+    found, expected = files_of(prepared), files_of(original)
+    for files in (found, expected):
+        files.pop("results.json")
+    assert found == expected
+    for name in ("kind", "seed", "recipe", "rows", "data", "chain", "parent"):
+        assert getattr(prepared.record, name) == getattr(original.record, name)
+    assert prepared.record.seconds["original"] == plain.record.seconds["original"]
+    assert prepared.record.seconds["scores"] > 0
+
+
+def test_request_is_given_the_scores_of_its_own_rows(original, plain):
+    opened = case(original)
+    rows = opened.space.rows(opened.parts)
+    task = opened.space.task(opened.original, rows, QUICK)
+    index = index_of(original)
+    assert len(task.scores.forget.mean) == len(task.forget)
+    assert len(task.scores.calibration.mean) == len(task.calibration)
+    expected = index.scores_of(opened.parts.forget)
+    assert np.array_equal(task.scores.forget.mean, expected.mean)
+    opened = case(plain)
+    rows = opened.space.rows(opened.parts)
+    assert opened.space.task(opened.original, rows, QUICK).scores is None
+
+
+@pytest.mark.parametrize("unit", ["users", "interactions"])
+def test_each_request_of_a_chain_erases_the_scores_of_its_rows(original, tmp_path, unit):
+    parent = original
+    index = index_of(parent)
+    for number in (1, 2):
+        options = RequestOptions(ratio=0.2, unit=unit, seed=number)
+        parts = RequestCase.open(parent, options, silent).parts
+        erased = index.scores_of(parts.forget)
+        child = unlearn(parent, tmp_path / f"u{number}", QUICK, options)
+        remaining = index_of(child)
+        # Only rows that were scored count: others were erased as well.
+        split = SplitIndex.load(parent.path)
+        assert len(remaining) < len(index)
+        assert set(remaining.digests) < set(index.digests)
+        assert set(remaining.digests) < set(SplitIndex.load(child.path).digests)
+        assert len(split.digests) - len(SplitIndex.load(child.path).digests) == parts.erased.sum()
+        if unit == "users":
+            assert len(index) - len(remaining) == len(parts.forget)
+            assert not set(erased.mean.tolist()) & set(remaining.scores.mean.tolist())
+        assert np.isfinite(remaining.scores_of(parts.retain).mean).all()
+        assert child.record.rows["scores"] == len(remaining)
+        assert child.record.rows["scores_made_with_erased_rows"] == len(remaining)
+        parent, index = child, remaining
+
+
+def test_scores_of_an_unlearned_run_are_made_anew_without_the_erased_rows(original, tmp_path):
+    child = unlearn(original, tmp_path / "u", QUICK, RequestOptions(ratio=0.2))
+    prepared = prepare(child, tmp_path / "p")
+    assert set(index_of(prepared).digests) == set(index_of(child).digests)
+    assert not np.array_equal(index_of(prepared).scores.mean, index_of(child).scores.mean)
+    assert prepared.record.rows == {"scores": len(index_of(prepared))}
+    assert prepared.record.chain == child.record.chain
+    assert prepared.record.parent == child.record.parent
+    # It is still a link of the chain.
+    unlearn(prepared, tmp_path / "u2", QUICK, RequestOptions(ratio=0.1, seed=3))
+
+
+def test_run_without_scores_works_as_before(plain, tmp_path):
+    child = unlearn(plain, tmp_path / "u", QUICK, RequestOptions(ratio=0.2))
+    assert not (child.path / FILE).exists()
+    assert child.record.rows == {}
+
+
+def test_what_cannot_be_prepared_is_told_before_anything_is_made(original, plain, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match=r"scores\.pairs = 0 makes no scores"):
+        prepare(plain, out, ["scores.pairs=0"])
+    with pytest.raises(ConfigError, match="only the scores of a run can be set"):
+        prepare(plain, out, ["scores.pairs=1", "tuning.schedule.epochs=3"])
+    comparison = Run(plain.path, plain.record.model_copy(update={"kind": "comparison"}))
+    with pytest.raises(RunError, match="is a comparison; name a run made by e2urec train"):
+        prepare(comparison, out)
+    assert list(tmp_path.glob("out*")) == []
+
+
+def test_damaged_run_is_not_given_new_hashes(plain, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in [*plain.record.files, "run.json"]:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes((plain.path / name).read_bytes())
+    weights = copy / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(RunError, match="is missing or damaged"):
+        prepare(open_run(copy), tmp_path / "out", PAIRS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_commands_make_scores_tell_their_cost_and_say_who_has_none(call, plain, original, tmp_path):
+    status, out, error = call("prepare", plain.path, "--dry-run", "--set", "scores.pairs=1")
+    assert status == 0, error
+    split = Workspace(Recipe.build(plain.record.recipe, place="run")).split
+    held_out = len(split.calibration) + len(split.unseen)
+    assert f"2 half models would read {2 * len(split.train) + held_out} rows" in out
+    status, _, error = call("prepare", plain.path)
+    assert (status, "no --out" in error) == (2, True)
+    status, out, error = call("prepare", plain.path, "--out", tmp_path / "p")
+    assert status == 0, error
+    assert f"out-of-fold scores of {len(index_of(original))} rows\n" in out
+    assert any(line.split()[:1] == ["scores"] for line in out.splitlines())
+    assert "no out-of-fold scores; e2urec prepare makes them" in call("show", plain.path)[1]
+    words = ("--forget-ratio", "0.2", "--method", "neggrad")
+    status, out, error = call("unlearn", tmp_path / "p", *words, "--out", tmp_path / "u")
+    assert status == 0, error
+    assert "made with the help of rows erased since" in " ".join(out.split())
+
+
+@pytest.fixture
+def given(monkeypatch) -> list:
+    """The scores that each task holds, in the order in which tasks are made."""
+    scores = []
+    make = Workspace.task
+
+    def task(self, *arguments, **options):
+        made = make(self, *arguments, **options)
+        scores.append(made.scores)
+        return made
+
+    monkeypatch.setattr(Workspace, "task", task)
+    return scores
+
+
+def test_demo_gives_its_method_scores_and_tells_their_seconds(recipe, tmp_path, given):
+    settings = [*PAIRS, "method.name=neggrad", "retrained=0", "minutes=none"]
+    demonstration = demo(recipe.updated(settings), tmp_path / "demo")
+    assert np.isfinite(given[0].forget.mean).all()
+    assert demonstration.seconds["scores"] > 0
+    assert "scores" in demonstration.seconds_by_part
+    assert "scores" not in demonstration.phases
+
+
+class Killed(BaseException):
+    """Stands for a process that is killed."""
+
+
+def test_comparison_makes_scores_once_an_original_and_goes_on_with_the_same(
+    recipe, tmp_path, monkeypatch, given
+):
+    requests = "compare.requests=[{ratio = 0.2}, {ratio = 0.1, seed = 5}]"
+    methods = "compare.methods=['neggrad']"
+    small = recipe.updated([*PAIRS, methods, requests, "retrained=1", "compare.resamples=100"])
+    estimated = estimate(small)
+    assert estimated.rows["scores"] == Workspace(small).scores_row_count() > 0
+    assert "scores" not in estimate(small.updated(["scores.pairs=0"])).rows
+
+    once = []
+    make_scores = Workspace.make_scores
+    monkeypatch.setattr(
+        Workspace, "make_scores", lambda self: (once.append(1), make_scores(self))[1]
+    )
+
+    def stop(line: str) -> None:
+        if line.startswith("[3 of"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        compare(small, tmp_path / "c", say=stop)
+    first = given[0]
+    given.clear()
+    comparison = compare(small, tmp_path / "c")
+    assert len(once) == 1
+    assert all(scores is not None for scores in given)
+    assert np.array_equal(given[0].forget.mean, first.forget.mean)
+    cells = comparison.as_dict()["cells"]
+    seconds = [cell["cost"]["seconds"] for cell in cells if cell["model"] == "original"]
+    assert len(seconds) == 2
+    assert seconds[0] == seconds[1]
+    assert seconds[0]["scores"] > 0
+    request = next(cell["cost"]["seconds"] for cell in cells if cell["model"] == "neggrad")
+    assert request["total"] == request["request"]
+    assert "Out-of-fold scores are made once for each original" in (
+        tmp_path / "c" / "table.md"
+    ).read_text(encoding="utf-8")
+    # With the cells go the scores.
+    assert not list((tmp_path / "c").rglob(FILE))

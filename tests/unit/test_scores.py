@@ -1,0 +1,236 @@
+"""Out-of-fold scores: who makes them, for which rows, and how they are found again."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from e2urec.core.errors import RunError
+from e2urec.data.requests import ErasureRequest, resolve
+from e2urec.data.splits import Split, SplitSettings, split
+from e2urec.models import adapters
+from e2urec.models.recommender import Recommender
+from e2urec.runs.row_digests import salt_of
+from e2urec.runs.score_index import FILE, ScoreIndex
+from e2urec.testing import TUNING, toy_interactions, toy_recommender
+from e2urec.training.costs import Costs
+from e2urec.training.loop import silent
+from e2urec.training.out_of_fold import (
+    PHASE,
+    HalfModels,
+    OutOfFold,
+    RowScores,
+    halves,
+    outside_scores,
+)
+
+TWO_PAIRS = OutOfFold(pairs=2)
+
+
+def parts() -> Split:
+    settings = SplitSettings(history=3, unseen=0.1, calibration=0.1)
+    return split(toy_interactions(), settings, seed=1)
+
+
+def half_models(base: Recommender, settings: OutOfFold = TWO_PAIRS, progress=silent) -> HalfModels:
+    return HalfModels(base, settings, TUNING.schedule, seed=3, costs=Costs(), progress=progress)
+
+
+def rows_of(base: Recommender) -> tuple:
+    rows = parts()
+    outsiders = {name: base.encode(getattr(rows, name)) for name in ("calibration", "unseen")}
+    return base.encode(rows.train), outsiders
+
+
+def test_scores_are_mean_and_spread_over_the_models_that_did_not_see_a_row():
+    seen = float("nan")
+    log_odds = np.array([[1.0, seen], [seen, 2.0], [4.0, seen], [seen, 2.5]])
+    scores = outside_scores(log_odds, ~np.isnan(log_odds))
+    assert scores.mean.tolist() == [2.5, 2.25]
+    assert scores.spread == pytest.approx([np.std([1, 4], ddof=1), np.std([2, 2.5], ddof=1)])
+    alone = outside_scores(log_odds[:2], ~np.isnan(log_odds[:2]))
+    assert alone.mean.tolist() == [1.0, 2.0]
+    assert np.isnan(alone.spread).all()
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_no_half_model_that_saw_a_user_answers_her_rows(kind):
+    base = toy_recommender(kind)
+    train, outsiders = rows_of(base)
+    # Whatever she says, her own scores stay: nobody who learnt it is asked about her.
+    user = train.users[0]
+    is_hers = train.users == user
+    poisoned = replace(train, labels=np.where(is_hers, 1 - train.labels, train.labels))
+    before = half_models(base).scores(train, outsiders)
+    after = half_models(base).scores(poisoned, outsiders)
+    same = before["train"].mean == after["train"].mean
+    assert same[is_hers].all()
+    # Of each pair one model learnt from her; a row is untouched only if neither that was asked did.
+    users = np.concatenate([train.users, *(part.users for part in outsiders.values())])
+    inside = halves(users, 4, seed=3)[:, : len(train)]
+    her_models = inside[:, is_hers][:, 0]
+    touched = (~inside & her_models[:, None]).any(0)
+    assert touched.any()
+    assert (same == ~touched).all()
+
+
+def test_scores_depend_on_the_seed_and_on_nothing_else():
+    base = toy_recommender("causal")
+    train, outsiders = rows_of(base)
+    first = half_models(base).scores(train, outsiders)
+    torch.manual_seed(99)
+    again = half_models(base).scores(train, outsiders)
+    other = replace(half_models(base), seed=4).scores(train, outsiders)
+    for name in first:
+        assert np.array_equal(first[name].mean, again[name].mean)
+        assert np.array_equal(first[name].spread, again[name].spread)
+    assert not np.array_equal(first["train"].mean, other["train"].mean)
+
+
+class Stop:
+    """Interrupts the third step."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def __call__(self, *progress: object) -> None:
+        self.steps += 1
+        if self.steps == 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_base_is_left_as_it_was_after_an_interrupt_too(is_interrupted):
+    base = toy_recommender("causal")
+    lm = base.lm
+    before = {name: tensor.clone() for name, tensor in lm.state_dict().items()}
+    train, outsiders = rows_of(base)
+    if is_interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            half_models(base, progress=Stop()).scores(train, outsiders)
+    else:
+        half_models(base).scores(train, outsiders)
+    assert base.lm is lm
+    assert adapters.names(base.lm) == []
+    after = base.lm.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not any(module.training for module in lm.modules())
+    assert not any(parameter.requires_grad for parameter in lm.parameters())
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_cached_lower_blocks_give_the_scores_of_those_computed_anew(kind):
+    base = toy_recommender(kind)
+    train, outsiders = rows_of(base)
+    cached = half_models(base).scores(train, outsiders)
+    anew = half_models(base, OutOfFold(pairs=2, cache_gb=0)).scores(train, outsiders)
+    for name in cached:
+        assert cached[name].mean == pytest.approx(anew[name].mean, abs=1e-4)
+        assert cached[name].spread == pytest.approx(anew[name].spread, abs=1e-4)
+    # Something was learnt, so that the two could differ.
+    assert np.abs(cached["train"].mean - cached["train"].mean.mean()).max() > 0.01
+
+
+def test_rows_that_are_read_are_as_many_as_were_announced():
+    base = toy_recommender("causal")
+    train, outsiders = rows_of(base)
+    makers = half_models(base)
+    makers.scores(train, outsiders)
+    outside_count = sum(map(len, outsiders.values()))
+    announced = TWO_PAIRS.row_count(len(train), outside_count, TUNING.schedule.epochs)
+    assert makers.costs.rows[PHASE] == announced
+    assert makers.costs.seconds[PHASE] > 0
+
+
+def test_data_without_calibration_users_have_scores_for_all_others():
+    base = toy_recommender("causal")
+    train, outsiders = rows_of(base)
+    empty = outsiders["unseen"].take(np.arange(0))
+    scores = half_models(base).scores(train, {"calibration": empty, "unseen": outsiders["unseen"]})
+    assert len(scores["calibration"].mean) == 0
+    assert np.isfinite(scores["train"].mean).all()
+    assert np.isfinite(scores["unseen"].mean).all()
+
+
+# --- the index of a run
+
+
+def numbered() -> tuple[Split, ScoreIndex]:
+    """The row's number as its mean, and half of it as its spread."""
+    rows = parts()
+    scores = {}
+    for name in ("train", "calibration", "unseen"):
+        numbers = getattr(rows, name).rows.astype(np.float32)
+        scores[name] = RowScores(numbers, numbers / 2)
+    return rows, ScoreIndex.of(rows, scores, salt_of(rows.train.interactions))
+
+
+def test_each_row_finds_its_own_score_in_any_order():
+    rows, index = numbered()
+    order = np.random.default_rng(0).permutation(len(rows.train))
+    found = index.scores_of(rows.train.take(order))
+    assert found.mean.tolist() == rows.train.rows[order].tolist()
+    assert found.spread.tolist() == (rows.train.rows[order] / 2).tolist()
+    assert index.scores_of(rows.calibration).mean.tolist() == rows.calibration.rows.tolist()
+    assert len(index.scores_of(rows.train.take(np.arange(0))).mean) == 0
+
+
+def test_rows_without_a_score_are_counted_in_the_error():
+    rows, index = numbered()
+    with pytest.raises(RunError, match=rf"{len(rows.test)} of {len(rows.test)} rows have no"):
+        index.scores_of(rows.test)
+
+
+def test_erased_rows_take_their_scores_along_and_all_others_stay(tmp_path):
+    rows, index = numbered()
+    data = rows.train.interactions
+    request = resolve(ErasureRequest.draw(rows.train, 0.3, 3), rows)
+    remaining = index.without(data, request.erased)
+    assert len(remaining) == len(index) - len(request.forget)
+    with pytest.raises(RunError, match=f"{len(request.forget)} of {len(request.forget)} rows"):
+        remaining.scores_of(request.forget)
+    # Codes and row numbers of D_r are new ones; its scores are found all the same.
+    old_rows = rows.train.rows[~request.erased[rows.train.rows]]
+    assert remaining.scores_of(request.retain).mean.tolist() == old_rows.tolist()
+    # Nothing in the file says that they were ever there.
+    remaining.save(tmp_path)
+    gone = set(index.digests.tolist()) - set(remaining.digests.tolist())
+    written = np.load(tmp_path / FILE)
+    assert not gone & set(written["digests"].tolist())
+    assert not set(np.flatnonzero(request.erased).tolist()) & set(written["mean"].tolist())
+
+
+def test_scores_are_read_as_they_were_written_and_none_are_none(tmp_path):
+    _, index = numbered()
+    assert ScoreIndex.load(tmp_path) is None
+    index.save(tmp_path)
+    again = ScoreIndex.load(tmp_path)
+    assert again.salt == index.salt
+    assert np.array_equal(again.digests, index.digests)
+    assert again.scores.mean.dtype == np.float32
+    assert np.array_equal(again.scores.mean, index.scores.mean)
+    assert np.array_equal(again.scores.spread, index.scores.spread)
+
+
+def test_damaged_scores_are_refused_in_one_line_with_a_remedy(tmp_path):
+    _, index = numbered()
+    index.save(tmp_path)
+    whole = (tmp_path / FILE).read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"no arrays"):
+        (tmp_path / FILE).write_bytes(damaged)
+        with pytest.raises(
+            RunError, match="is damaged; restore it, or make the scores anew"
+        ) as told:
+            ScoreIndex.load(tmp_path)
+        assert "\n" not in str(told.value)
+    np.savez(
+        tmp_path / FILE,
+        salt=np.frombuffer(index.salt, np.uint8),
+        digests=index.digests,
+        mean=index.scores.mean[1:],
+        spread=index.scores.spread,
+    )
+    with pytest.raises(RunError, match="is damaged"):
+        ScoreIndex.load(tmp_path)
