@@ -28,6 +28,10 @@ The default takes the least α at which the teacher's AUC on D_f has lost the *l
 rows is worth to the original, measured on D_r and on users it was not tuned on. The student starts
 at −s·α·ΔW, since to first order in ΔW that is the forgetting teacher already (negated task vectors:
 Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of all other rows.
+
+Preset `scores` makes no augmented model: `δ_F = δ_o + a·(out − δ_o)`, where out is what half models
+say that never saw the row (`training/out_of_fold.py`). With either teacher, the finished student is
+multiplied until its AUC on D_f has lost the lead (`unlearning/scaling.py`).
 """
 
 import contextlib
@@ -41,20 +45,20 @@ import torch
 from ..core.errors import ConfigError
 from ..core.seeding import derive
 from ..metrics.classification import auc
-from ..models.batches import Batch, row_count_of_steps
+from ..models.batches import Batch
 from ..models.predictions import predict
 from ..models.recommender import Recommender
-from ..training.loop import Objective, Rows, Schedule, Step
+from ..training.loop import Objective, Rows, Step
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
 from ..unlearning.calibration import match_target
-from ..unlearning.initial_step import CHECKED_ROWS, RetainCheck, start_student
+from ..unlearning.initial_step import RetainCheck, start_student
 from ..unlearning.losses import kl_divergence
 from ..unlearning.outcome import unsure_lead
 from ..unlearning.paired import Term, answer_loss, side_by_side
 from ..unlearning.replay import with_cached_blocks
 from ..unlearning.scaling import scale_student
-from ..unlearning.student import Student, frozen_teacher, phase_steps, steps_in
-from ..unlearning.target import sampled_rows, target_by_calibration, target_by_scores
+from ..unlearning.student import Student, frozen_teacher, phase_steps
+from ..unlearning.target import target_by_calibration, target_by_scores
 from ..unlearning.task import Task
 from ..unlearning.teachers import ForgettingTeacher, FrozenTeacher, ScoreTeacher
 from ..unlearning.two_teachers import TwoTeachers
@@ -126,7 +130,7 @@ class E2URec(TwoTeachers):
         """Return the merged model, or the original with one replacement adapter."""
         forget_count = len(task.forget)
         student_seed = derive(task.seed, "student")
-        counts = self._student_steps(forget_count)
+        counts = self.student_steps(forget_count)
         seed = derive(task.seed, "phases")
         phases = phase_steps(task, counts, self.batch_size, seed=seed, speed=self.speed)
         batches: dict[str, list[Rows]] = {
@@ -202,7 +206,7 @@ class E2URec(TwoTeachers):
         augmented = self._augment(task, lifetime)
         alpha = 1.0 if self.alpha == "auto" else self.alpha
         teacher = ForgettingTeacher(original, augmented.answers, alpha, self.teacher, verbaliser)
-        if self.alpha == "auto" or self.scaling.largest:
+        if self.needs_target:
             with task.costs.phase("teachers"):
                 task.outcome.target = target_by_calibration(
                     task, original.odds(verbaliser), remembering, self.calibration_ratio
@@ -216,7 +220,7 @@ class E2URec(TwoTeachers):
     def _augment(self, task: Task, lifetime: contextlib.ExitStack) -> AugmentedModel:
         """Tune the original further on D_f."""
         augmentation = Augmentation(
-            step_count=self._augmented_steps(len(task.forget)),
+            step_count=self.augmented_steps(len(task.forget)),
             schedule=task.schedule(
                 self.batch_size, self.augment_rate, self.min_lr_ratio, self.optimizer
             ),
@@ -286,50 +290,3 @@ class E2URec(TwoTeachers):
                 continue
             student.fit(phase, steps, objectives[phase], schedule)
             task.log_phase(phase, task.original, active=student.active)
-
-    def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
-        """Rows read in each phase; a joint step reads a batch of D_f and one of D_r."""
-        size = self.batch_size
-        steps = {"augmented": self._augmented_steps(forget)}
-        steps |= self._student_steps(forget)
-        rows = {phase: row_count_of_steps(count, forget, size) for phase, count in steps.items()}
-        joint_retain_rows = row_count_of_steps(steps["joint"], retain, size)
-        rows["joint"] += joint_retain_rows
-        # A teacher is asked once about a row, however often the row is read.
-        taught_rows = min(retain, joint_retain_rows)
-        rows["teachers"] = self._teacher_rows(forget, retain, taught_rows)
-        # The lower blocks compute a row once, whoever reads it afterwards.
-        if self.lora.upper < 1 and self.speed.replay:
-            rows["cache"] = forget + taught_rows
-        return rows
-
-    def _teacher_rows(self, forget: int, retain: int, taught_rows: int) -> int:
-        """Rows that the teachers answer; of D_r, `taught_rows` are read in the joint phase."""
-        # The original and the augmented model both answer all of D_f.
-        rows = 2 * forget + taught_rows
-        if self.alpha == "auto":
-            count = sampled_rows(forget, self.calibration_ratio)
-            retain_count = min(retain, count)
-            rows += max(0, retain_count - taught_rows)
-            rows += count
-        if self.start_scale:
-            rows += min(retain, CHECKED_ROWS)
-        return rows
-
-    def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
-        """Steps of the student in all its phases."""
-        steps = self._student_steps(forget)
-        return sum(steps.values())
-
-    def _augmented_steps(self, forget: int) -> int:
-        """Steps that make the augmented model."""
-        passes = self.augment_passes
-        return steps_in(passes, forget, self.batch_size, self.augment_min_steps)
-
-    def _student_steps(self, forget: int) -> dict[str, int]:
-        """Steps of each phase: passes over D_f, and not too few in a phase that is not empty."""
-        passes = {"warmup": self.warmup, "joint": self.joint, "final": self.final}
-        return {
-            phase: steps_in(count, forget, self.batch_size, self.min_steps)
-            for phase, count in passes.items()
-        }

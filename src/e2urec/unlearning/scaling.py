@@ -48,6 +48,21 @@ class Scaling(BaseModel):
     )
 
 
+def scaling_rows(forget: int) -> int:
+    """Rows that are read to scale a student, about: multiples of it are tried in turn.
+
+    Args:
+        forget: rows of D_f.
+    """
+    if forget < MIN_FORGET_ROWS:
+        return 0
+    # The original, the student as it is, at its limit, each halving, and the one that is taken.
+    tries = HALVINGS + 4
+    forget_rows = tries * min(forget, FORGET_ROWS)
+    valid_rows = 2 * max(MIN_VALIDATION_ROWS, forget)
+    return forget_rows + valid_rows
+
+
 @dataclass(frozen=True)
 class _Sample:
     """Some rows, and the original's answers to them."""

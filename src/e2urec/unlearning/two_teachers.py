@@ -1,4 +1,4 @@
-"""The settings of E2URec: what its teachers, its student and its steps can be told."""
+"""The settings of E2URec, and how many rows it reads with them."""
 
 from typing import Literal, Self
 
@@ -6,11 +6,15 @@ from pydantic import Field, model_validator
 
 from ..core.errors import ConfigError
 from ..models.adapters import LoRA
-from ..training.schedule import OptimizerSettings
+from ..models.batches import row_count_of_steps
+from ..training.schedule import OptimizerSettings, Schedule
+from .initial_step import CHECKED_ROWS
 from .losses import TeacherSpace
 from .method import Method
 from .replay import Speed
-from .scaling import Scaling
+from .scaling import Scaling, scaling_rows
+from .student import steps_in
+from .target import sampled_rows
 
 
 class TwoTeachers(Method):
@@ -88,3 +92,61 @@ class TwoTeachers(Method):
                 "set start_scale to 0"
             )
         return self
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether it must be known how much to forget."""
+        return self.alpha == "auto" or self.scaling.largest > 0
+
+    def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
+        """Rows read in each phase; a joint step reads a batch of D_f and one of D_r."""
+        size = self.batch_size
+        steps = self.student_steps(forget)
+        if self.forgetting == "gain":
+            steps["augmented"] = self.augmented_steps(forget)
+        rows = {phase: row_count_of_steps(count, forget, size) for phase, count in steps.items()}
+        joint_retain_rows = row_count_of_steps(steps["joint"], retain, size)
+        rows["joint"] += joint_retain_rows
+        # A teacher is asked once about a row, however often the row is read.
+        taught_rows = min(retain, joint_retain_rows)
+        rows["teachers"] = self._teacher_rows(forget, retain, taught_rows)
+        if self.scaling.largest:
+            rows["scaling"] = scaling_rows(forget)
+        # The lower blocks compute a row once, whoever reads it afterwards.
+        if self.lora.upper < 1 and self.speed.replay:
+            rows["cache"] = forget + taught_rows
+        return rows
+
+    def _teacher_rows(self, forget: int, retain: int, taught_rows: int) -> int:
+        """Rows that the teachers answer; of D_r, `taught_rows` are read in the joint phase."""
+        rows = forget + taught_rows
+        # The original alone answers D_f, or the augmented model as well.
+        if self.forgetting == "scores":
+            return rows + sampled_rows(forget, self.calibration_ratio)
+        rows += forget
+        if self.needs_target:
+            count = sampled_rows(forget, self.calibration_ratio)
+            retain_count = min(retain, count)
+            rows += max(0, retain_count - taught_rows)
+            rows += count
+        if self.start_scale:
+            rows += min(retain, CHECKED_ROWS)
+        return rows
+
+    def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
+        """Steps of the student in all its phases."""
+        steps = self.student_steps(forget)
+        return sum(steps.values())
+
+    def augmented_steps(self, forget: int) -> int:
+        """Steps that make the augmented model."""
+        passes = self.augment_passes
+        return steps_in(passes, forget, self.batch_size, self.augment_min_steps)
+
+    def student_steps(self, forget: int) -> dict[str, int]:
+        """Steps of each phase: passes over D_f, and not too few in a phase that is not empty."""
+        passes = {"warmup": self.warmup, "joint": self.joint, "final": self.final}
+        return {
+            phase: steps_in(count, forget, self.batch_size, self.min_steps)
+            for phase, count in passes.items()
+        }
