@@ -43,6 +43,7 @@ class ForgottenRows:
         candidate: (n,) log-odds of the model that forgot the row.
         original: (n,) log-odds of the original.
         retrained: (models, n) log-odds of models retrained without the row's fold.
+        request: (n,) number of the request that names the row's user.
     """
 
     labels: Ints
@@ -50,13 +51,16 @@ class ForgottenRows:
     candidate: Floats
     original: Floats
     retrained: Floats
+    request: Ints
 
     @classmethod
     def union(cls, parts: Sequence["ForgottenRows"]) -> "ForgottenRows":
-        """The rows of all of them."""
+        """The rows of all of them, numbered anew."""
         arrays = {}
         for name in vars(parts[0]):
             arrays[name] = np.concatenate([getattr(part, name) for part in parts], axis=-1)
+        lengths = [len(part.labels) for part in parts]
+        arrays["request"] = np.repeat(np.arange(len(parts)), lengths)
         return cls(**arrays)
 
     def figures(self, bootstrap: Bootstrap, *, seed: int) -> Figures:
@@ -83,6 +87,37 @@ class ForgottenRows:
             "ceiling": ceiling,
             "alignment": remaining(correlation, ceiling, np.zeros_like(ceiling)),
         }
+
+    def within_figures(self, bootstrap: Bootstrap, *, seed: int) -> Figures:
+        """Memory of the mean AUC within requests.
+
+        Each request has a model of its own. If these say Yes more or less often than each other,
+        the AUC of the union falls, although no ranking within a request has changed. This one
+        does not see it.
+        """
+        after = over_seeds(
+            [self._auc_within(bootstrap, odds) for odds in self.retrained], seed=seed
+        )
+        before = self._auc_within(bootstrap, self.original)
+        auc = self._auc_within(bootstrap, self.candidate)
+        return {
+            "memory_within": remaining(auc, before, after),
+            "headroom_within": before - after,
+        }
+
+    def _auc_within(self, bootstrap: Bootstrap, odds: Floats) -> Figure:
+        """Mean AUC of requests by their rows drawn; one with a single class counts nothing."""
+        total = np.zeros(len(bootstrap.counts))
+        row_count = np.zeros(len(bootstrap.counts))
+        for number in np.unique(self.request):
+            rows = np.flatnonzero(self.request == number)
+            own = replace(bootstrap, user=bootstrap.user[rows])
+            auc = own.auc(self.labels[rows], odds[rows])
+            weight = np.where(np.isfinite(auc), own.total(np.ones(len(rows))), 0.0)
+            total += np.where(np.isfinite(auc), auc, 0.0) * weight
+            row_count += weight
+        with np.errstate(invalid="ignore"):
+            return np.asarray(total / row_count)
 
     def _correlations(self, bootstrap: Bootstrap) -> tuple[Figure, Figure]:
         """`corr(δ_p − δ_o, δ_R − δ_o)`, and its ceiling between two retrained models."""
@@ -174,6 +209,7 @@ class PooledAnswers:
             candidate=self.answers(request, variant)["forget"],
             original=self.original["train"][positions],
             retrained=np.stack(retrained),
+            request=np.zeros(len(positions), int),
         )
 
     # --- figures of rows that are not forgotten

@@ -81,6 +81,7 @@ def seed_report(folder: Path, scope: Scope) -> dict[str, Any]:
         "hours": _hours(folder),
         "rows": {name: len(answers.data[f"{name}.labels"]) for name in answers.original},
         "users": len(np.unique(answers.data["train.users"])),
+        "original": {"test_auc": _original_auc(answers)},
         "retraining": retraining,
         "variants": variants,
     }
@@ -100,6 +101,12 @@ def _hours(folder: Path) -> float:
     for path in folder.rglob(RECORD):
         seconds += read_record(path.parent).get("wall", 0.0)
     return seconds / 3600
+
+
+def _original_auc(answers: PooledAnswers) -> dict[str, Any]:
+    """AUC of the original on all test rows."""
+    figure = answers.auc("test", answers.original["test"])
+    return answers.bootstrap("test").interval(figure).as_dict()
 
 
 def _retraining(answers: PooledAnswers) -> dict[str, Any]:
@@ -180,7 +187,8 @@ class SizeFigures:
         """Pooled figures with intervals, seconds, and a point for each request."""
         rows = self.union
         bootstrap = self.answers.union_bootstrap(rows)
-        pooled = rows.figures(bootstrap, seed=derive(self.answers.seed, "seeds"))
+        seed = derive(self.answers.seed, "seeds")
+        pooled = rows.figures(bootstrap, seed=seed) | rows.within_figures(bootstrap, seed=seed)
         figures = {name: bootstrap.interval(figure).as_dict() for name, figure in pooled.items()}
         others = [self._other_figures(request) for request in self.requests]
         figures |= self._pooled_others(others)

@@ -135,6 +135,8 @@ def options(words: Sequence[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(words)
     if arguments.retrained < 1:
         parser.error("--retrained: memory is measured against one retrained model at least")
+    if arguments.single < 0:
+        parser.error("--single: no fewer than 0 users can be forgotten one by one")
     # In the order of the plan, whatever the order of the options.
     arguments.size = [size for size in Size if not arguments.size or size in arguments.size]
     arguments.seed = arguments.seed or [0]

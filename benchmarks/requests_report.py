@@ -1,0 +1,320 @@
+"""A table and a picture of what `requests.py` measured, from its JSON files alone.
+
+    python benchmarks/requests_report.py docs/results/requests-*.json [--into PAGE.md]
+
+Prints Markdown tables, one for each base and size of requests, and draws every request as a point.
+`--into` also puts the tables into a page, between the marks `<!-- requests -->` and
+`<!-- /requests -->`.
+"""
+
+import argparse
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from common import interval_text, option_parser
+from e2urec.core.errors import DataError, E2URecError
+
+# Draws into memory: there may be no screen.
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+PICTURE = Path("docs/evidence/requests.svg")
+START_MARK = "<!-- requests -->"
+END_MARK = "<!-- /requests -->"
+
+MISSING = "–"
+HEADINGS = (
+    "variant",
+    "seed",
+    "requests",
+    "rows",
+    "M_auc",
+    "within requests",
+    "alignment",
+    "correlation / ceiling",
+    "retained memory",
+    "test AUC − original's",
+    "test AUC − retrained's",
+    "seconds",
+    "of a retraining",
+)
+RETRAINED = "retrained"
+
+# Requests of few rows lie far outside, where nothing is to be told but that they do.
+LIMITS = (-1.0, 2.0)
+ROW_HEIGHT = 0.45
+# Rows of seeds of one variant lie closer to each other than to the next variant's.
+SEED_STEP = 0.22
+COLOURS = ("#1f6fb2", "#c0392b", "#3a8f5c", "#8a6d9e", "#b9770e")
+
+Report = Mapping[str, Any]
+
+
+# --- from JSON to rows
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one variant did with the requests of a size, on one seed."""
+
+    base: str
+    size: str
+    variant: str
+    seed: int
+    values: Mapping[str, Any]
+
+    @property
+    def points(self) -> list[float]:
+        """M_auc of each request that has one."""
+        values = [point["memory_auc"] for point in self.values["points"]]
+        return [value for value in values if value is not None]
+
+    def cells(self) -> list[str]:
+        """The line of the table."""
+        values = self.values
+        figures = values["figures"]
+        seconds = values["seconds"]
+        correlation = figure_text(figures["correlation"], 2, interval=False)
+        ceiling = figure_text(figures["ceiling"], 2, interval=False)
+        return [
+            self.variant,
+            str(self.seed),
+            f"{values['requests']} of {values['planned']}",
+            f"{values['rows']:,}",
+            figure_text(figures["memory_auc"], 2),
+            figure_text(figures["memory_within"], 2),
+            figure_text(figures["alignment"], 2),
+            f"{correlation} / {ceiling}",
+            figure_text(figures["retained_memory"], 2),
+            figure_text(figures["test_auc_to_original"], 3),
+            figure_text(figures["test_auc_to_retrained"], 3),
+            f"{seconds['median']:.1f}",
+            f"{seconds['share']:.1%}",
+        ]
+
+
+def read_reports(paths: Sequence[Path]) -> list[Report]:
+    """The JSON files; raises DataError for a file that is none of `requests.py`."""
+    reports = []
+    for path in paths:
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            # What this cannot do without: another JSON file fails here, not half-way.
+            report["base"], report["variants"], report["retraining"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"'{path}': is no report of requests.py; name another file") from error
+        reports.append(report)
+    return sorted(reports, key=lambda report: (report["base"], report["seed"]))
+
+
+def lines_of(reports: Sequence[Report]) -> list[Line]:
+    """A line for each variant, size and seed that has a finished request."""
+    lines = []
+    for report in reports:
+        for variant, record in report["variants"].items():
+            for size, values in record["sizes"].items():
+                if values["requests"]:
+                    lines.append(Line(report["base"], size, variant, report["seed"], values))
+    return lines
+
+
+def figure_text(figure: Mapping[str, Any], digits: int, *, interval: bool = True) -> str:
+    """A figure with its interval, where it has one."""
+    if figure["value"] is None:
+        return MISSING
+    if not interval or figure["low"] is None or figure["high"] is None:
+        return f"{figure['value']:.{digits}f}"
+    return interval_text(figure, digits)
+
+
+# --- tables
+
+
+def tables(reports: Sequence[Report]) -> str:
+    """Markdown: a table for each base and size, variants in order, seeds beneath each other."""
+    lines = lines_of(reports)
+    parts = []
+    for base, size in dict.fromkeys((line.base, line.size) for line in lines):
+        group = [line for line in lines if (line.base, line.size) == (base, size)]
+        group.sort(key=lambda line: (line.variant, line.seed))
+        rows = [line.cells() for line in group]
+        # The retrained models belong to the largest requests, which come first.
+        if size == lines[0].size:
+            rows += retrained_rows(reports, base)
+        title = f"*Base {base}, requests of {size_title(size)}*"
+        parts.append("\n".join([title, "", *markdown(HEADINGS, rows)]))
+    notes = [note_of(report) for report in reports]
+    return "\n\n".join([*parts, "\n".join(notes)]) + "\n"
+
+
+def retrained_rows(reports: Sequence[Report], base: str) -> list[list[str]]:
+    """What retraining itself does, a line of the table for each seed that has retrained models."""
+    rows = []
+    for report in reports:
+        if report["base"] == base and report["retraining"]["models"]:
+            rows.append(retrained_cells(report))
+    return rows
+
+
+def retrained_cells(report: Report) -> list[str]:
+    """The line of one seed."""
+    retraining = report["retraining"]
+    cells = {
+        "variant": RETRAINED,
+        "seed": str(report["seed"]),
+        "requests": f"{retraining['models']} models",
+        "retained memory": figure_text(retraining["retained_memory"], 2),
+        "test AUC − original's": figure_text(retraining["test_auc_to_original"], 3),
+        "seconds": f"{retraining['seconds']:.1f}",
+    }
+    return [cells.get(heading, MISSING) for heading in HEADINGS]
+
+
+def size_title(size: str) -> str:
+    """How a title calls a size."""
+    return "a single user" if size == "single" else f"{size} of the users"
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def note_of(report: Report) -> str:
+    """Where and how long a seed was measured, and whether all of it was."""
+    machines = []
+    for machine in report["machines"]:
+        machines.append(f"{machine['cpu']} ({machine['count']} cores, {machine['threads']} threads")
+    where = "; ".join(f"{machine})" for machine in machines)
+    state = "" if report["complete"] else " Not all requests are measured yet."
+    return f"- {report['base']}, seed {report['seed']}: {report['hours']:.1f} h on {where}.{state}"
+
+
+def put_into(page: Path, text: str) -> None:
+    """Put text between the marks of a page; raises DataError where it has none."""
+    content = page.read_text(encoding="utf-8")
+    before, start, rest = content.partition(START_MARK)
+    _, end, after = rest.partition(END_MARK)
+    if not start or not end:
+        raise DataError(f"'{page}': lacks {START_MARK} or {END_MARK}; add a line for each")
+    whole = f"{before}{START_MARK}\n\n{text}\n{END_MARK}{after}"
+    page.write_text(whole, encoding="utf-8")
+
+
+# --- the picture
+
+
+def draw(reports: Sequence[Report]) -> str:
+    """The picture as SVG text: a panel for each base and size, a row for each variant."""
+    lines = lines_of(reports)
+    panels = list(dict.fromkeys((line.base, line.size) for line in lines))
+    variants = list(dict.fromkeys(line.variant for line in lines))
+    bases = list(dict.fromkeys(base for base, _ in panels))
+    sizes = list(dict.fromkeys(size for _, size in panels))
+    height = 1.0 + ROW_HEIGHT * len(variants)
+    figure, axes = plt.subplots(
+        len(bases),
+        len(sizes),
+        figsize=(3.2 * len(sizes), height * len(bases)),
+        sharey=True,
+        squeeze=False,
+    )
+    seeds = sorted({line.seed for line in lines})
+    for row, base in enumerate(bases):
+        for column, size in enumerate(sizes):
+            group = [line for line in lines if (line.base, line.size) == (base, size)]
+            draw_panel(axes[row, column], group, variants, seeds)
+            axes[row, column].set_title(f"{base}: {size_title(size)}", fontsize=9)
+    words = "M_auc: 0 = retrained, 1 = nothing done (hollow: mean within requests)"
+    figure.supxlabel(words, fontsize=9)
+    figure.tight_layout()
+    return svg_of(figure)
+
+
+def draw_panel(
+    axes: "plt.Axes", lines: Sequence[Line], variants: Sequence[str], seeds: Sequence[int]
+) -> None:
+    """Requests as points; pooled, a diamond with its interval; within requests, a hollow one."""
+    for limit in (0.0, 1.0):
+        axes.axvline(limit, color="#888888", lw=0.8, zorder=0)
+    for line in lines:
+        place = seeds.index(line.seed) - (len(seeds) - 1) / 2
+        y = variants.index(line.variant) + place * SEED_STEP
+        colour = COLOURS[seeds.index(line.seed) % len(COLOURS)]
+        points = [clipped(value) for value in line.points]
+        axes.scatter(points, [y] * len(points), s=9, color=colour, alpha=0.35, lw=0)
+        figures = line.values["figures"]
+        within = figures["memory_within"]["value"]
+        if within is not None:
+            axes.plot([clipped(within)], [y], "D", ms=7, color="none", mec=colour, mew=1.0)
+        draw_pooled(axes, figures["memory_auc"], y, colour)
+    axes.set_xlim(LIMITS[0] - 0.05, LIMITS[1] + 0.05)
+    axes.set_ylim(len(variants) - 0.5, -0.5)
+    axes.set_yticks(range(len(variants)), variants, fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_pooled(axes: "plt.Axes", figure: Mapping[str, Any], y: float, colour: str) -> None:
+    """The pooled value and its interval; nothing where there is no value."""
+    if figure["value"] is None:
+        return
+    if figure["low"] is not None and figure["high"] is not None:
+        ends = [clipped(figure["low"]), clipped(figure["high"])]
+        axes.plot(ends, [y, y], color=colour, lw=1.8, solid_capstyle="butt")
+    axes.plot([clipped(figure["value"])], [y], "D", ms=5, color=colour, mec="white", mew=0.8)
+
+
+def clipped(value: float) -> float:
+    """The value, or the nearer end of the axis."""
+    low, high = LIMITS
+    return min(max(value, low), high)
+
+
+def svg_of(figure: "plt.Figure") -> str:
+    """The same figures give the same bytes on every machine."""
+    text = io.StringIO()
+    with plt.rc_context({"svg.fonttype": "path", "svg.hashsalt": "e2urec"}):
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    whole = text.getvalue()
+    return whole[whole.index("<svg") :]
+
+
+# --- the command line
+
+
+def options(words: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments."""
+    parser = option_parser(__doc__)
+    parser.add_argument("reports", type=Path, nargs="+", help="JSON files of requests.py")
+    parser.add_argument("--plot", type=Path, default=PICTURE, help="where to draw")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="Markdown page with the marks")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Read the arguments; print the tables; draw."""
+    arguments = options(words)
+    try:
+        reports = read_reports(arguments.reports)
+        if not lines_of(reports):
+            raise DataError("no request is finished in these files; measure more")
+        text = tables(reports)
+        if arguments.into is not None:
+            put_into(arguments.into, text)
+    except E2URecError as error:
+        raise SystemExit(f"error: {error}") from error
+    arguments.plot.write_text(draw(reports), encoding="utf-8")
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
