@@ -247,7 +247,8 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
         assert set(results["distance"][name]) == distances
     shared = {"loading", "original", "retrained", "unlearning", "evaluation", "placebo"}
     assert set(found["seconds"]) >= shared
-    assert set(found["phases"]) == {"cache", "augmented", "teachers", "joint", "logging"}
+    phases = {"cache", "augmented", "teachers", "joint", "scaling", "logging"}
+    assert set(found["phases"]) == phases
     parts = sum(value for phase, value in found["phases"].items() if phase != "logging")
     assert found["seconds"]["unlearning"] == pytest.approx(parts)
     assert sum(found["seconds_by_part"].values()) == pytest.approx(found["seconds"]["total"])
