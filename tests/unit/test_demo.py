@@ -11,6 +11,7 @@ from e2urec.evaluation.demonstration import Demonstration
 from e2urec.evaluation.results import Results
 from e2urec.experiments import demo as demos
 from e2urec.experiments.recipe import Recipe
+from e2urec.unlearning.outcome import Outcome, Target
 
 
 def demonstration(retrainings: int = 2, skipped: int = 0) -> Demonstration:
@@ -18,6 +19,7 @@ def demonstration(retrainings: int = 2, skipped: int = 0) -> Demonstration:
         results=Results({}, ()),
         answers={},
         phase_logs=[],
+        outcome=Outcome(target=Target(0.8, 0.1, 0.02, "scores"), reached=0.75),
         seconds={
             "loading": 2.0,
             "original": 40.0,
@@ -48,6 +50,11 @@ def test_parts_of_the_time_add_up_and_the_longest_comes_first():
         "loading": 2.0,
     }
     assert list(parts.values()) == sorted(parts.values(), reverse=True)
+
+
+def test_demo_says_how_far_the_method_came_by_its_own_measure(capsys, tmp_path):
+    terminal.show_demo(demonstration(), tmp_path, as_json=False)
+    assert "About 50% of the memory of D_f is left" in capsys.readouterr().out
 
 
 def test_demo_prints_where_its_time_went_with_shares(capsys, tmp_path):

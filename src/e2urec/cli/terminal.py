@@ -272,6 +272,8 @@ def show_demo(demonstration: Demonstration, out: Path, *, as_json: bool) -> None
     if retraining:
         share = demonstration.seconds["unlearning"] / retraining
         say(f"forgetting took {share:.0%} of a retraining")
+    for sentence in demonstration.outcome.sentences():
+        say(sentence)
     if demonstration.shortage:
         say(demonstration.shortage)
     console.print(f"A page with plots: [bold]{out / 'report.html'}[/]", highlight=False)

@@ -24,6 +24,7 @@ class CellRecord:
         rows_read: by phase.
         trainable_parameters: that the request moved.
         phase_logs: loss and AUC on D_f after each phase.
+        outcome: what the method aimed at and how far it came by its own measure.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -32,15 +33,17 @@ class CellRecord:
     rows_read: Mapping[str, int] = field(default_factory=dict)
     trainable_parameters: int = 0
     phase_logs: list[dict[str, Any]] = field(default_factory=list)
+    outcome: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return dict(vars(self))
 
     def cost(self) -> dict[str, Any]:
-        """The same without the logs of its phases."""
+        """The same without the logs of its phases and its outcome."""
         values = self.as_dict()
         del values["phase_logs"]
+        del values["outcome"]
         return values
 
 
@@ -92,6 +95,7 @@ class Comparison:
                         "figures": {name: figure.as_dict() for name, figure in figures.items()},
                         "verdict": verdict.outcome if verdict else None,
                         "cost": self.record((seed, request), role).cost(),
+                        "outcome": self.record((seed, request), role).outcome,
                     }
                 )
         return {

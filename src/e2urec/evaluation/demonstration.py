@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..unlearning.outcome import Outcome
 from ..unlearning.task import PhaseLog
 from .answers import Answers
 from .results import Results
@@ -18,6 +19,7 @@ class Demonstration:
         results: all figures.
         answers: of every model.
         phase_logs: loss and AUC on D_f after each phase of the method.
+        outcome: what the method aimed at and how far it came by its own measure.
         seconds: `loading`, `original`, `unlearning`, `retrained` (the mean), `evaluation`, …, and
             `total`, until the page was written.
         phases: seconds of the method's own phases, by the names that the method gives them.
@@ -32,6 +34,7 @@ class Demonstration:
     results: Results
     answers: Mapping[Role, Answers]
     phase_logs: list[PhaseLog]
+    outcome: Outcome
     seconds: Mapping[str, float]
     phases: Mapping[str, float]
     rows: Mapping[str, int]
@@ -71,6 +74,7 @@ class Demonstration:
         return {
             "results": self.results.as_dict(),
             "phase_logs": [vars(log) for log in self.phase_logs],
+            "outcome": self.outcome.as_dict(),
             "seconds": self.seconds,
             "seconds_by_part": self.seconds_by_part,
             "phases": self.phases,

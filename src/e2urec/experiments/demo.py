@@ -82,6 +82,7 @@ def demo(
             say(line)
         costs = unlearned.costs
         phase_logs = unlearned.phase_logs
+        outcome = unlearned.outcome
         # Let go of, as every model that was asked: there shall never be more than two beside it.
         del unlearned
         with space.costs.phase("placebo"):
@@ -95,6 +96,7 @@ def demo(
             results=results,
             answers=study.answers,
             phase_logs=phase_logs,
+            outcome=outcome,
             seconds=_seconds(study, costs, clock),
             phases=costs.seconds,
             rows=rows.counts(),

@@ -164,6 +164,7 @@ class SeedModels:
             rows_read=costs.rows,
             trainable_parameters=costs.trainable,
             phase_logs=[vars(log) for log in unlearned.phase_logs],
+            outcome=unlearned.outcome.as_dict(),
         )
         return self._cell(study, unlearned.model, record)
 
