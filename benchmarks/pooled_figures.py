@@ -69,7 +69,7 @@ def seed_report(folder: Path, scope: Scope) -> dict[str, Any]:
     counts = [size for variant in variants.values() for size in variant["sizes"].values()]
     return {
         "seed": seed,
-        "recipe": plain_names(settings),
+        "recipe": settings,
         "scope": {
             "sizes": list(scope.sizes),
             "single": scope.single,
@@ -85,14 +85,6 @@ def seed_report(folder: Path, scope: Scope) -> dict[str, Any]:
         "retraining": retraining,
         "variants": variants,
     }
-
-
-def plain_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with the names of folders in place of their paths on this machine."""
-    plain = dict(settings)
-    for part, key in (("data", "source"), ("model", "name")):
-        plain[part] = plain[part] | {key: Path(str(plain[part][key])).name}
-    return plain
 
 
 def _hours(folder: Path) -> float:

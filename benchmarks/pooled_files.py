@@ -69,7 +69,7 @@ def check_settings(folder: Path, recipe: Recipe) -> None:
         ConfigError: the folder has models of other settings.
     """
     values = recipe.model_dump(mode="json")
-    settings = {part: values[part] for part in DECISIVE_PARTS}
+    settings = plain_names({part: values[part] for part in DECISIVE_PARTS})
     path = folder / SETTINGS
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +83,14 @@ def check_settings(folder: Path, recipe: Recipe) -> None:
                 f"'{folder}': was begun with {key}={before.get(key)}, not {after.get(key)}; give "
                 "--work another folder"
             )
+
+
+def plain_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the names of folders in place of their paths on this machine."""
+    plain = dict(settings)
+    for part, key in (("data", "source"), ("model", "name")):
+        plain[part] = plain[part] | {key: Path(str(plain[part][key])).name}
+    return plain
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from common import RequestCase
 from e2urec.core.arrays import Floats, Mask
 from e2urec.core.errors import ConfigError
+from e2urec.core.seeding import derive
 from e2urec.data.requests import ErasureRequest
 from e2urec.experiments.grid import Grid
 from e2urec.experiments.study import NOT_UNLEARNING, unlearning_seconds
@@ -27,7 +28,7 @@ from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
 from e2urec.runs.files import write_json
 from e2urec.training.costs import Costs
-from e2urec.training.out_of_fold import HalfModels, OutOfFold, RowScores
+from e2urec.training.out_of_fold import PHASE, HalfModels, OutOfFold, RowScores
 from e2urec.unlearning.method import Method
 from e2urec.unlearning.task import RequestScores
 from pooled_files import (
@@ -221,7 +222,7 @@ class PooledModels:
             space.untuned(),
             settings,
             space.recipe.tuning.schedule,
-            space.recipe.seed,
+            derive(space.recipe.seed, PHASE),
             costs,
         )
         outsiders = {

@@ -1,0 +1,481 @@
+"""Requests are pooled as the protocol says, and a run that was interrupted ends as any other."""
+
+import importlib.util
+import json
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from e2urec.core.errors import ConfigError, DataError
+from e2urec.data.difficulty import Difficulty
+from e2urec.evaluation.answer_store import NO_HEAD
+from e2urec.evaluation.answers import Answers
+from e2urec.evaluation.evidence import Evidence
+from e2urec.evaluation.measures.alignment import Alignment
+from e2urec.evaluation.measures.memory import Memory
+from e2urec.evaluation.measures.retained_memory import RetainedMemory
+from e2urec.evaluation.roles import ORIGINAL, UNLEARNED, retrained
+from e2urec.experiments.grid import Grid, no_words
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace
+from e2urec.metrics.bootstrap import user_bootstrap
+from e2urec.models.predictions import Predictions
+from e2urec.runs.files import write_json
+from e2urec.testing import toy_interactions
+from e2urec.training.out_of_fold import OutOfFold
+from e2urec.unlearning.method import Method
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import pooled_files
+import requests_report
+from common import measure_only
+from pooled_answers import ForgottenRows, PooledAnswers
+from pooled_figures import Scope, SizeFigures, seed_report
+from pooled_models import PooledModels, PooledOptions
+from pooled_plan import FOLDS, NamedMethod, Size, folds_of, parse_variant, variants_of
+
+SETTINGS = [
+    "model.layers=none",
+    "data.history=2",
+    "tuning.schedule.epochs=1",
+    "tuning.schedule.learning_rate=1e-2",
+]
+SEED = 3
+SINGLE = 1
+SCOPE = Scope((Size.FOLD, Size.SINGLE), SINGLE, 2)
+SCORES = OutOfFold(pairs=1, learning_rate=1e-2)
+
+
+class Shrink(Method):
+    """Make all weights smaller: quick, and far from nothing."""
+
+    name: ClassVar[str] = "shrink"
+    share: float = 0.8
+    # Filled by `unlearn`; requests so far, and what their tasks held.
+    tasks: ClassVar[list[dict[str, object]]] = []
+    interrupted_at: ClassVar[int | None] = None
+
+    def unlearn(self, task):
+        if len(self.tasks) == self.interrupted_at:
+            raise KeyboardInterrupt
+        self.tasks.append(vars(task))
+        with task.costs.phase("shrink"), torch.no_grad():
+            for parameter in task.original.lm.parameters():
+                parameter.mul_(self.share)
+        return task.original
+
+
+@pytest.fixture
+def shrink(monkeypatch):
+    monkeypatch.setattr(Shrink, "tasks", [])
+    monkeypatch.setattr(Shrink, "interrupted_at", None)
+    return Shrink()
+
+
+def command_line():
+    # Under another name: a library of the name of this benchmark may be loaded already.
+    path = Path(pooled_files.__file__).with_name("requests.py")
+    spec = importlib.util.spec_from_file_location("requests_benchmark", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make(folder, toy, *methods, scores=None, sizes=SCOPE.sizes):
+    recipe = Recipe().updated([f"model.name={toy}", f"seed={SEED}", *SETTINGS])
+    pooled_files.check_settings(folder, recipe)
+    pooled_files.note_machine(folder)
+    space = Workspace(recipe)
+    space.__dict__["data"] = toy_interactions(users=24, rows=16)
+    variants = [NamedMethod(name, method) for name, method in methods]
+    options = PooledOptions(variants, sizes, SINGLE, SCOPE.retrained, scores)
+    models = PooledModels(space, Grid(folder, 0, no_words), options)
+    models.make()
+    return models
+
+
+def timeless(report):
+    """A report without what differs from run to run: all that was read off a clock."""
+    text = json.dumps(report, sort_keys=True)
+    values = json.loads(text)
+    values.pop("hours")
+    values["retraining"].pop("seconds")
+    for variant in values["variants"].values():
+        for size in variant["sizes"].values():
+            size.pop("seconds")
+            for point in size["points"]:
+                point.pop("seconds")
+    return values
+
+
+# --- the plan
+
+
+@pytest.mark.parametrize("user_count", [5, 23, 170])
+def test_folds_are_disjoint_and_cover_everybody(user_count):
+    users = np.repeat(np.arange(user_count) * 7, 3)
+    folds = folds_of(users, seed=1, single=4, sizes=tuple(Size))
+    members = np.concatenate([fold.users for fold in folds])
+    assert len(folds) == FOLDS
+    assert sorted(members.tolist()) == np.unique(users).tolist()
+    for fold in folds:
+        by_size = {size: [] for size in Size}
+        for request in fold.requests:
+            by_size[request.size].append(request.users.tolist())
+        assert by_size[Size.FOLD] == [sorted(fold.users.tolist())]
+        # The parts cover the fold as well; single users are some of it, each once.
+        assert sorted(chain(*by_size[Size.PART])) == sorted(fold.users.tolist())
+        singles = list(chain(*by_size[Size.SINGLE]))
+        assert len(set(singles)) == len(singles) == min(4, len(fold.users))
+        assert set(singles) <= set(fold.users.tolist())
+
+
+def test_who_is_in_a_request_depends_on_the_seed_alone():
+    users = np.arange(40)
+    few = folds_of(users, seed=1, single=1, sizes=[Size.SINGLE])
+    many = folds_of(users, seed=1, single=8, sizes=tuple(Size))
+    other = folds_of(users, seed=2, single=1, sizes=[Size.SINGLE])
+    for fold, fuller in zip(few, many, strict=True):
+        singles = [request for request in fuller.requests if request.size is Size.SINGLE]
+        assert fold.requests[0].users == singles[0].users
+        assert fold.requests[0].key == singles[0].key
+    assert any(
+        one.users.tolist() != two.users.tolist() for one, two in zip(few, other, strict=True)
+    )
+
+
+def test_fewer_users_than_folds_are_refused():
+    with pytest.raises(DataError, match="4 training users: 5 folds need one each; keep more rows"):
+        folds_of(np.arange(4), seed=0, single=1, sizes=tuple(Size))
+
+
+def test_variants_are_read_from_the_command_line_and_from_toml(tmp_path):
+    variant = parse_variant("wide=e2urec:lora.upper=1.0,alpha=3,lora.rank=4")
+    assert variant.name == "wide"
+    assert (variant.method.alpha, variant.method.lora.upper, variant.method.lora.rank) == (3, 1, 4)
+    # The rest of a part of the settings stays as the method has it.
+    assert variant.method.lora.targets == parse_variant("a=e2urec").method.lora.targets
+    assert parse_variant("paper=e2urec:preset=paper,beta=0.5").method.teacher == "raw"
+    file = tmp_path / "variants.toml"
+    file.write_text(
+        '[wide]\nmethod = "e2urec"\nalpha = 3\nlora = { upper = 1.0, rank = 4 }\n[npo]\n'
+        'method = "npo"\n',
+        encoding="utf-8",
+    )
+    read = variants_of(["first=graddiff"], file)
+    assert [entry.name for entry in read] == ["first", "wide", "npo"]
+    assert read[1].method == variant.method
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--variant", "default"], "--variant default: names no method; write NAME=METHOD"),
+        (["--variant", "a=e2urec:alpha"], "'alpha' has no '='; write key=value"),
+        (["--variant", "a=npp"], "unknown method 'npp'; did you mean 'npo'?"),
+        (["--variant", "a=npo:bet=1"], "method 'npo' has unknown setting 'bet'"),
+        (["--variant", "a=sisa"], "trains an original of its own"),
+        (["--variant", "rows=npo"], "is no name for its folder"),
+        (["--variant", "a=npo", "--variant", "a=npo"], "variant 'a': is there twice"),
+        (["--variants", "none.toml"], "cannot be read"),
+        (["--variant", "a=npo", "--set", "scores.pair=1"], "--set scores.pair=1"),
+        (["--variant", "a=npo", "--set", "data.row=1"], "unknown key 'row'; did you mean 'rows'?"),
+        ([], "no variant: nothing would be forgotten"),
+        (["--report-only"], "nothing is finished there; run without --report-only first"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line_with_status_2(words, reason, capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        command_line().main(["--base", "demo", "--work", str(tmp_path / "work"), *words])
+    printed = capsys.readouterr()
+    assert stop.value.code == 2
+    assert reason in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("error: ")
+
+
+def test_settings_of_scores_are_told_from_those_of_the_recipe():
+    split_settings = command_line().split_settings
+    settings, scores = split_settings(["data.rows=30", "scores.pairs=2", "scores.lora.rank=4"])
+    assert settings == ["data.rows=30"]
+    assert (scores.pairs, scores.lora.rank) == (2, 4)
+    assert split_settings(["data.rows=30"])[1] is None
+
+
+# --- figures
+
+
+def test_pooled_memory_is_that_of_the_union_worked_by_hand():
+    # Two requests of one user each; of the 4 pairs of a liked and a disliked row in the union, the
+    # original ranks all 4 rightly, the retrained models 2, and the candidate 3.
+    first = ForgottenRows(
+        labels=np.array([1, 0]),
+        users=np.array([4, 4]),
+        candidate=np.array([2.0, 1.0]),
+        original=np.array([3.0, -1.0]),
+        retrained=np.array([[1.0, 0.0], [1.0, 0.0]]),
+        request=np.zeros(2, int),
+    )
+    second = ForgottenRows(
+        labels=np.array([1, 0]),
+        users=np.array([9, 9]),
+        candidate=np.array([0.5, -1.0]),
+        original=np.array([2.0, 1.0]),
+        retrained=np.array([[-2.0, -1.0], [-2.0, -1.0]]),
+        request=np.zeros(2, int),
+    )
+    union = ForgottenRows.union([first, second])
+    bootstrap = user_bootstrap(union.users, resamples=0, seed=0)
+    figures = union.figures(bootstrap, seed=0)
+    assert figures["forget_auc_original"][0] == 1.0
+    # Liked at 1 and −2, disliked at 0 and −1: 1 beats both.
+    assert figures["forget_auc_retrained"][0] == 0.5
+    # Liked at 2 and 0.5, disliked at 1 and −1: 0.5 does not beat 1.
+    assert figures["forget_auc"][0] == 0.75
+    assert figures["memory_auc"][0] == pytest.approx((0.75 - 0.5) / (1.0 - 0.5))
+    # Both retrained models moved alike, so that the ceiling is 1.
+    movement = np.array([-1.0, 2.0, -1.5, -2.0])
+    direction = np.array([-2.0, 1.0, -4.0, -2.0])
+    correlation = np.corrcoef(movement, direction)[0, 1]
+    assert figures["correlation"][0] == pytest.approx(correlation)
+    assert figures["ceiling"][0] == pytest.approx(1.0)
+    assert figures["alignment"][0] == pytest.approx(correlation)
+
+
+def test_a_shift_of_a_whole_model_moves_the_union_and_not_the_memory_within_requests():
+    random = np.random.default_rng(0)
+    parts = []
+    for user in range(6):
+        labels = np.tile([0, 1], 10)
+        original = labels + random.normal(size=20)
+        part = ForgottenRows(
+            labels=labels,
+            users=np.full(20, user),
+            # Each request's model says Yes more often than the last one's, and ranks as before.
+            candidate=original + 3 * user,
+            original=original,
+            retrained=random.normal(size=(2, 20)),
+            request=np.zeros(20, int),
+        )
+        parts.append(part)
+    union = ForgottenRows.union(parts)
+    bootstrap = user_bootstrap(union.users, resamples=200, seed=0)
+    assert union.figures(bootstrap, seed=0)["memory_auc"][0] < 0.7
+    within = union.within_figures(bootstrap, seed=0)["memory_within"]
+    np.testing.assert_allclose(within[np.isfinite(within)], 1.0)
+
+
+def test_memory_within_requests_leaves_out_those_of_one_class():
+    rows = ForgottenRows(
+        labels=np.array([1, 0, 1, 1]),
+        users=np.array([0, 0, 1, 1]),
+        candidate=np.array([1.0, 0.0, 5.0, 6.0]),
+        original=np.array([1.0, 0.0, 5.0, 6.0]),
+        retrained=np.array([[0.0, 1.0, 5.0, 6.0]]),
+        request=np.array([0, 0, 1, 1]),
+    )
+    bootstrap = user_bootstrap(rows.users, resamples=0, seed=0)
+    # The first request alone: AUC 1 of the original, 0 of the retrained model.
+    assert rows.within_figures(bootstrap, seed=0)["headroom_within"][0] == 1.0
+
+
+@pytest.fixture(scope="module")
+def work(toy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("work") / "demo-3"
+    methods = [("weak", Shrink(share=0.95)), ("strong", Shrink())]
+    make(folder, toy, *methods, scores=SCORES)
+    return folder
+
+
+def test_of_one_request_pooled_figures_are_those_of_an_evaluation(work):
+    report = seed_report(work, SCOPE)
+    answers = answers_of(work)
+    request = answers.folds[0].requests[0]
+    figures = SizeFigures(answers, "strong", [request]).as_dict(1.0)["figures"]
+    rows = answers.rows(request)
+    rows_of = {
+        "test": np.flatnonzero(~np.isin(answers.data["test.users"], request.users)),
+        "forget": rows["forget"],
+        "unseen": slice(None),
+        "retain": rows["retain"],
+    }
+
+    def predictions(part, odds):
+        source = part if part in ("test", "unseen") else "train"
+        labels = answers.data[f"{source}.labels"][rows_of[part]]
+        users = answers.data[f"{source}.users"][rows_of[part]]
+        return Predictions(None, NO_HEAD, odds, labels, users)
+
+    def model(odds):
+        return Answers(**{part: predictions(part, odds[part]) for part in rows_of})
+
+    original = {}
+    for part in rows_of:
+        source = part if part in ("test", "unseen") else "train"
+        original[part] = answers.original[source][rows_of[part]]
+    models = {ORIGINAL: original, UNLEARNED: answers.answers(request, "strong")}
+    for number, odds in enumerate(answers.retrained_answers(1), start=1):
+        models[retrained(number)] = odds
+    evidence = Evidence(
+        {role: model({"unseen": original["unseen"], **odds}) for role, odds in models.items()},
+        seed=SEED,
+        difficulty=Difficulty(rows["control_retain"], {"unseen": rows["control_unseen"]}),
+    )
+    results = measure_only(evidence, [Memory(), Alignment(), RetainedMemory()])
+    assert figures["memory_auc"] == results.figure("memory", "auc", UNLEARNED).as_dict()
+    assert figures["memory_loss"] == results.figure("memory", "loss", UNLEARNED).as_dict()
+    expected = results.figure("alignment", "correlation", UNLEARNED)
+    assert figures["correlation"] == expected.as_dict()
+    # Its users are drawn among all training users here: the same value, other limits.
+    never = results.tables["retained_memory"].find("never", None)
+    assert figures["never"]["value"] == pytest.approx(never.value)
+    auc = results.tables["retained_memory"].find("auc", UNLEARNED)
+    assert figures["retain_auc"]["value"] == pytest.approx(auc.value)
+    # A point of the report is the same request.
+    point = report["variants"]["strong"]["sizes"]["20%"]["points"][0]
+    assert point["memory_auc"] == pytest.approx(figures["memory_auc"]["value"])
+    assert point["rows"] == len(rows["forget"])
+
+
+def answers_of(folder):
+    users = pooled_files.read_arrays(folder / pooled_files.DATA)["train.users"]
+    folds = folds_of(users, seed=SEED, single=SINGLE, sizes=SCOPE.sizes)
+    return PooledAnswers(folder, SEED, folds, SCOPE.retrained)
+
+
+def test_a_report_has_all_requests_and_nobodys_rows(work):
+    report = seed_report(work, SCOPE)
+    assert report["complete"]
+    assert report["retraining"]["models"] == FOLDS * SCOPE.retrained
+    sizes = report["variants"]["strong"]["sizes"]
+    assert (sizes["20%"]["requests"], sizes["single"]["requests"]) == (FOLDS, FOLDS * SINGLE)
+    # The five folds together are all training rows.
+    assert sizes["20%"]["rows"] == report["rows"]["train"]
+    assert sizes["20%"]["users"] == report["users"]
+    # The base is called by the name of its folder, without the path on this machine.
+    assert "/" not in report["recipe"]["model"]["name"]
+    text = json.dumps(report)
+    ids = toy_interactions(users=24, rows=16).user_ids
+    assert not any(f'"{name}"' in text for name in ids.to_list())
+    assert len(sizes["single"]["points"]) == FOLDS * SINGLE
+    difference = sizes["20%"]["figures"]["test_auc_to_original"]["value"]
+    points = [point["test_auc_to_original"] for point in sizes["20%"]["points"]]
+    assert difference == pytest.approx(np.mean(points))
+
+
+def test_methods_are_given_the_scores_of_the_rows_of_their_request(toy, tmp_path, shrink):
+    models = make(tmp_path, toy, ("scored", shrink), scores=SCORES, sizes=[Size.FOLD])
+    train = pooled_files.read_arrays(tmp_path / pooled_files.SCORES)["train.mean"]
+    for fold, task in zip(models.folds(), shrink.tasks, strict=True):
+        is_named = np.isin(models.space.split.train.users, fold.users)
+        np.testing.assert_array_equal(task["scores"].forget.mean, train[is_named])
+        assert len(task["scores"].calibration.mean) == len(task["calibration"])
+
+
+# --- interrupts
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(toy, tmp_path, shrink, monkeypatch):
+    make(tmp_path / "whole", toy, ("a", shrink))
+    whole = timeless(seed_report(tmp_path / "whole", SCOPE))
+    Shrink.tasks.clear()
+    # In the second fold, before its single user.
+    stop = 3
+    monkeypatch.setattr(Shrink, "interrupted_at", stop)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "halves", toy, ("a", shrink))
+    # What is finished can be reported at any time.
+    part = seed_report(tmp_path / "halves", SCOPE)
+    assert not part["complete"]
+    assert sum(size["requests"] for size in part["variants"]["a"]["sizes"].values()) == stop
+    monkeypatch.setattr(Shrink, "interrupted_at", None)
+    make(tmp_path / "halves", toy, ("a", shrink))
+    # Nothing was made twice.
+    assert len(shrink.tasks) == 2 * FOLDS
+    assert timeless(seed_report(tmp_path / "halves", SCOPE)) == whole
+
+
+def test_a_method_that_fails_costs_its_own_requests_alone(toy, tmp_path, shrink, monkeypatch):
+    class Broken(Shrink):
+        def unlearn(self, task):
+            raise ValueError("no such thing")
+
+    models = make(tmp_path, toy, ("bad", Broken()), ("good", shrink), sizes=[Size.FOLD])
+    assert len(models.failed) == FOLDS
+    report = seed_report(tmp_path, Scope([Size.FOLD], SINGLE, 2))
+    counts = {name: v["sizes"]["20%"]["requests"] for name, v in report["variants"].items()}
+    assert counts == {"bad": 0, "good": FOLDS}
+    assert not report["complete"]
+
+
+def test_a_folder_of_other_settings_is_refused_and_so_is_a_variant(work, toy):
+    with pytest.raises(ConfigError, match=r"begun with data.history=2, not 3; give --work another"):
+        other = [f"model.name={toy}", f"seed={SEED}", *SETTINGS, "data.history=3"]
+        pooled_files.check_settings(work, Recipe().updated(other))
+    with pytest.raises(ConfigError, match="variant 'weak': was begun with other settings"):
+        make(work, toy, ("weak", Shrink(share=0.5)), scores=SCORES)
+    with pytest.raises(ConfigError, match=r"was made with scores.pairs=1, not 2"):
+        make(work, toy, ("weak", Shrink(share=0.95)), scores=OutOfFold(pairs=2, learning_rate=1e-2))
+
+
+def test_a_working_folder_may_be_named_otherwise_the_next_time(tmp_path):
+    recipe_of = command_line().base_recipe
+    near = recipe_of("tiny", 7, ["data.rows=300"], tmp_path / "tiny-7")
+    far = recipe_of("tiny", 7, ["data.rows=300"], Path("elsewhere") / "tiny-7")
+    assert (near.seed, near.data.rows, near.model.name) == (7, 300, str(tmp_path / "tiny-7/base"))
+    pooled_files.check_settings(tmp_path, near)
+    pooled_files.check_settings(tmp_path, far)
+
+
+# --- the table and the picture
+
+
+def test_table_and_picture_come_from_the_json_alone(work, tmp_path, capsys):
+    report = tmp_path / "requests-demo-3.json"
+    write_json(report, {"base": "demo"} | seed_report(work, SCOPE))
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n\n<!-- requests -->\nold\n<!-- /requests -->\n\nEnd\n", encoding="utf-8"
+    )
+    picture = tmp_path / "picture.svg"
+    words = [str(report), "--plot", str(picture), "--into", str(page)]
+    requests_report.main(words)
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert "*Base demo, requests of 20% of the users*" in lines
+    rows = [line for line in lines if line.startswith(("| weak", "| strong", "| retrained"))]
+    # Two variants at either size; the retrained models once.
+    assert len(rows) == 5
+    assert {line.count("|") for line in rows} == {len(requests_report.HEADINGS) + 1}
+    assert any(" 5 of 5 " in row for row in rows)
+    content = page.read_text(encoding="utf-8")
+    assert printed.strip() in content
+    assert "old" not in content
+    assert content.endswith("<!-- /requests -->\n\nEnd\n")
+    first = picture.read_bytes()
+    assert first.startswith(b"<svg")
+    requests_report.main(words)
+    assert picture.read_bytes() == first
+
+
+def test_report_refuses_another_file_and_a_page_without_a_place(tmp_path, work):
+    other = tmp_path / "other.json"
+    other.write_text("[]", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"is no report of requests.py; name another file"):
+        requests_report.main([str(other)])
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n", encoding="utf-8")
+    with pytest.raises(DataError, match="lacks <!-- requests -->"):
+        requests_report.put_into(page, "text")
+
+
+def test_figures_without_limits_are_shown_without():
+    text = requests_report.figure_text
+    assert text({"value": 0.123, "low": None, "high": None}, 2) == "0.12"
+    assert text({"value": None, "low": None, "high": None}, 2) == "–"
+    assert text({"value": 0.123, "low": 0.1, "high": 0.2}, 2) == "0.12 [0.10, 0.20]"
