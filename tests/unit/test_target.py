@@ -32,6 +32,11 @@ def odds_of(task, rows):
     return predict(task.original, rows, precision="fp32").log_odds
 
 
+def up_projection_norm(student):
+    squares = [float((value**2).sum()) for key, value in student.weights().items() if "B" in key]
+    return math.sqrt(sum(squares))
+
+
 def scores_of(values):
     return RowScores(np.asarray(values, np.float32), np.full(len(values), np.nan, np.float32))
 
@@ -182,6 +187,24 @@ def test_scale_is_taken_back_when_the_retain_set_does_not_bear_it(sure_target):
     assert any("scaling.max_retain_kl" in limit for limit in task.outcome.limits)
     moved = np.abs(predict(model, task.retain, precision="fp32").log_odds - before)
     assert moved.mean() < 0.1
+
+
+def test_scale_is_taken_back_when_the_validation_rows_do_not_bear_it(sure_target, monkeypatch):
+    # The student is worse than nothing on these rows as long as it stands at its full length.
+    lengths = []
+
+    def auc_of(sample, student):
+        lengths.append(up_projection_norm(student))
+        return sample.auc_before() - 0.1 * lengths[-1] / lengths[0]
+
+    monkeypatch.setattr(scaling._Sample, "auc_of", auc_of)
+    task = task_of()
+    task = with_scores(task, strangers_scores(task))
+    bounds = {"largest": 1.0, "max_retain_kl": 100.0, "max_valid_drop": 0.06}
+    build("e2urec", {"forgetting": "scores", "scaling": bounds}).unlearn(task)
+    # 0.75 of the length still costs more than 0.06, and 0.75² no longer does.
+    assert task.outcome.scale == pytest.approx(0.75**2)
+    assert any("scaling.max_valid_drop" in limit for limit in task.outcome.limits)
 
 
 def test_few_rows_are_not_steered_by_their_auc_and_it_is_told(sure_target, monkeypatch):
