@@ -234,3 +234,18 @@ def test_outcome_says_nothing_where_the_method_came_as_far_as_it_should():
     unsure = Outcome(target=replace(target, error=0.08), reached=0.7)
     assert "cannot be told" in unsure.sentences()[-1]
     assert "not surely positive: 0.100 AUC" in unsure_lead(replace(target, error=0.08))
+
+
+def test_preset_scores_forgets_by_scores_alone():
+    task = task_of()
+    task = with_scores(task, strangers_scores(task))
+    before = odds_of(task, task.forget)
+    method = build("e2urec", {}, "scores")
+    model = method.unlearn(task)
+    planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
+    assert "augmented" not in planned
+    assert "augmented" not in task.costs.seconds
+    # The student follows the teacher: towards the scores, on the rows that are forgotten.
+    moved = predict(model, task.forget, precision="fp32").log_odds - before
+    wanted = task.scores.forget.mean - before
+    assert np.corrcoef(moved, wanted)[0, 1] > 0.3
