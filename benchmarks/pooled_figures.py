@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from e2urec.core.seeding import derive
+from e2urec.experiments.recipe import Recipe
 from e2urec.metrics.bootstrap import Figure, remaining, user_bootstrap
 from e2urec.runs.record import versions
 from pooled_answers import Figures, ForgottenRows, PooledAnswers, mean_figure
@@ -51,12 +52,11 @@ class Scope:
 def seed_report(folder: Path, scope: Scope) -> dict[str, Any]:
     """The figures of all variants of a seed, as far as they are finished."""
     settings = read_record(folder, SETTINGS)
-    seed = settings["seed"]
-    split_seed = settings["data"]["seed"]
+    recipe = Recipe.build(settings, place=str(folder / SETTINGS))
+    seed = recipe.seed
     folds = folds_of(
         read_arrays(folder / DATA)["train.users"],
-        # As `Workspace.data_seed`: a comparison chooses rows by a seed of their own.
-        seed=seed if split_seed is None else split_seed,
+        seed=recipe.data_seed,
         single=scope.single,
         sizes=scope.sizes,
     )

@@ -57,11 +57,6 @@ def read_record(folder: Path, name: str = RECORD) -> Any:
     return json.loads((folder / name).read_text(encoding="utf-8"))
 
 
-def data_seed(recipe: Recipe) -> int:
-    """The seed of the split, and so of the folds; see `Workspace.data_seed`."""
-    return recipe.seed if recipe.data.seed is None else recipe.data.seed
-
-
 def check_settings(folder: Path, recipe: Recipe) -> None:
     """Note the settings that a folder's models depend on.
 

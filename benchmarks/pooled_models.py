@@ -17,7 +17,6 @@ import numpy as np
 from common import RequestCase
 from e2urec.core.arrays import Floats, Mask
 from e2urec.core.errors import ConfigError
-from e2urec.core.seeding import derive
 from e2urec.data.requests import ErasureRequest
 from e2urec.experiments.grid import Grid
 from e2urec.experiments.study import NOT_UNLEARNING, unlearning_seconds
@@ -28,7 +27,7 @@ from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
 from e2urec.runs.files import write_json
 from e2urec.training.costs import Costs
-from e2urec.training.out_of_fold import PHASE, HalfModels, OutOfFold, RowScores
+from e2urec.training.out_of_fold import OutOfFold, RowScores
 from e2urec.unlearning.method import Method
 from e2urec.unlearning.task import RequestScores
 from pooled_files import (
@@ -138,7 +137,7 @@ class PooledModels:
         """The folds and their requests."""
         return folds_of(
             self.space.split.train.users,
-            seed=self.space.data_seed,
+            seed=self.space.recipe.data_seed,
             single=self.options.single,
             sizes=self.options.sizes,
         )
@@ -216,20 +215,8 @@ class PooledModels:
         settings = self.options.scores
         assert settings is not None, "scores are made where there are settings"
         start_time = time.perf_counter()
-        space = self.space
         costs = Costs()
-        half_models = HalfModels(
-            space.untuned(),
-            settings,
-            space.recipe.tuning.schedule,
-            derive(space.recipe.seed, PHASE),
-            costs,
-        )
-        outsiders = {
-            "calibration": space.encode(space.split.calibration),
-            "unseen": space.encode(space.split.unseen),
-        }
-        scores = half_models.scores(space.encode(space.split.train), outsiders)
+        scores = self.space.row_scores(settings, costs)
         arrays = {}
         for name, part in scores.items():
             arrays[f"{name}.mean"] = part.mean

@@ -8,7 +8,6 @@ Prints Markdown tables, one for each base and size of requests, and draws every 
 """
 
 import argparse
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import matplotlib
 
 from common import interval_text, option_parser
 from e2urec.core.errors import DataError, E2URecError
+from e2urec.report.plots import svg_of
 
 # Draws into memory: there may be no screen.
 matplotlib.use("Agg")
@@ -276,16 +276,6 @@ def clipped(value: float) -> float:
     """The value, or the nearer end of the axis."""
     low, high = LIMITS
     return min(max(value, low), high)
-
-
-def svg_of(figure: "plt.Figure") -> str:
-    """The same figures give the same bytes on every machine."""
-    text = io.StringIO()
-    with plt.rc_context({"svg.fonttype": "path", "svg.hashsalt": "e2urec"}):
-        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
-    whole = text.getvalue()
-    return whole[whole.index("<svg") :]
 
 
 # --- the command line

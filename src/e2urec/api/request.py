@@ -1,6 +1,7 @@
 """A request to a run, and what honouring it needs."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..core.errors import ConfigError
@@ -112,7 +113,8 @@ class RequestCase:
         if scores is not None:
             scores.save(folder)
 
-    @property
+    # Hashing all rows takes a while, and the files and the record both ask.
+    @cached_property
     def remaining_scores(self) -> ScoreIndex | None:
         """Out-of-fold scores of the rows that stay; None where the parent has none."""
         scores = self.space.score_index

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from ..core.arrays import Floats, Ints
 from ..core.seeding import stream
@@ -155,6 +154,9 @@ class _Control:
             own = np.flatnonzero(row_folds == other)
             items = tallies.without({fold, other})
             features[own] = items.features(retain.take(own))
+        # Here, since it takes more than a second to load, and most commands fit nothing.
+        from sklearn.linear_model import LogisticRegression
+
         outside = row_folds != fold
         labels = retain.labels[outside]
         items = tallies.without({fold})

@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from ..core.arrays import Ints, Mask
+from ..core.arrays import Floats, Ints, Mask
 from ..core.seeding import derive
-from ..data.difficulty import Difficulty
+from ..data.difficulty import COEFFICIENT, Difficulty
 from ..metrics.bootstrap import Bootstrap, Figure, Interval, over_seeds, remaining, user_bootstrap
 from .answers import Answers
 from .attacks import AttackSetup
@@ -173,6 +173,42 @@ class Evidence:
             control = self.models[self.retrained[0]]
         seed = derive(self.seed, "attacks")
         return AttackSetup(self.shadows, control, seed, self.resamples)
+
+    @cached_property
+    def never_tuned_auc(self) -> Figure:
+        """AUC on D_r of a model that was never tuned on its users, estimated.
+
+        `AUC_unseen(o) + b·[AUC_Dr(c) − AUC_unseen(c)]`, c the control model of `data.difficulty`.
+        """
+        control = self.difficulty
+        assert control is not None, "what a measure needs is there"
+        # One group of users may be easier than another for anybody. The control model sees by how
+        # much, and remembers neither.
+        parts = self.original.parts()
+        retain = self.bootstraps["retain"].auc(parts["retain"].labels, control.retain)
+        unseen_odds = control.outsiders["unseen"]
+        unseen = self.bootstraps["unseen"].auc(parts["unseen"].labels, unseen_odds)
+        return self.figures[ORIGINAL]["unseen_auc"] + COEFFICIENT * (retain - unseen)
+
+    # --- changes on D_f, each pair of models correlated once
+
+    @cached_property
+    def _correlations(self) -> dict[frozenset[Role], Figure]:
+        return {}
+
+    def correlation(self, role: Role, other: Role) -> Figure:
+        """`corr(δ_role − δ_o, δ_other − δ_o)`, δ the log-odds of Yes against No, o the original."""
+        # Rows and note of a table both ask.
+        pair = frozenset((role, other))
+        if pair not in self._correlations:
+            changes = self._change(role), self._change(other)
+            self._correlations[pair] = self.bootstraps["forget"].correlation(*changes)
+        return self._correlations[pair]
+
+    def _change(self, role: Role) -> Floats:
+        # In float64 before the difference is taken: models answer in float32.
+        odds = self.models[role].forget.log_odds.astype(np.float64)
+        return odds - self.original.forget.log_odds
 
     # --- distances on D_f, each pair of models measured once
 

@@ -120,6 +120,12 @@ class Recipe(_Part):
     )
     seed: int = Field(0, description="of everything random but the request")
 
+    @property
+    def data_seed(self) -> int:
+        """The seed of all that chooses rows."""
+        # A comparison chooses them by one seed, whatever the seeds of its originals are.
+        return self.seed if self.data.seed is None else self.data.seed
+
     @classmethod
     def build(cls, values: Mapping[str, Any], *, place: str) -> "Recipe":
         """Check `values` from `place`.

@@ -30,7 +30,7 @@ from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
 from ..training.costs import Costs
 from ..training.loop import Phase, Progress, Trace, silent
-from ..training.out_of_fold import PHASE, HalfModels
+from ..training.out_of_fold import PHASE, HalfModels, OutOfFold, RowScores
 from ..training.supervised import tune
 from ..unlearning.method import Method
 from ..unlearning.task import RequestScores, Task, TrainingTask
@@ -97,16 +97,9 @@ class Workspace:
         # After rows were erased at their source the split could not be made again.
         if self.split_index is not None:
             return self.split_index.split(self.data, settings.history)
-        seed = self.data_seed
+        seed = self.recipe.data_seed
         whole = split(self.data, settings, seed=seed)
         return limit(whole, settings, seed=seed)
-
-    @property
-    def data_seed(self) -> int:
-        """The seed of all that chooses rows."""
-        # A comparison chooses them by one seed, whatever the seeds of its originals are.
-        seed = self.recipe.data.seed
-        return self.recipe.seed if seed is None else seed
 
     @property
     def template(self) -> PromptTemplate:
@@ -150,12 +143,12 @@ class Workspace:
         encoded = {name: self.encode(part) for name, part in samples.items()}
         # Users who only lose some of their rows count as well.
         erased_users = np.unique(parts.forget.interactions.user[parts.erased])
-        outsiders = {"calibration": parts.calibration, "unseen": parts.unseen}
-        order = stream(self.data_seed, "retain sample").permutation(len(parts.retain))
+        outsiders = {name: getattr(parts, name) for name in HELD_OUT_PARTS}
+        order = stream(self.recipe.data_seed, "retain sample").permutation(len(parts.retain))
         return RequestRows(
             **encoded,
             slices=slices(parts),
-            difficulty=difficulty(parts.retain, outsiders, seed=self.data_seed),
+            difficulty=difficulty(parts.retain, outsiders, seed=self.recipe.data_seed),
             retain_sample=np.sort(order[:RETAIN_SAMPLE_ROWS]),
             removed=int(parts.erased.sum()),
             removed_users=len(erased_users),
@@ -205,25 +198,27 @@ class Workspace:
         These are the training rows and those of the held-out users. With no pairs of half models
         nothing happens.
         """
-        recipe = self.recipe
-        if not recipe.scores.pairs:
+        if not self.recipe.scores.pairs:
             return
         self._probe_template()
-        half_models = HalfModels(
-            base=self.untuned(),
-            settings=recipe.scores,
-            schedule=recipe.tuning.schedule,
-            seed=derive(recipe.seed, PHASE),
-            costs=self.costs,
-            progress=self.progress,
-        )
-        train = self.encode(self.split.train)
-        outsiders = {name: self.encode(getattr(self.split, name)) for name in HELD_OUT_PARTS}
-        scores = half_models.scores(train, outsiders)
+        scores = self.row_scores(self.recipe.scores, self.costs)
         # Both indices of a run go by the same hashes, after rows have gone as well.
         index = self.split_index
         salt = salt_of(self.split.train.interactions) if index is None else index.salt
         self.score_index = ScoreIndex.of(self.split, scores, salt)
+
+    def row_scores(self, settings: OutOfFold, costs: Costs) -> dict[str, RowScores]:
+        """Out-of-fold scores of the training rows and of the held-out users', by part."""
+        half_models = HalfModels(
+            base=self.untuned(),
+            settings=settings,
+            schedule=self.recipe.tuning.schedule,
+            seed=derive(self.recipe.seed, PHASE),
+            costs=costs,
+            progress=self.progress,
+        )
+        outsiders = {name: self.encode(getattr(self.split, name)) for name in HELD_OUT_PARTS}
+        return half_models.scores(self.encode(self.split.train), outsiders)
 
     def scores_row_count(self) -> int:
         """Rows that `make_scores` reads."""

@@ -52,7 +52,7 @@ from ..training.loop import Objective, Rows, Step
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
 from ..unlearning.calibration import match_target
 from ..unlearning.initial_step import RetainCheck, start_student
-from ..unlearning.losses import kl_divergence
+from ..unlearning.losses import kl_divergence, lead_towards
 from ..unlearning.outcome import unsure_lead
 from ..unlearning.paired import Term, answer_loss, side_by_side
 from ..unlearning.replay import with_cached_blocks
@@ -71,15 +71,12 @@ class Teachers:
     Attributes:
         forgetting: on D_f, the original less its gain, or led towards out-of-fold scores.
         remembering: on D_r, the original.
-        update: −α times these A and B matrices is the step that the student may start with; None:
-            there is no such step.
-        alpha: of the forgetting teacher.
+        update: A and B matrices of ΔW; None if no adapter was tuned on D_f.
     """
 
     forgetting: ForgettingTeacher | ScoreTeacher
     remembering: FrozenTeacher
     update: dict[str, torch.Tensor] | None = None
-    alpha: float = 0.0
 
     def forget_loss(self, z: torch.Tensor, batch: Batch) -> torch.Tensor:
         """`L_FGT = KL(p_F ‖ p_θ)`: the student's logits (b, V) on rows of D_f → scalar, in nats."""
@@ -199,9 +196,11 @@ class E2URec(TwoTeachers):
         with task.costs.phase("teachers"):
             odds = original.odds(task.original.verbaliser)
             task.outcome.target = target_by_scores(task, odds)
-            gain = odds - task.scores.forget.mean
-            reduced = torch.from_numpy(odds - self.strength * gain)
-        teacher = ScoreTeacher(original, reduced.to(task.original.device), task.original.verbaliser)
+            original_odds = torch.from_numpy(odds)
+            outside_odds = torch.from_numpy(task.scores.forget.mean)
+            led_odds = lead_towards(original_odds, outside_odds, self.strength)
+        device = task.original.device
+        teacher = ScoreTeacher(original, led_odds.to(device), task.original.verbaliser)
         return Teachers(teacher, remembering)
 
     def _teach_by_gain(
@@ -225,7 +224,7 @@ class E2URec(TwoTeachers):
             with task.costs.phase("teachers"):
                 teacher = match_target(teacher, task)
         task.outcome.alpha = teacher.alpha
-        return Teachers(teacher, remembering, augmented.update, teacher.alpha)
+        return Teachers(teacher, remembering, augmented.update)
 
     def _augment(self, task: Task, lifetime: contextlib.ExitStack) -> AugmentedModel:
         """Tune the original further on D_f."""
@@ -246,7 +245,9 @@ class E2URec(TwoTeachers):
         """Put the student at −s·α·ΔW, or less far."""
         if teachers.update is None or not self.start_scale:
             return
-        scale = -self.start_scale * teachers.alpha
+        alpha = task.outcome.alpha
+        assert alpha is not None, "a forgetting teacher with an update has an α"
+        scale = -self.start_scale * alpha
         with task.costs.phase("teachers"):
             check = RetainCheck.sample(task, teachers.remembering)
             start = start_student(student, teachers.update, scale, check, self.max_retain_kl)
@@ -268,7 +269,8 @@ class E2URec(TwoTeachers):
             return
         with task.costs.phase("scaling"):
             check = RetainCheck.sample(task, teachers.remembering)
-            scale_student(student, target, self.scaling, check, task.outcome)
+            forget_odds = teachers.forgetting.original.odds(task.original.verbaliser)
+            scale_student(student, self.scaling, check, forget_odds)
         task.log_phase("scaled", task.original, active=student.active)
 
     def _train(

@@ -33,9 +33,10 @@ DISLIKED = "#a9c9e4"
 MARKERS = "osD^vP*X<>"
 
 
-def _svg(figure: "plt.Figure") -> str:
+def svg_of(figure: "plt.Figure") -> str:
+    """SVG text of a figure, which is closed: the same figures give the same bytes everywhere."""
     text = io.StringIO()
-    # Letters as paths and a fixed salt: the same figures give the same bytes on every machine.
+    # Letters as paths, since fonts differ, and a fixed salt for the names of the parts.
     with plt.rc_context({"svg.fonttype": "path", "svg.hashsalt": "e2urec"}):
         figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
@@ -78,7 +79,7 @@ def score_distributions(log_odds: Mapping[Role, Floats], labels: Ints) -> str:
     )
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0%}")
     axes.legend(frameon=False)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _share(scores: Floats, edges: Floats) -> Floats:
@@ -100,7 +101,7 @@ def phases(logs: Sequence[PhaseLog], retrained_loss: float | None) -> str:
     axes.set_xticks(steps, [log.phase for log in logs])
     axes.set(ylabel="log loss")
     axes.legend(frameon=False)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def memory(figures: Mapping[Role, Interval]) -> str:
@@ -115,7 +116,7 @@ def memory(figures: Mapping[Role, Interval]) -> str:
     _mark_ends(axes)
     _name_rows(axes, roles)
     axes.set(xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original")
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _mark_ends(axes: "plt.Axes") -> None:
@@ -151,7 +152,7 @@ def pairwise_distances(results: Results, references: Sequence[Role]) -> str:
     # Divergences have long decimals, and their labels would run into each other.
     axes.locator_params(axis="x", nbins=6)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 Points = tuple[Sequence[float], Sequence[float]]
@@ -175,7 +176,7 @@ def trade_off(points: Mapping[str, Points], ylabel: str, *, log: bool = False) -
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set(xlabel="memory of D_f (M_auc): 0 = retrained, 1 = original", ylabel=ylabel)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def score_spread(log_odds: Mapping[Role, Floats], labels: Ints) -> str:
@@ -188,7 +189,7 @@ def score_spread(log_odds: Mapping[Role, Floats], labels: Ints) -> str:
         _box(axes, scores[labels == 0], row - 0.17, DISLIKED)
     _name_rows(axes, roles)
     axes.set(xlabel="P(Yes) on the forgotten rows", xlim=(0, 1))
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _box(axes: "plt.Axes", scores: Floats, height: float, colour: str) -> None:

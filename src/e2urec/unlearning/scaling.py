@@ -16,7 +16,6 @@ from ..metrics.classification import auc
 from ..models.batches import Examples
 from ..models.predictions import predict
 from .initial_step import RetainCheck
-from .outcome import Outcome, Target
 from .student import Student
 from .task import Task
 
@@ -27,7 +26,7 @@ MIN_FORGET_ROWS = 300
 # A small request must not wait for all validation rows; a large one has time for as many as it has.
 MIN_VALIDATION_ROWS = 500
 HALVINGS = 3
-"""After them a multiple between 0 and 1 is known to 1/8, which is 0.02 of AUC at most."""
+"""After them a multiple between 0 and 1 is known to 1/8."""
 # By how much a multiple is taken back when D_r or the validation rows do not bear it.
 RETREAT = 0.75
 
@@ -56,8 +55,8 @@ def scaling_rows(forget: int) -> int:
     """
     if forget < MIN_FORGET_ROWS:
         return 0
-    # The original, the student as it is, at its limit, each halving, and the one that is taken.
-    tries = HALVINGS + 4
+    # The student as it is, at its limit, at each halving, and as it was taken back.
+    tries = HALVINGS + 3
     forget_rows = tries * min(forget, FORGET_ROWS)
     valid_rows = 2 * max(MIN_VALIDATION_ROWS, forget)
     return forget_rows + valid_rows
@@ -69,14 +68,6 @@ class _Sample:
 
     rows: Examples
     odds: Floats
-
-    @classmethod
-    def draw(cls, task: Task, rows: Examples, count: int, name: str) -> "_Sample":
-        order = stream(task.seed, "scaling", name).permutation(len(rows))
-        sample = rows.take(order[:count])
-        answers = predict(task.original, sample, precision=task.precision)
-        task.costs.count_rows("scaling", len(sample))
-        return cls(sample, answers.log_odds)
 
     def auc_before(self) -> float:
         """AUC of the original."""
@@ -91,18 +82,22 @@ class _Sample:
 
 
 def scale_student(
-    student: Student, target: Target, scaling: Scaling, check: RetainCheck, outcome: Outcome
+    student: Student, scaling: Scaling, check: RetainCheck, forget_odds: Floats
 ) -> None:
-    """Multiply the student so that its AUC on D_f comes to the target; note it in the outcome.
+    """Multiply the student so that its AUC on D_f comes to the target of its task.
+
+    The multiple, what was reached and every bound are noted in the outcome of the task.
 
     Args:
         student: trained.
-        target: of the request.
         scaling: how far it may be taken.
         check: rows of D_r, and the original's answers to them.
-        outcome: told of the multiple, of what was reached, and of every bound.
+        forget_odds: log-odds of the original on D_f, (n,).
     """
     task = student.task
+    outcome = task.outcome
+    target = outcome.target
+    assert target is not None, "a student is scaled to a target"
     forget_count = len(task.forget)
     if forget_count < MIN_FORGET_ROWS:
         outcome.limits.append(
@@ -110,11 +105,10 @@ def scale_student(
             "is scaled to its target, so it stays as trained."
         )
         return
-    forget = _Sample.draw(task, task.forget, FORGET_ROWS, "forget")
-    valid = None
-    if len(task.valid):
-        valid_count = max(MIN_VALIDATION_ROWS, forget_count)
-        valid = _Sample.draw(task, task.valid, valid_count, "valid")
+    order = stream(task.seed, "scaling", "forget").permutation(forget_count)
+    rows = order[:FORGET_ROWS]
+    forget = _Sample(task.forget.take(rows), forget_odds[rows])
+    valid = _valid_sample(task)
     weights = student.weights()
     goal = forget.auc_before() - target.lead
 
@@ -130,14 +124,29 @@ def scale_student(
         )
     # Found by D_f alone; what the others bear is asked of this one multiple, and of smaller ones.
     student.start_at(weights, scale)
+    searched_scale = scale
     while bound := _bound(student, scaling, check, valid):
         scale *= RETREAT
         student.start_at(weights, scale)
         if bound not in outcome.limits:
             outcome.limits.append(bound)
+    if scale != searched_scale:
+        reached = auc_at(scale)
     outcome.scale = scale
     # The target is the whole of D_f's; what is left is the same share of the lead on both.
-    outcome.reached = target.auc + auc_at(scale) - goal
+    outcome.reached = target.auc + reached - goal
+
+
+def _valid_sample(task: Task) -> _Sample | None:
+    """Validation rows, and the original's answers; None where there are none."""
+    if not len(task.valid):
+        return None
+    count = max(MIN_VALIDATION_ROWS, len(task.forget))
+    order = stream(task.seed, "scaling", "valid").permutation(len(task.valid))
+    rows = task.valid.take(order[:count])
+    answers = predict(task.original, rows, precision=task.precision)
+    task.costs.count_rows("scaling", len(rows))
+    return _Sample(rows, answers.log_odds)
 
 
 def _search(auc_at: Callable[[float], float], goal: float, largest: float) -> tuple[float, float]:

@@ -17,7 +17,8 @@ import numpy as np
 from ..core.arrays import Floats, Ints
 from ..core.seeding import derive, stream
 from ..data.difficulty import COEFFICIENT
-from ..metrics.bootstrap import Bootstrap, Figure, user_bootstrap
+from ..metrics.bootstrap import Figure, user_bootstrap
+from ..metrics.classification import auc
 from ..models.batches import Examples
 from ..models.predictions import predict
 from .outcome import Basis, Target
@@ -102,14 +103,13 @@ def target_by_calibration(
 
 
 def _target(task: Task, forget_odds: Floats, lead: Figure, basis: Basis) -> Target:
-    bootstrap = _bootstrap(task, "target: D_f", task.forget.users)
-    before = bootstrap.auc(task.forget.labels, forget_odds)
+    before = auc(task.forget.labels, forget_odds)
     # A resample may hold one class alone, which has no AUC.
     resamples = lead[1:][np.isfinite(lead[1:])]
     error = float(np.std(resamples, ddof=1)) if len(resamples) > 1 else math.nan
     # Where D_f has one class there is no AUC to lower, whatever the lead is.
-    is_defined = math.isfinite(before[0])
-    return Target(float(before[0]), float(lead[0]) if is_defined else math.nan, error, basis)
+    is_defined = math.isfinite(before)
+    return Target(before, float(lead[0]) if is_defined else math.nan, error, basis)
 
 
 def _auc_difference(
@@ -118,12 +118,9 @@ def _auc_difference(
     """AUC of `odds` less `weight` times that of `other` on the same rows; NaN without rows."""
     if not len(rows):
         return np.full(1 + RESAMPLES, math.nan)
-    bootstrap = _bootstrap(task, name, rows.users)
+    seed = derive(task.seed, name)
+    bootstrap = user_bootstrap(rows.users, resamples=RESAMPLES, seed=seed)
     return bootstrap.auc(rows.labels, odds) - weight * bootstrap.auc(rows.labels, other)
-
-
-def _bootstrap(task: Task, name: str, users: Ints) -> Bootstrap:
-    return user_bootstrap(users, resamples=RESAMPLES, seed=derive(task.seed, name))
 
 
 def _retain_odds(task: Task, remembering: FrozenTeacher, count: int) -> tuple[Ints, Floats]:

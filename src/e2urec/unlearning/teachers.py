@@ -66,11 +66,11 @@ class FrozenTeacher:
 class ScoreTeacher:
     """The original on D_f, with log-odds led towards what models say that never saw the rows.
 
-    `δ_F = δ_o + a·(out − δ_o)`, out the out-of-fold scores; all other tokens stay the original's.
+    All other tokens' answers stay the original's.
 
     Attributes:
         original: answers of the original to D_f.
-        log_odds: δ_F (n,).
+        log_odds: δ_F (n,); see `losses.lead_towards`.
         verbaliser: the two answer tokens.
     """
 

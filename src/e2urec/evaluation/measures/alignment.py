@@ -5,7 +5,6 @@ from itertools import combinations
 
 import numpy as np
 
-from ...core.arrays import Floats
 from ...metrics.bootstrap import Figure, Interval
 from ..evidence import Evidence
 from ..measure import Column, Headline, Measure, Needs, Row
@@ -76,28 +75,15 @@ def _figures(evidence: Evidence, role: Role, ceiling: Figure | None) -> dict[str
     return figures
 
 
-def _movement(evidence: Evidence, role: Role) -> Floats:
-    """`δ_role − δ_o` on D_f, (n,)."""
-    # In float64 before the difference is taken: models answer in float32.
-    odds = evidence.models[role].forget.log_odds.astype(np.float64)
-    return odds - evidence.original.forget.log_odds
-
-
-def _correlation(evidence: Evidence, role: Role, other: Role) -> Figure:
-    movement = _movement(evidence, role)
-    other_movement = _movement(evidence, other)
-    return evidence.bootstraps["forget"].correlation(movement, other_movement)
-
-
 def _correlation_with_retrained(evidence: Evidence, role: Role) -> Figure:
-    figures = [_correlation(evidence, role, other) for other in evidence.retrained]
+    figures = [evidence.correlation(role, other) for other in evidence.retrained]
     return np.asarray(np.mean(figures, axis=0))
 
 
 def _ceiling(evidence: Evidence) -> Figure | None:
     """The mean correlation between two retrained models; None where there is only one."""
     pairs = combinations(evidence.retrained, 2)
-    figures = [_correlation(evidence, role, other) for role, other in pairs]
+    figures = [evidence.correlation(role, other) for role, other in pairs]
     if not figures:
         return None
     return np.asarray(np.mean(figures, axis=0))

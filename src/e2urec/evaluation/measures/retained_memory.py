@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...core.arrays import Floats
-from ...data.difficulty import COEFFICIENT
 from ...metrics.bootstrap import Figure, Interval, remaining
 from ..evidence import Evidence
 from ..measure import Column, Headline, Measure, Needs, Row
@@ -38,7 +36,7 @@ class RetainedMemory(Measure):
     def rows(self, evidence: Evidence) -> Iterator[Row]:
         """One row a model, and `never`; the AUC alone where there is no share to tell."""
         bootstrap = evidence.bootstraps["retain"]
-        never = _never(evidence)
+        never = evidence.never_tuned_auc
         for role, figures in evidence.figures.items():
             row = {"auc": bootstrap.interval(figures["retain_auc"])}
             share = _share(evidence, role, never)
@@ -50,7 +48,7 @@ class RetainedMemory(Measure):
 
     def note(self, evidence: Evidence) -> str:
         """What `never` is, and why a share is missing."""
-        never = _never(evidence)
+        never = evidence.never_tuned_auc
         text = f"AUC on D_r of a model that was never tuned on its users, estimated: {never[0]:.3f}"
         # Whether there is a share depends on the original alone, which all are held against.
         if np.isfinite(_share(evidence, ORIGINAL, never).low):
@@ -64,20 +62,3 @@ def _share(evidence: Evidence, role: Role, never: Figure) -> Interval:
     before = evidence.figures[ORIGINAL]["retain_auc"]
     share = remaining(figure, before, never)
     return evidence.bootstraps["retain"].interval(share)
-
-
-def _never(evidence: Evidence) -> Figure:
-    """AUC on D_r of a model that was never tuned on its users."""
-    control = evidence.difficulty
-    assert control is not None, "what the measure needs is there"
-    # One group of users may be easier than another for anybody. The control model sees by how much,
-    # and remembers neither.
-    control_retain = _auc(evidence, "retain", control.retain)
-    control_unseen = _auc(evidence, "unseen", control.outsiders["unseen"])
-    easier = control_retain - control_unseen
-    return evidence.figures[ORIGINAL]["unseen_auc"] + COEFFICIENT * easier
-
-
-def _auc(evidence: Evidence, part: str, log_odds: Floats) -> Figure:
-    labels = evidence.original.parts()[part].labels
-    return evidence.bootstraps[part].auc(labels, log_odds)
