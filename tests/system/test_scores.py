@@ -18,6 +18,7 @@ from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.runs.folder import Run, open_run
+from e2urec.runs.row_digests import row_digests
 from e2urec.runs.score_index import FILE, ScoreIndex
 from e2urec.runs.split_index import SplitIndex
 from e2urec.testing import toy_tables
@@ -137,29 +138,69 @@ def test_request_is_given_the_scores_of_its_own_rows(original, plain):
     assert opened.space.task(opened.original, rows, QUICK).scores is None
 
 
-@pytest.mark.parametrize("unit", ["users", "interactions"])
-def test_each_request_of_a_chain_erases_the_scores_of_its_rows(original, tmp_path, unit):
+@pytest.mark.parametrize("unit", ["users", "interactions", "items"])
+def test_no_score_outlives_an_erased_row_that_its_prompt_showed(original, tmp_path, unit):
     parent = original
     index = index_of(parent)
     for number in (1, 2):
-        options = RequestOptions(ratio=0.2, unit=unit, seed=number)
-        parts = RequestCase.open(parent, options, silent).parts
-        erased = index.scores_of(parts.forget)
+        options = RequestOptions(ratio=0.1, unit=unit, seed=number)
+        opened = RequestCase.open(parent, options, silent)
+        split, parts = opened.space.split, opened.parts
+        # The scores of these rows were made from prompts that showed an erased row.
+        tainted = []
+        for part in (split.train, split.calibration, split.unseen):
+            scores = index.scores_of(part).mean
+            for n, row in enumerate(part.rows):
+                shown = [*range(*part.history_rows(n).indices(row)), row]
+                if parts.erased[shown].any() and np.isfinite(scores[n]):
+                    tainted.append(scores[n])
         child = unlearn(parent, tmp_path / f"u{number}", QUICK, options)
         remaining = index_of(child)
-        # Only rows that were scored count: others were erased as well.
-        split = SplitIndex.load(parent.path)
-        assert len(remaining) < len(index)
-        assert set(remaining.digests) < set(index.digests)
-        assert set(remaining.digests) < set(SplitIndex.load(child.path).digests)
-        assert len(split.digests) - len(SplitIndex.load(child.path).digests) == parts.erased.sum()
+        assert len(tainted) >= index.scores_of(parts.forget).present.sum() > 0
+        assert not set(tainted) & set(remaining.scores.mean.tolist())
+        assert len(remaining) == len(index) - len(tainted)
         if unit == "users":
-            assert len(index) - len(remaining) == len(parts.forget)
-            assert not set(erased.mean.tolist()) & set(remaining.scores.mean.tolist())
-        assert np.isfinite(remaining.scores_of(parts.retain).mean).all()
+            assert len(tainted) == len(parts.forget)
+        # No hash in the file is one of an erased row.
+        data = split.train.interactions
+        erased_digests = row_digests(data, remaining.salt, np.flatnonzero(parts.erased))
+        assert not np.isin(remaining.digests, erased_digests).any()
+        split_digests = SplitIndex.load(child.path).digests
+        assert np.isin(remaining.digests, split_digests).all()
+        assert len(split_digests) == len(data) - parts.erased.sum()
+        is_scored = remaining.scores_of(parts.retain).present
+        assert is_scored.all() == (unit == "users")
         assert child.record.rows["scores"] == len(remaining)
         assert child.record.rows["scores_made_with_erased_rows"] == len(remaining)
         parent, index = child, remaining
+
+
+def test_calibration_row_has_no_score_while_its_prompt_is_rewritten(original):
+    opened = case(original, unit="items")
+    rows = opened.space.rows(opened.parts)
+    split = opened.space.split
+    erased = opened.parts.erased
+    stays = ~erased[split.calibration.rows]
+    is_rewritten = split.calibration.shows(erased)[stays]
+    assert 0 < is_rewritten.sum() < len(is_rewritten)
+    assert np.array_equal(rows.scores.calibration.present, ~is_rewritten)
+    # D_f keeps its old prompts, which its scores are of.
+    assert rows.scores.forget.present.all()
+
+
+def test_rewritten_rows_that_shall_be_forgotten_need_new_scores(original, tmp_path):
+    first = RequestOptions(ratio=0.1, unit="interactions", seed=1)
+    child = unlearn(original, tmp_path / "u", QUICK, first)
+    second = RequestOptions(ratio=0.5, unit="users", seed=2)
+    method = build("e2urec", {}, "scores")
+    with pytest.raises(ConfigError, match="rows of D_f have none; make them anew by e2urec prep"):
+        unlearn(child, tmp_path / "u2", method, second)
+    assert not list(tmp_path.glob("u2*"))
+    prepared = prepare(child, tmp_path / "p")
+    rows = RequestCase.open(prepared, second, silent)
+    scores = rows.space.rows(rows.parts).scores
+    assert scores.forget.present.all()
+    assert scores.calibration.present.all()
 
 
 def test_scores_of_an_unlearned_run_are_made_anew_without_the_erased_rows(original, tmp_path):

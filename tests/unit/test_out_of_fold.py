@@ -8,6 +8,7 @@ import torch
 
 from e2urec.core.errors import RunError
 from e2urec.data.requests import ErasureRequest, resolve
+from e2urec.data.samples import Samples
 from e2urec.data.splits import Split, SplitSettings, split
 from e2urec.models import adapters
 from e2urec.models.recommender import Recommender
@@ -177,29 +178,38 @@ def test_each_row_finds_its_own_score_in_any_order():
     assert len(index.scores_of(rows.train.take(np.arange(0))).mean) == 0
 
 
-def test_rows_without_a_score_are_counted_in_the_error():
+def test_rows_without_a_score_have_nan_among_those_that_have_one():
     rows, index = numbered()
-    with pytest.raises(RunError, match=rf"{len(rows.test)} of {len(rows.test)} rows have no"):
-        index.scores_of(rows.test)
+    samples = Samples(
+        rows.train.interactions, np.array([rows.test.rows[0], rows.train.rows[3]]), history=3
+    )
+    scores = index.scores_of(samples)
+    assert scores.present.tolist() == [False, True]
+    assert np.isnan([scores.mean[0], scores.spread[0]]).all()
+    assert [scores.mean[1], scores.spread[1]] == [rows.train.rows[3], rows.train.rows[3] / 2]
 
 
-def test_erased_rows_take_their_scores_along_and_all_others_stay(tmp_path):
+@pytest.mark.parametrize("unit", ["users", "interactions", "items"])
+def test_erased_rows_and_prompts_that_showed_one_take_their_scores_along(unit):
     rows, index = numbered()
     data = rows.train.interactions
-    request = resolve(ErasureRequest.draw(rows.train, 0.3, 3), rows)
-    remaining = index.without(data, request.erased)
-    assert len(remaining) == len(index) - len(request.forget)
-    with pytest.raises(RunError, match=f"{len(request.forget)} of {len(request.forget)} rows"):
-        remaining.scores_of(request.forget)
+    request = resolve(ErasureRequest.draw(rows.train, 0.1, 3, unit), rows)
+    remaining = index.without(data, request.changed)
+    assert not remaining.scores_of(request.forget).present.any()
+    # By hand: a prompt shows up to three rows of its target's user, just before the target.
+    stay = []
+    for part in (rows.train, rows.calibration, rows.unseen):
+        for row in part.rows:
+            shown = [k for k in range(max(0, row - 3), row + 1) if data.user[k] == data.user[row]]
+            if not request.erased[shown].any():
+                stay.append(float(row))
+    assert 0 < len(stay) < len(index)
+    assert sorted(remaining.scores.mean.tolist()) == sorted(stay)
     # Codes and row numbers of D_r are new ones; its scores are found all the same.
     old_rows = rows.train.rows[~request.erased[rows.train.rows]]
-    assert remaining.scores_of(request.retain).mean.tolist() == old_rows.tolist()
-    # Nothing in the file says that they were ever there.
-    remaining.save(tmp_path)
-    gone = set(index.digests.tolist()) - set(remaining.digests.tolist())
-    written = np.load(tmp_path / FILE)
-    assert not gone & set(written["digests"].tolist())
-    assert not set(np.flatnonzero(request.erased).tolist()) & set(written["mean"].tolist())
+    expected = np.where(np.isin(old_rows, stay), old_rows, np.nan)
+    assert np.array_equal(remaining.scores_of(request.retain).mean, expected, equal_nan=True)
+    assert np.isnan(expected).any() == (unit != "users")
 
 
 def test_scores_are_read_as_they_were_written_and_none_are_none(tmp_path):

@@ -140,6 +140,47 @@ def test_scores_that_the_run_lacks_are_asked_for_in_one_line():
         build("e2urec", {"forgetting": "scores"}).unlearn(toy_task("causal"))
 
 
+def test_row_of_the_forget_set_without_a_score_is_refused_in_one_line():
+    task = task_of()
+    forget = strangers_scores(task)
+    forget[[0, 4]] = np.nan
+    method = build("e2urec", {"forgetting": "scores"})
+    with pytest.raises(ConfigError, match=f"2 of {len(task.forget)} rows of D_f have none") as told:
+        method.unlearn(with_scores(task, forget))
+    assert "e2urec prepare" in str(told.value)
+    assert "\n" not in str(told.value)
+    assert task.phase_logs == []
+
+
+def test_calibration_rows_without_a_score_are_left_out_of_the_target():
+    task = task_of()
+    forget = strangers_scores(task)
+    odds = odds_of(task, task.forget)
+    whole = odds_of(task, task.calibration) + np.linspace(1, -1, len(task.calibration))
+    partial = whole.copy()
+    partial[::3] = np.nan
+    scored_rows = np.flatnonzero(np.isfinite(partial))
+    smaller = replace(task, calibration=task.calibration.take(scored_rows))
+    target = target_by_scores(with_scores(task, forget, partial), odds)
+    expected = target_by_scores(with_scores(smaller, forget, whole[scored_rows]), odds)
+    assert target.lead == pytest.approx(expected.lead, abs=1e-6)
+    assert target.error == pytest.approx(expected.error, abs=1e-6)
+    assert target.lead != target_by_scores(with_scores(task, forget, whole), odds).lead
+    assert task.outcome.limits == []
+
+
+def test_target_says_that_no_calibration_row_has_a_score():
+    task = task_of()
+    none = np.full(len(task.calibration), np.nan)
+    target = target_by_scores(
+        with_scores(task, strangers_scores(task), none), odds_of(task, task.forget)
+    )
+    assert np.isnan(target.lead)
+    (limit,) = task.outcome.limits
+    assert "No calibration row has an out-of-fold score" in limit
+    assert "e2urec prepare" in limit
+
+
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 def test_student_is_scaled_until_the_auc_on_the_forget_set_is_down_to_the_target(sure_target, lora):
     settings = {

@@ -116,11 +116,11 @@ class RequestCase:
     # Hashing all rows takes a while, and the files and the record both ask.
     @cached_property
     def remaining_scores(self) -> ScoreIndex | None:
-        """Out-of-fold scores of the rows that stay; None where the parent has none."""
+        """Out-of-fold scores of the prompts that stay as they are; None: the parent has none."""
         scores = self.space.score_index
         if scores is None:
             return None
-        return scores.without(self.parts.forget.interactions, self.parts.erased)
+        return scores.without(self.parts.forget.interactions, self.parts.changed)
 
     def record(self, method: Method, unlearned: Unlearned) -> RunRecord:
         """What the run of this request says of itself."""

@@ -124,6 +124,7 @@ class ForgetRetain:
         later: the rows of valid and test that go, a slice of their own.
         calibration, unseen: users that no model was tuned on, without rows that go.
         erased: mask of the interactions that go.
+        changed: of these, and of those with a prompt, in any part, that showed one of them.
         rewritten: training prompts that showed one of them and are written anew.
     """
 
@@ -135,6 +136,7 @@ class ForgetRetain:
     calibration: Samples
     unseen: Samples
     erased: Mask
+    changed: Mask
     rewritten: int = 0
 
 
@@ -169,6 +171,7 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
         calibration=new_split.calibration,
         unseen=new_split.unseen,
         erased=erased,
+        changed=split.changed_rows(erased),
         rewritten=rewritten,
     )
 

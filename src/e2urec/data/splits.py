@@ -76,6 +76,17 @@ class Split:
     calibration: Samples
     unseen: Samples
 
+    def changed_rows(self, erased: Mask) -> Mask:
+        """Mask of all interactions: those that `erased` marks, and targets of prompts showing one.
+
+        What was computed from one of these rows' prompts, in any part, derives from an erased row.
+        """
+        changed = erased.copy()
+        for part in vars(self).values():
+            shows_erased = part.shows(erased)
+            changed[part.rows[shows_erased]] = True
+        return changed
+
     def without(self, erased: Mask) -> "Split":
         """The same parts without the interactions that `erased` marks, in targets and histories.
 

@@ -160,9 +160,12 @@ class Workspace:
         index = self.score_index
         if index is None:
             return None
+        # D_f has its old prompts, which its scores are of. A calibration row whose prompt is
+        # written anew has no score until scores are made again.
+        current = index.without(parts.forget.interactions, parts.changed)
         return RequestScores(
             forget=index.scores_of(parts.forget),
-            calibration=index.scores_of(parts.calibration),
+            calibration=current.scores_of(parts.calibration),
         )
 
     # --- models

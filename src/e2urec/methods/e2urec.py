@@ -134,7 +134,13 @@ class E2URec(TwoTeachers):
     }
 
     def unlearn(self, task: Task) -> Recommender:
-        """Return the merged model, or the original with one replacement adapter."""
+        """Return the merged model, or the original with one replacement adapter.
+
+        Raises:
+            ConfigError: `forgetting=scores`, and rows of D_f have no out-of-fold score.
+        """
+        if self.forgetting == "scores":
+            _check_scores(task)
         forget_count = len(task.forget)
         student_seed = derive(task.seed, "student")
         counts = self.student_steps(forget_count)
@@ -188,11 +194,7 @@ class E2URec(TwoTeachers):
         self, task: Task, original: FrozenTeacher, remembering: FrozenTeacher
     ) -> Teachers:
         """The forgetting teacher is led towards what models say that never saw D_f."""
-        if task.scores is None:
-            raise ConfigError(
-                "method 'e2urec': forgetting=scores needs out-of-fold scores, which this run "
-                "lacks; make them by e2urec prepare, or train with --set scores.pairs=2"
-            )
+        assert task.scores is not None, "a task without scores was refused"
         with task.costs.phase("teachers"):
             odds = original.odds(task.original.verbaliser)
             task.outcome.target = target_by_scores(task, odds)
@@ -302,3 +304,19 @@ class E2URec(TwoTeachers):
                 continue
             student.fit(phase, steps, objectives[phase], schedule)
             task.log_phase(phase, task.original, active=student.active)
+
+
+def _check_scores(task: Task) -> None:
+    """Raise ConfigError unless every row of D_f has an out-of-fold score."""
+    if task.scores is None:
+        raise ConfigError(
+            "method 'e2urec': forgetting=scores needs out-of-fold scores, which this run "
+            "lacks; make them by e2urec prepare, or train with --set scores.pairs=2"
+        )
+    # An earlier request wrote their prompts anew, and their scores were erased with the old ones.
+    missing_count = int((~task.scores.forget.present).sum())
+    if missing_count:
+        raise ConfigError(
+            f"method 'e2urec': forgetting=scores needs out-of-fold scores, and {missing_count} of "
+            f"{len(task.forget)} rows of D_f have none; make them anew by e2urec prepare"
+        )

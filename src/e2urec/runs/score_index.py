@@ -1,7 +1,7 @@
 """Out-of-fold scores of a recommender's rows, so that each request has them at hand.
 
 A score is what half models say of a row that they never saw. It is found by the row's salted hash,
-as the row's part is. An erased row takes its score along.
+as the row's part is. An erased row takes its score along, and those of the prompts that showed it.
 """
 
 from collections.abc import Mapping
@@ -51,24 +51,22 @@ class ScoreIndex:
         return len(self.digests)
 
     def scores_of(self, samples: Samples) -> RowScores:
-        """The scores of the samples' own rows, in their order.
-
-        Raises:
-            RunError: rows have none.
-        """
+        """The scores of the samples' own rows, in their order; NaN for rows that have none."""
         digests = row_digests(samples.interactions, self.salt, samples.rows)
         is_scored, position = find(digests, self.digests)
-        missing = int((~is_scored).sum())
-        if missing:
-            raise RunError(
-                f"{FILE}: {missing} of {len(samples)} rows have no out-of-fold score; make all "
-                "scores anew with: e2urec prepare"
-            )
-        return self.scores.take(position)
+        mean = np.full(len(samples), np.nan, dtype=np.float32)
+        spread = np.full(len(samples), np.nan, dtype=np.float32)
+        found = self.scores.take(position[is_scored])
+        mean[is_scored] = found.mean
+        spread[is_scored] = found.spread
+        return RowScores(mean, spread)
 
-    def without(self, data: Interactions, erased: Mask) -> "ScoreIndex":
-        """The scores without those of the rows of `data` that `erased` (n,) marks."""
-        digests = row_digests(data, self.salt, np.flatnonzero(erased))
+    def without(self, data: Interactions, changed: Mask) -> "ScoreIndex":
+        """The scores without those of the rows of `data` that `changed` (n,) marks.
+
+        A request changes more rows than it erases; see `Split.changed_rows`.
+        """
+        digests = row_digests(data, self.salt, np.flatnonzero(changed))
         stays = np.flatnonzero(~np.isin(self.digests, digests))
         return ScoreIndex(self.salt, self.digests[stays], self.scores.take(stays))
 

@@ -80,6 +80,11 @@ class RowScores:
     mean: Floats
     spread: Floats
 
+    @property
+    def present(self) -> Mask:
+        """(n,) False for a row that has no score, which is NaN then."""
+        return np.isfinite(self.mean)
+
     def take(self, index: Ints) -> "RowScores":
         """The scores at `index` (positions)."""
         return RowScores(self.mean[index], self.spread[index])

@@ -30,6 +30,10 @@ from .teachers import FrozenTeacher
 MIN_SAMPLED_ROWS = 500
 RESAMPLES = 200
 """Of users, behind a standard error: it is then known to 5%."""
+NO_CALIBRATION_SCORES = (
+    "No calibration row has an out-of-fold score of its present prompt; e2urec prepare makes those "
+    "that an earlier request took away, and a larger data.calibration gives more rows."
+)
 
 
 def sampled_rows(forget_count: int, ratio: float) -> int:
@@ -46,18 +50,24 @@ def sampled_rows(forget_count: int, ratio: float) -> int:
 def target_by_scores(task: Task, forget_odds: Floats) -> Target:
     """The target by out-of-fold scores.
 
+    Calibration rows without a score are left out.
+
     Args:
         task: with scores of D_f and of the calibration rows.
         forget_odds: log-odds of the original on D_f, (n,).
     """
     assert task.scores is not None
     forget = _auc_difference(task, "target: D_f", task.forget, forget_odds, task.scores.forget.mean)
+    scored_rows = np.flatnonzero(task.scores.calibration.present)
+    if len(task.calibration) and not len(scored_rows):
+        task.outcome.limits.append(NO_CALIBRATION_SCORES)
+    calibration_rows = task.calibration.take(scored_rows)
     calibration = _auc_difference(
         task,
         "target: calibration",
-        task.calibration,
-        _original_odds(task, task.calibration),
-        task.scores.calibration.mean,
+        calibration_rows,
+        _original_odds(task, calibration_rows),
+        task.scores.calibration.mean[scored_rows],
     )
     return _target(task, forget_odds, forget - calibration, "scores")
 

@@ -55,6 +55,8 @@ class Job:
 class RequestScores:
     """Out-of-fold scores of a request's rows: what models say that never saw them.
 
+    A row has NaN where a request, this one or an earlier one, changed the prompt behind its score.
+
     Attributes:
         forget: of D_f.
         calibration: of the calibration users' rows.
