@@ -18,7 +18,7 @@ from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.runs.folder import Run, open_run
-from e2urec.runs.row_digests import row_digests
+from e2urec.runs.row_digests import row_digests, salt_of
 from e2urec.runs.score_index import FILE, ScoreIndex
 from e2urec.runs.split_index import SplitIndex
 from e2urec.testing import toy_tables
@@ -161,13 +161,17 @@ def test_no_score_outlives_an_erased_row_that_its_prompt_showed(original, tmp_pa
         assert len(remaining) == len(index) - len(tainted)
         if unit == "users":
             assert len(tainted) == len(parts.forget)
-        # No hash in the file is one of an erased row.
+        # No hash in the file is one of an erased row, nor any that stood beside its hash.
         data = split.train.interactions
-        erased_digests = row_digests(data, remaining.salt, np.flatnonzero(parts.erased))
-        assert not np.isin(remaining.digests, erased_digests).any()
-        split_digests = SplitIndex.load(child.path).digests
-        assert np.isin(remaining.digests, split_digests).all()
-        assert len(split_digests) == len(data) - parts.erased.sum()
+        for salt in (index.salt, remaining.salt):
+            erased_digests = row_digests(data, salt, np.flatnonzero(parts.erased))
+            assert not np.isin(remaining.digests, erased_digests).any()
+        assert not np.isin(remaining.digests, index.digests).any()
+        # The salt is made from what stays.
+        split_index = SplitIndex.load(child.path)
+        assert remaining.salt == split_index.salt == salt_of(data.without(parts.erased))
+        assert np.isin(remaining.digests, split_index.digests).all()
+        assert len(split_index.digests) == len(data) - parts.erased.sum()
         is_scored = remaining.scores_of(parts.retain).present
         assert is_scored.all() == (unit == "users")
         assert child.record.rows["scores"] == len(remaining)

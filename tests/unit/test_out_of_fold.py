@@ -212,6 +212,17 @@ def test_erased_rows_and_prompts_that_showed_one_take_their_scores_along(unit):
     assert np.isnan(expected).any() == (unit != "users")
 
 
+def test_scores_are_found_under_another_salt_as_before():
+    rows, index = numbered()
+    data = rows.train.interactions
+    again = index.under(b"another salt", data)
+    assert not np.isin(again.digests, index.digests).any()
+    assert (np.diff(again.digests.astype(float)) >= 0).all()
+    for part in (rows.train, rows.calibration, rows.unseen):
+        assert again.scores_of(part).mean.tolist() == part.rows.tolist()
+        assert again.scores_of(part).spread.tolist() == (part.rows / 2).tolist()
+
+
 def test_scores_are_read_as_they_were_written_and_none_are_none(tmp_path):
     _, index = numbered()
     assert ScoreIndex.load(tmp_path) is None

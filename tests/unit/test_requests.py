@@ -16,6 +16,7 @@ from e2urec.data.requests import ErasureRequest, ForgetRetain, resolve
 from e2urec.data.samples import Samples
 from e2urec.data.splits import Split, SplitSettings, split
 from e2urec.runs.erased_rows import FILE, ErasedRows
+from e2urec.runs.row_digests import row_digests, salt_of
 from e2urec.runs.split_index import SplitIndex
 from e2urec.testing import toy_interactions, toy_tables
 
@@ -110,6 +111,22 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
         left = split_index.split(data.without(gone) if deleted else data, 2)
         for part in (*(getattr(found, name) for name in KEPT), *vars(left).values()):
             assert not any(mentions(text, data, np.flatnonzero(gone)) for text in prompts(part))
+
+
+def test_index_after_a_request_is_that_of_data_which_never_had_the_rows():
+    table, titles = toy_tables()
+    users = table["user"].unique().sort()[:3].to_list()
+    without = table.filter(~pl.col("user").is_in(users))
+    never = Interactions.from_tables(without, titles, place="t")
+    data = toy_interactions()
+    parts = split(data, SplitSettings(history=3), seed=1)
+    erased = data.user_ids.cast(pl.String).is_in(users).to_numpy()[data.user]
+    assert len(never) == len(data) - erased.sum()
+    index = SplitIndex.of(parts).without(data, erased)
+    # Names and codes of users who are gone, which the data still have, leave no trace in it.
+    assert index.salt == salt_of(never) != salt_of(data)
+    digests = row_digests(never, index.salt, np.arange(len(never)))
+    assert index.digests.tolist() == sorted(digests.tolist())
 
 
 def test_ledger_finds_the_same_rows_when_others_have_come_and_erased_ones_were_deleted(tmp_path):

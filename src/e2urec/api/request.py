@@ -108,9 +108,12 @@ class RequestCase:
         # What the index says of erased rows would outlive them, so it is written without.
         index = self.space.split_index
         assert index is not None
-        index.without(data, self.parts.erased).save(folder)
+        remaining_index = index.without(data, self.parts.erased)
+        remaining_index.save(folder)
         scores = self.remaining_scores
         if scores is not None:
+            # The salt of the run's other index: the old one was made from the erased rows as well.
+            scores = scores.under(remaining_index.salt, self.parts.retain.interactions)
             scores.save(folder)
 
     # Hashing all rows takes a while, and the files and the record both ask.

@@ -17,7 +17,7 @@ from ..data.interactions import Interactions
 from ..data.samples import Samples
 from ..data.splits import Split
 from ..training.out_of_fold import RowScores
-from .row_digests import Digests, find, row_digests
+from .row_digests import Digests, find, rehash, row_digests
 
 FILE = "scores.npz"
 
@@ -56,9 +56,9 @@ class ScoreIndex:
         is_scored, position = find(digests, self.digests)
         mean = np.full(len(samples), np.nan, dtype=np.float32)
         spread = np.full(len(samples), np.nan, dtype=np.float32)
-        found = self.scores.take(position[is_scored])
-        mean[is_scored] = found.mean
-        spread[is_scored] = found.spread
+        scores = self.scores.take(position[is_scored])
+        mean[is_scored] = scores.mean
+        spread[is_scored] = scores.spread
         return RowScores(mean, spread)
 
     def without(self, data: Interactions, changed: Mask) -> "ScoreIndex":
@@ -69,6 +69,11 @@ class ScoreIndex:
         digests = row_digests(data, self.salt, np.flatnonzero(changed))
         stays = np.flatnonzero(~np.isin(self.digests, digests))
         return ScoreIndex(self.salt, self.digests[stays], self.scores.take(stays))
+
+    def under(self, salt: bytes, data: Interactions) -> "ScoreIndex":
+        """The same scores, of rows of `data`, under another salt."""
+        digests, position = rehash(self.digests, data, self.salt, salt)
+        return ScoreIndex(salt, digests, self.scores.take(position))
 
     def save(self, folder: Path) -> None:
         """Write the scores."""

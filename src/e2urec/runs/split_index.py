@@ -17,7 +17,7 @@ from ..core.errors import DataError, RunError
 from ..data.interactions import Interactions
 from ..data.samples import Samples
 from ..data.splits import Split
-from .row_digests import Digests, find, row_digests, salt_of
+from .row_digests import Digests, find, rehash, row_digests, salt_of
 
 FILE = "rows.npz"
 PARTS = tuple(Split.__dataclass_fields__)
@@ -88,11 +88,13 @@ class SplitIndex:
     def without(self, data: Interactions, erased: Mask) -> "SplitIndex":
         """The index without the rows of `data` that `erased` (n,) marks.
 
-        Nothing then says that they were ever there.
+        Nothing then says that they were ever there: the salt is that of the rows that stay. The old
+        one was made from all rows, so whoever knew the others could check a guess at those erased.
         """
-        digests = row_digests(data, self.salt, np.flatnonzero(erased))
-        stays = ~np.isin(self.digests, digests)
-        return SplitIndex(self.salt, self.digests[stays], self.codes[stays])
+        remaining = data.without(erased)
+        salt = salt_of(remaining)
+        digests, position = rehash(self.digests, remaining, self.salt, salt)
+        return SplitIndex(salt, digests, self.codes[position])
 
     def save(self, folder: Path) -> None:
         """Write the index."""
