@@ -216,7 +216,7 @@ class PooledModels:
         assert settings is not None, "scores are made where there are settings"
         start_time = time.perf_counter()
         costs = Costs()
-        scores = self.space.row_scores(settings, costs)
+        scores = self.space.row_scores(settings, costs, folder)
         arrays = {}
         for name, part in scores.items():
             arrays[f"{name}.mean"] = part.mean

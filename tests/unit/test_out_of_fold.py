@@ -1,5 +1,6 @@
 """Out-of-fold scores: who makes them, for which rows, and how they are found again."""
 
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -132,6 +133,36 @@ def test_cached_lower_blocks_give_the_scores_of_those_computed_anew(kind):
         assert cached[name].spread == pytest.approx(anew[name].spread, abs=1e-4)
     # Something was learnt, so that the two could differ.
     assert np.abs(cached["train"].mean - cached["train"].mean.mean()).max() > 0.01
+
+
+def test_cache_with_room_for_some_rows_gives_the_same_scores_and_says_so(tmp_path):
+    base = toy_recommender("causal")
+    train, outsiders = rows_of(base)
+    width = base.lm.config.hidden_size
+    # Half of the training rows, which come first: no outsider finds room.
+    room = int(train.lengths[: len(train) // 2].sum()) * width * 4
+    settings = OutOfFold(pairs=2, cache_gb=room / 1e9)
+    row_count = len(train) + sum(map(len, outsiders.values()))
+    with pytest.warns(UserWarning, match=rf"scores.cache_gb: .*{len(train) // 2} of {row_count} "):
+        partial = replace(half_models(base, settings), scratch=tmp_path).scores(train, outsiders)
+    anew = half_models(base, OutOfFold(pairs=2, cache_gb=0)).scores(train, outsiders)
+    for name in anew:
+        assert partial[name].mean == pytest.approx(anew[name].mean, abs=1e-4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_cache_lies_in_the_scratch_folder(tmp_path, monkeypatch):
+    folders = []
+    temporary_file = tempfile.TemporaryFile
+
+    def record(**options):
+        folders.append(options["dir"])
+        return temporary_file(**options)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", record)
+    base = toy_recommender("causal")
+    replace(half_models(base), scratch=tmp_path).scores(*rows_of(base))
+    assert folders == [tmp_path]
 
 
 def test_rows_that_are_read_are_as_many_as_were_announced():

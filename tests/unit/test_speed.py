@@ -118,7 +118,42 @@ def test_states_are_not_replayed_into_another_model(samples):
         kept = cache.attach_states(model.encode(samples), np.arange(4))
         assert model.copy().collate(kept, np.arange(4)).cached is None
         assert model.collate(kept.take(np.array([3, 0])), np.array([1])).cached is not None
-        assert model.collate(kept, np.array([3, 4])).cached is None  # one of them was never kept
+        assert model.collate(kept, np.array([4, 5])).cached is None  # neither was ever kept
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batch_of_rows_with_and_without_states_gives_the_logits_of_computed_ones(kind, samples):
+    model, first = adapted(kind)
+    examples, index = model.encode(samples), np.array([6, 1, 3, 5])
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
+        kept = cache.attach_states(examples, np.arange(4))
+        mixed = model.collate(kept, index)
+        assert mixed.is_cached.tolist() == [False, True, True, False]
+        expected = step(model, model.collate(examples, index))
+        equal(step(model, mixed), expected)
+        # Beside a batch that has all its states, and beside another that lacks some.
+        whole = model.collate(kept, np.array([0, 2]))
+        assert whole.is_cached is None
+        for second in (whole, mixed):
+            both = join_batches(mixed, second, model.pad)
+            assert both.is_cached.tolist()[:4] == [False, True, True, False]
+            rows = np.concatenate([index, second.index.numpy()])
+            equal(step(model, both), step(model, model.collate(examples, rows)))
+
+
+def test_only_rows_without_states_go_through_the_lower_blocks(samples):
+    model, first = adapted("causal")
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
+        kept = cache.attach_states(model.encode(samples), np.arange(4))
+        batch = model.collate(kept, np.array([6, 1, 3, 0]))
+    row_counts = []
+    for layer in blocks.stack(model.lm):
+        layer.mlp.register_forward_hook(
+            lambda module, inputs, output: row_counts.append(len(inputs[0]))
+        )
+    with model.using():
+        model(batch)
+    assert row_counts == [1, 4]  # one row lacks its states, and the upper block answers all four
 
 
 def test_kept_states_have_no_name_in_the_file_system_and_end_with_the_run(samples, tmp_path):
@@ -140,9 +175,24 @@ def test_rows_beyond_the_room_are_not_kept(samples):
     model, first = adapted("causal")
     examples = model.encode(samples)
     need = int(examples.lengths[:4].sum()) * 32 * 4
+    rows = np.arange(6)
     with ActivationCache(model, first, dtype=torch.float32, max_bytes=need) as cache:
-        assert cache.attach_states(examples, np.arange(4)).cached is not None
-        assert cache.attach_states(examples, np.arange(4, 6)).cached is None
+        cached = cache.attach_states(examples, rows).cached
+        assert cached.holds(rows).tolist() == 4 * [True] + 2 * [False]
+        assert cache.attach_states(examples, np.arange(6, 8)).cached is None
+        with pytest.warns(
+            UserWarning, match=r"^speed.cache_gb: .* 4 of 8 rows; .*raise it"
+        ) as told:
+            cache.warn_of_bound("speed.cache_gb")
+        assert "\n" not in str(told[0].message)
+
+
+def test_nothing_is_said_of_a_bound_that_was_not_hit(samples, recwarn):
+    model, first = adapted("causal")
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=ROOM) as cache:
+        cache.attach_states(model.encode(samples), np.arange(4))
+        cache.warn_of_bound("speed.cache_gb")
+    assert not [warning for warning in recwarn if "cache_gb" in str(warning.message)]
 
 
 def scores(kind: str, settings: dict, *, lora: bool = False) -> np.ndarray:
@@ -160,7 +210,7 @@ def scores(kind: str, settings: dict, *, lora: bool = False) -> np.ndarray:
         {"together": "loss"},
         {"replay": False},
         {"answer_only": False},
-        {"cache_gb": 1e-6},
+        {"cache_gb": 1e-4},
     ],
     ids=lambda speed: "-".join(map(str, next(iter(speed.items())))),
 )

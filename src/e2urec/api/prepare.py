@@ -62,7 +62,7 @@ def prepare(
         space = _open_space(run, recipe, progress)
         # The run's own template and tokenizer, whatever the recipe's file says by now.
         space.tokenizer_owner = space.load(run)
-        space.make_scores()
+        space.make_scores(partial)
         assert space.score_index is not None, "a recipe without half models was refused"
         _copy_files(run, partial)
         space.score_index.save(partial)

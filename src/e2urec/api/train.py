@@ -29,7 +29,7 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
         space = Workspace(recipe, progress)
         model, trace = space.train()
         model.save(partial)
-        space.make_scores()
+        space.make_scores(partial)
         results = _first_results(space, model)
         # The trace shows whether tuning had ended when its epochs were over.
         write_json(partial / RESULTS, results.as_dict() | {"trace": vars(trace)})

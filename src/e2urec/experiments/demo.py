@@ -63,7 +63,7 @@ def demo(
         space = Workspace(recipe, progress)
         parts = space.resolve(space.request(request))
         # The rows take their scores along. No score depends on the original.
-        space.make_scores()
+        space.make_scores(partial)
         rows = space.rows(parts)
         study = Study(space, rows)
         # What the language model says before it has seen any user: the floor of all figures.

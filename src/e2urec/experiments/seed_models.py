@@ -82,7 +82,7 @@ class SeedModels:
             space = self.space
             model, _ = space.train()
             model.save(folder)
-            space.make_scores()
+            space.make_scores(folder)
             if space.score_index is not None:
                 space.score_index.save(folder)
             write_json(folder / SECONDS, space.costs.seconds)

@@ -195,22 +195,27 @@ class Workspace:
         with self.costs.phase("original"):
             return tune(untuned, self.recipe.tuning, train, valid, phase)
 
-    def make_scores(self) -> None:
+    def make_scores(self, scratch: Path | None = None) -> None:
         """Make out-of-fold scores of all rows that a request may need, as the recipe says.
 
         These are the training rows and those of the held-out users. With no pairs of half models
         nothing happens.
+
+        Args:
+            scratch: folder for large things while they are made; None: the system's.
         """
         if not self.recipe.scores.pairs:
             return
         self._probe_template()
-        scores = self.row_scores(self.recipe.scores, self.costs)
+        scores = self.row_scores(self.recipe.scores, self.costs, scratch)
         # Both indices of a run go by the same hashes, after rows have gone as well.
         index = self.split_index
         salt = salt_of(self.split.train.interactions) if index is None else index.salt
         self.score_index = ScoreIndex.of(self.split, scores, salt)
 
-    def row_scores(self, settings: OutOfFold, costs: Costs) -> dict[str, RowScores]:
+    def row_scores(
+        self, settings: OutOfFold, costs: Costs, scratch: Path | None = None
+    ) -> dict[str, RowScores]:
         """Out-of-fold scores of the training rows and of the held-out users', by part."""
         half_models = HalfModels(
             base=self.untuned(),
@@ -219,6 +224,7 @@ class Workspace:
             seed=derive(self.recipe.seed, PHASE),
             costs=costs,
             progress=self.progress,
+            scratch=scratch,
         )
         outsiders = {name: self.encode(getattr(self.split, name)) for name in HELD_OUT_PARTS}
         return half_models.scores(self.encode(self.split.train), outsiders)

@@ -8,6 +8,7 @@ however it ends.
 
 import contextlib
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from ..core.allocator import release_free_memory
-from ..core.arrays import Ints
+from ..core.arrays import Ints, Mask
 from .batches import FORWARD_BATCH_SIZE, Examples, batches_by_length
 from .recommender import Recommender
 
@@ -53,13 +54,20 @@ class CachedActivations:
         """Size of one token's state in the file."""
         return self.width * self.dtype.itemsize
 
+    def holds(self, index: Ints) -> Mask:
+        """(b,) True for the rows of `index` that are cached."""
+        return self.starts[index] >= 0
+
     def take(self, index: Ints) -> Self:
         """Return the states of rows `index` alone; the file is shared."""
         return replace(self, starts=self.starts[index], lengths=self.lengths[index])
 
     def read(self, index: Ints, width: int) -> torch.Tensor | None:
-        """Read rows `index`, (b, width, d), padded with zeros; None if one is not cached."""
-        if (self.starts[index] < 0).any():
+        """Read rows `index`, (b, width, d), padded with zeros; None if none of them is cached.
+
+        A row that is not cached is all zeros.
+        """
+        if not self.holds(index).any():
             return None
         shape = (len(index), width, self.bytes_per_token)
         raw = np.zeros(shape, dtype=np.uint8)
@@ -78,10 +86,15 @@ class CachedActivations:
             self.file.write(row.data)
 
     def _seek_rows(self, index: Ints, raw: UInt8s) -> Iterator[UInt8s]:
-        """Go to each row's place in the file; yields its bytes in `raw` (b, t, …), not padded."""
+        """Go to each row's place in the file; yields its bytes in `raw` (b, t, …), not padded.
+
+        Rows that are not cached have no place, and are passed over.
+        """
         starts = self.starts[index]
         lengths = self.lengths[index]
         for row, start, length in zip(raw, starts, lengths, strict=True):
+            if start < 0:
+                continue
             self.file.seek(int(start) * self.bytes_per_token)
             yield row[:length]
 
@@ -94,8 +107,8 @@ class ActivationCache:
         first_block: the lowest block that an adapter changes.
         dtype: bfloat16 under bf16 autocast, else float32. Never float16: the states between the
             blocks of a language model exceed its range.
-        max_bytes: largest size of the file. A set of rows that does not fit is computed anew at
-            each step.
+        max_bytes: largest size of the file. Of rows that do not fit, the lower blocks are computed
+            anew at each step.
         folder: folder of the file; None for the system's folder for temporary files.
     """
 
@@ -114,6 +127,8 @@ class ActivationCache:
         self.folder = folder
         self.max_bytes = max_bytes
         self.token_count = 0
+        self.row_count = 0
+        self.left_out_count = 0
         self.resources = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -132,19 +147,20 @@ class ActivationCache:
     def attach_states(self, examples: Examples, rows: Ints) -> Examples:
         """Compute the states of `rows`, and return `examples` with these states attached.
 
-        Returns `examples` as they are where there is no room for the states.
+        Where there is no room for all of them, the first ones are cached.
         """
-        if not len(rows):
-            return examples
-        lengths = examples.lengths[rows]
-        ends = self.token_count + np.cumsum(lengths)
-        new_count = int(ends[-1])
-        # All rows or none: a batch with one row that is not cached computes every block anyway.
         weight, _ = self.model.head
         width = weight.shape[1]
-        if new_count * width * self.dtype.itemsize > self.max_bytes:
+        ends = self.token_count + np.cumsum(examples.lengths[rows])
+        fits = ends * width * self.dtype.itemsize <= self.max_bytes
+        self.left_out_count += int((~fits).sum())
+        rows = rows[fits]
+        if not len(rows):
             return examples
-        self.token_count = new_count
+        ends = ends[fits]
+        lengths = examples.lengths[rows]
+        self.token_count = int(ends[-1])
+        self.row_count += len(rows)
         starts = np.full(len(examples), -1, dtype=np.int64)
         starts[rows] = ends - lengths
         cached = CachedActivations(
@@ -166,3 +182,19 @@ class ActivationCache:
                 cached.write(index, states)
                 release_free_memory(batch_number)
         return replace(examples, cached=cached)
+
+    def warn_of_bound(self, setting: str) -> None:
+        """Say in one line that rows were left out, if any were.
+
+        Args:
+            setting: that sets `max_bytes`.
+        """
+        if not self.left_out_count:
+            return
+        row_count = self.row_count + self.left_out_count
+        warnings.warn(
+            f"{setting}: {self.max_bytes / 1e9:g} GB hold what the lower blocks compute of "
+            f"{self.row_count} of {row_count} rows; the others are computed anew at each step, "
+            "which is slower; raise it where the disk has more room",
+            stacklevel=2,
+        )

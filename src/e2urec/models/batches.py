@@ -44,7 +44,10 @@ class CachedStates(Protocol):
         """Return the states of rows `index` alone."""
 
     def read(self, index: Ints, width: int) -> torch.Tensor | None:
-        """Return (b, width, d), padded on the right; None if a row is not cached."""
+        """Return (b, width, d), padded on the right; None if no row is cached."""
+
+    def holds(self, index: Ints) -> Mask:
+        """Return (b,) True for the rows of `index` that are cached."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class Batch:
         cached: (b, t, d) input of block `first_block`, whose lower blocks need not be computed
             then; None where they must be.
         first_block: the block.
+        is_cached: (b,) False for rows that `cached` lacks; None: it has all of them.
     """
 
     ids: torch.Tensor
@@ -141,6 +145,7 @@ class Batch:
     index: torch.Tensor
     cached: torch.Tensor | None = None
     first_block: int = 0
+    is_cached: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
@@ -177,7 +182,15 @@ def collate(examples: Examples, index: Ints, pad: int) -> Batch:
     if cached is None:
         return batch
     states = cached.read(index, width)
-    return replace(batch, cached=states, first_block=cached.first_block)
+    if states is None:
+        return batch
+    is_cached = cached.holds(index)
+    return replace(
+        batch,
+        cached=states,
+        first_block=cached.first_block,
+        is_cached=None if is_cached.all() else torch.from_numpy(is_cached),
+    )
 
 
 def _as_int64(values: Ints | Mask) -> torch.Tensor:
@@ -190,9 +203,12 @@ def join_batches(first: Batch, second: Batch, pad: int) -> Batch:
     Cached states stay only where both batches have those of the same block.
     """
     cached = None
+    is_cached = None
     same_block = first.first_block == second.first_block
     if same_block and first.cached is not None and second.cached is not None:
         cached = _stack(first.cached, second.cached, fill=0)
+        if first.is_cached is not None or second.is_cached is not None:
+            is_cached = torch.cat([_is_cached(first), _is_cached(second)])
     return Batch(
         ids=_stack(first.ids, second.ids, fill=pad),
         mask=_stack(first.mask, second.mask, fill=0),
@@ -201,7 +217,15 @@ def join_batches(first: Batch, second: Batch, pad: int) -> Batch:
         index=torch.cat([first.index, second.index]),
         cached=cached,
         first_block=first.first_block,
+        is_cached=is_cached,
     )
+
+
+def _is_cached(batch: Batch) -> torch.Tensor:
+    """`Batch.is_cached`, spelt out where all rows are."""
+    if batch.is_cached is not None:
+        return batch.is_cached
+    return torch.ones_like(batch.index, dtype=torch.bool)
 
 
 def _stack(first: torch.Tensor, second: torch.Tensor, *, fill: int) -> torch.Tensor:

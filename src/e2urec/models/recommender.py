@@ -132,6 +132,7 @@ class Recommender(nn.Module):
         That is the state that the output head is applied to. Blocks are skipped for which
         `batch.cached` holds the result.
         """
+        cached_states = self._cached_states(batch)
         answer_states: list[torch.Tensor] = []
 
         def gather(states: torch.Tensor) -> torch.Tensor:
@@ -149,9 +150,9 @@ class Recommender(nn.Module):
             shortcuts.enter_context(blocks.forward_instead(head, gather))
             if self.answer_only:
                 shortcuts.enter_context(blocks.answer_only(self.lm, batch.position))
-            if batch.cached is not None:
+            if cached_states is not None:
                 shortcuts.enter_context(
-                    blocks.replay_states(self.lm, batch.first_block, batch.cached)
+                    blocks.replay_states(self.lm, batch.first_block, cached_states)
                 )
             self.lm(**self._inputs(batch))
         return answer_states[0]
@@ -159,6 +160,18 @@ class Recommender(nn.Module):
     def states_before(self, batch: Batch, first_block: int) -> torch.Tensor:
         """Return the input of block `first_block`, (b, t, d): what `Batch.cached` holds."""
         return blocks.states_before(self.lm, first_block, self._inputs(batch))
+
+    # What is cached has no gradient either: nothing trainable lies below `first_block`.
+    @torch.no_grad()
+    def _cached_states(self, batch: Batch) -> torch.Tensor | None:
+        """`batch.cached`, with the states of rows that it lacks computed; None where it is None."""
+        if batch.cached is None or batch.is_cached is None:
+            return batch.cached
+        is_missing = ~batch.is_cached
+        missing_rows = replace(batch, ids=batch.ids[is_missing], mask=batch.mask[is_missing])
+        states = batch.cached.clone()
+        states[is_missing] = self.states_before(missing_rows, batch.first_block).to(states.dtype)
+        return states
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Return the answer-position logits of all tokens, (b, V), float32 even under autocast."""

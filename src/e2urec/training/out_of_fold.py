@@ -12,6 +12,7 @@ same for all of them, so it is computed once for each row.
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ class OutOfFold(BaseModel):
     cache_gb: float = Field(
         16.0,
         ge=0,
-        description="most disk space for what the blocks below the adapters compute, in GB",
+        description="most disk space for what the blocks below the adapters compute, in GB; "
+        "further rows are not cached",
     )
 
     def schedule(self, original: Schedule) -> Schedule:
@@ -101,6 +103,7 @@ class HalfModels:
         seed: of the halves and of each half model.
         costs: told of seconds and rows.
         progress: told of each step.
+        scratch: folder for what does not fit into memory meanwhile; None: the system's.
     """
 
     base: Recommender
@@ -109,6 +112,7 @@ class HalfModels:
     seed: int
     costs: Costs
     progress: Progress = silent
+    scratch: Path | None = None
 
     @property
     def count(self) -> int:
@@ -134,6 +138,8 @@ class HalfModels:
         log_odds = {name: np.full(mask.shape, np.nan) for name, mask in inside.items()}
         with self.costs.phase(PHASE), self._cache() as cache:
             cached_rows = {name: self._cached(part, cache) for name, part in rows.items()}
+            if cache is not None:
+                cache.warn_of_bound("scores.cache_gb")
             for number in range(self.count):
                 is_inside = {name: mask[number] for name, mask in inside.items()}
                 half = cached_rows["train"].take(np.flatnonzero(is_inside["train"]))
@@ -191,10 +197,11 @@ class HalfModels:
 
     @contextlib.contextmanager
     def _cache(self) -> Iterator[ActivationCache | None]:
-        """Open a cache for the blocks below the adapters; None where there are none."""
+        """Open a cache for the blocks below the adapters; None where there are none, or no room."""
         base = self.base
         first_block = self.settings.lora.first_block(base.lm)
-        if first_block == 0:
+        max_bytes = int(self.settings.cache_gb * 1e9)
+        if first_block == 0 or max_bytes == 0:
             yield None
             return
         low = autocast_type(self.schedule.precision, base.device)
@@ -202,7 +209,8 @@ class HalfModels:
             base,
             first_block,
             dtype=low or torch.float32,
-            max_bytes=int(self.settings.cache_gb * 1e9),
+            max_bytes=max_bytes,
+            folder=self.scratch,
         )
         with cache:
             yield cache

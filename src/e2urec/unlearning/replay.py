@@ -129,8 +129,8 @@ def _cached_sets(
         for name, set_batches in batches.items():
             needed_rows = distinct_rows(set_batches)
             examples: Examples = getattr(task, name)
+            previous_count = cache.row_count
             sets[name] = cache.attach_states(examples, needed_rows)
-            # A set that does not fit into the cache is computed anew at each step.
-            cached_count = len(needed_rows) if sets[name].cached else 0
-            costs.count_rows("cache", cached_count)
+            costs.count_rows("cache", cache.row_count - previous_count)
+    cache.warn_of_bound("speed.cache_gb")
     return sets
