@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from e2urec.core.errors import RunError
+from e2urec.core.errors import ConfigError, RunError
 from e2urec.data.requests import ErasureRequest, resolve
 from e2urec.data.samples import Samples
 from e2urec.data.splits import Split, SplitSettings, split
@@ -163,6 +163,17 @@ def test_cache_lies_in_the_scratch_folder(tmp_path, monkeypatch):
     base = toy_recommender("causal")
     replace(half_models(base), scratch=tmp_path).scores(*rows_of(base))
     assert folders == [tmp_path]
+
+
+def test_half_model_that_diverges_is_named_with_the_remedy():
+    base = toy_recommender("causal")
+    rate = 1e30
+    settings = OutOfFold(pairs=1, learning_rate=rate, cache_gb=0)
+    with pytest.raises(
+        ConfigError, match=r"half model 1 of 2 diverged .* lower scores\.learning_r"
+    ):
+        half_models(base, settings).scores(*rows_of(base))
+    assert adapters.names(base.lm) == []
 
 
 def test_rows_that_are_read_are_as_many_as_were_announced():

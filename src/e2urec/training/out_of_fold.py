@@ -19,6 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Floats, Ints, Mask
+from ..core.errors import ConfigError
 from ..core.seeding import derive, stream
 from ..models import adapters
 from ..models.activation_cache import ActivationCache
@@ -131,6 +132,9 @@ class HalfModels:
 
         Returns:
             Scores by name; those of `train` under that name.
+
+        Raises:
+            ConfigError: a half model diverged.
         """
         rows = {"train": train, **outsiders}
         inside = self._halves(rows)
@@ -180,10 +184,21 @@ class HalfModels:
                 )
                 self.costs.count_rows(PHASE, len(part))
                 answers[name] = predictions.log_odds
+                self._check(number, predictions.log_odds)
             return answers
         finally:
             # After an interrupt, too, the base is left as it was.
             base.lm = adapters.remove(base.lm, ADAPTER)
+
+    def _check(self, number: int, log_odds: Floats) -> None:
+        """Raise ConfigError where half model `number` answers with what is no number."""
+        # One such answer would make the scores of its rows NaN, which means that they have none.
+        if not np.isfinite(log_odds).all():
+            rate = self.settings.learning_rate
+            raise ConfigError(
+                f"scores: half model {number + 1} of {self.count} diverged (an answer is not "
+                f"finite); lower scores.learning_rate, now {rate:g}"
+            )
 
     def _tune(self, half: Examples, phase: Phase) -> None:
         base = self.base
