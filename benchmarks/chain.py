@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -81,9 +81,7 @@ class Questions:
         return answers
 
     def _predict(self, model: Recommender, rows: Examples) -> Predictions:
-        predictions = predict(model, rows, precision=self.precision)
-        # No figure here reads the states, and those of every model would fill the memory.
-        return replace(predictions, hidden=None)
+        return predict(model, rows, precision=self.precision)
 
 
 @dataclass

@@ -267,7 +267,7 @@ def test_mean_of_probabilities_is_that_of_each_shards_and_has_no_state(kind):
     p = [ask(model, rows, (name,)).softmax(-1) for name in model.active]
     whole = (p[0] + 2 * p[1] + p[2]) / 4
     assert torch.allclose(ask(model, rows).exp(), whole, atol=1e-6)
-    answers = predict(model, rows, precision="fp32")
+    answers = predict(model, rows, precision="fp32", states=True)
     assert answers.hidden is None
     odds = whole[:, model.verbaliser.yes].log() - whole[:, model.verbaliser.no].log()
     assert np.allclose(answers.log_odds, odds, atol=1e-4)
@@ -291,7 +291,7 @@ def test_blend_with_all_weight_on_one_shard_is_that_shard_alone(kind):
 def test_blend_adds_up_the_adapters_with_weights_of_each_row(kind):
     """Each row against a model whose B matrices carry that row's weights."""
     model, rows = filled(kind)
-    states = torch.from_numpy(predict(model, rows, active=(), precision="fp32").hidden)
+    states = torch.from_numpy(predict(model, rows, active=(), precision="fp32", states=True).hidden)
     keys, errors = (
         torch.nn.functional.normalize(states, dim=-1),
         torch.rand((12, 3), generator=torch.Generator()),

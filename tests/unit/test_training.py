@@ -5,6 +5,7 @@ from torch import nn
 
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import SplitSettings, split
+from e2urec.evaluation.answers import EvaluationSets
 from e2urec.metrics.classification import auc
 from e2urec.models.predictions import answer_states, predict
 from e2urec.models.recommender import Recommender
@@ -113,6 +114,26 @@ def test_cached_states_give_the_logits_of_a_live_model(kind):
     assert torch.allclose(cached, live, atol=1e-5)
     odds = predict(model, rows, precision="fp32").log_odds
     assert np.allclose(odds, model.verbaliser.log_odds(live).numpy(), atol=1e-5)
+
+
+def test_states_are_kept_where_distances_over_the_vocabulary_are_measured_alone():
+    task = toy_task("causal")
+    sets = EvaluationSets(
+        test=task.valid,
+        forget=task.forget,
+        unseen=task.unseen,
+        valid=task.valid,
+        retain=task.retain,
+    )
+    answers = sets.ask(task.original, precision="fp32", valid=True)
+    with_states = [name for name, part in answers.parts().items() if part.hidden is not None]
+    assert with_states == ["forget"]
+    assert len(answers.parts()) == 5
+    # Answers do not depend on whether their states are kept.
+    alone = predict(task.original, task.forget, precision="fp32")
+    assert alone.hidden is None
+    assert alone.head[0].size == 0
+    assert np.allclose(alone.log_odds, answers.forget.log_odds, atol=1e-6)
 
 
 def test_teachers_keep_float32_under_autocast():

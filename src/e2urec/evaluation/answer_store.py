@@ -9,12 +9,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ..core.arrays import Head
-from ..models.predictions import Predictions
+from ..models.predictions import NO_HEAD, Predictions
 from .answers import Answers
 
 COLUMNS = ("log_odds", "labels", "users")
 """Of every set of rows; states are kept for D_f alone, where vocabulary distances are measured."""
-NO_HEAD: Head = (np.zeros((0, 0), np.float32), None)
 
 
 @dataclass

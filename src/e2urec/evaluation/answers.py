@@ -57,12 +57,13 @@ class EvaluationSets:
     ) -> Answers:
         """The model's answers, to validation rows only with `valid`."""
 
-        def answers(rows: Examples) -> Predictions:
-            return predict(model, rows, precision=precision)
+        def answers(rows: Examples, *, states: bool = False) -> Predictions:
+            return predict(model, rows, precision=precision, states=states)
 
         return Answers(
             test=answers(self.test),
-            forget=answers(self.forget),
+            # Distances over the vocabulary are measured on D_f alone.
+            forget=answers(self.forget, states=True),
             unseen=answers(self.unseen),
             valid=answers(self.valid) if valid else None,
             retain=None if self.retain is None else answers(self.retain),

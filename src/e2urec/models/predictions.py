@@ -14,6 +14,10 @@ from .batches import FORWARD_BATCH_SIZE, Batch, Examples, batches_by_length
 from .ensemble import Ensemble
 from .precision import Precision, autocast
 from .recommender import Recommender
+from .verbaliser import OutputHead
+
+NO_HEAD: Head = (np.zeros((0, 0), np.float32), None)
+"""Of answers without states."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,9 @@ class Predictions:
 
     Attributes:
         hidden: (n, d) float32 answer-position states, 85 times smaller than the logits; None where
-            a model has log-odds alone.
-        head: weight (V, d) and bias (V,) or None that turn states into logits.
+            nobody asked for them, or a model has log-odds alone.
+        head: weight (V, d) and bias (V,) or None that turn states into logits; `NO_HEAD` without
+            states.
         log_odds: (n,) log-odds of Yes against No.
         labels: (n,) 1 = liked.
         users: (n,) user codes.
@@ -82,31 +87,38 @@ def predict(
     *,
     active: Sequence[str] | None = None,
     precision: Precision = "auto",
+    states: bool = False,
 ) -> Predictions:
     """Return the answers of `model` to `examples`.
-
-    A mean of probabilities (see `Mean`) has log-odds and no states.
 
     Args:
         model: the model.
         examples: the rows.
         active: the adapters that answer; by default the recommender's own.
         precision: precision of the model below its output head.
+        states: whether the states are kept as well, for distances over the vocabulary. A mean of
+            probabilities (see `Mean`) has none.
     """
-    weight, bias = model.head
-    # The states are kept rather than the logits, which are far larger and follow from them.
+    model_head = model.head
+    head = NO_HEAD
     hidden = None
     if isinstance(model, Ensemble) and not model.has_state:
         log_odds = _answers_by_row(model, examples, _log_odds, active, precision)
+    elif states:
+        # The states are kept rather than the logits, which are far larger and follow from them.
+        row_states = answer_states(model, examples, active=active, precision=precision)
+        log_odds = model.verbaliser.log_odds_of(row_states, model_head)
+        hidden = row_states.cpu().numpy()
+        head = _as_arrays(model_head)
     else:
-        states = answer_states(model, examples, active=active, precision=precision)
-        log_odds = model.verbaliser.log_odds_of(states, (weight, bias))
-        hidden = states.cpu().numpy()
-    weight_array = weight.detach().cpu().numpy()
-    bias_array = None if bias is None else bias.detach().cpu().numpy()
+
+        def log_odds_of_batch(model: Recommender, batch: Batch) -> torch.Tensor:
+            return model.verbaliser.log_odds_of(_states(model, batch), model_head)
+
+        log_odds = _answers_by_row(model, examples, log_odds_of_batch, active, precision)
     return Predictions(
         hidden=hidden,
-        head=(weight_array, bias_array),
+        head=head,
         log_odds=log_odds.cpu().numpy(),
         labels=examples.labels,
         users=examples.users,
@@ -130,6 +142,12 @@ def answer_states(
         precision: precision of the model.
     """
     return _answers_by_row(model, examples, _states, active, precision)
+
+
+def _as_arrays(head: OutputHead) -> Head:
+    weight, bias = head
+    bias_array = None if bias is None else bias.detach().cpu().numpy()
+    return weight.detach().cpu().numpy(), bias_array
 
 
 def _states(model: Recommender, batch: Batch) -> torch.Tensor:
