@@ -149,15 +149,18 @@ def test_no_score_outlives_an_erased_row_that_its_prompt_showed(original, tmp_pa
         # The scores of these rows were made from prompts that showed an erased row.
         tainted = []
         for part in (split.train, split.calibration, split.unseen):
-            scores = index.scores_of(part).mean
+            scores = index.scores_of(part)
             for n, row in enumerate(part.rows):
                 shown = [*range(*part.history_rows(n).indices(row)), row]
-                if parts.erased[shown].any() and np.isfinite(scores[n]):
-                    tainted.append(scores[n])
+                if parts.erased[shown].any() and scores.present[n]:
+                    tainted.append((scores.mean[n], scores.spread[n]))
         child = unlearn(parent, tmp_path / f"u{number}", QUICK, options)
         remaining = index_of(child)
         assert len(tainted) >= index.scores_of(parts.forget).present.sum() > 0
-        assert not set(tainted) & set(remaining.scores.mean.tolist())
+        with np.load(child.path / FILE) as columns:
+            assert set(columns) == {"salt", "digests", "mean", "spread"}
+            assert not np.isin(columns["mean"], [mean for mean, _ in tainted]).any()
+            assert not np.isin(columns["spread"], [spread for _, spread in tainted]).any()
         assert len(remaining) == len(index) - len(tainted)
         if unit == "users":
             assert len(tainted) == len(parts.forget)
@@ -237,6 +240,13 @@ def test_what_cannot_be_prepared_is_told_before_anything_is_made(original, plain
     assert list(tmp_path.glob("out*")) == []
 
 
+def test_training_with_half_models_that_diverge_writes_nothing(recipe, tmp_path):
+    settings = ["scores.pairs=1", "scores.learning_rate=1e30"]
+    with pytest.raises(ConfigError, match=r"half model 1 of 2 diverged .*scores\.learning_rate"):
+        train(recipe.updated(settings), tmp_path / "o")
+    assert not list(tmp_path.glob("o*"))
+
+
 def test_damaged_run_is_not_given_new_hashes(plain, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -312,7 +322,7 @@ def test_comparison_makes_scores_once_an_original_and_goes_on_with_the_same(
     once = []
     make_scores = Workspace.make_scores
     monkeypatch.setattr(
-        Workspace, "make_scores", lambda self: (once.append(1), make_scores(self))[1]
+        Workspace, "make_scores", lambda *options: (once.append(1), make_scores(*options))[1]
     )
 
     def stop(line: str) -> None:
