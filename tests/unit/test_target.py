@@ -6,30 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from target_tasks import odds_of, strangers_scores, task_of, with_scores
 
 from e2urec.core.errors import ConfigError
 from e2urec.data.difficulty import Difficulty
 from e2urec.methods import build, e2urec
-from e2urec.models.batches import concatenate
 from e2urec.models.predictions import predict
 from e2urec.testing import toy_task
-from e2urec.training.out_of_fold import RowScores
 from e2urec.unlearning import scaling
 from e2urec.unlearning.outcome import Outcome, Target, unsure_lead
 from e2urec.unlearning.scaling import _search
 from e2urec.unlearning.student import frozen_teacher
 from e2urec.unlearning.target import target_by_calibration, target_by_scores
-from e2urec.unlearning.task import RequestScores
-
-
-def task_of(**options):
-    """A toy task with more than one calibration user: of one alone nothing has a spread."""
-    task = toy_task("causal", **options)
-    return replace(task, calibration=concatenate([task.calibration, task.unseen]))
-
-
-def odds_of(task, rows):
-    return predict(task.original, rows, precision="fp32").log_odds
 
 
 def up_projection_norm(student):
@@ -37,29 +25,12 @@ def up_projection_norm(student):
     return math.sqrt(sum(squares))
 
 
-def scores_of(values):
-    return RowScores(np.asarray(values, np.float32), np.full(len(values), np.nan, np.float32))
-
-
-def with_scores(task, forget, calibration=None):
-    """The task with out-of-fold scores; by default the original's own on the calibration rows."""
-    if calibration is None:
-        calibration = odds_of(task, task.calibration)
-    return replace(task, scores=RequestScores(scores_of(forget), scores_of(calibration)))
-
-
-def strangers_scores(task):
-    """Scores of D_f as models may give them that never saw it: half of what was learnt is gone."""
-    noise = np.random.default_rng(0).normal(size=len(task.forget))
-    return 0.1 * odds_of(task, task.forget) + noise
-
-
 @pytest.fixture
 def sure_target(monkeypatch):
     """A toy request has a dozen rows, of which no lead is sure: here it is 0.2, and steered by."""
     monkeypatch.setattr(scaling, "MIN_FORGET_ROWS", 1)
 
-    def target(task, odds):
+    def target(task, odds, ratio):
         return Target(roc_auc_score(task.forget.labels, odds), 0.2, 0.01, "scores")
 
     monkeypatch.setattr(e2urec, "target_by_scores", target)
@@ -71,7 +42,7 @@ def test_target_by_scores_is_a_difference_of_differences_of_aucs():
     forget = random.normal(size=len(task.forget)).astype(np.float32)
     calibration = random.normal(size=len(task.calibration)).astype(np.float32)
     odds = odds_of(task, task.forget)
-    target = target_by_scores(with_scores(task, forget, calibration), odds)
+    target = target_by_scores(with_scores(task, forget, calibration), odds, 1.0)
     labels, other_labels = task.forget.labels, task.calibration.labels
     before = roc_auc_score(labels, odds)
     lead = before - roc_auc_score(labels, forget)

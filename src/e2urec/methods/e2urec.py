@@ -193,9 +193,15 @@ class E2URec(TwoTeachers):
                 "method 'e2urec': forgetting=scores needs out-of-fold scores, which this run "
                 "lacks; make them by e2urec prepare, or train with --set scores.pairs=2"
             )
+        unscored_count = int(np.sum(~np.isfinite(task.scores.forget.mean)))
+        if unscored_count:
+            raise ConfigError(
+                f"method 'e2urec': {unscored_count} of {len(task.forget)} rows of D_f have no "
+                "out-of-fold score; make all scores anew by e2urec prepare"
+            )
         with task.costs.phase("teachers"):
             odds = original.odds(task.original.verbaliser)
-            task.outcome.target = target_by_scores(task, odds)
+            task.outcome.target = target_by_scores(task, odds, self.calibration_ratio)
             original_odds = torch.from_numpy(odds)
             outside_odds = torch.from_numpy(task.scores.forget.mean)
             led_odds = lead_towards(original_odds, outside_odds, self.strength)

@@ -77,7 +77,10 @@ class TwoTeachers(Method):
         Scaling(), description="how far the finished student is taken to reach its target"
     )
     calibration_ratio: float = Field(
-        1.0, gt=0, description="rows of D_r and calibration users for alpha=auto, a multiple of D_f"
+        1.0,
+        gt=0,
+        description="rows of D_r and of calibration users that the target is measured on, a "
+        "multiple of D_f",
     )
     optimizer: OptimizerSettings = Field(
         OptimizerSettings(), description="how AdamW takes the steps of augmented model and student"
