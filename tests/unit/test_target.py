@@ -220,3 +220,22 @@ def test_preset_scores_forgets_by_scores_alone():
     moved = predict(model, task.forget, precision="fp32").log_odds - before
     wanted = task.scores.forget.mean - before
     assert np.corrcoef(moved, wanted)[0, 1] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("settings", "unread"),
+    [
+        ({"forgetting": "scores", "alpha": 2.0}, "alpha=2.0"),
+        ({"forgetting": "scores", "start_scale": 1.0}, "start_scale=1.0"),
+        ({"forgetting": "scores", "augment_passes": 3, "teacher": "raw"}, "teacher=raw, augment_p"),
+        ({"forgetting": "gain", "strength": 2.0}, "strength=2.0"),
+    ],
+)
+def test_settings_that_the_forgetting_teacher_does_not_read_are_refused(settings, unread):
+    with pytest.raises(ConfigError, match=f"does not read {unread}"):
+        build("e2urec", settings)
+
+
+def test_settings_of_a_run_by_scores_can_be_read_back():
+    method = build("e2urec", {}, "scores")
+    assert build("e2urec", method.model_dump()) == method

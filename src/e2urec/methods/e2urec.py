@@ -132,6 +132,17 @@ class E2URec(TwoTeachers):
         "beta": (0.6, 0.8, 0.9),
         "augment_passes": (1.0, 2.0, 3.0),
     }
+    # The same for forgetting=scores, around the preset.
+    search_by_scores: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "strength": (2.0, 4.0, 6.0),
+        "joint": (1.0, 2.0, 4.0),
+        "beta": (0.3, 0.5, 0.8),
+    }
+
+    @property
+    def search_space(self) -> Mapping[str, tuple[Any, ...]]:
+        """Values of the settings that the forgetting teacher reads."""
+        return self.search_by_scores if self.forgetting == "scores" else self.search
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the merged model, or the original with one replacement adapter."""

@@ -1,5 +1,6 @@
 """The settings of E2URec, and how many rows it reads with them."""
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,6 +16,21 @@ from .replay import Speed
 from .scaling import Scaling, scaling_rows
 from .student import steps_in
 from .target import sampled_rows
+
+# What the other forgetting teacher reads alone: set, it would do nothing.
+UNREAD: Mapping[str, tuple[str, ...]] = {
+    "gain": ("strength",),
+    "scores": (
+        "alpha",
+        "teacher",
+        "augment",
+        "augment_passes",
+        "augment_rate",
+        "augment_min_steps",
+        "start_scale",
+        "max_retain_kl",
+    ),
+}
 
 
 class TwoTeachers(Method):
@@ -88,6 +104,17 @@ class TwoTeachers(Method):
     speed: Speed = Field(Speed(), description="ways to the same result with less work")
 
     @model_validator(mode="after")
+    def _every_setting_is_read(self) -> Self:
+        unread = [name for name in UNREAD[self.forgetting] if self._is_changed(name)]
+        if unread:
+            settings = ", ".join(f"{name}={getattr(self, name)}" for name in unread)
+            raise ConfigError(
+                f"method 'e2urec': forgetting={self.forgetting} does not read {settings}; leave "
+                "that out, or set forgetting otherwise"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _start_needs_an_adapter(self) -> Self:
         if self.start_scale and self.augment == "full":
             raise ConfigError(
@@ -95,6 +122,13 @@ class TwoTeachers(Method):
                 "set start_scale to 0"
             )
         return self
+
+    def _is_changed(self, name: str) -> bool:
+        """Whether a setting asks for something."""
+        value = getattr(self, name)
+        # A start of 0 is none, which is what a teacher by scores has.
+        is_off = name == "start_scale" and not value
+        return not is_off and value != type(self).model_fields[name].default
 
     @property
     def needs_target(self) -> bool:
