@@ -14,8 +14,8 @@ from e2urec.methods import build, e2urec
 from e2urec.models.predictions import predict
 from e2urec.testing import toy_task
 from e2urec.unlearning import scaling
+from e2urec.unlearning.multiple import least_multiple
 from e2urec.unlearning.outcome import Outcome, Target, unsure_lead
-from e2urec.unlearning.scaling import _search
 from e2urec.unlearning.student import frozen_teacher
 from e2urec.unlearning.target import target_by_calibration, target_by_scores
 
@@ -188,12 +188,12 @@ def test_few_rows_are_not_steered_by_their_auc_and_it_is_told(sure_target, monke
 
 
 def test_search_finds_the_least_multiple_that_reaches_the_goal():
-    scale, reached = _search(lambda scale: 0.8 - 0.1 * scale, 0.75, 2.0)
+    scale, reached = least_multiple(lambda scale: 0.8 - 0.1 * scale, 0.8, 0.75, 2.0)
     assert scale == 0.5
     assert reached == pytest.approx(0.75)
-    scale, reached = _search(lambda scale: 0.8 - 0.1 * scale, 0.65, 2.0)
+    scale, reached = least_multiple(lambda scale: 0.8 - 0.1 * scale, 0.8, 0.65, 2.0)
     assert scale == 1.5
-    assert _search(lambda scale: 0.8, 0.7, 2.0) == (2.0, 0.8)
+    assert least_multiple(lambda scale: 0.8, 0.8, 0.7, 2.0) == (2.0, 0.8)
 
 
 def test_outcome_says_nothing_where_the_method_came_as_far_as_it_should():
