@@ -6,30 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from target_tasks import odds_of, strangers_scores, task_of, with_scores
 
 from e2urec.core.errors import ConfigError
 from e2urec.data.difficulty import Difficulty
 from e2urec.methods import build, e2urec
-from e2urec.models.batches import concatenate
 from e2urec.models.predictions import predict
 from e2urec.testing import toy_task
-from e2urec.training.out_of_fold import RowScores
 from e2urec.unlearning import scaling
+from e2urec.unlearning.multiple import least_multiple
 from e2urec.unlearning.outcome import Outcome, Target, unsure_lead
-from e2urec.unlearning.scaling import _search
 from e2urec.unlearning.student import frozen_teacher
 from e2urec.unlearning.target import target_by_calibration, target_by_scores
-from e2urec.unlearning.task import RequestScores
-
-
-def task_of(**options):
-    """A toy task with more than one calibration user: of one alone nothing has a spread."""
-    task = toy_task("causal", **options)
-    return replace(task, calibration=concatenate([task.calibration, task.unseen]))
-
-
-def odds_of(task, rows):
-    return predict(task.original, rows, precision="fp32").log_odds
 
 
 def up_projection_norm(student):
@@ -37,29 +25,12 @@ def up_projection_norm(student):
     return math.sqrt(sum(squares))
 
 
-def scores_of(values):
-    return RowScores(np.asarray(values, np.float32), np.full(len(values), np.nan, np.float32))
-
-
-def with_scores(task, forget, calibration=None):
-    """The task with out-of-fold scores; by default the original's own on the calibration rows."""
-    if calibration is None:
-        calibration = odds_of(task, task.calibration)
-    return replace(task, scores=RequestScores(scores_of(forget), scores_of(calibration)))
-
-
-def strangers_scores(task):
-    """Scores of D_f as models may give them that never saw it: half of what was learnt is gone."""
-    noise = np.random.default_rng(0).normal(size=len(task.forget))
-    return 0.1 * odds_of(task, task.forget) + noise
-
-
 @pytest.fixture
 def sure_target(monkeypatch):
     """A toy request has a dozen rows, of which no lead is sure: here it is 0.2, and steered by."""
     monkeypatch.setattr(scaling, "MIN_FORGET_ROWS", 1)
 
-    def target(task, odds):
+    def target(task, odds, ratio):
         return Target(roc_auc_score(task.forget.labels, odds), 0.2, 0.01, "scores")
 
     monkeypatch.setattr(e2urec, "target_by_scores", target)
@@ -71,7 +42,7 @@ def test_target_by_scores_is_a_difference_of_differences_of_aucs():
     forget = random.normal(size=len(task.forget)).astype(np.float32)
     calibration = random.normal(size=len(task.calibration)).astype(np.float32)
     odds = odds_of(task, task.forget)
-    target = target_by_scores(with_scores(task, forget, calibration), odds)
+    target = target_by_scores(with_scores(task, forget, calibration), odds, 1.0)
     labels, other_labels = task.forget.labels, task.calibration.labels
     before = roc_auc_score(labels, odds)
     lead = before - roc_auc_score(labels, forget)
@@ -161,24 +132,12 @@ def test_calibration_rows_without_a_score_are_left_out_of_the_target():
     partial[::3] = np.nan
     scored_rows = np.flatnonzero(np.isfinite(partial))
     smaller = replace(task, calibration=task.calibration.take(scored_rows))
-    target = target_by_scores(with_scores(task, forget, partial), odds)
-    expected = target_by_scores(with_scores(smaller, forget, whole[scored_rows]), odds)
+    target = target_by_scores(with_scores(task, forget, partial), odds, 1.0)
+    expected = target_by_scores(with_scores(smaller, forget, whole[scored_rows]), odds, 1.0)
     assert target.lead == pytest.approx(expected.lead, abs=1e-6)
     assert target.error == pytest.approx(expected.error, abs=1e-6)
-    assert target.lead != target_by_scores(with_scores(task, forget, whole), odds).lead
+    assert target.lead != target_by_scores(with_scores(task, forget, whole), odds, 1.0).lead
     assert task.outcome.limits == []
-
-
-def test_target_says_that_no_calibration_row_has_a_score():
-    task = task_of()
-    none = np.full(len(task.calibration), np.nan)
-    target = target_by_scores(
-        with_scores(task, strangers_scores(task), none), odds_of(task, task.forget)
-    )
-    assert np.isnan(target.lead)
-    (limit,) = task.outcome.limits
-    assert "No calibration row has an out-of-fold score" in limit
-    assert "e2urec prepare" in limit
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
@@ -258,12 +217,12 @@ def test_few_rows_are_not_steered_by_their_auc_and_it_is_told(sure_target, monke
 
 
 def test_search_finds_the_least_multiple_that_reaches_the_goal():
-    scale, reached = _search(lambda scale: 0.8 - 0.1 * scale, 0.75, 2.0)
+    scale, reached = least_multiple(lambda scale: 0.8 - 0.1 * scale, 0.8, 0.75, 2.0)
     assert scale == 0.5
     assert reached == pytest.approx(0.75)
-    scale, reached = _search(lambda scale: 0.8 - 0.1 * scale, 0.65, 2.0)
+    scale, reached = least_multiple(lambda scale: 0.8 - 0.1 * scale, 0.8, 0.65, 2.0)
     assert scale == 1.5
-    assert _search(lambda scale: 0.8, 0.7, 2.0) == (2.0, 0.8)
+    assert least_multiple(lambda scale: 0.8, 0.8, 0.7, 2.0) == (2.0, 0.8)
 
 
 def test_outcome_says_nothing_where_the_method_came_as_far_as_it_should():
@@ -290,3 +249,22 @@ def test_preset_scores_forgets_by_scores_alone():
     moved = predict(model, task.forget, precision="fp32").log_odds - before
     wanted = task.scores.forget.mean - before
     assert np.corrcoef(moved, wanted)[0, 1] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("settings", "unread"),
+    [
+        ({"forgetting": "scores", "alpha": 2.0}, "alpha=2.0"),
+        ({"forgetting": "scores", "start_scale": 1.0}, "start_scale=1.0"),
+        ({"forgetting": "scores", "augment_passes": 3, "teacher": "raw"}, "teacher=raw, augment_p"),
+        ({"forgetting": "gain", "strength": 2.0}, "strength=2.0"),
+    ],
+)
+def test_settings_that_the_forgetting_teacher_does_not_read_are_refused(settings, unread):
+    with pytest.raises(ConfigError, match=f"does not read {unread}"):
+        build("e2urec", settings)
+
+
+def test_settings_of_a_run_by_scores_can_be_read_back():
+    method = build("e2urec", {}, "scores")
+    assert build("e2urec", method.model_dump()) == method

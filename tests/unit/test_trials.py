@@ -5,7 +5,9 @@ import pytest
 from e2urec.core.errors import ConfigError
 from e2urec.experiments.choose import Trial
 from e2urec.experiments.plan import settings_to_try
+from e2urec.methods import build
 from e2urec.methods.apa import APA
+from e2urec.methods.e2urec import E2URec
 from e2urec.methods.sisa import SISA
 
 
@@ -35,6 +37,13 @@ def test_what_the_recipe_sets_is_not_tried_otherwise():
         {"temperature": 10.0},
         {"temperature": 10.0, "neighbours": 100},
     ]
+
+
+def test_settings_that_the_forgetting_teacher_does_not_read_are_not_tried():
+    trials = settings_to_try(build("e2urec", {"forgetting": "scores"}), {}, 27, seed=0)
+    assert {name for one in trials for name in one} == {"strength", "joint", "beta"}
+    trials = settings_to_try(build("e2urec"), {}, 27, seed=0)
+    assert {name for one in trials for name in one} == set(E2URec.search)
 
 
 def test_a_method_with_nothing_to_choose_is_tried_once():

@@ -166,7 +166,7 @@ def settings_to_try(method: Method, settings: Settings, count: int, seed: int) -
         ConfigError: the method has fewer than `count` settings to try.
     """
     # What the recipe sets is not searched.
-    space = {name: values for name, values in method.search.items() if name not in settings}
+    space = {name: values for name, values in method.search_space.items() if name not in settings}
     if count == 1 or not space:
         return [settings]
     points = []

@@ -51,7 +51,7 @@ from ..models.recommender import Recommender
 from ..training.loop import Objective, Rows, Step
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
 from ..unlearning.calibration import match_target
-from ..unlearning.initial_step import RetainCheck, start_student
+from ..unlearning.initial_step import RetainCheck, shorter_start, start_student
 from ..unlearning.losses import kl_divergence, lead_towards
 from ..unlearning.outcome import unsure_lead
 from ..unlearning.paired import Term, answer_loss, side_by_side
@@ -132,6 +132,17 @@ class E2URec(TwoTeachers):
         "beta": (0.6, 0.8, 0.9),
         "augment_passes": (1.0, 2.0, 3.0),
     }
+    # The same for forgetting=scores, around the preset.
+    search_by_scores: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "strength": (2.0, 4.0, 6.0),
+        "joint": (1.0, 2.0, 4.0),
+        "beta": (0.3, 0.5, 0.8),
+    }
+
+    @property
+    def search_space(self) -> Mapping[str, tuple[Any, ...]]:
+        """Values of the settings that the forgetting teacher reads."""
+        return self.search_by_scores if self.forgetting == "scores" else self.search
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the merged model, or the original with one replacement adapter.
@@ -197,7 +208,7 @@ class E2URec(TwoTeachers):
         assert task.scores is not None, "a task without scores was refused"
         with task.costs.phase("teachers"):
             odds = original.odds(task.original.verbaliser)
-            task.outcome.target = target_by_scores(task, odds)
+            task.outcome.target = target_by_scores(task, odds, self.calibration_ratio)
             original_odds = torch.from_numpy(odds)
             outside_odds = torch.from_numpy(task.scores.forget.mean)
             led_odds = lead_towards(original_odds, outside_odds, self.strength)
@@ -251,28 +262,27 @@ class E2URec(TwoTeachers):
         assert alpha is not None, "a forgetting teacher with an update has an α"
         scale = -self.start_scale * alpha
         with task.costs.phase("teachers"):
-            check = RetainCheck.sample(task, teachers.remembering)
+            check = RetainCheck.sample(task, teachers.remembering, "teachers")
             start = start_student(student, teachers.update, scale, check, self.max_retain_kl)
         task.outcome.start_scale = start
         if start != scale:
-            task.outcome.limits.append(
-                f"The start was taken back to {start:.2f} times the augmented adapter, so that D_r "
-                f"moves by no more than {self.max_retain_kl:g} nats (max_retain_kl)."
-            )
+            task.outcome.tell(shorter_start(start, self.max_retain_kl))
         task.log_phase("start", task.original, active=student.active)
 
     def _scale(self, task: Task, student: Student, teachers: Teachers) -> None:
-        """Take the finished student as far as its target asks for."""
+        """Take the finished student as far as its target asks for, and say what is left."""
         target = task.outcome.target
-        if target is None or not self.scaling.largest:
+        if target is None:
             return
         if not target.is_sure:
-            task.outcome.limits.append(unsure_lead(target))
+            task.outcome.tell(unsure_lead(target))
             return
         with task.costs.phase("scaling"):
-            check = RetainCheck.sample(task, teachers.remembering)
             forget_odds = teachers.forgetting.original.odds(task.original.verbaliser)
-            scale_student(student, self.scaling, check, forget_odds)
+            scale_student(student, self.scaling, teachers.remembering, forget_odds)
+        # One that stayed as trained was logged at the end of its training.
+        if task.outcome.scale is None:
+            return
         task.log_phase("scaled", task.original, active=student.active)
 
     def _train(

@@ -22,16 +22,17 @@ def match_target(teacher: ForgettingTeacher, task: Task) -> ForgettingTeacher:
     target = task.outcome.target
     assert target is not None
     if math.isnan(target.auc):
-        task.outcome.limits.append(f"{unsure_lead(target)} The gain is taken off once (alpha=1).")
+        task.outcome.tell(unsure_lead(target))
+        task.outcome.tell("So the forgetting teacher takes the gain off once (alpha=1).")
         return replace(teacher, alpha=1.0)
     matched = match_auc(teacher, task.forget.labels, target.auc)
     if not matched.reached:
-        task.outcome.limits.append(
+        task.outcome.tell(
             f"The forgetting teacher came to its limit, alpha={LARGEST_ALPHA:g}, before its AUC on "
             "D_f was down to the target; more augment_passes would help."
         )
     if target.lead <= 0:
-        task.outcome.limits.append(
+        task.outcome.tell(
             "The teacher has nothing to take off: by its target D_f is forgotten already."
         )
     return matched.teacher
@@ -67,7 +68,8 @@ def match_auc(teacher: ForgettingTeacher, labels: Ints, target: float) -> Matche
 
     def exceeds_target(alpha: float) -> bool:
         odds = start + alpha * (end - start)
-        return auc(labels, odds) > target
+        # Written so that what is not a number does not pass for reached.
+        return not auc(labels, odds) <= target
 
     low = 0.0
     high = 1.0

@@ -17,6 +17,8 @@ from .teachers import FrozenTeacher
 
 # Rows of D_r on which the start is checked: few, since a start that is halved is checked anew.
 CHECKED_ROWS = 128
+# A start of a thousandth is none: what D_r does not bear then is no matter of length.
+MAX_HALVINGS = 10
 # Rows whose logits over the whole vocabulary are in memory at a time, as in a training step.
 LOGITS_CHUNK = 16
 
@@ -29,14 +31,16 @@ class RetainCheck:
         task: with the original, which carries the student, and D_r.
         teacher: the original's answers to the rows.
         rows: (m,) rows of D_r.
+        phase: that the rows read count for.
     """
 
     task: Task
     teacher: FrozenTeacher
     rows: torch.Tensor
+    phase: str
 
     @classmethod
-    def sample(cls, task: Task, remembering: FrozenTeacher) -> "RetainCheck":
+    def sample(cls, task: Task, remembering: FrozenTeacher, phase: str) -> "RetainCheck":
         """Check on rows that the remembering teacher was asked about; if on none, on any of D_r."""
         random = stream(task.seed, "start")
         teacher = remembering
@@ -52,14 +56,14 @@ class RetainCheck:
             )
         order = random.permutation(len(teacher.rows))
         sample = torch.from_numpy(order[:CHECKED_ROWS])
-        return cls(task, teacher, teacher.rows[sample])
+        return cls(task, teacher, teacher.rows[sample], phase)
 
     def divergence(self, active: tuple[str, ...]) -> float:
         """L_REM of the original with the adapters `active`: mean KL over the rows, in nats."""
         task = self.task
         model = task.original
         count = len(self.rows)
-        task.costs.count_rows("teachers", count)
+        task.costs.count_rows(self.phase, count)
         examples = task.retain.take(self.rows.cpu().numpy())
         hidden = answer_states(
             model,
@@ -78,6 +82,17 @@ class RetainCheck:
         return total / count
 
 
+def checked_rows(retain: int, taught: int) -> int:
+    """Rows of D_r that a check reads.
+
+    Args:
+        retain: rows of D_r.
+        taught: those that the remembering teacher was asked about.
+    """
+    # Without a joint phase any of D_r may be read.
+    return min(taught or retain, CHECKED_ROWS)
+
+
 def start_student(
     student: Student,
     update: dict[str, torch.Tensor],
@@ -87,6 +102,8 @@ def start_student(
 ) -> float:
     """Put the student at `scale`·ΔW, or at half of it, a quarter…, until D_r moves little enough.
 
+    Where it never does, the student stays at the original.
+
     Args:
         student: on the original.
         update: A and B matrices of ΔW.
@@ -95,12 +112,31 @@ def start_student(
         max_retain_kl: most that the start may move D_r, in nats of L_REM.
 
     Returns:
-        The multiple at which the student stands.
+        The multiple at which the student stands; 0 for the original.
     """
-    student.start_at(update, scale)
+    original = student.weights()
     # What a weak augmented model has learned is mostly how often D_f says Yes. Many times that
     # update ruins the answers to all users.
-    while check.divergence(student.active) > max_retain_kl:
-        scale /= 2
+    for _ in range(1 + MAX_HALVINGS):
         student.start_at(update, scale)
-    return scale
+        # What is not a number is not borne either.
+        if check.divergence(student.active) <= max_retain_kl:
+            return scale
+        scale /= 2
+    # Not ΔW times 0, which is no number where ΔW is none.
+    student.start_at(original, 1.0)
+    return 0.0
+
+
+def shorter_start(start: float, max_retain_kl: float) -> str:
+    """The sentence on a student that starts less far than it should, at `start` times ΔW."""
+    if not start:
+        return (
+            f"No start, however short, moves D_r by no more than {max_retain_kl:g} nats "
+            "(max_retain_kl), so the student started from the original; a smaller augment_rate "
+            "would help."
+        )
+    return (
+        f"The start was taken back to {start:.2f} times the augmented adapter, so that D_r moves "
+        f"by no more than {max_retain_kl:g} nats (max_retain_kl)."
+    )

@@ -30,6 +30,11 @@ class Method(BaseModel):
     # Values of settings among which a comparison chooses on its development request.
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
+    @property
+    def search_space(self) -> Mapping[str, tuple[Any, ...]]:
+        """Of `search`, what matters with the settings as they are."""
+        return self.search
+
     def prepare(self, task: TrainingTask) -> Recommender:
         """Train the recommender that a later request will be put to.
 

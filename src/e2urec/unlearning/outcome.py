@@ -23,12 +23,16 @@ class Target:
             where some rows it is measured on have one answer alone, or there are none.
         error: standard error of the lead, over users; NaN where it cannot be told.
         basis: what it was measured by.
+        obstacle: why lead or error cannot be told, in a sentence; empty where both can.
+        remedy: what would tell the lead better, as a clause.
     """
 
     before: float
     lead: float
     error: float
     basis: Basis
+    obstacle: str = ""
+    remedy: str = "a larger data.calibration would tell it better"
 
     @property
     def auc(self) -> float:
@@ -68,32 +72,58 @@ class Outcome:
     reached: float | None = None
     limits: list[str] = field(default_factory=list)
 
+    def tell(self, sentence: str) -> None:
+        """Add a sentence to the limits, unless it is there already."""
+        if sentence not in self.limits:
+            self.limits.append(sentence)
+
     @property
     def memory_left(self) -> float | None:
         """Estimated share of the memory of D_f that is left; None where it cannot be estimated."""
         if self.target is None or self.reached is None or not self.target.is_sure:
             return None
-        return self.target.memory_left(self.reached)
+        share = self.target.memory_left(self.reached)
+        return share if math.isfinite(share) else None
 
     @property
     def is_done(self) -> bool:
         """Whether little is left for all that the method can tell, and no bound was hit."""
-        left = self.memory_left
-        return not self.limits and left is not None and abs(left) <= MUCH_LEFT
+        share = self.memory_left
+        return not self.limits and share is not None and abs(share) <= MUCH_LEFT
 
     def sentences(self) -> list[str]:
         """What a user has to know; empty where the request was honoured as far as can be told."""
         # A method that measures nothing has nothing to tell: the evaluation judges it.
         if self.is_done or (self.target is None and not self.limits):
             return []
-        left = self.memory_left
-        if left is None:
-            conclusion = f"How much is left cannot be told from this request alone; {REMEDY}."
-        elif abs(left) <= MUCH_LEFT:
-            conclusion = f"About {left:.0%} of the memory of D_f is left."
-        else:
-            conclusion = f"About {left:.0%} of the memory of D_f is left; {REMEDY}."
-        return [*self.limits, conclusion]
+        return [*self.limits, self._conclusion()]
+
+    def _conclusion(self) -> str:
+        """How much is left, and what to do about it."""
+        if self.target is None:
+            return f"How much is left was not measured; {REMEDY}."
+        share = self.memory_left
+        if share is None:
+            return f"How much is left cannot be told from this request alone; {REMEDY}."
+        if share < -MUCH_LEFT:
+            return self._overshoot(self.target)
+        # A little below 0 is as near to the target as a little above.
+        estimate = f"About {max(share, 0):.0%} of the memory of D_f is left"
+        return f"{estimate}; {REMEDY}." if share > MUCH_LEFT else f"{estimate}."
+
+    def _overshoot(self, target: Target) -> str:
+        """What to say where D_f is answered worse than by a model that never saw it."""
+        setting = "strength" if target.basis == "scores" else "start_scale"
+        remedy = f"a smaller {setting} or joint takes less"
+        # As trained, and nobody asked for its target.
+        if self.scale is None:
+            remedy = "with scaling.largest=1 the student is taken back to its target"
+        elif self.scale > 1:
+            remedy = f"scaling.largest below {self.scale:.2g} takes less"
+        return (
+            f"More than its memory was taken from D_f: its AUC is {self.reached:.3f}, and a "
+            f"model that never saw it would have {target.auc:.3f}; {remedy}."
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
@@ -109,12 +139,9 @@ class Outcome:
 
 def unsure_lead(target: Target) -> str:
     """The sentence on a lead that is not surely positive."""
-    if math.isnan(target.lead):
-        return (
-            "What tuning is worth cannot be measured: D_f, the retained or the calibration rows "
-            "are none, or have one answer alone; give data.calibration a larger share."
-        )
+    if target.obstacle:
+        return target.obstacle
     return (
         f"What tuning is worth is not surely positive: {target.lead:.3f} AUC with a standard error "
-        f"of {target.error:.3f}; more calibration users (data.calibration) would tell it better."
+        f"of {target.error:.3f}; {target.remedy}."
     )

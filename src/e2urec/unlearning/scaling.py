@@ -5,9 +5,10 @@ AUC on D_f falls steadily, so the multiple c·ΔW that brings it to the target i
 far as D_r and the validation rows bear it.
 """
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Floats
@@ -16,8 +17,11 @@ from ..metrics.classification import auc
 from ..models.batches import Examples
 from ..models.predictions import predict
 from .initial_step import RetainCheck
+from .multiple import HALVINGS, least_multiple
+from .outcome import Target
 from .student import Student
 from .task import Task
+from .teachers import FrozenTeacher
 
 # Rows of D_f on which a multiple is tried: the same for all, so that differences are known well.
 FORGET_ROWS = 600
@@ -25,10 +29,10 @@ FORGET_ROWS = 600
 MIN_FORGET_ROWS = 300
 # A small request must not wait for all validation rows; a large one has time for as many as it has.
 MIN_VALIDATION_ROWS = 500
-HALVINGS = 3
-"""After them a multiple between 0 and 1 is known to 1/8."""
 # By how much a multiple is taken back when D_r or the validation rows do not bear it.
 RETREAT = 0.75
+# After so many, a hundredth is left: what is not borne then is no matter of length.
+MAX_RETREATS = 16
 
 
 class Scaling(BaseModel):
@@ -47,19 +51,29 @@ class Scaling(BaseModel):
     )
 
 
-def scaling_rows(forget: int) -> int:
+def may_scale(scaling: Scaling, forget: int) -> bool:
+    """Whether a student that forgets so many rows may be multiplied."""
+    return scaling.largest > 0 and forget >= MIN_FORGET_ROWS
+
+
+def scaling_rows(scaling: Scaling, forget: int, checked: int) -> int:
     """Rows that are read to scale a student, about: multiples of it are tried in turn.
 
     Args:
+        scaling: how far it may be taken.
         forget: rows of D_f.
+        checked: rows of D_r that a check reads.
     """
     if forget < MIN_FORGET_ROWS:
         return 0
-    # The student as it is, at its limit, at each halving, and as it was taken back.
-    tries = HALVINGS + 3
-    forget_rows = tries * min(forget, FORGET_ROWS)
+    sample = min(forget, FORGET_ROWS)
+    # Only what is left is measured.
+    if not scaling.largest:
+        return sample
+    # As it is, at its limit, at each halving, interpolated, and as it was taken back.
+    tries = HALVINGS + 4
     valid_rows = 2 * max(MIN_VALIDATION_ROWS, forget)
-    return forget_rows + valid_rows
+    return tries * sample + checked + valid_rows
 
 
 @dataclass(frozen=True)
@@ -82,109 +96,185 @@ class _Sample:
 
 
 def scale_student(
-    student: Student, scaling: Scaling, check: RetainCheck, forget_odds: Floats
+    student: Student, scaling: Scaling, remembering: FrozenTeacher, forget_odds: Floats
 ) -> None:
     """Multiply the student so that its AUC on D_f comes to the target of its task.
 
-    The multiple, what was reached and every bound are noted in the outcome of the task.
+    The multiple, what was reached and every bound are noted in the outcome of the task. A student
+    that may not be multiplied is measured as it is.
 
     Args:
         student: trained.
         scaling: how far it may be taken.
-        check: rows of D_r, and the original's answers to them.
+        remembering: the original's answers to rows of D_r, on some of which the student is checked.
         forget_odds: log-odds of the original on D_f, (n,).
     """
     task = student.task
-    outcome = task.outcome
-    target = outcome.target
+    target = task.outcome.target
     assert target is not None, "a student is scaled to a target"
-    forget_count = len(task.forget)
-    if forget_count < MIN_FORGET_ROWS:
-        outcome.limits.append(
-            f"D_f has {forget_count} rows, fewer than the {MIN_FORGET_ROWS} from which the student "
-            "is scaled to its target, so it stays as trained."
-        )
+    forget = _forget_sample(task, forget_odds)
+    if forget is None:
         return
-    order = stream(task.seed, "scaling", "forget").permutation(forget_count)
-    rows = order[:FORGET_ROWS]
-    forget = _Sample(task.forget.take(rows), forget_odds[rows])
-    valid = _valid_sample(task)
-    weights = student.weights()
-    goal = forget.auc_before() - target.lead
-
-    def auc_at(scale: float) -> float:
-        student.start_at(weights, scale)
-        return forget.auc_of(student)
-
-    scale, reached = _search(auc_at, goal, scaling.largest)
-    if reached > goal and scale == scaling.largest:
-        outcome.limits.append(
-            f"The student came to its limit, {scaling.largest:g} times what was trained "
-            "(scaling.largest)."
-        )
-    # Found by D_f alone; what the others bear is asked of this one multiple, and of smaller ones.
-    student.start_at(weights, scale)
-    searched_scale = scale
-    while bound := _bound(student, scaling, check, valid):
-        scale *= RETREAT
-        student.start_at(weights, scale)
-        if bound not in outcome.limits:
-            outcome.limits.append(bound)
-    if scale != searched_scale:
-        reached = auc_at(scale)
-    outcome.scale = scale
+    if scaling.largest:
+        check = RetainCheck.sample(task, remembering, "scaling")
+        bounds = _Bounds(student, scaling, check, _valid_sample(task))
+        reached = _ScaledStudent(student, student.weights(), forget).fit(target, bounds)
+    else:
+        reached = forget.auc_of(student)
+        if not math.isfinite(reached):
+            task.outcome.tell(
+                "The student's answers to D_f are not numbers; train it at a smaller learning_rate."
+            )
     # The target is the whole of D_f's; what is left is the same share of the lead on both.
-    outcome.reached = target.auc + reached - goal
+    task.outcome.reached = target.before + reached - forget.auc_before()
+
+
+def _forget_sample(task: Task, odds: Floats) -> _Sample | None:
+    """The rows of D_f that multiples are tried on; None where they have no AUC, which is told."""
+    count = len(task.forget)
+    if count < MIN_FORGET_ROWS:
+        task.outcome.tell(
+            f"D_f has {count} rows, fewer than the {MIN_FORGET_ROWS} from which what is left of "
+            "them is measured, so the student stays as trained."
+        )
+        return None
+    order = stream(task.seed, "scaling", "forget").permutation(count)
+    rows = order[:FORGET_ROWS]
+    sample = _Sample(task.forget.take(rows), odds[rows])
+    if not math.isfinite(sample.auc_before()):
+        task.outcome.tell(
+            f"The {len(rows)} rows of D_f on which what is left is measured have one answer "
+            "alone, so the student stays as trained."
+        )
+        return None
+    return sample
 
 
 def _valid_sample(task: Task) -> _Sample | None:
-    """Validation rows, and the original's answers; None where there are none."""
-    if not len(task.valid):
-        return None
+    """Validation rows, and the original's answers; None where they have no AUC, which is told."""
     count = max(MIN_VALIDATION_ROWS, len(task.forget))
     order = stream(task.seed, "scaling", "valid").permutation(len(task.valid))
     rows = task.valid.take(order[:count])
+    if len(set(rows.labels.tolist())) < 2:
+        lack = "have one answer alone" if len(rows) else "are none"
+        task.outcome.tell(
+            f"The validation rows {lack}, so nothing bounds what the student costs them "
+            "(scaling.max_valid_drop); train with a larger second share of data.fractions."
+        )
+        return None
     answers = predict(task.original, rows, precision=task.precision)
     task.costs.count_rows("scaling", len(rows))
     return _Sample(rows, answers.log_odds)
 
 
-def _search(auc_at: Callable[[float], float], goal: float, largest: float) -> tuple[float, float]:
-    """The least multiple ≤ `largest` at which the AUC is down to `goal`, and the AUC there."""
-    low = 0.0
-    high = min(1.0, largest)
-    reached = auc_at(high)
-    if reached > goal and high < largest:
-        low = high
-        high = largest
-        reached = auc_at(high)
-    if reached > goal:
-        return high, reached
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        middle_auc = auc_at(middle)
-        if middle_auc > goal:
-            low = middle
-        else:
-            high = middle
-            reached = middle_auc
-    return high, reached
+@dataclass(frozen=True)
+class _Bounds:
+    """How far a student may be taken.
 
+    Attributes:
+        student: as far as it was taken.
+        scaling: the bounds.
+        check: rows of D_r.
+        valid: validation rows; None where they bound nothing.
+    """
 
-def _bound(student: Student, scaling: Scaling, check: RetainCheck, valid: _Sample | None) -> str:
-    """Which bound the student breaks as it is, in a sentence; empty for none."""
-    divergence = check.divergence(student.active)
-    if divergence > scaling.max_retain_kl:
-        return (
-            f"The student was taken back so that D_r moves by no more than "
-            f"{scaling.max_retain_kl:g} nats (scaling.max_retain_kl)."
-        )
-    if valid is None:
+    student: Student
+    scaling: Scaling
+    check: RetainCheck
+    valid: _Sample | None
+
+    def broken(self) -> str:
+        """Which bound the student breaks as it is, in a sentence; empty for none."""
+        scaling = self.scaling
+        divergence = self.check.divergence(self.student.active)
+        # Both are written so that what is not a number breaks the bound.
+        if not divergence <= scaling.max_retain_kl:
+            return (
+                f"The student was taken back so that D_r moves by no more than "
+                f"{scaling.max_retain_kl:g} nats (scaling.max_retain_kl)."
+            )
+        if self.valid is None:
+            return ""
+        drop = self.valid.auc_before() - self.valid.auc_of(self.student)
+        if not drop <= scaling.max_valid_drop:
+            return (
+                f"The student was taken back so that validation AUC falls by no more than "
+                f"{scaling.max_valid_drop:g} (scaling.max_valid_drop)."
+            )
         return ""
-    drop = valid.auc_before() - valid.auc_of(student)
-    if drop > scaling.max_valid_drop:
-        return (
-            f"The student was taken back so that validation AUC falls by no more than "
-            f"{scaling.max_valid_drop:g} (scaling.max_valid_drop)."
+
+
+@dataclass(frozen=True)
+class _ScaledStudent:
+    """Multiples of a trained student.
+
+    Attributes:
+        student: put at one multiple after another.
+        weights: A and B matrices as trained.
+        forget: rows of D_f that multiples are tried on.
+    """
+
+    student: Student
+    weights: dict[str, torch.Tensor]
+    forget: _Sample
+
+    def fit(self, target: Target, bounds: _Bounds) -> float:
+        """Put the student where its AUC is down to the target, or as far as the bounds allow.
+
+        Returns:
+            The AUC there; scale and bounds are noted in the outcome.
+        """
+        outcome = self.student.task.outcome
+        before = self.forget.auc_before()
+        goal = before - target.lead
+        largest = bounds.scaling.largest
+        searched_scale, reached = least_multiple(self.auc_at, before, goal, largest)
+        # Found by D_f alone; what the others bear is asked of this one multiple, and of smaller
+        # ones.
+        scale = self.retreat(searched_scale, bounds)
+        if scale != searched_scale:
+            reached = self.auc_at(scale) if scale else before
+        # A bound that was hit later holds it shorter than this one.
+        elif reached > goal and scale == largest:
+            outcome.tell(
+                f"The student came to its limit, {largest:g} times what was trained "
+                "(scaling.largest)."
+            )
+        outcome.scale = scale
+        return reached
+
+    def auc_at(self, scale: float) -> float:
+        """AUC on D_f of the student at a multiple; NaN where its answers are no numbers."""
+        self.put_at(scale)
+        reached = self.forget.auc_of(self.student)
+        if not math.isfinite(reached):
+            self.student.task.outcome.tell(
+                "At some multiple the student's answers to D_f are not numbers, so it was taken "
+                "less far; a smaller learning_rate would help."
+            )
+        return reached
+
+    def put_at(self, scale: float) -> None:
+        """Put the student at a multiple; 0 is the original, whatever the weights are."""
+        weights = self.weights
+        if not scale:
+            # Not the weights times 0, which are no numbers where the weights are none.
+            weights = {name: torch.zeros_like(value) for name, value in weights.items()}
+        self.student.start_at(weights, scale)
+
+    def retreat(self, scale: float, bounds: _Bounds) -> float:
+        """Take the student back from `scale` until no bound is broken, and return where it is."""
+        outcome = self.student.task.outcome
+        for _ in range(MAX_RETREATS):
+            self.put_at(scale)
+            sentence = bounds.broken()
+            if not sentence:
+                return scale
+            outcome.tell(sentence)
+            scale *= RETREAT
+        self.put_at(0.0)
+        outcome.tell(
+            "Not even a hundredth of the student keeps these bounds, so the original was left as "
+            "it is; raise the bound, or train the student at a smaller learning_rate."
         )
-    return ""
+        return 0.0

@@ -8,19 +8,22 @@ Rows that a model was tuned on are easier for it than other rows. By how much, i
   and so does what half models know less than the original;
 - by the calibration users alone: `lead = [AUC_Dr(o) − AUC_cal(o)] − b·[AUC_Dr(c) − AUC_cal(c)]`,
   o the original, and c the control model, which remembers nobody (`data.difficulty`).
+
+What cannot be measured is told in a sentence (`Target.obstacle`), and never taken for 0.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from ..core.arrays import Floats, Ints
-from ..core.seeding import derive, stream
+from ..core.arrays import Floats, Ints, Mask
+from ..core.seeding import stream
 from ..data.difficulty import COEFFICIENT
-from ..metrics.bootstrap import Figure, user_bootstrap
 from ..metrics.classification import auc
 from ..models.batches import Examples
 from ..models.predictions import predict
+from .lead import Lead, LeadSample, first_sentence, measure_lead
 from .outcome import Basis, Target
 from .task import Task
 from .teachers import FrozenTeacher
@@ -28,11 +31,15 @@ from .teachers import FrozenTeacher
 # Least rows of D_r, and of the calibration users, from which the lead is measured. From 500 rows of
 # each the lead has a standard error of about 0.03; a small request alone would ask for fewer.
 MIN_SAMPLED_ROWS = 500
-RESAMPLES = 200
-"""Of users, behind a standard error: it is then known to 5%."""
-NO_CALIBRATION_SCORES = (
-    "No calibration row has an out-of-fold score of its present prompt; e2urec prepare makes those "
-    "that an earlier request took away, and a larger data.calibration gives more rows."
+
+MORE_USERS = "a request of more users can be measured"
+MORE_CALIBRATION = "train with a larger data.calibration"
+MORE_RETAINED = "a request of fewer rows leaves more of it"
+LARGER_SAMPLE = "a larger calibration_ratio reads more of it"
+# Where calibration rows are there and none has a score.
+NO_SCORES = (
+    "No calibration row has an out-of-fold score, so what tuning is worth cannot be measured; make "
+    "all scores anew with e2urec prepare."
 )
 
 
@@ -47,7 +54,7 @@ def sampled_rows(forget_count: int, ratio: float) -> int:
     return max(MIN_SAMPLED_ROWS, rows)
 
 
-def target_by_scores(task: Task, forget_odds: Floats) -> Target:
+def target_by_scores(task: Task, forget_odds: Floats, ratio: float) -> Target:
     """The target by out-of-fold scores.
 
     Calibration rows without a score are left out.
@@ -55,21 +62,18 @@ def target_by_scores(task: Task, forget_odds: Floats) -> Target:
     Args:
         task: with scores of D_f and of the calibration rows.
         forget_odds: log-odds of the original on D_f, (n,).
+        ratio: calibration rows, where there are so many, for each row of D_f.
     """
     assert task.scores is not None
-    forget = _auc_difference(task, "target: D_f", task.forget, forget_odds, task.scores.forget.mean)
-    scored_rows = np.flatnonzero(task.scores.calibration.present)
-    if len(task.calibration) and not len(scored_rows):
-        task.outcome.limits.append(NO_CALIBRATION_SCORES)
-    calibration_rows = task.calibration.take(scored_rows)
-    calibration = _auc_difference(
-        task,
-        "target: calibration",
-        calibration_rows,
-        _original_odds(task, calibration_rows),
-        task.scores.calibration.mean[scored_rows],
-    )
-    return _target(task, forget_odds, forget - calibration, "scores")
+    scores = task.scores.calibration.mean
+    is_scored = task.scores.calibration.present
+    rows = _calibration_rows(task, ratio, is_scored)
+    forget = _forget_sample(task, forget_odds, task.scores.forget.mean)
+    calibration = _calibration_sample(task, rows, scores[rows], ratio)
+    lead = measure_lead(forget, calibration, 1.0, task.seed)
+    if len(scores) and not is_scored.any():
+        lead = replace(lead, obstacle=first_sentence([forget.obstacle(), NO_SCORES]))
+    return _target(forget, lead, "scores")
 
 
 def target_by_calibration(
@@ -85,52 +89,64 @@ def target_by_calibration(
     """
     count = sampled_rows(len(task.forget), ratio)
     retain_rows, retain_odds = _retain_odds(task, remembering, count)
-    random = stream(task.seed, "outside")
-    # Rows stand in the order of their users, so the first ones would be a few users alone.
-    calibration_rows = random.permutation(len(task.calibration))[:count]
-    calibration = task.calibration.take(calibration_rows)
-    calibration_odds = _original_odds(task, calibration)
-    retain = task.retain.take(retain_rows)
+    calibration_rows = _calibration_rows(task, ratio)
     control = task.difficulty
     # Without a control model the groups are taken to be equally hard: both have an AUC of 0.5.
-    retain_control: Floats = np.zeros(len(retain))
-    calibration_control: Floats = np.zeros(len(calibration))
+    retain_control: Floats = np.zeros(len(retain_rows))
+    calibration_control: Floats = np.zeros(len(calibration_rows))
     if control is not None:
         retain_control = control.retain[retain_rows]
         calibration_control = control.outsiders["calibration"][calibration_rows]
-    tuned = _auc_difference(
-        task, "target: D_r", retain, retain_odds, retain_control, weight=COEFFICIENT
+    is_part = len(retain_rows) < len(task.retain)
+    retain = LeadSample(
+        name="D_r",
+        rows=task.retain.take(retain_rows),
+        odds=retain_odds,
+        other=retain_control,
+        remedy=LARGER_SAMPLE if is_part else MORE_RETAINED,
     )
-    untuned = _auc_difference(
-        task,
-        "target: calibration",
-        calibration,
-        calibration_odds,
-        calibration_control,
-        weight=COEFFICIENT,
+    calibration = _calibration_sample(task, calibration_rows, calibration_control, ratio)
+    lead = measure_lead(retain, calibration, COEFFICIENT, task.seed)
+    # D_f has no part in this lead, but it must have an AUC that can fall.
+    forget = _forget_sample(task, forget_odds, forget_odds)
+    return _target(forget, lead, "calibration")
+
+
+def _target(forget: LeadSample, lead: Lead, basis: Basis) -> Target:
+    before = auc(forget.rows.labels, forget.odds)
+    obstacle = first_sentence([forget.obstacle(), lead.obstacle])
+    # Where D_f has no AUC there is none to lower, whatever the lead is.
+    value = math.nan if forget.obstacle() else lead.value
+    return Target(before, value, lead.error, basis, obstacle, lead.remedy)
+
+
+def _forget_sample(task: Task, odds: Floats, other: Floats) -> LeadSample:
+    """D_f."""
+    return LeadSample("D_f", task.forget, odds, other, MORE_USERS)
+
+
+def _calibration_sample(task: Task, rows: Ints, other: Floats, ratio: float) -> LeadSample:
+    """Calibration rows, which the original answers here."""
+    examples = task.calibration.take(rows)
+    is_part = len(rows) == sampled_rows(len(task.forget), ratio)
+    return LeadSample(
+        name="calibration",
+        rows=examples,
+        odds=_original_odds(task, examples),
+        other=other,
+        remedy=LARGER_SAMPLE if is_part else MORE_CALIBRATION,
     )
-    return _target(task, forget_odds, tuned - untuned, "calibration")
 
 
-def _target(task: Task, forget_odds: Floats, lead: Figure, basis: Basis) -> Target:
-    before = auc(task.forget.labels, forget_odds)
-    # A resample may hold one class alone, which has no AUC.
-    resamples = lead[1:][np.isfinite(lead[1:])]
-    error = float(np.std(resamples, ddof=1)) if len(resamples) > 1 else math.nan
-    # Where D_f has one class there is no AUC to lower, whatever the lead is.
-    is_defined = math.isfinite(before)
-    return Target(before, float(lead[0]) if is_defined else math.nan, error, basis)
-
-
-def _auc_difference(
-    task: Task, name: str, rows: Examples, odds: Floats, other: Floats, weight: float = 1.0
-) -> Figure:
-    """AUC of `odds` less `weight` times that of `other` on the same rows; NaN without rows."""
-    if not len(rows):
-        return np.full(1 + RESAMPLES, math.nan)
-    seed = derive(task.seed, name)
-    bootstrap = user_bootstrap(rows.users, resamples=RESAMPLES, seed=seed)
-    return bootstrap.auc(rows.labels, odds) - weight * bootstrap.auc(rows.labels, other)
+def _calibration_rows(task: Task, ratio: float, usable: Mask | None = None) -> Ints:
+    """The calibration rows that the lead is measured on, of those marked `usable` (n,), or all."""
+    random = stream(task.seed, "outside")
+    # Rows stand in the order of their users, so the first ones would be a few users alone.
+    rows: Ints = random.permutation(len(task.calibration))
+    if usable is not None:
+        rows = rows[usable[rows]]
+    count = sampled_rows(len(task.forget), ratio)
+    return rows[:count]
 
 
 def _retain_odds(task: Task, remembering: FrozenTeacher, count: int) -> tuple[Ints, Floats]:

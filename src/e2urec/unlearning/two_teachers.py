@@ -1,5 +1,6 @@
 """The settings of E2URec, and how many rows it reads with them."""
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -8,13 +9,28 @@ from ..core.errors import ConfigError
 from ..models.adapters import LoRA
 from ..models.batches import row_count_of_steps
 from ..training.schedule import OptimizerSettings, Schedule
-from .initial_step import CHECKED_ROWS
+from .initial_step import checked_rows
 from .losses import TeacherSpace
 from .method import Method
 from .replay import Speed
-from .scaling import Scaling, scaling_rows
+from .scaling import Scaling, may_scale, scaling_rows
 from .student import steps_in
 from .target import sampled_rows
+
+# What the other forgetting teacher reads alone: set, it would do nothing.
+UNREAD: Mapping[str, tuple[str, ...]] = {
+    "gain": ("strength",),
+    "scores": (
+        "alpha",
+        "teacher",
+        "augment",
+        "augment_passes",
+        "augment_rate",
+        "augment_min_steps",
+        "start_scale",
+        "max_retain_kl",
+    ),
+}
 
 
 class TwoTeachers(Method):
@@ -77,12 +93,26 @@ class TwoTeachers(Method):
         Scaling(), description="how far the finished student is taken to reach its target"
     )
     calibration_ratio: float = Field(
-        1.0, gt=0, description="rows of D_r and calibration users for alpha=auto, a multiple of D_f"
+        1.0,
+        gt=0,
+        description="rows of D_r and of calibration users that the target is measured on, a "
+        "multiple of D_f",
     )
     optimizer: OptimizerSettings = Field(
         OptimizerSettings(), description="how AdamW takes the steps of augmented model and student"
     )
     speed: Speed = Field(Speed(), description="ways to the same result with less work")
+
+    @model_validator(mode="after")
+    def _every_setting_is_read(self) -> Self:
+        unread = [name for name in UNREAD[self.forgetting] if self._is_changed(name)]
+        if unread:
+            settings = ", ".join(f"{name}={getattr(self, name)}" for name in unread)
+            raise ConfigError(
+                f"method 'e2urec': forgetting={self.forgetting} does not read {settings}; leave "
+                "that out, or set forgetting otherwise"
+            )
+        return self
 
     @model_validator(mode="after")
     def _start_needs_an_adapter(self) -> Self:
@@ -93,10 +123,17 @@ class TwoTeachers(Method):
             )
         return self
 
+    def _is_changed(self, name: str) -> bool:
+        """Whether a setting asks for something."""
+        value = getattr(self, name)
+        # A start of 0 is none, which is what a teacher by scores has.
+        is_off = name == "start_scale" and not value
+        return not is_off and value != type(self).model_fields[name].default
+
     @property
     def needs_target(self) -> bool:
         """Whether it must be known how much to forget."""
-        return self.alpha == "auto" or self.scaling.largest > 0
+        return self.forgetting == "scores" or self.alpha == "auto" or self.scaling.largest > 0
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read in each phase; a joint step reads a batch of D_f and one of D_r."""
@@ -110,8 +147,9 @@ class TwoTeachers(Method):
         # A teacher is asked once about a row, however often the row is read.
         taught_rows = min(retain, joint_retain_rows)
         rows["teachers"] = self._teacher_rows(forget, retain, taught_rows)
-        if self.scaling.largest:
-            rows["scaling"] = scaling_rows(forget)
+        if self.needs_target:
+            checked = checked_rows(retain, taught_rows)
+            rows["scaling"] = scaling_rows(self.scaling, forget, checked)
         # The lower blocks compute a row once, whoever reads it afterwards.
         if self.lora.upper < 1 and self.speed.replay:
             rows["cache"] = forget + taught_rows
@@ -120,17 +158,28 @@ class TwoTeachers(Method):
     def _teacher_rows(self, forget: int, retain: int, taught_rows: int) -> int:
         """Rows that the teachers answer; of D_r, `taught_rows` are read in the joint phase."""
         rows = forget + taught_rows
-        # The original alone answers D_f, or the augmented model as well.
-        if self.forgetting == "scores":
-            return rows + sampled_rows(forget, self.calibration_ratio)
-        rows += forget
+        count = sampled_rows(forget, self.calibration_ratio)
+        is_gain = self.forgetting == "gain"
+        # The calibration users show what tuning is worth, beside D_f or beside D_r.
         if self.needs_target:
-            count = sampled_rows(forget, self.calibration_ratio)
+            rows += count
+        if self.needs_target and is_gain:
             retain_count = min(retain, count)
             rows += max(0, retain_count - taught_rows)
-            rows += count
-        if self.start_scale:
-            rows += min(retain, CHECKED_ROWS)
+        # The augmented model answers D_f as well.
+        if is_gain:
+            rows += forget
+        return rows + self._check_rows(forget, retain, taught_rows)
+
+    def _check_rows(self, forget: int, retain: int, taught_rows: int) -> int:
+        """Rows of D_r that the start is checked on, and that are asked for the checks alone."""
+        checked = checked_rows(retain, taught_rows)
+        has_start = self.forgetting == "gain" and self.start_scale > 0
+        rows = checked if has_start else 0
+        # Without a joint phase the original has answered nothing of D_r before.
+        if not taught_rows:
+            checks = has_start + may_scale(self.scaling, forget)
+            rows += checks * checked
         return rows
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
