@@ -191,7 +191,8 @@ def _removed(rows: Mapping[str, int], go: str, forgotten: str) -> str:
     prompts = _count(rows["forget"], "training prompt")
     text = f"{removed} of {users} {go}; {prompts} {forgotten}"
     if rows["rewritten"]:
-        text += f", {rows['rewritten']:,} of them written anew without what goes"
+        rewritten = _count(rows["rewritten"], "other")
+        text += f", {rewritten} written anew without what goes"
     return text
 
 
