@@ -121,24 +121,30 @@ class Experiment:
         rows = case.rows
         return cls(space, original, case, parts, rows.test, rows.retain.take(rows.retain_sample))
 
-    def ask(self, model: Recommender, part: Part) -> Odds:
-        """What a model says of the rows of a request, and of those that no request names."""
-        rows = {
-            "going": self.space.encode(part.going),
-            "rewritten": self.space.encode(part.rewritten),
-            "test": self.test,
-            "retain": self.retain,
-        }
+    def ask(self, model: Recommender, parts: Sequence[Part]) -> list[Odds]:
+        """What a model says of the rows of requests, and of those that no request names."""
+        others = self._answers(model, {"test": self.test, "retain": self.retain})
+        odds = []
+        for part in parts:
+            rows = {
+                "going": self.space.encode(part.going),
+                "rewritten": self.space.encode(part.rewritten),
+            }
+            odds.append(others | self._answers(model, rows))
+        return odds
+
+    def _answers(self, model: Recommender, sets: Mapping[str, Examples]) -> dict[str, Floats]:
         precision = self.space.recipe.tuning.schedule.precision
-        return {
-            name: predict(model, part, precision=precision).log_odds for name, part in rows.items()
-        }
+        answers = {}
+        for name, rows in sets.items():
+            answers[name] = predict(model, rows, precision=precision).log_odds
+        return answers
 
     def retrained(self, number: int) -> list[Odds]:
         """What a model that was tuned without the whole fold says, request by request."""
         method = Retrain(number=number)
         model = method.unlearn(self.whole.task(method))
-        return [self.ask(model, part) for part in self.parts]
+        return self.ask(model, self.parts)
 
     def unlearned(self, variant: NamedMethod, part: Part) -> tuple[Odds, dict[str, Any]]:
         """What a model that forgot one request says, and how it came about."""
@@ -150,7 +156,8 @@ class Experiment:
             "rows": len(case.rows.forget),
             "outcome": task.outcome.as_dict(),
         }
-        return self.ask(model, part), about
+        (odds,) = self.ask(model, [part])
+        return odds, about
 
 
 @dataclass(frozen=True)
@@ -225,7 +232,7 @@ def report(experiment: Experiment, pool: Pool, answers: Sequence[Odds]) -> dict[
 def run(space: Workspace, arguments: Any) -> dict[str, Any]:
     """All figures of one seed."""
     experiment = Experiment.of(space, arguments.ratio, arguments.requests)
-    original = [experiment.ask(experiment.original, part) for part in experiment.parts]
+    original = experiment.ask(experiment.original, experiment.parts)
     numbers = range(1, arguments.retrained + 1)
     retrained = [experiment.retrained(number) for number in numbers]
     pool = Pool(experiment.parts, original, retrained)
