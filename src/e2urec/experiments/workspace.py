@@ -317,6 +317,7 @@ class RequestRows:
             unseen=self.unseen,
             valid=self.valid,
             retain=self.retain.take(self.retain_sample),
+            rewritten=self.old_prompts if len(self.old_prompts) else None,
         )
 
     def counts(self) -> dict[str, int]:
