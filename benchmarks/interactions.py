@@ -124,7 +124,7 @@ class Experiment:
     def ask(self, model: Recommender, parts: Sequence[Part]) -> list[Odds]:
         """What a model says of the rows of requests, and of those that no request names."""
         others = self._answers(model, {"test": self.test, "retain": self.retain})
-        odds = []
+        odds: list[Odds] = []
         for part in parts:
             rows = {
                 "going": self.space.encode(part.going),

@@ -325,11 +325,11 @@ class RequestRows:
         parts = {name: part for name, part in vars(self).items() if isinstance(part, Examples)}
         sizes = {name: len(part) for name, part in parts.items()}
         # The original was tuned on a rewritten row with its old prompt, not with its new one.
-        changed = len(self.forget) + sizes.pop("old_prompts")
+        changed_count = len(self.forget) + sizes.pop("old_prompts")
         return sizes | {
             "removed": self.removed,
             "removed_users": self.removed_users,
             "rewritten": len(self.rewritten),
-            "training": changed + len(self.retain) - len(self.rewritten),
+            "training": changed_count + len(self.retain) - len(self.rewritten),
             "forgotten_users": len(np.unique(self.forget.users)),
         }
