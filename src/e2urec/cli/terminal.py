@@ -50,7 +50,8 @@ def show_run(run: Run, *, as_json: bool) -> None:
             say(f"{record.rows[name]} {meaning} were dropped")
     counts = results.get("rows", {})
     if "removed" in counts:
-        say(_removed(counts, "went", "were forgotten"))
+        verb = "was" if counts["forget"] == 1 else "were"
+        say(_removed(counts, "went", f"{verb} forgotten"))
     if len(record.chain) > 1:
         say(f"request {len(record.chain)} of a chain: all earlier ones stay honoured")
     if record.method is not None and record.parent is not None:
