@@ -214,9 +214,11 @@ class Pool:
 
 def report(experiment: Experiment, pool: Pool, answers: Sequence[Odds]) -> dict[str, Any]:
     """The figures of one model a request."""
+    single = [pool.single(number, odds) for number, odds in enumerate(answers)]
     figures: dict[str, Any] = {
         "going": pool.memory("going", answers),
-        "single": [pool.single(number, odds) for number, odds in enumerate(answers)],
+        "single": single,
+        "mean_of_single": float(np.mean(single)),
     }
     for name in ("going", "rewritten"):
         figures[f"moved_{name}"] = pool.moved(name, answers)
