@@ -1,5 +1,8 @@
 """Requests for interactions: rows that go are un-known, and rewritten ones are held."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,11 +20,14 @@ from e2urec.methods.sisa import SISA
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import endless_batches
-from e2urec.testing import toy_task
+from e2urec.testing import toy_interactions, toy_task
 from e2urec.unlearning.losses import cross_entropy
 from e2urec.unlearning.replay import Speed, distinct_rows
 from e2urec.unlearning.student import Student, frozen_teacher, phase_steps
 from e2urec.unlearning.target import _retain_odds
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from interactions import fold_of
 
 LORA = LoRA(rank=2, alpha=4, targets="all")
 
@@ -160,3 +166,15 @@ def test_methods_honour_a_request_for_interactions(name):
     after = build(name, settings).unlearn(task).score(task.forget)
     assert len(after) == len(before)
     assert not np.allclose(after, before)
+
+
+def test_benchmark_cuts_a_fold_into_disjoint_requests_of_the_rows_that_go():
+    parts = split(toy_interactions(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
+    whole, requests = fold_of(parts.train, 0.05, 3, seed=0)
+    rows = np.concatenate([part.going.rows for part in requests])
+    assert sorted(rows) == whole.going.rows.tolist()
+    assert len(rows) == 3 * round(0.05 * len(parts.train))
+    for part in (whole, *requests):
+        found = resolve(part.request, parts)
+        assert found.forget.rows.tolist() == part.going.rows.tolist()
+        assert found.old_prompts.rows.tolist() == part.rewritten.rows.tolist()
