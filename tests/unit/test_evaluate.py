@@ -230,6 +230,20 @@ def test_retained_memory_is_left_out_where_a_model_has_no_answers_to_it(models):
     assert "retained_memory" not in evaluate(Evidence(models, seed=0, resamples=20)).tables
 
 
+def test_rewritten_rows_are_told_by_their_old_prompts_where_there_are_any(models):
+    assert "rewritten" not in evaluate(Evidence(models, seed=0, resamples=20)).tables
+    rows = {}
+    for role, moved in ((ORIGINAL, 0.0), (HALF, 0.25), (AGAIN, -0.5)):
+        answer = models[role]
+        odds = models[ORIGINAL].retain.log_odds + moved
+        rows[role] = replace(answer, rewritten=replace(answer.retain, log_odds=odds))
+    results = evaluate(Evidence(rows, seed=0, resamples=20))
+    expected = auc(rows[ORIGINAL].retain.labels, models[ORIGINAL].retain.log_odds)
+    for role, moved in ((ORIGINAL, 0.0), (HALF, 0.25), (AGAIN, 0.5)):
+        assert results.figure("rewritten", "moved", role).value == pytest.approx(moved, abs=1e-5)
+        assert results.figure("rewritten", "auc", role).value == pytest.approx(expected)
+
+
 def test_answers_to_retained_rows_come_back_from_the_disk(models, tmp_path):
     store = AnswerStore(tmp_path)
     for name, model in {

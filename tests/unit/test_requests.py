@@ -63,11 +63,18 @@ def test_no_retained_text_mentions_what_was_forgotten(rows, random, unit):
     gone = np.flatnonzero(found.erased)
     for name in KEPT:
         assert not any(mentions(text, data, gone) for text in prompts(getattr(found, name)))
-    # every row has a title of its own: old prompts of D_f each show at least one that goes
-    assert all(mentions(text, data, gone) for text in prompts(found.forget))
+    # every row has a title of its own: prompts of D_f and old ones each show one that goes
+    for part in (found.forget, found.old_prompts):
+        assert all(mentions(text, data, gone) for text in prompts(part))
     staying = ~found.erased[parts.train.rows]
     assert len(found.retain) == staying.sum()
-    assert found.rewritten == len(found.forget) - (~staying).sum()
+    if not staying.all():
+        assert found.forget.rows.tolist() == parts.train.rows[~staying].tolist()
+        new_prompts = found.retain.take(found.rewritten)
+        assert _targets(new_prompts).tolist() == _targets(found.old_prompts).tolist()
+        unchanged = np.delete(np.arange(len(found.retain)), found.rewritten)
+        old = prompts(parts.train.take(staying))
+        assert prompts(found.retain.take(unchanged)) == [old[place] for place in unchanged]
     kept = [data.titles[item] for item in data.item[parts.train.rows[staying]]]
     assert [found.retain.interactions.titles[item] for item in _targets(found.retain)] == kept
     assert found.retain.labels.tolist() == parts.train.labels[staying].tolist()
@@ -179,12 +186,8 @@ def test_forgetting_one_interaction_takes_its_row_and_rewrites_the_prompts_that_
     before = len(parts.train)
     user, item = str(data.user_ids[0]), str(data.item_ids[3])
     found = resolve(ErasureRequest(interactions=((user, item),)), parts)
-    assert (int(found.erased.sum()), found.rewritten, len(found.forget), len(found.retain)) == (
-        1,
-        2,
-        3,
-        before - 1,
-    )
+    counts = (len(found.rewritten), len(found.forget), len(found.retain))
+    assert (int(found.erased.sum()), *counts) == (1, 2, 1, before - 1)
     rewritten = [text for text in prompts(found.retain) if "item Title-4-end." in text]
     assert "Title-2-end" in rewritten[0]
     assert "Title-1-end" in rewritten[0]  # the history reaches one row further back
@@ -201,14 +204,18 @@ def test_row_that_was_only_ever_shown_can_be_forgotten():
     )
     first = ErasureRequest(interactions=((str(data.user_ids[0]), str(data.item_ids[0])),))
     found = resolve(first, parts)
-    assert (int(found.erased.sum()), found.rewritten) == (1, 1)
+    assert (int(found.erased.sum()), len(found.rewritten)) == (1, 1)
     assert len(found.retain) == len(parts.train)
+    # No row of its own could be forgotten: what taught the original of it is the old prompt.
+    (old_prompt,) = prompts(found.forget)
+    assert "Title-0-end" in old_prompt
+    assert len(found.old_prompts) == 0
 
 
 def test_forgetting_users_changes_nobody_elses_rows():
     parts = split(toy_interactions(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
     found = resolve(ErasureRequest.draw(parts.train, 0.2, 3), parts)
-    assert found.rewritten == 0
+    assert (len(found.rewritten), len(found.old_prompts)) == (0, 0)
     kept = parts.train.take(~np.isin(parts.train.rows, found.forget.rows))
     assert prompts(found.retain) == prompts(kept)
     assert len(found.forget) + len(found.retain) == len(parts.train)

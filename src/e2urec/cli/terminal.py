@@ -50,7 +50,8 @@ def show_run(run: Run, *, as_json: bool) -> None:
             say(f"{record.rows[name]} {meaning} were dropped")
     counts = results.get("rows", {})
     if "removed" in counts:
-        say(_removed(counts, "went", "were forgotten"))
+        verb = "was" if counts["forget"] == 1 else "were"
+        say(_removed(counts, "went", f"{verb} forgotten"))
     if len(record.chain) > 1:
         say(f"request {len(record.chain)} of a chain: all earlier ones stay honoured")
     if record.method is not None and record.parent is not None:
@@ -191,7 +192,8 @@ def _removed(rows: Mapping[str, int], go: str, forgotten: str) -> str:
     prompts = _count(rows["forget"], "training prompt")
     text = f"{removed} of {users} {go}; {prompts} {forgotten}"
     if rows["rewritten"]:
-        text += f", {rows['rewritten']:,} of them written anew without what goes"
+        rewritten = _count(rows["rewritten"], "other")
+        text += f", {rewritten} written anew without what goes"
     return text
 
 

@@ -114,18 +114,21 @@ class ErasureRequest:
 class ForgetRetain:
     """The samples of a request.
 
-    Prompts of D_f are as the original saw them. All others are written without its rows.
+    Prompts of D_f, and old prompts, are as the original saw them. All others are written without
+    the rows that go.
 
     Attributes:
-        forget: D_f, the training rows that go, and the old prompts of those that stay but showed
-            one that goes.
-        retain: D_r, all other training rows, and the latter with a history that does not show it.
+        forget: D_f, the training rows that go. Where prompts only show what goes, and none is of
+            such a row, D_f are these prompts: nothing else taught the original anything of it.
+        retain: D_r, all other training rows.
         valid, test: without rows that go.
         later: the rows of valid and test that go, a slice of their own.
         calibration, unseen: users that no model was tuned on, without rows that go.
         erased: mask of the interactions that go.
         changed: of these, and of those with a prompt, in any part, that showed one of them.
-        rewritten: training prompts that showed one of them and are written anew.
+        rewritten: (m,) positions in `retain` of the rows whose prompt showed one that goes.
+        old_prompts: these m rows with the prompts that showed it, unless they are D_f themselves;
+            `retain` has their new prompts.
     """
 
     forget: Samples
@@ -137,7 +140,8 @@ class ForgetRetain:
     unseen: Samples
     erased: Mask
     changed: Mask
-    rewritten: int = 0
+    rewritten: Ints
+    old_prompts: Samples
 
 
 def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False) -> ForgetRetain:
@@ -150,8 +154,10 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
     train = split.train
     erased = _erased_rows(request, split, skip_unknown=skip_unknown)
     is_target = erased[train.rows]
-    is_shown = train.shows(erased)
-    if not (is_target | is_shown).any():
+    stays = ~is_target
+    # What its row says stays true, so it is no row of D_f; only its history changes.
+    is_rewritten = train.shows(erased) & stays
+    if not (is_target | is_rewritten).any():
         raise DataError("request: nothing that it names is in the training data; nothing to forget")
     if is_target.all():
         raise DataError(
@@ -159,11 +165,10 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
             "instead"
         )
     new_split = split.without(erased)
-    # Old prompts that showed an erased row are in D_f too: the original has learnt from them.
-    forget = train.take(is_target | is_shown)
-    rewritten = int((is_shown & ~is_target).sum())
+    # Without a row to un-know nothing could be forgotten, and no figure would tell what was.
+    is_forgotten = is_target if is_target.any() else is_rewritten
     return ForgetRetain(
-        forget=forget,
+        forget=train.take(is_forgotten),
         retain=new_split.train,
         valid=new_split.valid,
         test=new_split.test,
@@ -172,7 +177,9 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
         unseen=new_split.unseen,
         erased=erased,
         changed=split.changed_rows(erased),
-        rewritten=rewritten,
+        # D_r holds the rows that stay, in their order.
+        rewritten=np.flatnonzero(is_rewritten[stays]),
+        old_prompts=train.take(is_rewritten & ~is_forgotten),
     )
 
 

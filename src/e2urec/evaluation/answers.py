@@ -23,6 +23,7 @@ class Answers:
         unseen: to the rows of users on whom no model was tuned, and nothing was chosen.
         valid: to the validation rows; None where nobody will fit a temperature on them.
         retain: to a sample of D_r; None where there is no request yet.
+        rewritten: to the old prompts of rewritten rows; None where there are none.
     """
 
     test: Predictions
@@ -30,15 +31,11 @@ class Answers:
     unseen: Predictions
     valid: Predictions | None = None
     retain: Predictions | None = None
+    rewritten: Predictions | None = None
 
     def parts(self) -> dict[str, Predictions]:
         """The answers by set of rows."""
-        parts = {"test": self.test, "forget": self.forget, "unseen": self.unseen}
-        if self.valid is not None:
-            parts["valid"] = self.valid
-        if self.retain is not None:
-            parts["retain"] = self.retain
-        return parts
+        return {name: part for name, part in vars(self).items() if part is not None}
 
 
 @dataclass(frozen=True)
@@ -50,24 +47,20 @@ class EvaluationSets:
     unseen: Examples
     valid: Examples
     retain: Examples | None = None
+    rewritten: Examples | None = None
 
     # All sets in one call: a model is in memory once, and is asked everything while it is.
     def ask(
         self, model: Recommender, *, precision: Precision = "auto", valid: bool = False
     ) -> Answers:
         """The model's answers, to validation rows only with `valid`."""
-
-        def answers(rows: Examples, *, states: bool = False) -> Predictions:
-            return predict(model, rows, precision=precision, states=states)
-
-        return Answers(
-            test=answers(self.test),
+        answers = {}
+        for name, rows in vars(self).items():
+            if rows is None or (name == "valid" and not valid):
+                continue
             # Distances over the vocabulary are measured on D_f alone.
-            forget=answers(self.forget, states=True),
-            unseen=answers(self.unseen),
-            valid=answers(self.valid) if valid else None,
-            retain=None if self.retain is None else answers(self.retain),
-        )
+            answers[name] = predict(model, rows, precision=precision, states=name == "forget")
+        return Answers(**answers)
 
 
 def softened(original: Answers) -> Answers:
@@ -84,10 +77,5 @@ def softened(original: Answers) -> Answers:
         odds = rows.log_odds / fitted
         return replace(rows, hidden=None, log_odds=odds)
 
-    return Answers(
-        test=soften(original.test),
-        forget=soften(original.forget),
-        unseen=soften(original.unseen),
-        valid=soften(original.valid),
-        retain=None if original.retain is None else soften(original.retain),
-    )
+    parts = {name: soften(rows) for name, rows in original.parts().items()}
+    return Answers(**parts)

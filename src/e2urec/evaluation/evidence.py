@@ -17,7 +17,7 @@ from .shadows import ShadowScores
 from .verdict import Margins
 
 # Rows that figures are computed on; validation rows only serve to fit a temperature.
-SETS = ("test", "forget", "unseen", "retain")
+SETS = ("test", "forget", "unseen", "retain", "rewritten")
 # In the order in which tables list them.
 UTILITY = ("auc", "gauc", "accuracy", "log_loss", "ece")
 
@@ -66,9 +66,12 @@ class Evidence:
     @property
     def knows_retained_rows(self) -> bool:
         """Whether all models answered rows of D_r, and it is known how hard these are."""
-        # An interrupted comparison may hold answers from before rows of D_r were asked for.
-        answered = all(answers.retain is not None for answers in self.models.values())
-        return answered and self.difficulty is not None
+        return self.knows("retain") and self.difficulty is not None
+
+    def knows(self, part: str) -> bool:
+        """Whether all models answered a set of rows."""
+        # An interrupted comparison may hold answers from before these rows were asked for.
+        return all(part in answers.parts() for answers in self.models.values())
 
     @cached_property
     def candidates(self) -> list[Role]:

@@ -78,6 +78,7 @@ class Needs:
         slices: slices of the test rows.
         relearning: relearning curves.
         retain: answers of all models to rows of D_r, and the difficulty of these.
+        rewritten: answers of all models to the old prompts of rewritten rows.
     """
 
     candidates: bool = False
@@ -86,6 +87,7 @@ class Needs:
     slices: bool = False
     relearning: bool = False
     retain: bool = False
+    rewritten: bool = False
 
     def met_by(self, evidence: Evidence) -> bool:
         """Whether the evidence has it all."""
@@ -98,6 +100,8 @@ class Needs:
         if self.relearning and not evidence.relearning:
             return False
         if self.retain and not evidence.knows_retained_rows:
+            return False
+        if self.rewritten and not evidence.knows("rewritten"):
             return False
         return len(evidence.retrained) >= self.retrained
 

@@ -87,7 +87,8 @@ class _RowCounter:
             sizes[number] = (forget, retain)
             held_out = len(parts.test) + len(parts.valid) + unseen
             sample = min(retain, RETAIN_SAMPLE_ROWS)
-            answered = max(answered, held_out + forget + sample)
+            request_rows = forget + len(parts.old_prompts)
+            answered = max(answered, held_out + request_rows + sample)
         # The development request is drawn among users whom no other request names, which takes
         # models of its own: the first request stands for its size.
         sizes[DEVELOPMENT] = sizes[1]

@@ -282,6 +282,7 @@ class Workspace:
             progress=self.progress,
             scores=rows.scores,
             rewritten=rows.rewritten,
+            old_prompts=rows.old_prompts,
             scratch=scratch,
         )
 
@@ -294,9 +295,9 @@ class RequestRows:
         slices: masks over `test`, by name.
         difficulty: of the rows of `retain`, `calibration` and `unseen`.
         retain_sample: positions in `retain` of the rows that models are asked about.
+        rewritten: positions in `retain` of the rows whose prompt no longer shows one that goes.
         removed: rows of the data that go.
         removed_users: users whom these are of.
-        rewritten: training prompts that no longer show them.
         scores: out-of-fold scores; None where the original has none.
     """
 
@@ -307,12 +308,13 @@ class RequestRows:
     later: Examples
     calibration: Examples
     unseen: Examples
+    old_prompts: Examples
     slices: dict[str, Mask]
     difficulty: Difficulty
     retain_sample: Ints
+    rewritten: Ints
     removed: int = 0
     removed_users: int = 0
-    rewritten: int = 0
     scores: RequestScores | None = None
 
     @property
@@ -324,16 +326,19 @@ class RequestRows:
             unseen=self.unseen,
             valid=self.valid,
             retain=self.retain.take(self.retain_sample),
+            rewritten=self.old_prompts if len(self.old_prompts) else None,
         )
 
     def counts(self) -> dict[str, int]:
         """Rows in each part, rows and prompts that change, and users in D_f."""
         parts = {name: part for name, part in vars(self).items() if isinstance(part, Examples)}
         sizes = {name: len(part) for name, part in parts.items()}
+        # The original was tuned on a rewritten row with its old prompt, not with its new one.
+        changed_count = len(self.forget) + sizes.pop("old_prompts")
         return sizes | {
             "removed": self.removed,
             "removed_users": self.removed_users,
-            "rewritten": self.rewritten,
-            "training": len(self.forget) + len(self.retain) - self.rewritten,
+            "rewritten": len(self.rewritten),
+            "training": changed_count + len(self.retain) - len(self.rewritten),
             "forgotten_users": len(np.unique(self.forget.users)),
         }

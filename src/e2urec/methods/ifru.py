@@ -2,7 +2,11 @@
 
 IFRU, Zhang et al. 2023, arXiv 2307.02147.
 
-    ΔB = scale·(k/n)·(GGN + λI)⁻¹·g,  k = |D_f|, n = |D|, g = mean gradient of CE on D_f
+    ΔB = (scale/n)·(GGN + λI)⁻¹·g,  n = |D|
+    g  = Σ_{D_f} ∇CE + Σ_{rewritten rows} [∇CE(old prompt) − ∇CE(new prompt)]
+
+The second sum is the published spillover: what goes has also been in the histories of rows that
+stay. A request for users rewrites no row.
 
 Two things are ours. Only LoRA's B matrices move, so the step is taken in the subspace that A spans;
 the paper prunes the parameters that matter least instead. The generalised Gauss–Newton matrix takes
@@ -144,12 +148,12 @@ def _flat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 class IFRU(Method):
-    """Move an adapter once, by the influence that D_f had on it.
+    """Move an adapter once, by the influence that D_f and the old prompts had on it.
 
-        ΔB = scale·(k/n)·(GGN + λI)⁻¹·mean gradient on D_f
+        ΔB = (scale/n)·(GGN + λI)⁻¹·[Σ_{D_f} ∇CE + Σ_{rewritten} (∇CE(old) − ∇CE(new))]
 
-    k = |D_f| and n = |D|. At B = 0 only B has a gradient, so A stays what it was before the step:
-    the leading directions of D_f's gradient, or random ones.
+    n = |D|, old and new are the prompts of a rewritten row. At B = 0 only B has a gradient, so A
+    stays what it was before the step: the leading directions of the sum, or random ones.
     """
 
     name: ClassVar[str] = "ifru"
@@ -164,7 +168,7 @@ class IFRU(Method):
     subspace: Literal["gradient", "random"] = Field(
         "gradient",
         description="directions in which the weights may move: the leading right singular vectors "
-        "of D_f's mean gradient of each weight, or random ones",
+        "of the same sum for each weight, or random ones",
     )
     # The error of a mean falls with the root of the rows: 256 leave 1/16 of a row's own.
     rows: int = Field(256, ge=1, description="rows of D_r from which the curvature is estimated")
@@ -199,7 +203,10 @@ class IFRU(Method):
             return student.finish()
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
-        """D_f once or twice, and at most so many products with the sampled rows' curvature."""
+        """D_f once or twice, and at most so many products with the sampled rows' curvature.
+
+        A request that rewrites rows reads their old and new prompts as often as D_f.
+        """
         products = POWER_ITERATIONS + self.iterations
         sample_size = min(self.rows, retain)
         rows = {
@@ -215,35 +222,41 @@ class IFRU(Method):
         return 1
 
     def _aim(self, task: Task, student: str) -> None:
-        """Give the student's A the leading directions of D_f's gradient."""
+        """Give the student's A the leading directions of the gradients' sum."""
         model = task.original
         seed = derive(task.seed, "subspace")
         with task.costs.phase("subspace"):
-            batches = _batches(model, task.forget, self.batch_size)
-            aim_at_gradient(model, student, batches, seed=seed)
-        task.costs.count_rows("subspace", len(task.forget))
+            batches = []
+            signs = []
+            for rows, sign in _signed_sets(task):
+                set_batches = _batches(model, rows, self.batch_size)
+                batches += set_batches
+                signs += [sign] * len(set_batches)
+                task.costs.count_rows("subspace", len(rows))
+            aim_at_gradient(model, student, batches, seed=seed, signs=signs)
 
     def _step(self, task: Task, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
         """ΔB, (m,)."""
-        forget_count = len(task.forget)
-        retain_count = len(task.retain)
+        # All prompts that the original was tuned on; a retrained model sees the unchanged ones too.
+        changed_count = len(task.forget) + len(task.old_prompts)
+        unchanged_count = len(task.retain) - len(task.rewritten)
         with task.costs.phase("gradient"):
-            target = self._mean_gradient(task, parameters)
-        task.costs.count_rows("gradient", forget_count)
+            target = self._gradient_sum(task, parameters) / changed_count
         with task.costs.phase("curvature"):
             influence = self._influence(task, parameters, target)
-        # A prompt that D_f and D_r both hold, before and after rewriting, is one row of D.
-        all_count = forget_count + retain_count - task.rewritten
-        return self.scale * forget_count / all_count * influence
+        all_count = changed_count + unchanged_count
+        return self.scale * changed_count / all_count * influence
 
-    def _mean_gradient(self, task: Task, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
-        """Mean gradient of the cross-entropy on D_f, (m,)."""
+    def _gradient_sum(self, task: Task, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+        """`Σ ∇CE(D_f) + Σ ∇CE(old prompts) − Σ ∇CE(new prompts)`, (m,)."""
         model = task.original
-        forget = task.forget
-        batches = _batches(model, forget, self.batch_size)
-        gradients = [gradient(model, parameters, batch) for batch in batches]
-        total = torch.stack(gradients).sum(0)
-        return total / len(forget)
+        sums = []
+        for rows, sign in _signed_sets(task):
+            batches = _batches(model, rows, self.batch_size)
+            gradients = [gradient(model, parameters, batch) for batch in batches]
+            sums.append(sign * torch.stack(gradients).sum(0))
+            task.costs.count_rows("gradient", len(rows))
+        return torch.stack(sums).sum(0)
 
     def _influence(
         self, task: Task, parameters: Sequence[nn.Parameter], target: torch.Tensor
@@ -290,6 +303,13 @@ class IFRU(Method):
             return total / len(rows)
 
         return product
+
+
+def _signed_sets(task: Task) -> list[tuple[Examples, float]]:
+    """The rows whose gradients make up the influence, each set with its sign; none is empty."""
+    new_prompts = task.retain.take(task.rewritten)
+    sets = [(task.forget, 1.0), (task.old_prompts, 1.0), (new_prompts, -1.0)]
+    return [(rows, sign) for rows, sign in sets if len(rows)]
 
 
 def _batches(model: Recommender, rows: Examples, size: int) -> list[Batch]:

@@ -70,6 +70,12 @@ class Examples:
     truncated: int = 0
     cached: CachedStates | None = None
 
+    @classmethod
+    def empty(cls) -> "Examples":
+        """No rows."""
+        no_rows = np.zeros(0, np.int8)
+        return pack([], no_rows, no_rows.astype(np.int32), window=1)
+
     def __len__(self) -> int:
         return len(self.labels)
 

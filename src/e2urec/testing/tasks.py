@@ -1,7 +1,7 @@
 """A toy request for erasure, put to an original that was tuned on toy rows."""
 
 from ..data.prompts import TEMPLATES
-from ..data.requests import ErasureRequest, resolve
+from ..data.requests import ErasureRequest, Unit, resolve
 from ..data.splits import SplitSettings, split
 from ..models.adapters import LoRA
 from ..models.batches import concatenate
@@ -18,19 +18,23 @@ from .tables import toy_interactions
 TUNING = Tuning(schedule=Schedule(epochs=2, learning_rate=3e-3, batch_size=8, precision="fp32"))
 
 
-def toy_task(kind: Kind, *, lora: bool = False, seed: int = 5) -> Task:
-    """Tune an original on toy interactions, and ask it to forget a fifth of its users.
+def toy_task(
+    kind: Kind, *, lora: bool = False, seed: int = 5, unit: Unit = "users", ratio: float = 0.2
+) -> Task:
+    """Tune an original on toy interactions, and ask it to forget a share of its rows.
 
     Args:
         kind: of the model.
         lora: whether the original is base + LoRA and not fully tuned.
         seed: of the tuning, and of the task. Split and request are always the same.
+        unit: what is forgotten: users, interactions or items.
+        ratio: which share of these.
     """
     base = toy_backbone(kind)
     tuning = TUNING.model_copy(update={"lora": LoRA(rank=4)}) if lora else TUNING
     settings = SplitSettings(history=3, unseen=0.1, calibration=0.1)
     parts = split(toy_interactions(), settings, seed=1)
-    rows = resolve(ErasureRequest.draw(parts.train, 0.2, 3), parts)
+    rows = resolve(ErasureRequest.draw(parts.train, ratio, 3, unit), parts)
     untuned = Recommender(base, TEMPLATES["compact"])
     encode = untuned.encode
     valid = encode(rows.valid)
@@ -42,6 +46,8 @@ def toy_task(kind: Kind, *, lora: bool = False, seed: int = 5) -> Task:
         tuning=tuning,
         forget=encode(rows.forget),
         retain=encode(rows.retain),
+        rewritten=rows.rewritten,
+        old_prompts=encode(rows.old_prompts),
         valid=valid,
         calibration=encode(parts.calibration),
         unseen=encode(parts.unseen),

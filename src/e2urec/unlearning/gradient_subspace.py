@@ -68,25 +68,35 @@ def leading_directions(matrix: torch.Tensor, rank: int, *, seed: int) -> torch.T
     return F.pad(directions, (0, 0, 0, missing))
 
 
-def aim_at_gradient(model: Recommender, name: str, batches: Sequence[Batch], *, seed: int) -> None:
+def aim_at_gradient(
+    model: Recommender,
+    name: str,
+    batches: Sequence[Batch],
+    *,
+    seed: int,
+    signs: Sequence[float] | None = None,
+) -> None:
     """Give adapter `name` the leading directions of each weight's gradient as its A.
 
-    The loss is the cross-entropy of the right answers, summed over the batches. Beside the model,
-    one gradient of all weights that the adapter updates is in memory.
+    The loss is the cross-entropy of the right answers, its signed sum over the batches. Beside the
+    model, one gradient of all weights that the adapter updates is in memory.
 
     Args:
         model: with the adapter attached, its B still zero, inside `using`.
         name: of the adapter.
         batches: rows of which the gradient is taken.
         seed: of the decompositions.
+        signs: of each batch; −1 takes its gradient off. None: all are added.
     """
+    if signs is None:
+        signs = [1.0] * len(batches)
     targets = adapted_weights(model.lm, name)
     try:
         for target in targets:
             target.weight.requires_grad_(True)
-        for batch in batches:
+        for batch, sign in zip(batches, signs, strict=True):
             # Adds to the gradients in place, where `torch.autograd.grad` would hold two.
-            torch.autograd.backward(summed_loss(model, batch))
+            torch.autograd.backward(sign * summed_loss(model, batch))
         for number, target in enumerate(targets):
             gradient = target.weight.grad
             assert gradient is not None, "a weight that takes no part has no adapter"

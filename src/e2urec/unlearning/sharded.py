@@ -183,7 +183,7 @@ class Sharded(Method):
         return self._assemble(model, task, weights)
 
     def unlearn(self, task: Task) -> Ensemble:
-        """Train the shards that hold rows of D_f again on what remains; the others stay.
+        """Train the shards that hold rows of D_f, or rewritten ones, again; the others stay.
 
         Raises:
             ConfigError: the original is not made of shards, or the base is not at hand.
@@ -199,8 +199,11 @@ class Sharded(Method):
                 f"method '{self.name}' needs the base model; give the name or folder of it"
             )
         assignment = model.assignment
-        has_forget_rows = np.isin(assignment.users, task.forget.users)
-        shards = np.unique(assignment.shard[has_forget_rows]).tolist()
+        # A shard that was tuned on an old prompt has seen what goes in its history.
+        rewritten_users = task.retain.users[task.rewritten]
+        affected_users = np.concatenate([task.forget.users, rewritten_users])
+        is_affected = np.isin(assignment.users, affected_users)
+        shards = np.unique(assignment.shard[is_affected]).tolist()
         weights = self._train_shards(model, task, task.base, task.retain, shards)
         # Users some of whose rows stay in D_r stay in their shard. The others leave only now, so
         # that an interrupt while shards are trained leaves the model whole.

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..core.arrays import Ints
 from ..core.seeding import derive
 from ..models import adapter_algebra, adapters
 from ..models.adapters import LoRA
@@ -201,19 +202,11 @@ def phase_steps(
 def _paired_steps(
     task: Task, forget: Sequence[Rows], size: int, *, seed: int, speed: Speed
 ) -> list[Step]:
-    """A step for each batch of D_f, with one of D_r beside it.
-
-    D_r is gone through before a row of it is read twice, so no row is left out.
-    """
+    """A step for each batch of D_f, with one of D_r beside it."""
     retain_lengths = task.retain.lengths
-    batches = endless_batches(
-        retain_lengths,
-        size,
-        # With the same seed, sets of the same lengths would go side by side in the same order.
-        seed=derive(seed, "retain"),
-        window=speed.window,
-    )
-    retain = list(itertools.islice(batches, len(forget)))
+    # With the same seed, sets of the same lengths would go side by side in the same order.
+    retain_seed = derive(seed, "retain")
+    retain = _retain_batches(task, len(forget), size, seed=retain_seed, window=speed.window)
     if speed.buckets:
         # Both batches go through the model together and are padded to the longer one.
         forget_lengths = task.forget.lengths
@@ -223,3 +216,34 @@ def _paired_steps(
     for forget_batch, retain_batch in zip(forget, retain, strict=True):
         steps.append({"forget": forget_batch, "retain": retain_batch})
     return steps
+
+
+def _retain_batches(task: Task, count: int, size: int, *, seed: int, window: int) -> list[Rows]:
+    """`count` batches of D_r, which is gone through before a row of it is read twice.
+
+    Rewritten rows have places of their own: as many in each batch as it takes to read every one of
+    them, but no more than half.
+    """
+    lengths = task.retain.lengths
+    everything = np.arange(len(lengths))
+    # They share users and histories with what goes, so they are the first to be forgotten with it.
+    # By chance, a short phase would hold few of them or none.
+    share = min(size // 2, math.ceil(len(task.rewritten) / max(count, 1)))
+    others = np.setdiff1d(everything, task.rewritten)
+    if not share or not len(others):
+        batches = _batches_among(everything, lengths, size, seed=seed, window=window)
+        return list(itertools.islice(batches, count))
+    batches = _batches_among(others, lengths, size - share, seed=seed, window=window)
+    rewritten_batches = _batches_among(
+        task.rewritten, lengths, share, seed=derive(seed, "rewritten"), window=window
+    )
+    pairs = itertools.islice(zip(batches, rewritten_batches, strict=True), count)
+    return [np.concatenate(pair) for pair in pairs]
+
+
+def _batches_among(
+    rows: Rows, lengths: Ints, size: int, *, seed: int, window: int
+) -> Iterator[Rows]:
+    """Batches of `rows` without end; `lengths` are those of all rows."""
+    for batch in endless_batches(lengths[rows], size, seed=seed, window=window):
+        yield rows[batch]

@@ -151,13 +151,17 @@ def _calibration_rows(task: Task, ratio: float, usable: Mask | None = None) -> I
 
 def _retain_odds(task: Task, remembering: FrozenTeacher, count: int) -> tuple[Ints, Floats]:
     """`count` rows of D_r, first of all those of `remembering`, and the original's log-odds."""
-    rows = remembering.rows.cpu().numpy()
-    odds = remembering.odds(task.original.verbaliser)
-    missing_count = min(count, len(task.retain)) - len(rows)
+    all_rows = np.arange(len(task.retain))
+    # The original was never tuned on the new prompt of a rewritten row.
+    tuned_rows = np.setdiff1d(all_rows, task.rewritten)
+    taught_rows = remembering.rows.cpu().numpy()
+    is_tuned = np.isin(taught_rows, tuned_rows)
+    rows = taught_rows[is_tuned]
+    odds = remembering.odds(task.original.verbaliser)[is_tuned]
+    missing_count = min(count, len(tuned_rows)) - len(rows)
     # The rows of the joint phase are answered already; a short phase leaves too few.
     if missing_count > 0:
-        all_rows = np.arange(len(task.retain))
-        unanswered_rows = np.setdiff1d(all_rows, rows)
+        unanswered_rows = np.setdiff1d(tuned_rows, rows)
         random = stream(task.seed, "alpha")
         further_rows = random.permutation(unanswered_rows)[:missing_count]
         further_odds = _original_odds(task, task.retain.take(further_rows))

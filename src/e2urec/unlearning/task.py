@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core.arrays import Floats
+import numpy as np
+
+from ..core.arrays import Floats, Ints
 from ..data.difficulty import Difficulty
 from ..data.prompts import PromptTemplate
 from ..metrics.classification import auc, log_loss
@@ -73,13 +75,16 @@ class Task(Job):
     Attributes:
         original: the model that is asked to forget; its weights are the method's to change.
         base: the backbone before any user's data, for methods that start again; None: not at hand.
-        forget: D_f.
+        forget: D_f, the rows that go.
         retain: D_r.
+        rewritten: (m,) positions in `retain` of the rows whose prompt showed one that goes, and is
+            written anew. They stay: no method is to un-know them.
+        old_prompts: these rows with the prompts that the original was tuned on; empty where these
+            are D_f.
         calibration: rows of users that no model was tuned on, for choosing a method's settings.
         unseen: the same of other users; they are logged, and nothing is chosen by them.
         scores: out-of-fold scores; None where the recommender was trained without.
         difficulty: of the rows of `retain`, `calibration` and `unseen`; None: taken to be equal.
-        rewritten: prompts of D_f that are in D_r too, written anew without what goes.
         scratch: folder for what does not fit into memory while the method runs; None: the system's.
         phase_logs: what `log_phase` saw.
         outcome: what the method aimed at and how far it came, where it can tell.
@@ -93,7 +98,8 @@ class Task(Job):
     unseen: Examples
     scores: RequestScores | None = None
     difficulty: Difficulty | None = None
-    rewritten: int = 0
+    rewritten: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    old_prompts: Examples = field(default_factory=Examples.empty)
     scratch: Path | None = None
     phase_logs: list[PhaseLog] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
