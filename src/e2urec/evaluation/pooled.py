@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from ..core.arrays import Floats, Ints
-from ..metrics.bootstrap import Bootstrap, Figure, over_seeds, remaining
+from ..metrics.bootstrap import Bootstrap, Figure, Interval, over_seeds, remaining
 
 Figures = dict[str, Figure]
 """Figures by name."""
@@ -125,3 +125,24 @@ def mean_figure(figures: Iterable[Figure]) -> Figure:
 def retained_share(figures: Mapping[str, Figure]) -> Figure:
     """Retained memory, of the AUC on D_r of a model, of the original, and of one without memory."""
     return remaining(figures["retain_auc"], figures["retain_auc_original"], figures["never"])
+
+
+@dataclass(frozen=True)
+class PooledBasis:
+    """What a rehearsal says of a request too small to be measured by its own rows.
+
+    Attributes:
+        requests: that were rehearsed, in words.
+        memory: pooled M_auc, 90%.
+        headroom: what there was to forget in all of them, 95%.
+        attack: AUC of an attack on the original beyond a retrained model, 95%; None: not known.
+        users: in all requests.
+        retrained: number of retrained models.
+    """
+
+    requests: str
+    memory: Interval
+    headroom: Interval
+    attack: Interval | None
+    users: int
+    retrained: int
