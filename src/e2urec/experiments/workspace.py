@@ -317,6 +317,11 @@ class RequestRows:
             retain=self.retain.take(self.retain_sample),
         )
 
+    @property
+    def forget_users(self) -> int:
+        """Number of users with rows in D_f."""
+        return len(np.unique(self.forget.users))
+
     def counts(self) -> dict[str, int]:
         """Rows in each part, rows and prompts that change, and users in D_f."""
         parts = {name: part for name, part in vars(self).items() if isinstance(part, Examples)}
@@ -326,5 +331,5 @@ class RequestRows:
             "removed_users": self.removed_users,
             "rewritten": self.rewritten,
             "training": len(self.forget) + len(self.retain) - self.rewritten,
-            "forgotten_users": len(np.unique(self.forget.users)),
+            "forgotten_users": self.forget_users,
         }
