@@ -98,7 +98,7 @@ def check_that_unlearning_cites_it(call, run, rehearsal, tmp_path) -> None:
     place = rehearsal["chosen"]
     status, out, error = call("unlearn", run.path, *request, "--dry-run")
     assert status == 0, error
-    assert "settings chosen by 2 requests of 1 user each" in " ".join(out.split())
+    assert "settings chosen by the rehearsal of 2 requests of 1 user each" in " ".join(out.split())
     status, out, error = call("unlearn", run.path, *request, "--out", tmp_path / "forgotten")
     assert status == 0, error
     assert "carries no rehearsal" in " ".join(out.split())

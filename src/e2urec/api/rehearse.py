@@ -11,7 +11,7 @@ import numpy as np
 from ..core.arrays import Ints
 from ..core.errors import ConfigError, RunError
 from ..data.requests import ErasureRequest, Unit
-from ..evaluation.verdict import MIN_RETRAINED
+from ..evaluation.verdict import MIN_RETRAINED, MIN_USERS
 from ..experiments.grid import FinishedCell, Grid, Say, no_words, refuse_other_settings
 from ..experiments.recipe import Recipe
 from ..experiments.rehearsal import (
@@ -27,7 +27,7 @@ from ..runs.erased_rows import ErasedRows
 from ..runs.files import hash_file
 from ..runs.folder import Run, add_to_run
 from ..runs.keys import controller_key
-from ..runs.record import NAME, versions
+from ..runs.record import NAME, requests_text, versions
 from ..runs.rehearsal import Rehearsal
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
@@ -242,25 +242,43 @@ class _Plan:
     def announce(self, say: Say) -> None:
         """Say what will be done, and what the dearest part of it costs."""
         train = self.space.split.train
-        named = np.isin(train.users, np.concatenate(self.groups))
-        count = len(self.groups) * len(self.candidates)
+        is_rehearsed = np.isin(train.users, np.concatenate(self.groups))
+        rehearsed_rows = int(is_rehearsed.sum())
+        requests = requests_text(self.options.times, self.options.size, self.options.unit)
         say(
-            f"{count} requests are put to the original, and {self.reference_count} retrained "
-            f"models answer for all of their {int(named.sum())} training rows"
+            f"{requests}, {rehearsed_rows} training rows, in {len(self.candidates)} settings; they "
+            f"read about {self._rows_read(rehearsed_rows, len(train))} rows"
         )
         if not self.against:
-            self._announce_retraining(say, int((~named).sum()))
-        share = self.options.size * self.options.times / len(np.unique(train.users))
+            self._announce_retraining(say, len(train) - rehearsed_rows)
+        self._warn(say)
+
+    def _warn(self, say: Say) -> None:
+        """Say where too much or too little is rehearsed."""
+        users = self.options.size * self.options.times
+        share = users / len(np.unique(self.space.split.train.users))
         if share > LARGE_SHARE:
             say(
-                f"the retrained models lack {share:.0%} of the users, and a request that is "
-                "rehearsed leaves all but a few; lower --times or --size"
+                f"the retrained models lack {share:.0%} of the users, and a model that forgot one "
+                "request has all but a few; lower --times or --size"
+            )
+        if users < MIN_USERS:
+            say(
+                f"fewer than {MIN_USERS} users make intervals that are too short, and no gate "
+                "passes by them; raise --times"
             )
         if self.reference_count < MIN_RETRAINED:
             say(
                 f"a gate passes by a rehearsal with {MIN_RETRAINED} retrained models or more: "
                 f"--retrained {MIN_RETRAINED}"
             )
+
+    def _rows_read(self, rehearsed_rows: int, rows: int) -> int:
+        """What all requests in all settings read, if their users have equally many rows."""
+        schedule = self.space.recipe.tuning.schedule
+        forget = rehearsed_rows // self.options.times
+        plans = [method.plan(forget, rows - forget, schedule) for method in self.candidates]
+        return self.options.times * sum(sum(plan.values()) for plan in plans)
 
     def _announce_retraining(self, say: Say, rows: int) -> None:
         read = rows * self.space.recipe.tuning.schedule.epochs * self.options.retrained

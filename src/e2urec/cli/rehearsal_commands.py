@@ -104,11 +104,11 @@ def _candidates(
 
     methods = []
     for text in candidates:
-        own = split_settings(text) if text else []
-        built = build(method, parse_settings([*settings, *own]), preset)
-        if built in methods:
+        changes = split_settings(text) if text else []
+        candidate = build(method, parse_settings([*settings, *changes]), preset)
+        if candidate in methods:
             raise ConfigError(f"--candidate {text}: is there twice; leave one out")
-        methods.append(built)
+        methods.append(candidate)
     return methods
 
 

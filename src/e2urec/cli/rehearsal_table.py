@@ -1,7 +1,8 @@
 """What a rehearsal found, on the terminal."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich.console import Console
 
@@ -28,19 +29,17 @@ def show_rehearsal(rehearsal: Rehearsal, *, as_json: bool) -> None:
         return
     console = Console()
     say = speaker(console)
-    say(
-        f"{rehearsal.requests}, {rehearsal.rows} rows in all, against {rehearsal.retrained} "
-        "retrained without them"
-    )
+    models = "1 model" if rehearsal.retrained == 1 else f"{rehearsal.retrained} models"
+    say(f"{rehearsal.requests}, {rehearsal.rows} rows, against {models} retrained without them")
     for place, trial in enumerate(rehearsal.trials):
         mark = ", chosen" if place == rehearsal.chosen else ""
-        table = new_table(
-            f"{rehearsal.method}, candidate {place + 1}{mark}", ["pooled, with 95% interval"]
-        )
+        title = f"{rehearsal.method}, candidate {place + 1}{mark}"
+        table = new_table(title, ["pooled, with 95% interval"], first="figure")
         for name, label in FIGURES.items():
             if name in trial.figures:
                 table.add_row(label, str(trial.figures[name]))
-        table.add_row("seconds a request", f"{trial.seconds:.1f}")
+        table.add_row("seconds of a request", f"{trial.seconds:.1f}")
+        table.add_row("seconds of a retraining", f"{rehearsal.retraining_seconds:.1f}")
         console.print(table)
         say(f"settings: {_settings(rehearsal, place)}")
     say(_choice(rehearsal))
@@ -48,25 +47,35 @@ def show_rehearsal(rehearsal: Rehearsal, *, as_json: bool) -> None:
 
 def _settings(rehearsal: Rehearsal, place: int) -> str:
     """What tells a candidate from the others; of one alone there is nothing to tell."""
-    own = rehearsal.trials[place].settings
-    others = [trial.settings for trial in rehearsal.trials]
+    settings = [dict(_flat(trial.settings)) for trial in rehearsal.trials]
     texts = []
-    for key, value in own.items():
-        if any(settings[key] != value for settings in others):
-            texts.append(f"{key}={_text(value)}")
+    for key, value in settings[place].items():
+        if any(other.get(key) != value for other in settings):
+            texts.append(f"{key}={value}")
     return ", ".join(texts) or "as given"
 
 
-def _text(value: object) -> str:
-    return json.dumps(value) if isinstance(value, Mapping) else str(value)
+def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by the names that `--set` has for them, such as `lora.rank`."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
 
 
 def _choice(rehearsal: Rehearsal) -> str:
     if rehearsal.chosen is not None:
-        return (
+        text = (
             f"candidate {rehearsal.chosen + 1} is kept as the settings of unlearn --method "
             f"{rehearsal.method} on this run, where none are set"
         )
+        if len(rehearsal.trials) > 1:
+            text += (
+                "; the best of several looks better than it is, so rehearse it alone with another "
+                "--seed before a gate rests on it"
+            )
+        return text
     return (
         "no candidate is chosen: none has a bounded M_auc and a test AUC surely within "
         f"{rehearsal.tolerance:g} of the retrained models'; rehearse more often (--times), keep "

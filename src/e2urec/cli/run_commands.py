@@ -81,6 +81,7 @@ def prepare(
     """Copy a run, with out-of-fold scores of its rows: what models say that never saw them."""
     from ..api.prepare import plan_preparation, prepare
     from ..runs.folder import open_run
+    from ..runs.rehearsal import read_rehearsal
     from .terminal import progress, show_preparation, show_run
 
     parent = open_run(run)
@@ -91,6 +92,8 @@ def prepare(
         raise ConfigError("prepare: no --out; name the run folder to make, or use --dry-run")
     with progress() as listener:
         prepared = prepare(parent, out, settings or [], progress=listener)
+    if read_rehearsal(parent) is not None:
+        _say("the copy carries no rehearsal, since methods may learn from its scores; rehearse it")
     show_run(prepared, as_json=as_json)
 
 

@@ -47,14 +47,14 @@ def draw_groups(train: Samples, *, size: int, times: int, seed: int) -> list[Int
         ConfigError: nobody would be left to retrain on.
     """
     users = np.unique(train.users)
-    wanted = size * times
-    if wanted >= len(users):
+    rehearsed_users = size * times
+    if rehearsed_users >= len(users):
         raise ConfigError(
-            f"rehearse: --times {times} of --size {size} name {wanted} of {len(users)} training "
-            "users, and a model is retrained on the others; lower one of the two"
+            f"rehearse: --times {times} of --size {size} name {rehearsed_users} of {len(users)} "
+            "training users, and a model is retrained on the others; lower one of the two"
         )
     order = stream(seed, "rehearsal").permutation(users)
-    return [np.sort(group) for group in np.split(order[:wanted], times)]
+    return [np.sort(group) for group in np.split(order[:rehearsed_users], times)]
 
 
 @dataclass
@@ -229,11 +229,11 @@ class RehearsalFigures:
         for number, (group, cell) in enumerate(zip(self.groups, cells, strict=True)):
             # A user's prompts show nobody else, so a request has the same rows alone as in the
             # union, and in the same order.
-            own = np.isin(original.users, group)
+            is_own = np.isin(original.users, group)
             answers = cell.answers.forget
-            assert np.array_equal(answers.users, original.users[own]), "rows of another request"
-            candidate[own] = answers.log_odds
-            request[own] = number
+            assert np.array_equal(answers.users, original.users[is_own]), "rows of another request"
+            candidate[is_own] = answers.log_odds
+            request[is_own] = number
         odds: list[Floats] = []
         for role in self.evidence.retrained:
             odds.append(self.evidence.models[role].forget.log_odds)

@@ -97,11 +97,11 @@ class CitationRecord(_Part):
 
     def sentence(self) -> str:
         """What a user reads of it."""
-        verb = "chosen" if self.chosen else "rehearsed"
+        settings = "settings chosen by" if self.chosen else "settings as in"
         memory = "not known" if self.memory is None else str(self.memory)
         return (
-            f"settings {verb} by {self.requests} to the original: pooled M_auc: {memory}; the "
-            "unlearned run is another model, and carries no rehearsal"
+            f"{settings} the rehearsal of {self.requests} on the original, pooled M_auc {memory}; "
+            "the unlearned run is another model, and carries no rehearsal"
         )
 
 

@@ -46,7 +46,7 @@ class Rehearsal(_Part):
     rows: int = Field(description="of D_f, of all requests")
     seed: int = Field(description="that drew the users")
     retrained: int = Field(description="models retrained without all of these users")
-    retraining_seconds: float | None = Field(None, description="of one of them")
+    retraining_seconds: float = Field(description="of one of them, the mean")
     headroom: IntervalRecord | None = Field(None, description="what there was to forget, in AUC")
     attack: IntervalRecord | None = Field(
         None, description="AUC of an attack on the original beyond a retrained model, 95%"
