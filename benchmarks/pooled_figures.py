@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from e2urec.core.seeding import derive
+from e2urec.evaluation.evidence import mean_figures
+from e2urec.evaluation.pooled import Figures, ForgottenRows, mean_figure, retained_share
 from e2urec.experiments.recipe import Recipe
-from e2urec.metrics.bootstrap import Figure, remaining, user_bootstrap
+from e2urec.metrics.bootstrap import user_bootstrap
 from e2urec.runs.record import versions
-from pooled_answers import Figures, ForgottenRows, PooledAnswers, mean_figure
+from pooled_answers import PooledAnswers
 from pooled_files import (
     DATA,
     MACHINES,
@@ -124,7 +126,7 @@ def _retraining(answers: PooledAnswers) -> dict[str, Any]:
         )
     if not seconds:
         return {"models": 0}
-    share = _retained(_means(retain))
+    share = retained_share(mean_figures(retain))
     return {
         "models": len(seconds),
         "seconds": statistics.median(seconds),
@@ -213,10 +215,10 @@ class SizeFigures:
             "never": never,
         }
 
-    def _pooled_others(self, others: Sequence[Figures]) -> dict[str, Any]:
+    def _pooled_others(self, others: list[Figures]) -> dict[str, Any]:
         """Figures over the requests; retained memory is a ratio of such means."""
-        means = _means(others)
-        means["retained_memory"] = _retained(means)
+        means = mean_figures(others)
+        means["retained_memory"] = retained_share(means)
         figures = {}
         for name, figure in means.items():
             part = name.partition("_")[0]
@@ -240,7 +242,7 @@ class SizeFigures:
         # No resample: a single user's figure has no interval, and few requests' say anything.
         bootstrap = user_bootstrap(rows.users, resamples=0, seed=0)
         figures = rows.figures(bootstrap, seed=0) | others
-        figures["retained_memory"] = _retained(others)
+        figures["retained_memory"] = retained_share(others)
         point: dict[str, Any] = {name: float(figure[0]) for name, figure in figures.items()}
         record = self.answers.record(request, self.variant)
         return {
@@ -251,12 +253,3 @@ class SizeFigures:
             "seconds": record["seconds"],
             **point,
         }
-
-
-def _retained(figures: Mapping[str, Figure]) -> Figure:
-    return remaining(figures["retain_auc"], figures["retain_auc_original"], figures["never"])
-
-
-def _means(parts: Sequence[Figures]) -> Figures:
-    """The mean of each figure."""
-    return {name: mean_figure(part[name] for part in parts) for name in parts[0]}

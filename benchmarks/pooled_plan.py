@@ -13,7 +13,7 @@ import numpy as np
 from e2urec.core.arrays import Ints
 from e2urec.core.errors import ConfigError, DataError
 from e2urec.core.seeding import stream
-from e2urec.experiments.recipe import parse_settings
+from e2urec.experiments.recipe import parse_settings, split_settings
 from e2urec.methods import build
 from e2urec.unlearning.method import Method
 
@@ -25,8 +25,6 @@ PARTS = 5
 EXAMPLE = "default=e2urec"
 # It is the name of a folder as well, beside the folder `rows`.
 NAME = re.compile(r"(?!rows$)[A-Za-z0-9][A-Za-z0-9_.-]*")
-# A comma inside a list is not followed by a key and its sign.
-NEXT_SETTING = re.compile(r",(?=[A-Za-z_][\w.]*=)")
 PRESET = "preset"
 
 
@@ -175,7 +173,7 @@ def parse_variant(text: str) -> NamedMethod:
     method, colon, listed = rest.partition(":")
     if not sign or not method:
         raise ConfigError(f"--variant {text}: names no method; write NAME=METHOD, as {EXAMPLE}")
-    settings = NEXT_SETTING.split(listed) if colon else []
+    settings = split_settings(listed) if colon else []
     for setting in settings:
         if "=" not in setting:
             raise ConfigError(

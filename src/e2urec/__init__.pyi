@@ -1,10 +1,11 @@
 from .api.evaluate import EvaluationOptions, evaluate
 from .api.inspect import inspect_data
 from .api.prepare import prepare
+from .api.rehearse import RehearsalOptions, rehearsal_request, rehearse
 from .api.request import RequestOptions
 from .api.score import score
 from .api.train import train
-from .api.unlearn import DryRun, dry_run, unlearn
+from .api.unlearn import DryRun, chosen_method, dry_run, unlearn
 from .core.errors import ConfigError, DataError, E2URecError, ModelError, RunError
 from .evaluation.comparison import Comparison
 from .evaluation.demonstration import Demonstration
@@ -21,6 +22,7 @@ from .experiments.compare import compare
 from .experiments.recipe import Recipe
 from .methods import all_methods, build
 from .runs.folder import Run, open_run
+from .runs.rehearsal import Rehearsal
 from .unlearning.method import Method
 from .unlearning.task import Task
 
@@ -41,6 +43,8 @@ __all__ = [
     "Method",
     "ModelError",
     "Recipe",
+    "Rehearsal",
+    "RehearsalOptions",
     "RequestOptions",
     "Results",
     "Role",
@@ -49,12 +53,15 @@ __all__ = [
     "Task",
     "all_methods",
     "build",
+    "chosen_method",
     "compare",
     "dry_run",
     "evaluate",
     "inspect_data",
     "open_run",
     "prepare",
+    "rehearsal_request",
+    "rehearse",
     "retrained",
     "score",
     "train",

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import RunError
+from ..core.errors import ConfigError, RunError
 from ..evaluation.relearning import Relearner, require_int8, reshaped
 from ..evaluation.results import Results
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, Role, retrained
 from ..evaluation.shadows import ShadowScores
+from ..evaluation.verdict import MIN_USERS
 from ..experiments.study import Study
 from ..methods import build
 from ..models.recommender import Recommender
@@ -17,9 +18,12 @@ from ..runs.folder import Run, open_run
 from ..runs.record import NAME
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
+from .basis import rehearsed_basis
 from .request import RequestCase, RequestOptions, erased_rows_of, minutes_for
 
 SHADOWS = "shadows"
+GATE_SHADOWS = 8
+"""Shadow models behind a gate without retrained runs: the recipe's own number."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +33,17 @@ class EvaluationOptions:
     Attributes:
         shadows: models to train for membership inference by likelihood ratio. Their adapters, which
             never saw D_f, stay in the run folder for the next time. Without retrained runs the
-            verdict rests on them.
+            verdict rests on them. None: no more than `gate` needs.
         robustness: also ask whether D_f comes back by relearning, by merging the adapter, or by
             rounding to int8.
+        gate: have a verdict: without retrained runs, and without a rehearsal of requests like this
+            one, eight shadows are trained.
         say: told what the shadows will cost, before they are trained.
     """
 
-    shadows: int = 0
+    shadows: int | None = None
     robustness: bool = False
+    gate: bool = False
     say: Callable[[str], object] = lambda text: None
 
 
@@ -61,7 +68,8 @@ def evaluate(
         RunError: the run was not made by `unlearn`, its original has moved or changed, the request
             is not the one that was honoured, or one of `against` was not retrained without just the
             same rows.
-        ConfigError: an odd number of shadows; `robustness` without torchao.
+        ConfigError: an odd number of shadows; `robustness` without torchao; a gate with nothing to
+            judge by.
     """
     request = request or RequestOptions()
     options = options or EvaluationOptions()
@@ -69,9 +77,12 @@ def evaluate(
         require_int8()
     case = _open_case(run, against, request, progress)
     study = case.study()
+    basis = rehearsed_basis(run, case, options.say if options.gate else None)
+    too_small = study.rows.forget_users < MIN_USERS
+    count = _shadow_count(options, bool(against) or (basis is not None and too_small))
     shadows = None
-    if options.shadows:
-        shadows = _shadow_scores(run, study, case.parent, options)
+    if count:
+        shadows = _shadow_scores(run, study, case.parent, count, options.say)
     study.ask(ORIGINAL, case.original, valid=True)
     relearner = _relearner(study, progress) if options.robustness else None
     _ask_runs(study, run, against, relearner)
@@ -80,7 +91,19 @@ def evaluate(
     placebo = study.placebo(case.original, _method_of(run))
     study.ask(PLACEBO_RETAIN, placebo)
     relearning = {} if relearner is None else relearner.steps
-    return study.measure(shadows=shadows, relearning=relearning)
+    return study.measure(shadows=shadows, relearning=relearning, rehearsal=basis)
+
+
+def _shadow_count(options: EvaluationOptions, has_basis: bool) -> int:
+    """Shadows to train; `has_basis`: retrained runs or a rehearsal can judge the request."""
+    # Shadows are cheaper than a retrained model, so a gate takes them where it has nothing.
+    if options.shadows is None:
+        return GATE_SHADOWS if options.gate and not has_basis else 0
+    if options.gate and not options.shadows and not has_basis:
+        raise ConfigError(
+            "--gate: has nothing to judge by; give retrained runs with --against, or --shadows 8"
+        )
+    return options.shadows
 
 
 def _open_case(
@@ -168,10 +191,12 @@ def _parent(run: Run) -> Run:
     return parent
 
 
-def _shadow_scores(run: Run, study: Study, parent: Run, options: EvaluationOptions) -> ShadowScores:
+def _shadow_scores(
+    run: Run, study: Study, parent: Run, count: int, say: Callable[[str], object]
+) -> ShadowScores:
     """Train the shadows, or take those that are there, after saying what they cost."""
     space = study.space
-    space.recipe = space.recipe.updated([f"shadows.count={options.shadows}"])
+    space.recipe = space.recipe.updated([f"shadows.count={count}"])
     rows = space.recipe.shadows.row_count(
         len(study.rows.retain), len(study.rows.unseen), space.recipe.tuning
     )
@@ -179,8 +204,8 @@ def _shadow_scores(run: Run, study: Study, parent: Run, options: EvaluationOptio
     estimate = ""
     if minutes is not None:
         estimate = f", about {minutes:.1f} minutes at the speed the original was trained"
-    options.say(
-        f"{options.shadows} shadow models read {rows} rows{estimate}; those already in "
+    say(
+        f"{count} shadow models read {rows} rows{estimate}; those already in "
         f"'{run.path}' are taken from there"
     )
     return study.shadow_scores(run.path / SHADOWS)

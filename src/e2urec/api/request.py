@@ -15,6 +15,7 @@ from ..runs.files import hash_file
 from ..runs.folder import Run
 from ..runs.keys import controller_key, request_digest
 from ..runs.record import NAME, MethodRecord, ParentRecord, RunRecord
+from ..runs.rehearsal import citation_of
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress
@@ -136,17 +137,19 @@ class RequestCase:
             # Each half model was tuned on half of the users: which of them helped with which score
             # is written nowhere, so all scores count.
             rows = {"scores": len(scores), "scores_made_with_erased_rows": len(scores)}
+        how = MethodRecord(name=method.name, settings=method.model_dump(mode="json"))
         return RunRecord(
             kind="unlearned",
             recipe=self.space.recipe.model_dump(mode="json"),
             seed=self.space.recipe.seed,
             seconds=unlearned.costs.seconds,
             rows=rows,
-            method=MethodRecord(name=method.name, settings=method.model_dump(mode="json")),
+            method=how,
             parent=ParentRecord(
                 path=str(parent.path.resolve()), sha256=hash_file(parent.path / NAME)
             ),
             request_hmac=digest,
+            rehearsal=citation_of(parent, how.name, how.settings),
             chain=(*parent.record.chain, digest),
             seconds_per_row=parent.record.seconds_per_row,
         )

@@ -7,9 +7,11 @@ from typing import Any
 from ..evaluation.roles import ORIGINAL, UNLEARNED
 from ..experiments.study import Unlearned
 from ..experiments.workspace import RequestRows
+from ..methods import build
 from ..runs.files import write_json
 from ..runs.folder import Run, create_run, open_run
-from ..runs.record import RESULTS, write_record
+from ..runs.record import RESULTS, CitationRecord, write_record
+from ..runs.rehearsal import citation_of, read_rehearsal
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .request import RequestCase, RequestOptions, minutes_for
@@ -23,11 +25,30 @@ class DryRun:
         rows: by part.
         phases: rows read by phase.
         minutes: estimated from the original's training; None if that is not known.
+        rehearsal: what the parent's rehearsal says of these settings; None where it says nothing.
     """
 
     rows: dict[str, int]
     phases: dict[str, int]
     minutes: float | None
+    rehearsal: CitationRecord | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        cited = None if self.rehearsal is None else self.rehearsal.model_dump(mode="json")
+        return vars(self) | {"rehearsal": cited}
+
+
+def chosen_method(run: Run, name: str) -> Method | None:
+    """A method in the settings that the rehearsal of `run` chose; None where it chose none.
+
+    Raises:
+        RunError: the rehearsal is damaged, or another run's.
+    """
+    rehearsal = read_rehearsal(run)
+    if rehearsal is None or rehearsal.chosen is None or rehearsal.method != name:
+        return None
+    return build(name, rehearsal.trials[rehearsal.chosen].settings)
 
 
 def unlearn(
@@ -78,7 +99,8 @@ def dry_run(parent: Run, method: Method, options: RequestOptions | None = None) 
     phases = method.plan(len(rows.forget), len(rows.retain), schedule)
     rows_read = sum(phases.values())
     minutes = minutes_for(parent, rows_read)
-    return DryRun(rows.counts(), phases, minutes)
+    settings = method.model_dump(mode="json")
+    return DryRun(rows.counts(), phases, minutes, citation_of(parent, method.name, settings))
 
 
 def costs_of(unlearned: Unlearned, rows: RequestRows) -> dict[str, Any]:

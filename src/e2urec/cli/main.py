@@ -15,11 +15,11 @@ import typer
 
 from ..core.errors import E2URecError
 from ..core.process import first_process
-from . import data_commands, experiment_commands, run_commands
+from . import data_commands, experiment_commands, rehearsal_commands, run_commands
 from .app import Interruption, app
 
 # The modules register their commands when they are imported.
-COMMANDS = (data_commands, run_commands, experiment_commands)
+COMMANDS = (data_commands, run_commands, rehearsal_commands, experiment_commands)
 WRONG_INPUT = 2
 INTERRUPTED = 130
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 GATE_FAILED = 3
 """Exit status of `evaluate --gate` unless the verdict is PASS."""
-GATE_SHADOWS = 8
-"""Shadow models behind a gate without retrained runs: the recipe's own number."""
 
 
 @app.command()
@@ -83,6 +81,7 @@ def prepare(
     """Copy a run, with out-of-fold scores of its rows: what models say that never saw them."""
     from ..api.prepare import plan_preparation, prepare
     from ..runs.folder import open_run
+    from ..runs.rehearsal import read_rehearsal
     from .terminal import progress, show_preparation, show_run
 
     parent = open_run(run)
@@ -93,6 +92,8 @@ def prepare(
         raise ConfigError("prepare: no --out; name the run folder to make, or use --dry-run")
     with progress() as listener:
         prepared = prepare(parent, out, settings or [], progress=listener)
+    if read_rehearsal(parent) is not None:
+        _say("the copy carries no rehearsal, since methods may learn from its scores; rehearse it")
     show_run(prepared, as_json=as_json)
 
 
@@ -125,7 +126,7 @@ def unlearn(
 ) -> None:
     """Make a recommender forget users, single interactions or items."""
     from ..api.request import RequestOptions
-    from ..api.unlearn import dry_run, unlearn
+    from ..api.unlearn import chosen_method, dry_run, unlearn
     from ..experiments.recipe import parse_settings
     from ..methods import build
     from ..runs.folder import open_run
@@ -134,6 +135,9 @@ def unlearn(
     how_to_forget = build(method, parse_settings(settings or []), preset)
     options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
     parent = open_run(run)
+    if not settings and preset == "default":
+        # What a user sets himself wins over what was chosen.
+        how_to_forget = chosen_method(parent, method) or how_to_forget
     if dry:
         show_dry_run(dry_run(parent, how_to_forget, options), as_json=as_json)
         return
@@ -160,7 +164,7 @@ def evaluate(
         int | None,
         typer.Option(
             help="Shadow models for membership inference; 0 by default, 8 for --gate without "
-            "--against."
+            "--against or a rehearsal."
         ),
     ] = None,
     robustness: Annotated[
@@ -185,16 +189,8 @@ def evaluate(
     from .terminal import progress, show_results
 
     retrained = [open_run(path) for path in against or []]
-    # A gate needs something to judge by; shadows are cheaper than a retrained model.
-    gate_needs_shadows = gate and not retrained
-    if shadows is None:
-        shadows = GATE_SHADOWS if gate_needs_shadows else 0
-    if gate_needs_shadows and not shadows:
-        raise ConfigError(
-            "--gate: has nothing to judge by; give retrained runs with --against, or --shadows 8"
-        )
     request_options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
-    options = EvaluationOptions(shadows, robustness, say=_say)
+    options = EvaluationOptions(shadows, robustness, gate, say=_say)
     with progress() as listener:
         results = evaluate(open_run(run), retrained, request_options, options, progress=listener)
     show_results(results, as_json=as_json)

@@ -24,14 +24,11 @@ from ..runs.files import finite
 from ..runs.folder import Run
 from ..runs.record import RESULTS
 from .progress import progress
+from .run_sentences import removed_sentence, run_sentences
 
 __all__ = ["progress"]
 
 BAR_WIDTH = 30
-DROPPED = {
-    "duplicates_dropped": "exact duplicates of earlier rows",
-    "unrated_dropped": "rows without a rating",
-}
 
 
 def show_run(run: Run, *, as_json: bool) -> None:
@@ -43,38 +40,16 @@ def show_run(run: Run, *, as_json: bool) -> None:
         _print_json({"path": str(run.path), "run": plain, "results": results})
         return
     console = Console()
-    say = _speaker(console)
+    say = speaker(console)
     console.print(f"[bold]{run.path}[/]: {record.kind}, seed {record.seed}", highlight=False)
-    for name, meaning in DROPPED.items():
-        if record.rows.get(name):
-            say(f"{record.rows[name]} {meaning} were dropped")
-    counts = results.get("rows", {})
-    if "removed" in counts:
-        verb = "was" if counts["forget"] == 1 else "were"
-        say(_removed(counts, "went", f"{verb} forgotten"))
-    if len(record.chain) > 1:
-        say(f"request {len(record.chain)} of a chain: all earlier ones stay honoured")
-    if record.method is not None and record.parent is not None:
-        say(f"method {record.method.name}, from {record.parent.path}")
-        say("Still holding the forgotten data: that original, its backups, and earlier runs.")
-    if record.kind in ("original", "unlearned"):
-        say(_scores_sentence(record.rows))
+    for sentence in run_sentences(run, results.get("rows", {})):
+        say(sentence)
     _show_scores(console, results)
     # Every bound that was hit, and what is estimated to be left.
     for sentence in results.get("outcome", {}).get("sentences", []):
         say(sentence)
     if record.seconds:
         _show_seconds(console, record.seconds)
-
-
-def _scores_sentence(rows: Mapping[str, int]) -> str:
-    """Whether a run has out-of-fold scores, and whose rows helped to make them."""
-    if "scores" not in rows:
-        return "no out-of-fold scores; e2urec prepare makes them"
-    text = f"out-of-fold scores of {_count(rows['scores'], 'row')}"
-    if rows.get("scores_made_with_erased_rows"):
-        text += ", made with the help of rows erased since; e2urec prepare makes them anew"
-    return text
 
 
 # Measure and column of each figure that `show` tells.
@@ -104,7 +79,7 @@ def _show_scores(console: Console, results: Mapping[str, Any]) -> None:
     if "rows" in results:
         columns |= FORGET_SCORES
         title += ", and what is left on D_f"
-    table = _table(title, columns.values())
+    table = new_table(title, columns.values())
     for model in models:
         figures = [measures[measure][model][column] for measure, column in columns]
         # Rows of one class have no AUC, and JSON has null for it.
@@ -118,7 +93,7 @@ def show_data(summary: Overview, *, as_json: bool) -> None:
         _print_json(vars(summary))
         return
     console = Console()
-    say = _speaker(console)
+    say = speaker(console)
     period = f"{summary.since} to {summary.until}"
     say(f"{summary.rows:,} rows of {summary.users:,} users and {summary.items:,} items, {period}")
     if summary.duplicates:
@@ -157,11 +132,13 @@ def _show_ratings(console: Console, ratings: Mapping[str, int]) -> None:
 def show_dry_run(plan: DryRun, *, as_json: bool) -> None:
     """Rows that would go, and what it would take."""
     if as_json:
-        _print_json(vars(plan))
+        _print_json(plan.as_dict())
         return
-    say = _speaker(Console())
+    say = speaker(Console())
     rows = plan.rows
-    say(_removed(rows, "would go", "would be forgotten"))
+    if plan.rehearsal is not None:
+        say(plan.rehearsal.sentence())
+    say(removed_sentence(rows, "would go", "would be forgotten"))
     later = rows["later"]
     later_rows = "1 later row leaves" if later == 1 else f"{later:,} later rows leave"
     say(f"{rows['retain']:,} rows stay; {later_rows} validation and test")
@@ -178,28 +155,11 @@ def show_preparation(plan: Preparation, *, as_json: bool) -> None:
     if as_json:
         _print_json(vars(plan))
         return
-    say = _speaker(Console())
+    say = speaker(Console())
     say(f"{plan.models} half models would read {plan.rows:,} rows")
     if plan.minutes is not None:
         say(f"at most about {plan.minutes:.1f} minutes, at the speed the original was trained")
     say("Nothing was changed.")
-
-
-def _removed(rows: Mapping[str, int], go: str, forgotten: str) -> str:
-    """What goes, in one sentence."""
-    removed = _count(rows["removed"], "row")
-    users = _count(rows["removed_users"], "user")
-    prompts = _count(rows["forget"], "training prompt")
-    text = f"{removed} of {users} {go}; {prompts} {forgotten}"
-    if rows["rewritten"]:
-        rewritten = _count(rows["rewritten"], "other")
-        text += f", {rewritten} written anew without what goes"
-    return text
-
-
-def _count(number_of: int, noun: str) -> str:
-    """`1 row`, `2,342 rows`."""
-    return f"{number_of:,} {noun}" + ("" if number_of == 1 else "s")
 
 
 def show_results(results: Results, *, as_json: bool) -> None:
@@ -230,7 +190,7 @@ def show_comparison(comparison: Comparison, out: Path, *, as_json: bool) -> None
     console = Console()
     columns = [column for column in headings(comparison) if column.narrow]
     titles = [column.title.replace("AUC − ", "AUC −\n") for column in columns]
-    table = _table("Methods by what is left of D_f", [*titles, "verdict"])
+    table = new_table("Methods by what is left of D_f", [*titles, "verdict"])
     for line in summary(comparison):
         cells = [line.cell(column, "\n").replace(" [", "\n[") for column in columns]
         verdicts = "\n".join(dict.fromkeys(line.verdicts)) or "–"
@@ -249,7 +209,7 @@ def show_estimate(estimate: Estimate, *, as_json: bool) -> None:
         _print_json(vars(estimate))
         return
     console = Console()
-    table = _table(f"{estimate.cells} cells", ("rows read",), first="part")
+    table = new_table(f"{estimate.cells} cells", ("rows read",), first="part")
     for part, rows in estimate.rows.items():
         table.add_row(part, f"{rows:,}")
     console.print(table)
@@ -264,7 +224,7 @@ def show_demo(demonstration: Demonstration, out: Path, *, as_json: bool) -> None
         return
     show_results(demonstration.results, as_json=False)
     console = Console()
-    say = _speaker(console)
+    say = speaker(console)
     _show_parts(console, demonstration)
     trainable = demonstration.trainable_parameters
     total = demonstration.total_parameters
@@ -284,7 +244,7 @@ def show_demo(demonstration: Demonstration, out: Path, *, as_json: bool) -> None
 def _show_parts(console: Console, demonstration: Demonstration) -> None:
     """Where the time of the demo went, and that of unlearning inside."""
     total = demonstration.seconds["total"]
-    table = _table(f"Where {total:.0f} s went", ("seconds", "share"), first="part")
+    table = new_table(f"Where {total:.0f} s went", ("seconds", "share"), first="part")
     for part, value in demonstration.seconds_by_part.items():
         table.add_row(part, f"{value:.1f}", f"{value / total:.0%}")
     console.print(table)
@@ -295,7 +255,7 @@ def _show_parts(console: Console, demonstration: Demonstration) -> None:
 
 
 def _show_seconds(console: Console, seconds: Mapping[str, float]) -> None:
-    table = _table("Seconds", ("",), show_header=False)
+    table = new_table("Seconds", ("",), show_header=False)
     for phase, value in seconds.items():
         table.add_row(phase, f"{value:.1f}")
     console.print(table)
@@ -304,13 +264,13 @@ def _show_seconds(console: Console, seconds: Mapping[str, float]) -> None:
 # Headings are broken once, so that eight columns of figures fit into 80.
 def _from_sheet(sheet: Sheet) -> Table:
     titles = [heading.replace(" ", "\n", 1) for heading in sheet.headings]
-    table = _table(sheet.title, titles, first=sheet.first)
+    table = new_table(sheet.title, titles, first=sheet.first)
     for line in sheet.lines:
         table.add_row(line.label, *line.cells)
     return table
 
 
-def _table(title: str, headings: Iterable[str], first: str = "model", **options: Any) -> Table:
+def new_table(title: str, headings: Iterable[str], first: str = "model", **options: Any) -> Table:
     """A table of figures that fits into 80 columns."""
     table = Table(
         title=title,
@@ -326,7 +286,7 @@ def _table(title: str, headings: Iterable[str], first: str = "model", **options:
     return table
 
 
-def _speaker(console: Console) -> Any:
+def speaker(console: Console) -> Any:
     """Print a sentence as it is, without colours."""
 
     def say(text: str) -> None:

@@ -81,6 +81,11 @@ class ErasureRequest:
         return cls(tuple(users), tuple(interactions), tuple(items))
 
     @classmethod
+    def of_users(cls, samples: Samples, codes: Ints) -> "ErasureRequest":
+        """All rows of the users with these codes in the data of `samples`."""
+        return cls(users=_ids_of(codes, samples.interactions.user_ids))
+
+    @classmethod
     def draw(
         cls, train: Samples, ratio: float, seed: int, unit: Unit = "users"
     ) -> "ErasureRequest":

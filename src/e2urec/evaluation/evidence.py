@@ -12,6 +12,7 @@ from ..data.difficulty import COEFFICIENT, Difficulty
 from ..metrics.bootstrap import Bootstrap, Figure, Interval, over_seeds, remaining, user_bootstrap
 from .answers import Answers
 from .attacks import AttackSetup
+from .pooled import PooledBasis
 from .roles import ORIGINAL, Kind, Role
 from .shadows import ShadowScores
 from .verdict import Margins
@@ -37,6 +38,7 @@ class Evidence:
         difficulty: of the rows of D_r that models answer, and of the unseen users' rows.
         relearning: steps that each model takes to relearn D_f.
         margins: of the verdict.
+        rehearsal: what is known of requests like this one; it counts where this one is too small.
     """
 
     models: Mapping[Role, Answers]
@@ -48,6 +50,7 @@ class Evidence:
     difficulty: Difficulty | None = None
     relearning: Mapping[Role, Figure] = field(default_factory=dict)
     margins: Margins = field(default_factory=Margins)
+    rehearsal: PooledBasis | None = None
 
     @property
     def original(self) -> Answers:

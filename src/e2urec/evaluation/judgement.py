@@ -1,11 +1,12 @@
 """Judge the original and every candidate of one request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..metrics.bootstrap import Figure, Interval, interval, remaining
 from .evidence import Evidence
-from .roles import ORIGINAL, Role
-from .verdict import LEVEL, Controls, Verdict, judge
+from .pooled import PooledBasis
+from .roles import ORIGINAL, UNLEARNED, Role
+from .verdict import LEVEL, MIN_USERS, REHEARSAL, Controls, Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -26,39 +27,72 @@ class _Memory:
 
 
 def verdicts(evidence: Evidence) -> dict[Role, Verdict]:
-    """The verdict on each model; empty where there is nothing to judge, or to judge it by."""
+    """The verdict on each model; empty where there is nothing to judge, or to judge it by.
+
+    A rehearsal judges the unlearned model, and only where its own rows are too few to.
+    """
     if not evidence.candidates:
         return {}
-    if evidence.retrained:
-        memory = _against_retrained(evidence)
-    elif evidence.shadows is not None:
-        memory = _against_shadows(evidence)
-    else:
-        return {}
+    memory = _memory(evidence)
+    if memory is None:
+        if evidence.rehearsal is None or evidence.forget_users >= MIN_USERS:
+            return {}
+        return {UNLEARNED: _by_rehearsal(evidence, evidence.rehearsal)}
+    controls = _controls(evidence, memory)
+    judged = _by_own_rows(evidence, memory, controls)
+    too_small = controls.users < MIN_USERS or not controls.is_measurable
+    # What fails by its own rows has failed, whatever became of other requests.
+    if evidence.rehearsal is not None and too_small and judged[UNLEARNED].outcome != "FAIL":
+        judged[UNLEARNED] = _by_rehearsal(evidence, evidence.rehearsal)
+    return judged
 
-    before = memory.knowledge[ORIGINAL]
-    controls = Controls(
-        headroom=interval(before - memory.after, memory.rows),
+
+def _memory(evidence: Evidence) -> _Memory | None:
+    """What M_auc rests on; None where there are neither retrained models nor shadows."""
+    if evidence.retrained:
+        return _against_retrained(evidence)
+    if evidence.shadows is not None:
+        return _against_shadows(evidence)
+    return None
+
+
+def _controls(evidence: Evidence, memory: _Memory) -> Controls:
+    return Controls(
+        headroom=interval(memory.knowledge[ORIGINAL] - memory.after, memory.rows),
         attack=_positive_control(evidence),
         basis=memory.basis,
         users=evidence.forget_users,
         retrained=len(evidence.retrained),
     )
-    test = evidence.bootstraps["test"]
-    original_auc = evidence.figures[ORIGINAL]["auc"]
+
+
+def _by_own_rows(evidence: Evidence, memory: _Memory, controls: Controls) -> dict[Role, Verdict]:
+    """The verdict on the original and each candidate, by the rows of the request."""
+    before = memory.knowledge[ORIGINAL]
     judged = {}
     # The original is judged too: a test that it passes would be worth nothing.
     for role in (ORIGINAL, *evidence.candidates):
         share = remaining(memory.knowledge[role], before, memory.after)
-        auc = evidence.figures[role]["auc"]
-        drop = original_auc - auc
-        judged[role] = judge(
-            interval(share, memory.rows, LEVEL),
-            test.interval(drop, LEVEL),
-            controls,
-            evidence.margins,
-        )
+        figure = interval(share, memory.rows, LEVEL)
+        judged[role] = judge(figure, _auc_drop(evidence, role), controls, evidence.margins)
     return judged
+
+
+def _auc_drop(evidence: Evidence, role: Role) -> Interval:
+    """The drop of test AUC against the original, 90%."""
+    figures = evidence.figures
+    drop = figures[ORIGINAL]["auc"] - figures[role]["auc"]
+    return evidence.bootstraps["test"].interval(drop, LEVEL)
+
+
+def _by_rehearsal(evidence: Evidence, basis: PooledBasis) -> Verdict:
+    """The verdict on the unlearned model: memory as rehearsed, and its own loss of test AUC."""
+    controls = Controls(basis.headroom, basis.attack, REHEARSAL, basis.users, basis.retrained)
+    # Test rows are many, however small the request: what this very model lost can be measured.
+    drop = _auc_drop(evidence, UNLEARNED)
+    verdict = judge(basis.memory, drop, controls, evidence.margins)
+    reason = f"by rehearsal of {basis.requests}, since this one is too small: {verdict.reason}"
+    return replace(verdict, reason=reason)
 
 
 def _positive_control(evidence: Evidence) -> Interval:

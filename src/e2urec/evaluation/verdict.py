@@ -21,6 +21,8 @@ MIN_RETRAINED = 3
 # 2015): its 5% a side are 11% with 5 users, and 7% with 15.
 MIN_USERS = 15
 """Users in D_f for a PASS: a bootstrap of fewer clusters makes intervals that are too short."""
+REHEARSAL = "rehearsal"
+"""The basis of a verdict on a request too small to measure, where its like was rehearsed."""
 
 
 class Margins(BaseModel):
@@ -44,6 +46,7 @@ class Verdict:
             nothing to measure. RETRAIN: everything else; only a retrained model would be safe.
         reason: in one sentence.
         basis: what M_auc was measured against: `retrained` models, or `shadows` and unseen users.
+            `rehearsal`: against retrained models, and on other requests.
         memory: M_auc with its 90% interval.
         auc_drop: the drop of test AUC with its 90% interval.
     """
@@ -109,8 +112,8 @@ class Controls:
         headroom: what D_f has to forget, 95%: it must be above 0.
         attack: a membership attack on the original, 95%, which must detect D_f. Its AUC beyond a
             retrained model's where there is one, else its AUC. None: there is no attack.
-        basis: what memory was measured against, `retrained` or `shadows`.
-        users: in D_f.
+        basis: what memory was measured against, `retrained`, `shadows` or `rehearsal`.
+        users: in D_f; of a rehearsal, in all of its requests.
         retrained: number of retrained models.
     """
 
@@ -123,7 +126,18 @@ class Controls:
     @property
     def against_retrained(self) -> bool:
         """Whether the verdict rests on retrained models."""
-        return self.basis == "retrained"
+        return self.basis != "shadows"
+
+    @property
+    def subject(self) -> str:
+        """What was measured."""
+        return "rehearsal" if self.basis == REHEARSAL else "request"
+
+    @property
+    def is_measurable(self) -> bool:
+        """Whether D_f surely has something to forget."""
+        # Written so that an interval that is not a number is not sure.
+        return self.headroom.low > 0
 
 
 def judge(memory: Interval, auc_drop: Interval, controls: Controls, margins: Margins) -> Verdict:
@@ -165,12 +179,10 @@ def judge(memory: Interval, auc_drop: Interval, controls: Controls, margins: Mar
 
 def _obstacle(controls: Controls) -> str:
     """Why nothing can be said of any model of this request; empty if something can."""
-    headroom = controls.headroom
-    # Written so that an interval that is not a number fails it.
-    if not headroom.low > 0:
+    if not controls.is_measurable:
         return (
-            "the request is too small to measure: the original's AUC on D_f is higher by "
-            f"{_text(headroom)} only"
+            f"the {controls.subject} is too small to measure: the original's AUC on D_f is higher "
+            f"by {_text(controls.headroom)} only"
         )
     # Where no attack finds D_f in the original, finding none in the others shows nothing.
     attack = controls.attack
@@ -193,16 +205,17 @@ def _shortage(controls: Controls) -> str:
     count = controls.retrained
     if controls.against_retrained and count < MIN_RETRAINED:
         models = "1 retrained model says" if count == 1 else f"{count} retrained models say"
+        place = "with --against; in a recipe, as retrained"
+        if controls.basis == REHEARSAL:
+            place = "with e2urec rehearse --retrained"
         shortages.append(
             f"{models} too little of how much the training seed matters: give {MIN_RETRAINED} or "
-            "more (with --against; in a recipe, as retrained)"
+            f"more ({place})"
         )
     if controls.users < MIN_USERS:
         users = "1 user" if controls.users == 1 else f"{controls.users} users"
-        shortages.append(
-            f"D_f has {users}, too few for intervals that hold: measure a request of {MIN_USERS} "
-            "users or more"
-        )
+        remedy = f"measure a {controls.subject} of {MIN_USERS} users or more"
+        shortages.append(f"D_f has {users}, too few for intervals that hold: {remedy}")
     return "; and ".join(shortages)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core.errors import ConfigError, RunError
+from ..core.errors import ConfigError
 from ..evaluation.comparison import Comparison, Key
 from ..evaluation.results import Results
 from ..evaluation.roles import ORIGINAL, Role
@@ -22,7 +22,7 @@ from ..runs.folder import create_run
 from ..runs.record import RunRecord, write_record
 from ..training.loop import Progress, silent
 from .choose import Trial, choose
-from .grid import FinishedCell, Grid, Say, no_words
+from .grid import FinishedCell, Grid, Say, no_words, refuse_other_settings
 from .plan import Plan, Settings
 from .recipe import Recipe
 from .seed_models import Methods, SeedModels
@@ -52,7 +52,7 @@ def compare(
             "launcher"
         )
     with create_run(out, keep=CELLS) as partial:
-        _refuse_another_recipe(partial / RECIPE, recipe)
+        refuse_other_settings(partial, RECIPE, recipe.model_dump_json(), "another recipe")
         grid = Grid(partial / CELLS, len(plan), say)
         comparison = _Run(plan, grid, partial / SHADOWS, progress).finish()
         write_comparison(comparison, partial)
@@ -165,16 +165,4 @@ class _Run:
             twin=twin,
             shadows=self.shadow_scores.get(key),
             resamples=compare.resamples,
-        )
-
-
-def _refuse_another_recipe(path: Path, recipe: Recipe) -> None:
-    """Note the recipe of a new comparison; raise RunError unless it is that of the one begun."""
-    text = recipe.model_dump_json()
-    if not path.is_file():
-        path.write_text(text, encoding="utf-8")
-    elif path.read_text(encoding="utf-8") != text:
-        raise RunError(
-            f"'{path.parent}': was begun with another recipe; go on with that one, or remove it "
-            f"with: e2urec discard {path.parent.with_suffix('')}"
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ..core.errors import RunError
 from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
@@ -82,7 +83,12 @@ class Grid:
             partial = path.with_name(f"{path.name}.half")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            save(partial)
+            try:
+                save(partial)
+            except BaseException:
+                # A method may have left states of D_f there, which nobody will go on from.
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
             partial.rename(path)
         self._tell(key, time.perf_counter() - started)
         return path
@@ -105,3 +111,19 @@ class Grid:
         # Cells that were there before count as well: the total is that of the whole plan.
         self.count += 1
         self.say(f"[{self.count} of {self.total}] {key}: {seconds:.1f} s")
+
+
+def refuse_other_settings(folder: Path, name: str, settings: str, thing: str) -> None:
+    """Note in file `name` the settings that cells in `folder` are made with.
+
+    Raises:
+        RunError: other cells were begun there, with other settings; `thing` says of what.
+    """
+    path = folder / name
+    if not path.is_file():
+        path.write_text(settings, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != settings:
+        raise RunError(
+            f"'{folder}': was begun with {thing}; go on with that one, or remove it "
+            f"with: e2urec discard {folder.with_suffix('')}"
+        )

@@ -1,5 +1,6 @@
 """A recipe: everything that a result depends on, from a TOML file, a preset or the command line."""
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ from ..methods import build
 from ..training.out_of_fold import OutOfFold
 from ..training.supervised import Tuning
 from ..unlearning.method import Method
+
+# A comma inside a list is not followed by a key and its sign.
+NEXT_SETTING = re.compile(r",(?=[A-Za-z_][\w.]*=)")
 
 
 class _Part(BaseModel):
@@ -195,6 +199,11 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
             part = part.setdefault(parent, {})
         part[last] = value
     return values
+
+
+def split_settings(text: str) -> list[str]:
+    """`alpha=2,lora.rank=8` → `["alpha=2", "lora.rank=8"]`; a value may be a list with commas."""
+    return NEXT_SETTING.split(text)
 
 
 def _key_and_value(setting: str, example: str) -> tuple[str, Any]:

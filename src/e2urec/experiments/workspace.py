@@ -329,6 +329,11 @@ class RequestRows:
             rewritten=self.old_prompts if len(self.old_prompts) else None,
         )
 
+    @property
+    def forget_users(self) -> int:
+        """Number of users with rows in D_f."""
+        return len(np.unique(self.forget.users))
+
     def counts(self) -> dict[str, int]:
         """Rows in each part, rows and prompts that change, and users in D_f."""
         parts = {name: part for name, part in vars(self).items() if isinstance(part, Examples)}
@@ -340,5 +345,5 @@ class RequestRows:
             "removed_users": self.removed_users,
             "rewritten": len(self.rewritten),
             "training": changed_count + len(self.retain) - len(self.rewritten),
-            "forgotten_users": len(np.unique(self.forget.users)),
+            "forgotten_users": self.forget_users,
         }

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,19 +68,50 @@ def create_run(out: Path, *, keep: str | None = None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def add_to_run(run: Run, *, keep: str) -> Iterator[Path]:
+    """Yield a folder to work in while something is added to a finished run; it goes in the end.
+
+    Args:
+        run: the run, of which the folder is the partial one: `discard_run` removes it.
+        keep: as `create_run` has it.
+
+    Raises:
+        RunError: another process works there, or the disk is full.
+    """
+    partial = partial_of(run.path)
+    _refuse_unfinished(run.path, resumable=True)
+    with _working_folder(run.path, keep, finish=lambda: shutil.rmtree(partial)):
+        yield partial
+
+
+@contextlib.contextmanager
 def _partial_folder(out: Path, keep: str | None) -> Iterator[Path]:
+    if out.exists():
+        raise RunError(f"'{out}': exists already; choose another folder or remove it")
+    _refuse_unfinished(out, resumable=keep is not None)
     partial = partial_of(out)
-    _refuse_occupied(out, partial, resumable=keep is not None)
+
+    def finish() -> None:
+        # Renamed only now: a folder of the run's own name is always whole.
+        (partial / LOCK).unlink()
+        partial.rename(out)
+
+    with _working_folder(out, keep, finish):
+        yield partial
+
+
+@contextlib.contextmanager
+def _working_folder(out: Path, keep: str | None, finish: Callable[[], object]) -> Iterator[None]:
+    """Make the partial folder of `out` and hold its lock; `finish` it if the block ends well."""
+    partial = partial_of(out)
     try:
         # Private to its owner: what is made here may hold what was asked to be forgotten.
         partial.mkdir(parents=True, mode=0o700, exist_ok=keep is not None)
         with sigterm_as_interrupt(), (partial / LOCK).open("w") as lock:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield partial
-        # Renamed only now: a folder of the run's own name is always whole.
-        (partial / LOCK).unlink()
-        partial.rename(out)
+            yield
+        finish()
     except BaseException as error:
         if keep is None or not (partial / keep).exists():
             shutil.rmtree(partial, ignore_errors=True)
@@ -90,10 +121,9 @@ def _partial_folder(out: Path, keep: str | None) -> Iterator[Path]:
         raise explanation from error
 
 
-def _refuse_occupied(out: Path, partial: Path, *, resumable: bool) -> None:
-    """Raise RunError where the folder is there already, or somebody works in its partial one."""
-    if out.exists():
-        raise RunError(f"'{out}': exists already; choose another folder or remove it")
+def _refuse_unfinished(out: Path, *, resumable: bool) -> None:
+    """Raise RunError where somebody works in the partial folder, or left it and cannot go on."""
+    partial = partial_of(out)
     if not partial.exists():
         return
     if _locked(partial):

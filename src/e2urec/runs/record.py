@@ -4,6 +4,7 @@ No user id stands in it. Even a hash of an id would be soon guessed, since ids a
 """
 
 import json
+import math
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.errors import RunError
-from .files import hash_file, write_json
+from ..metrics.bootstrap import Interval
+from .files import finite, hash_file, write_json
 
 NAME = "run.json"
 RESULTS = "results.json"
@@ -51,6 +53,58 @@ class ParentRecord(_Part):
     sha256: str
 
 
+class IntervalRecord(_Part):
+    """A figure with its interval; None stands for what JSON cannot hold: no value, no limit."""
+
+    n: int
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, figure: Interval) -> "IntervalRecord":
+        """The record of a figure."""
+        return cls.model_validate(finite(figure.as_dict()))
+
+    @property
+    def interval(self) -> Interval:
+        """The figure again."""
+        value = math.nan if self.value is None else self.value
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        return Interval(value, low, high, self.n)
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.interval.value:.3f}, not bounded"
+        return f"{self.interval.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class CitationRecord(_Part):
+    """What a run says of the rehearsal of its method and settings on the original it is from."""
+
+    sha256: str = Field(description="of the rehearsal's file")
+    unit: str
+    size: int
+    times: int
+    chosen: bool = Field(description="whether the rehearsal chose these settings")
+    memory: IntervalRecord | None = Field(None, description="pooled M_auc, 95%")
+
+    @property
+    def requests(self) -> str:
+        """They in words."""
+        return requests_text(self.times, self.size, self.unit)
+
+    def sentence(self) -> str:
+        """What a user reads of it."""
+        settings = "settings chosen by" if self.chosen else "settings as in"
+        memory = "not known" if self.memory is None else str(self.memory)
+        return (
+            f"{settings} the rehearsal of {self.requests} on the original, pooled M_auc {memory}; "
+            "the unlearned run is another model, and carries no rehearsal"
+        )
+
+
 class RunRecord(_Part):
     """`run.json`."""
 
@@ -66,10 +120,18 @@ class RunRecord(_Part):
     data: str | None = Field(None, description="fingerprint of the data that were tuned on")
     method: MethodRecord | None = None
     parent: ParentRecord | None = None
+    rehearsal: CitationRecord | None = None
     request_hmac: str | None = Field(None, description="the request, under the controller's key")
     chain: tuple[str, ...] = Field((), description="the same of this request and all before it")
     versions: dict[str, str] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict)
+
+
+def requests_text(times: int, size: int, unit: str) -> str:
+    """`20 requests of 1 user each`."""
+    things = unit.removesuffix("s") if size == 1 else unit
+    requests = "1 request" if times == 1 else f"{times} requests"
+    return f"{requests} of {size} {things} each"
 
 
 def write_record(folder: Path, record: RunRecord) -> None:

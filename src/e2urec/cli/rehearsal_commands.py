@@ -1,0 +1,131 @@
+"""Rehearse requests before a model goes live."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ..core.errors import ConfigError
+from .app import AsJson, Interruption, Key, RunFolder, app
+
+if TYPE_CHECKING:
+    from ..data.requests import ErasureRequest
+    from ..unlearning.method import Method
+
+RETRAINED = 1
+
+
+@app.command()
+def rehearse(
+    run: RunFolder,
+    unit: Annotated[
+        Literal["users", "interactions", "items"],
+        typer.Option(help="What a request names; users only, for now."),
+    ] = "users",
+    size: Annotated[int, typer.Option(min=1, help="Users of a request.")] = 1,
+    times: Annotated[int, typer.Option(min=1, help="Requests, of disjoint users.")] = 20,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed that chooses the users; default: the run's.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="A run retrained without all these users; repeatable."),
+    ] = None,
+    retrained: Annotated[
+        int | None,
+        typer.Option(min=1, help="Models to retrain here; 1 without --against."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="How to forget.")] = "e2urec",
+    preset: Annotated[str, typer.Option(help="Preset of the method.")] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the method, such as alpha=2."
+        ),
+    ] = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,…", help="Settings to choose among, on top of --set; repeat it."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0, help="Test AUC that a chosen setting may lose to a retrained model."),
+    ] = 0.005,
+    write_request: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write all these users to a JSON-lines file (to retrain without), and stop."
+        ),
+    ] = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase groups of training users from copies of a run, and choose settings by what is left."""
+    from ..api.rehearse import RehearsalOptions, rehearsal_request
+    from ..api.rehearse import rehearse as rehearse_run
+    from ..runs.folder import open_run
+    from .progress import progress
+    from .rehearsal_table import show_rehearsal
+
+    if against and retrained is not None:
+        raise ConfigError(
+            "rehearse: --against and --retrained: models are either given or retrained here; leave "
+            "one out"
+        )
+    candidates = _candidates(method, preset, settings or [], candidate or [""])
+    count = RETRAINED if retrained is None else retrained
+    options = RehearsalOptions(size, times, unit, seed, count, tolerance, key)
+    parent = open_run(run)
+    if write_request is not None:
+        _write_request(write_request, rehearsal_request(parent, options))
+        return
+    references = [open_run(path) for path in against or []]
+    Interruption.message = (
+        f"finished requests are kept in '{run}.partial'; run the same command to go on, or remove "
+        f"them with: e2urec discard {run}"
+    )
+    with progress() as listener:
+        rehearsal = rehearse_run(
+            parent, candidates, options, references, progress=listener, say=_say
+        )
+    show_rehearsal(rehearsal, as_json=as_json)
+
+
+def _candidates(
+    method: str, preset: str, settings: list[str], candidates: list[str]
+) -> list["Method"]:
+    """The method in the settings of each candidate; an empty one adds nothing to `settings`."""
+    from ..experiments.recipe import parse_settings, split_settings
+    from ..methods import build
+
+    methods = []
+    for text in candidates:
+        changes = split_settings(text) if text else []
+        candidate = build(method, parse_settings([*settings, *changes]), preset)
+        if candidate in methods:
+            raise ConfigError(f"--candidate {text}: is there twice; leave one out")
+        methods.append(candidate)
+    return methods
+
+
+def _write_request(path: Path, request: "ErasureRequest") -> None:
+    if path.suffix != ".jsonl":
+        raise ConfigError(f"--write-request {path}: is no JSON-lines file; let its name end .jsonl")
+    lines = [json.dumps({"user": user}) for user in request.users]
+    try:
+        # Exclusively, so that no file of somebody's is lost; it names people, so it is private.
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"--write-request {path}: cannot be written ({error.strerror}); name another"
+        ) from error
+    _say(f"{len(lines)} users are written to '{path}'; nothing was rehearsed")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

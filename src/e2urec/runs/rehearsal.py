@@ -1,0 +1,137 @@
+"""A rehearsal, kept in the run whose model it was made with: figures and settings, and nobody's.
+
+`run.json` stays as it is, since runs made from this one go by its hash. So the file names that hash
+in turn, and holds one of itself.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..core.errors import RunError
+from ..data.requests import Unit
+from .files import finite, hash_file, write_json
+from .folder import Run
+from .record import NAME, CitationRecord, IntervalRecord, requests_text
+
+FILE = "rehearsal.json"
+MEMORY = "memory_auc"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Trial(_Part):
+    """Settings of the method, and how they did on all requests together."""
+
+    settings: dict[str, Any] = Field(description="all of the method's")
+    figures: dict[str, IntervalRecord] = Field(description="pooled, 95%")
+    gate: IntervalRecord | None = Field(None, description="pooled M_auc, 90%: what a gate asks")
+    seconds: float = Field(description="of a request, the median")
+
+
+class Rehearsal(_Part):
+    """`rehearsal.json`."""
+
+    run: str = Field(description="SHA-256 of the run.json of the run it belongs to")
+    method: str
+    unit: Unit
+    size: int = Field(description="of a request")
+    times: int = Field(description="requests")
+    users: int = Field(description="of all requests")
+    rows: int = Field(description="of D_f, of all requests")
+    seed: int = Field(description="that drew the users")
+    retrained: int = Field(description="models retrained without all of these users")
+    retraining_seconds: float = Field(description="of one of them, the mean")
+    headroom: IntervalRecord | None = Field(None, description="what there was to forget, in AUC")
+    attack: IntervalRecord | None = Field(
+        None, description="AUC of an attack on the original beyond a retrained model, 95%"
+    )
+    tolerance: float = Field(description="test AUC that a chosen setting may lose to retraining")
+    trials: tuple[Trial, ...]
+    chosen: int | None = Field(None, description="place of the trial that was chosen, from 0")
+    versions: dict[str, str]
+
+    @property
+    def requests(self) -> str:
+        """What was rehearsed, in words."""
+        return requests_text(self.times, self.size, self.unit)
+
+    def sentence(self) -> str:
+        """What a user reads of it."""
+        text = f"rehearsed {self.method} by {self.requests}"
+        if self.chosen is None:
+            return f"{text}; no settings were chosen"
+        return f"{text}; unlearn takes the settings that were chosen, where none are set"
+
+    def find(self, method: str, settings: dict[str, Any]) -> int | None:
+        """The place of the trial of a method as it is set; None: it was not rehearsed so."""
+        if method != self.method:
+            return None
+        for place, trial in enumerate(self.trials):
+            if trial.settings == settings:
+                return place
+        return None
+
+    def cite(self, place: int, sha256: str) -> CitationRecord:
+        """What a run made with the settings of a trial says of it."""
+        return CitationRecord(
+            sha256=sha256,
+            unit=self.unit,
+            size=self.size,
+            times=self.times,
+            chosen=place == self.chosen,
+            memory=self.trials[place].figures.get(MEMORY),
+        )
+
+    def save(self, run: Run) -> None:
+        """Write it into the run, in place of an older one."""
+        values = finite(self.model_dump(mode="json"))
+        write_json(run.path / FILE, values | {"check": _digest(values)})
+
+
+def read_rehearsal(run: Run) -> Rehearsal | None:
+    """The rehearsal of a run; None where there was none.
+
+    Raises:
+        RunError: it is damaged, or another run's.
+    """
+    path = run.path / FILE
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        check = values.pop("check")
+        rehearsal = Rehearsal.model_validate(values)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, ValidationError) as error:
+        raise _damaged(path) from error
+    if check != _digest(values):
+        raise _damaged(path)
+    # A copy of another run's would speak for a model that nobody rehearsed with.
+    if rehearsal.run != hash_file(run.path / NAME):
+        raise RunError(f"'{path}': is of another run; remove it, or rehearse again")
+    return rehearsal
+
+
+def citation_of(run: Run, method: str, settings: dict[str, Any]) -> CitationRecord | None:
+    """What the rehearsal of a run says of a method as it is set; None if it does not."""
+    rehearsal = read_rehearsal(run)
+    if rehearsal is None:
+        return None
+    place = rehearsal.find(method, settings)
+    if place is None:
+        return None
+    return rehearsal.cite(place, hash_file(run.path / FILE))
+
+
+def _digest(values: dict[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _damaged(path: Path) -> RunError:
+    return RunError(f"'{path}': is damaged; rehearse again, or restore it from a backup")
