@@ -251,5 +251,7 @@ class SizeFigures:
             "users": len(request.users),
             "rows": len(rows.labels),
             "seconds": record["seconds"],
+            # What the method itself says of how far it came; a retrained model says nothing.
+            "outcome": record.get("outcome", {}),
             **point,
         }

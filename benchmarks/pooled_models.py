@@ -300,7 +300,8 @@ class PooledModels:
                 "test": self._ask(model, whole.rows.test),
                 "valid": self._ask(model, whole.rows.valid),
             }
-            save_step(folder, odds, _record(task.costs, start_time))
+            record = _record(task.costs, start_time) | {"outcome": task.outcome.as_dict()}
+            save_step(folder, odds, record)
 
         return save
 

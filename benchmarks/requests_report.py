@@ -43,6 +43,7 @@ HEADINGS = (
     "test AUC − retrained's",
     "seconds",
     "of a retraining",
+    "not done, it says",
 )
 RETRAINED = "retrained"
 
@@ -75,6 +76,12 @@ class Line:
         values = [point["memory_auc"] for point in self.values["points"]]
         return [value for value in values if value is not None]
 
+    @property
+    def not_done(self) -> list[Mapping[str, Any]]:
+        """The requests that ended with a sentence on what is left, or on a bound that was hit."""
+        points = self.values["points"]
+        return [point for point in points if point["outcome"].get("sentences")]
+
     def cells(self) -> list[str]:
         """The line of the table."""
         values = self.values
@@ -96,6 +103,7 @@ class Line:
             figure_text(figures["test_auc_to_retrained"], 3),
             f"{seconds['median']:.1f}",
             f"{seconds['share']:.1%}",
+            f"{len(self.not_done)} of {values['requests']}",
         ]
 
 

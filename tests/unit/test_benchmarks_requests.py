@@ -288,6 +288,8 @@ def test_a_report_has_all_requests_and_nobodys_rows(work):
     ids = toy_interactions(users=24, rows=16).user_ids
     assert not any(f'"{name}"' in text for name in ids.to_list())
     assert len(sizes["single"]["points"]) == FOLDS * SINGLE
+    # What the method tells of itself stands beside what was measured.
+    assert all("sentences" in point["outcome"] for point in sizes["single"]["points"])
     difference = sizes["20%"]["figures"]["test_auc_to_original"]["value"]
     points = [point["test_auc_to_original"] for point in sizes["20%"]["points"]]
     assert difference == pytest.approx(np.mean(points))
