@@ -21,6 +21,8 @@ from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import endless_batches
 from e2urec.testing import toy_interactions, toy_task
+from e2urec.unlearning import initial_step
+from e2urec.unlearning.initial_step import RetainCheck
 from e2urec.unlearning.losses import cross_entropy
 from e2urec.unlearning.replay import Speed, distinct_rows
 from e2urec.unlearning.student import Student, frozen_teacher, phase_steps
@@ -117,6 +119,18 @@ def test_rewritten_rows_are_half_of_a_short_phase_where_they_are_many(task):
     assert len(task.rewritten) > 3
     batches = retain_batches(task, 3, 2)
     assert [int(np.isin(batch, task.rewritten).sum()) for batch in batches] == [1, 1, 1]
+
+
+def test_check_of_the_retain_set_has_the_rewritten_rows_by_their_share_of_it(task, monkeypatch):
+    monkeypatch.setattr(initial_step, "CHECKED_ROWS", 10)
+    # A tenth of D_r, and a third of what a short phase reads of it.
+    assert (len(task.rewritten), len(task.retain)) == (5, 49)
+    others = np.setdiff1d(np.arange(len(task.retain)), task.rewritten)[:10]
+    batches = [np.concatenate([task.rewritten, others])]
+    teacher = frozen_teacher(task.original, task, task.retain, batches)
+    check = RetainCheck.sample(task, teacher, "scaling")
+    assert np.isin(check.rows.numpy(), task.rewritten).sum() == 1
+    assert len(set(check.rows.tolist())) == 10
 
 
 def test_request_for_users_reads_the_retain_set_as_ever():

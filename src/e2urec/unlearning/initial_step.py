@@ -6,6 +6,7 @@ Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of a
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ..core.seeding import stream
@@ -55,7 +56,13 @@ class RetainCheck:
                 [rows],
             )
         order = random.permutation(len(teacher.rows))
-        sample = torch.from_numpy(order[:CHECKED_ROWS])
+        is_rewritten = np.isin(teacher.rows.cpu().numpy()[order], task.rewritten)
+        count = min(CHECKED_ROWS, len(order))
+        # Batches hold more of the rewritten rows than D_r does, and these move the farthest.
+        rewritten_count = round(count * len(task.rewritten) / len(task.retain))
+        rewritten = order[is_rewritten][:rewritten_count]
+        others = order[~is_rewritten][: count - len(rewritten)]
+        sample = torch.from_numpy(np.concatenate([others, rewritten]))
         return cls(task, teacher, teacher.rows[sample], phase)
 
     def divergence(self, active: tuple[str, ...]) -> float:

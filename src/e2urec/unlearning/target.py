@@ -97,7 +97,7 @@ def target_by_calibration(
     if control is not None:
         retain_control = control.retain[retain_rows]
         calibration_control = control.outsiders["calibration"][calibration_rows]
-    is_part = len(retain_rows) < len(task.retain)
+    is_part = len(retain_rows) < len(task.retain) - len(task.rewritten)
     retain = LeadSample(
         name="D_r",
         rows=task.retain.take(retain_rows),
