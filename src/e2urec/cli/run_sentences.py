@@ -57,8 +57,8 @@ def removed_sentence(rows: Mapping[str, int], go: str, forgotten: str) -> str:
     users = _count(rows["removed_users"], "user")
     prompts = _count(rows["forget"], "training prompt")
     text = f"{removed} of {users} {go}; {prompts} {forgotten}"
-    if rows["rewritten"]:
-        rewritten = _count(rows["rewritten"], "other")
+    if rows.get("others_rewritten"):
+        rewritten = _count(rows["others_rewritten"], "other")
         text += f", {rewritten} written anew without what goes"
     return text
 
