@@ -110,6 +110,15 @@ def check_that_unlearning_cites_it(call, run, rehearsal, tmp_path) -> None:
     assert record.rehearsal.memory.value == trial["figures"]["memory_auc"]["value"]
     assert not (tmp_path / "forgotten" / FILE).exists()
 
+    # It chose for users, and for who sets nothing.
+    others = (("--forget-ratio", 0.1, "--unit", "items"), ("--request", tmp_path / "users.txt"))
+    presets = ((), ("--preset", "default"))
+    for other, preset in zip(others, presets, strict=True):
+        words = (*other, *preset, "--method", "neggrad", "--dry-run")
+        status, out, error = call("unlearn", run.path, *words)
+        assert status == 0, error
+        assert "rehearsal" not in out
+
     # A setting of the user's own wins, and no rehearsal is cited for what was not rehearsed.
     own = ("--set", "weight=0.5", "--out", tmp_path / "own")
     status, _, error = call("unlearn", run.path, *request, *own)
@@ -218,6 +227,8 @@ BAD = [
     (["--size", 500], "--size 500 name 10000 of"),
     (["--times", 8, "--size", 3], "lower one of the two"),
     (["--unit", "items"], "rehearse users"),
+    # Told before models are retrained.
+    (["--preset", "scores"], "make them by e2urec prepare"),
     (["--method", "sisa"], "measure it with e2urec compare"),
     (["--candidate", "weigth=1", "--method", "neggrad"], "did you mean 'weight'"),
     (["--candidate", "weight", "--method", "neggrad"], "has no '='"),

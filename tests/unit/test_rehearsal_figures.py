@@ -1,11 +1,15 @@
 """Whom a rehearsal erases, what it chooses, and what a gate makes of it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from e2urec.api import basis
 from e2urec.core.errors import ConfigError
+from e2urec.data.requests import ErasureRequest
+from e2urec.data.samples import Samples
 from e2urec.data.splits import SplitSettings, split
 from e2urec.evaluation.answer_store import NO_HEAD
 from e2urec.evaluation.answers import Answers
@@ -109,6 +113,30 @@ def test_request_of_one_user_passes_by_rehearsal_and_says_so():
     assert passed.memory == BASIS.memory
     assert passed.reason.startswith("by rehearsal of 20 requests of 1 user each, since this one")
     assert verdict(users=1, rehearsal=None) is None
+
+
+@pytest.mark.parametrize(
+    ("users", "rows", "items", "expected"),
+    [
+        (2, 40, (), True),
+        (4, 80, (), True),
+        (1, 40, (), False),  # smaller than what was rehearsed
+        (5, 80, (), False),  # more than twice as large
+        (2, 400, (), False),  # its student is scaled, and those were not
+        (2, 40, ("7",), False),
+    ],
+)
+def test_rehearsal_speaks_for_requests_of_its_like(users, rows, items, expected):
+    interactions = toy_interactions(users=users, rows=2 * rows // users)
+    # As many rows of each user.
+    earlier_rows = np.arange(len(interactions)) - interactions.first_rows
+    is_taken = earlier_rows < rows // users
+    forget = Samples(interactions, np.flatnonzero(is_taken), 1)
+    # Names of users whom no training row is of do not make a request larger.
+    request = ErasureRequest(users=tuple("abcdef"), items=items)
+    case = SimpleNamespace(request=request, parts=SimpleNamespace(forget=forget))
+    rehearsal = SimpleNamespace(size=2, rows=800, times=20)
+    assert basis._is_alike(case, rehearsal) is expected
 
 
 def test_rehearsal_of_too_few_users_or_models_is_no_pass():

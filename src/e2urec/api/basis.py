@@ -2,12 +2,18 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from ..evaluation.pooled import PooledBasis
 from ..metrics.bootstrap import Interval
 from ..runs.folder import Run
 from ..runs.record import IntervalRecord
 from ..runs.rehearsal import FILE, Rehearsal, read_rehearsal
+from ..unlearning.scaling import MIN_FORGET_ROWS
 from .request import RequestCase
+
+LARGEST = 2
+"""A rehearsal speaks for requests of up to so many times as many users."""
 
 
 def rehearsed_basis(
@@ -15,8 +21,8 @@ def rehearsed_basis(
 ) -> PooledBasis | None:
     """What the rehearsal of the run's original says of its request; None where it says nothing.
 
-    It speaks for the same method in the same settings, and for users as many as were rehearsed, or
-    more; `say` is told where it does not.
+    It speaks for the same method in the same settings, and for requests of as many users as were
+    rehearsed at a time, up to twice as many; `say` is told where it does not.
 
     Raises:
         RunError: the rehearsal is damaged, or another run's.
@@ -27,8 +33,9 @@ def rehearsed_basis(
     basis = _basis(run, case, rehearsal)
     if basis is None and say is not None:
         say(
-            f"'{case.parent.path / FILE}': is of other settings, of larger requests, or measured "
-            "too little, and no basis for this request; rehearse with its settings and size"
+            f"'{case.parent.path / FILE}': is of other settings, of requests of another unit or "
+            "size, or measured too little, and no basis for this request; rehearse users, with "
+            "its settings and size"
         )
     return basis
 
@@ -37,9 +44,7 @@ def _basis(run: Run, case: RequestCase, rehearsal: Rehearsal) -> PooledBasis | N
     method = run.record.method
     assert method is not None, "an unlearned run says how it was made"
     place = rehearsal.find(method.name, method.settings)
-    request = case.request
-    is_alike = not request.interactions and not request.items
-    if place is None or not is_alike or rehearsal.size > len(request.users):
+    if place is None or not _is_alike(case, rehearsal):
         return None
     gate = rehearsal.trials[place].gate
     if gate is None or rehearsal.headroom is None:
@@ -52,6 +57,20 @@ def _basis(run: Run, case: RequestCase, rehearsal: Rehearsal) -> PooledBasis | N
         users=rehearsal.users,
         retrained=rehearsal.retrained,
     )
+
+
+def _is_alike(case: RequestCase, rehearsal: Rehearsal) -> bool:
+    """Whether a request is of users, about as many as were rehearsed at a time."""
+    if case.request.interactions or case.request.items:
+        return False
+    forget = case.parts.forget
+    # Names may be of nobody in the training data; only users with rows that go count.
+    user_count = len(np.unique(forget.users))
+    # Above some number of rows a student is scaled to its target, and below it is not.
+    rehearsed_rows = rehearsal.rows / rehearsal.times
+    is_scaled = len(forget) >= MIN_FORGET_ROWS
+    was_scaled = rehearsed_rows >= MIN_FORGET_ROWS
+    return rehearsal.size <= user_count <= LARGEST * rehearsal.size and is_scaled == was_scaled
 
 
 def _attack(record: IntervalRecord | None) -> Interval | None:

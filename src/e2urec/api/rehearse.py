@@ -101,6 +101,7 @@ def rehearse(
         erased = _erased_by_all(run, space, groups, options.key)
         for other in against:
             _refuse_other_users(run, other, erased, options.key)
+    _refuse_missing_scores(space, groups, candidates)
     plan = _Plan(run, space, groups, candidates, options, against)
     plan.announce(say)
     with add_to_run(run, keep=CELLS) as folder:
@@ -164,6 +165,16 @@ def _open_space(run: Run, progress: Progress) -> Workspace:
 def _groups(run: Run, space: Workspace, options: RehearsalOptions) -> list[Ints]:
     seed = _seed_of(run, options)
     return draw_groups(space.split.train, size=options.size, times=options.times, seed=seed)
+
+
+def _refuse_missing_scores(
+    space: Workspace, groups: Sequence[Ints], candidates: Sequence[Method]
+) -> None:
+    # Told before models are retrained, and not after.
+    request = ErasureRequest.of_users(space.split.train, np.concatenate(groups))
+    scores = space.request_scores(space.resolve(request))
+    for method in candidates:
+        method.check_scores(scores)
 
 
 def _seed_of(run: Run, options: RehearsalOptions) -> int:

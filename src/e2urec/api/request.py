@@ -14,7 +14,7 @@ from ..runs.erased_rows import ErasedRows
 from ..runs.files import hash_file
 from ..runs.folder import Run
 from ..runs.keys import controller_key, request_digest
-from ..runs.record import NAME, MethodRecord, ParentRecord, RunRecord
+from ..runs.record import NAME, CitationRecord, MethodRecord, ParentRecord, RunRecord
 from ..runs.rehearsal import citation_of
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
@@ -42,6 +42,14 @@ class RequestOptions:
     seed: int | None = None
     skip_unknown: bool = False
     key: Path | None = None
+
+    def is_of_users(self, parent: Run) -> bool:
+        """Whether whole users are to be forgotten, and nothing else; raises as `from_file` does."""
+        if self.file is None:
+            unit = self.unit or _recipe_of(parent, self).request.unit
+            return unit == "users"
+        request = ErasureRequest.from_file(Path(self.file))
+        return not request.interactions and not request.items
 
 
 @dataclass
@@ -99,6 +107,12 @@ class RequestCase:
         key = controller_key(self.options.key)
         return request_digest(self.request.lines(), key)
 
+    def citation(self, method: Method) -> CitationRecord | None:
+        """What the rehearsal of the original says of such a request; None if it does not."""
+        if self.request.interactions or self.request.items:
+            return None
+        return citation_of(self.parent, method.name, method.model_dump(mode="json"))
+
     def save_erased_rows(self, folder: Path) -> None:
         """Write which rows are erased by now, and for what the others are used."""
         data = self.parts.forget.interactions
@@ -149,7 +163,7 @@ class RequestCase:
                 path=str(parent.path.resolve()), sha256=hash_file(parent.path / NAME)
             ),
             request_hmac=digest,
-            rehearsal=citation_of(parent, how.name, how.settings),
+            rehearsal=self.citation(method),
             chain=(*parent.record.chain, digest),
             seconds_per_row=parent.record.seconds_per_row,
         )

@@ -11,7 +11,7 @@ from ..methods import build
 from ..runs.files import write_json
 from ..runs.folder import Run, create_run, open_run
 from ..runs.record import RESULTS, CitationRecord, write_record
-from ..runs.rehearsal import citation_of, read_rehearsal
+from ..runs.rehearsal import read_rehearsal
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .request import RequestCase, RequestOptions, minutes_for
@@ -39,12 +39,17 @@ class DryRun:
         return vars(self) | {"rehearsal": cited}
 
 
-def chosen_method(run: Run, name: str) -> Method | None:
+def chosen_method(run: Run, name: str, options: RequestOptions) -> Method | None:
     """A method in the settings that the rehearsal of `run` chose; None where it chose none.
+
+    It chose for requests of users, and for no others.
 
     Raises:
         RunError: the rehearsal is damaged, or another run's.
+        DataError: the request cannot be read.
     """
+    if not options.is_of_users(run):
+        return None
     rehearsal = read_rehearsal(run)
     if rehearsal is None or rehearsal.chosen is None or rehearsal.method != name:
         return None
@@ -72,9 +77,12 @@ def unlearn(
     """
     out = Path(out)
     options = options or RequestOptions()
+    # Read for the error alone: damage is told before hours of work, and not after.
+    read_rehearsal(parent)
     with create_run(out) as partial:
         case = RequestCase.open(parent, options, progress)
         study = case.study()
+        method.check_scores(study.rows.scores)
         # D_f will be gone later: what the models say of it is asked now, before and after.
         study.ask(ORIGINAL, case.original)
         unlearned = study.unlearn(case.original, method, scratch=partial)
@@ -95,12 +103,12 @@ def dry_run(parent: Run, method: Method, options: RequestOptions | None = None) 
     # All checks of a real request are made, so that a dry run which ends well promises something.
     case = RequestCase.open(parent, options or RequestOptions(), silent)
     rows = case.study().rows
+    method.check_scores(rows.scores)
     schedule = case.space.recipe.tuning.schedule
     phases = method.plan(len(rows.forget), len(rows.retain), schedule)
     rows_read = sum(phases.values())
     minutes = minutes_for(parent, rows_read)
-    settings = method.model_dump(mode="json")
-    return DryRun(rows.counts(), phases, minutes, citation_of(parent, method.name, settings))
+    return DryRun(rows.counts(), phases, minutes, case.citation(method))
 
 
 def costs_of(unlearned: Unlearned, rows: RequestRows) -> dict[str, Any]:

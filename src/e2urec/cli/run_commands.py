@@ -90,9 +90,10 @@ def prepare(
         return
     if out is None:
         raise ConfigError("prepare: no --out; name the run folder to make, or use --dry-run")
+    rehearsal = read_rehearsal(parent)
     with progress() as listener:
         prepared = prepare(parent, out, settings or [], progress=listener)
-    if read_rehearsal(parent) is not None:
+    if rehearsal is not None:
         _say("the copy carries no rehearsal, since methods may learn from its scores; rehearse it")
     show_run(prepared, as_json=as_json)
 
@@ -110,7 +111,9 @@ def unlearn(
         int | None, typer.Option("--seed", help="Seed that chooses them.")
     ] = None,
     method: Annotated[str, typer.Option(help="How to forget.")] = "e2urec",
-    preset: Annotated[str, typer.Option(help="Preset of the method.")] = "default",
+    preset: Annotated[
+        str | None, typer.Option(help="Preset of the method; by default the default.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -132,12 +135,12 @@ def unlearn(
     from ..runs.folder import open_run
     from .terminal import progress, show_dry_run, show_run
 
-    how_to_forget = build(method, parse_settings(settings or []), preset)
+    how_to_forget = build(method, parse_settings(settings or []), preset or "default")
     options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
     parent = open_run(run)
-    if not settings and preset == "default":
+    if not settings and preset is None:
         # What a user sets himself wins over what was chosen.
-        how_to_forget = chosen_method(parent, method) or how_to_forget
+        how_to_forget = chosen_method(parent, method, options) or how_to_forget
     if dry:
         show_dry_run(dry_run(parent, how_to_forget, options), as_json=as_json)
         return

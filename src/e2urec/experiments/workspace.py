@@ -153,10 +153,11 @@ class Workspace:
             removed=int(parts.erased.sum()),
             removed_users=len(erased_users),
             rewritten=parts.rewritten,
-            scores=self._request_scores(parts),
+            scores=self.request_scores(parts),
         )
 
-    def _request_scores(self, parts: ForgetRetain) -> RequestScores | None:
+    def request_scores(self, parts: ForgetRetain) -> RequestScores | None:
+        """Out-of-fold scores of a request's rows; None where the original has none."""
         index = self.score_index
         if index is None:
             return None
@@ -344,6 +345,8 @@ class RequestRows:
             "removed": self.removed,
             "removed_users": self.removed_users,
             "rewritten": len(self.rewritten),
+            # All of them, unless D_f are just their old prompts.
+            "others_rewritten": len(self.old_prompts),
             "training": changed_count + len(self.retain) - len(self.rewritten),
             "forgotten_users": self.forget_users,
         }

@@ -39,6 +39,9 @@ class Run:
 
 def partial_of(out: Path) -> Path:
     """The folder in which `out` is being made."""
+    # `.` and `..` have no names of their own.
+    if out.name in ("", ".."):
+        out = out.resolve()
     return out.with_name(out.name + PARTIAL)
 
 

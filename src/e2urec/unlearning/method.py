@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..models.recommender import Recommender
 from ..training.loop import Schedule
-from .task import Task, TrainingTask
+from .task import RequestScores, Task, TrainingTask
 
 
 class Method(BaseModel):
@@ -41,6 +41,9 @@ class Method(BaseModel):
         Only for methods that need one of their own.
         """
         raise NotImplementedError
+
+    def check_scores(self, scores: RequestScores | None) -> None:
+        """Raise ConfigError where the method needs out-of-fold scores that a request lacks."""
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the model that has forgotten `task.forget`."""
