@@ -35,8 +35,9 @@ from e2urec.evaluation.measures.utility import Utility
 from e2urec.evaluation.results import Results
 from e2urec.evaluation.roles import ORIGINAL, Role, retrained, unlearned_by
 from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.request_rows import RequestRows
 from e2urec.experiments.study import unlearning_seconds
-from e2urec.experiments.workspace import RequestRows, Workspace
+from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.methods.retrain import Retrain
 from e2urec.models.batches import Examples

@@ -11,7 +11,8 @@ from e2urec.evaluation.evidence import Evidence
 from e2urec.evaluation.measure import Measure
 from e2urec.evaluation.results import Results
 from e2urec.experiments.recipe import Recipe
-from e2urec.experiments.workspace import RequestRows, Workspace
+from e2urec.experiments.request_rows import RequestRows
+from e2urec.experiments.workspace import Workspace
 from e2urec.models.recommender import Recommender
 from e2urec.runs.folder import Run
 from e2urec.unlearning.method import Method

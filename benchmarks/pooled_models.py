@@ -19,8 +19,9 @@ from e2urec.core.arrays import Floats, Mask
 from e2urec.core.errors import ConfigError
 from e2urec.data.requests import ErasureRequest
 from e2urec.experiments.grid import Grid
+from e2urec.experiments.request_rows import RequestRows
 from e2urec.experiments.study import NOT_UNLEARNING, unlearning_seconds
-from e2urec.experiments.workspace import RequestRows, Workspace
+from e2urec.experiments.workspace import Workspace
 from e2urec.methods.retrain import Retrain
 from e2urec.models.batches import Examples
 from e2urec.models.predictions import predict

@@ -96,7 +96,7 @@ def test_commands_in_the_pages_exist_and_take_these_options(page, line):
     given = command.make_context(name, list(arguments)).params
     settings = given.get("settings") or []
     if name == "unlearn":
-        build(given["method"], parse_settings(settings), given["preset"])
+        build(given["method"], parse_settings(settings), given["preset"] or "default")
     else:
         Recipe().updated(settings)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.roles import ORIGINAL, UNLEARNED
+from ..experiments.request_rows import RequestRows
 from ..experiments.study import Unlearned
-from ..experiments.workspace import RequestRows
 from ..methods import build
 from ..runs.files import write_json
 from ..runs.folder import Run, create_run, open_run

@@ -25,9 +25,10 @@ from .choose import Trial, choose
 from .grid import FinishedCell, Grid, Say, no_words, refuse_other_settings
 from .plan import Plan, Settings
 from .recipe import Recipe
+from .request_rows import RequestRows
 from .seed_models import Methods, SeedModels
 from .study import Study
-from .workspace import RequestRows, Workspace
+from .workspace import Workspace
 
 # Its presence is what lets an interrupted comparison go on.
 CELLS = "cells"

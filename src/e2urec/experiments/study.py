@@ -19,7 +19,8 @@ from ..training.costs import Costs
 from ..unlearning.method import Method
 from ..unlearning.outcome import Outcome
 from ..unlearning.task import PhaseLog
-from .workspace import RequestRows, Workspace
+from .request_rows import RequestRows
+from .workspace import Workspace
 
 SHARED_SETTINGS = ("batch_size", "learning_rate", "lora")
 """Settings of a method that its placebo takes over, where the method has them."""

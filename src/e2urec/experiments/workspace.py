@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.arrays import Ints, Mask
 from ..core.seeding import derive, stream
 from ..data import sources
-from ..data.difficulty import Difficulty, difficulty
+from ..data.difficulty import difficulty
 from ..data.fetch import PACKAGED, fetch
 from ..data.interactions import Interactions
 from ..data.prompts import PromptTemplate
@@ -18,7 +17,6 @@ from ..data.samples import Samples
 from ..data.sources.reading import Columns, Reading
 from ..data.splits import Split, limit, split
 from ..data.templating import find_template
-from ..evaluation.answers import EvaluationSets
 from ..evaluation.slices import slices
 from ..models.backbone import Backbone, load_backbone
 from ..models.batches import Examples
@@ -35,6 +33,7 @@ from ..training.supervised import tune
 from ..unlearning.method import Method
 from ..unlearning.task import RequestScores, Task, TrainingTask
 from .recipe import Recipe, RequestRecipe
+from .request_rows import RequestRows
 
 # An AUC of so many rows of D_r, which has all users, is no less sure than that of the unseen users.
 RETAIN_SAMPLE_ROWS = 1000
@@ -137,7 +136,7 @@ class Workspace:
         """The rows of a request; raises DataError as `requests.resolve` does."""
         return resolve(request, self.split, skip_unknown=skip_unknown)
 
-    def rows(self, parts: ForgetRetain) -> "RequestRows":
+    def rows(self, parts: ForgetRetain) -> RequestRows:
         """Tokenise the rows of a request."""
         samples = {name: part for name, part in vars(parts).items() if isinstance(part, Samples)}
         encoded = {name: self.encode(part) for name, part in samples.items()}
@@ -259,7 +258,7 @@ class Workspace:
     def task(
         self,
         original: Recommender,
-        rows: "RequestRows",
+        rows: RequestRows,
         method: Method,
         *,
         scratch: Path | None = None,
@@ -286,67 +285,3 @@ class Workspace:
             old_prompts=rows.old_prompts,
             scratch=scratch,
         )
-
-
-@dataclass(frozen=True)
-class RequestRows:
-    """Tokenised rows of one request; see `ForgetRetain`.
-
-    Attributes:
-        slices: masks over `test`, by name.
-        difficulty: of the rows of `retain`, `calibration` and `unseen`.
-        retain_sample: positions in `retain` of the rows that models are asked about.
-        rewritten: positions in `retain` of the rows whose prompt no longer shows one that goes.
-        removed: rows of the data that go.
-        removed_users: users whom these are of.
-        scores: out-of-fold scores; None where the original has none.
-    """
-
-    forget: Examples
-    retain: Examples
-    valid: Examples
-    test: Examples
-    later: Examples
-    calibration: Examples
-    unseen: Examples
-    old_prompts: Examples
-    slices: dict[str, Mask]
-    difficulty: Difficulty
-    retain_sample: Ints
-    rewritten: Ints
-    removed: int = 0
-    removed_users: int = 0
-    scores: RequestScores | None = None
-
-    @property
-    def evaluation(self) -> EvaluationSets:
-        """The rows that models are asked about."""
-        return EvaluationSets(
-            test=self.test,
-            forget=self.forget,
-            unseen=self.unseen,
-            valid=self.valid,
-            retain=self.retain.take(self.retain_sample),
-            rewritten=self.old_prompts if len(self.old_prompts) else None,
-        )
-
-    @property
-    def forget_users(self) -> int:
-        """Number of users with rows in D_f."""
-        return len(np.unique(self.forget.users))
-
-    def counts(self) -> dict[str, int]:
-        """Rows in each part, rows and prompts that change, and users in D_f."""
-        parts = {name: part for name, part in vars(self).items() if isinstance(part, Examples)}
-        sizes = {name: len(part) for name, part in parts.items()}
-        # The original was tuned on a rewritten row with its old prompt, not with its new one.
-        changed_count = len(self.forget) + sizes.pop("old_prompts")
-        return sizes | {
-            "removed": self.removed,
-            "removed_users": self.removed_users,
-            "rewritten": len(self.rewritten),
-            # All of them, unless D_f are just their old prompts.
-            "others_rewritten": len(self.old_prompts),
-            "training": changed_count + len(self.retain) - len(self.rewritten),
-            "forgotten_users": self.forget_users,
-        }
