@@ -212,6 +212,9 @@ def test_given_retrained_runs_measure_as_those_made_here(call, run, tmp_path):
     status, out, error = call("rehearse", run.path, *words, *against, "--json")
     assert status == 0, error
     given = json.loads(out)
+    status, _, error = call("rehearse", run.path, *words, *against, *against, "--seed", 5)
+    assert status == 2
+    assert "is a model that --against has already" in error
     for name, figure in made["trials"][0]["figures"].items():
         assert given["trials"][0]["figures"][name] == pytest.approx(figure), name
 

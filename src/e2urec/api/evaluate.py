@@ -111,6 +111,7 @@ def _open_case(
 ) -> RequestCase:
     """The request that `run` honoured, put to its parent again; other runs are refused."""
     parent = _parent(run)
+    refuse_same_models(against)
     for other in against:
         _refuse_other_rows(run, other, request.key)
     case = RequestCase.open(parent, request, progress)
@@ -175,6 +176,20 @@ def _refuse_other_rows(run: Run, other: Run, key: Path | None) -> None:
             f"'{other.path}': was retrained without other rows than '{run.path}' forgot; retrain "
             "from the same parent"
         )
+
+
+def refuse_same_models(against: Sequence[Run]) -> None:
+    """Raise RunError where two retrained runs are one model: they would hide how models differ."""
+    models = []
+    for run in against:
+        record = run.record
+        model = (record.seed, record.method)
+        if model in models:
+            raise RunError(
+                f"'{run.path}': is a model that --against has already; retrain another with "
+                "--set number=2"
+            )
+        models.append(model)
 
 
 def _parent(run: Run) -> Run:

@@ -33,6 +33,7 @@ from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
+from .evaluate import refuse_same_models
 from .request import erased_rows_of, minutes_for
 
 # Its presence is what lets an interrupted rehearsal go on.
@@ -98,6 +99,7 @@ def rehearse(
     space = _open_space(run, progress)
     groups = _groups(run, space, options)
     if against:
+        refuse_same_models(against)
         erased = _erased_by_all(run, space, groups, options.key)
         for other in against:
             _refuse_other_users(run, other, erased, options.key)
