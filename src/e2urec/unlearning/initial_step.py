@@ -60,9 +60,9 @@ class RetainCheck:
         count = min(CHECKED_ROWS, len(order))
         # Batches hold more of the rewritten rows than D_r does, and these move the farthest.
         rewritten_count = round(count * len(task.rewritten) / len(task.retain))
-        rewritten = order[is_rewritten][:rewritten_count]
-        others = order[~is_rewritten][: count - len(rewritten)]
-        sample = torch.from_numpy(np.concatenate([others, rewritten]))
+        rewritten_rows = order[is_rewritten][:rewritten_count]
+        other_rows = order[~is_rewritten][: count - len(rewritten_rows)]
+        sample = torch.from_numpy(np.concatenate([other_rows, rewritten_rows]))
         return cls(task, teacher, teacher.rows[sample], phase)
 
     def divergence(self, active: tuple[str, ...]) -> float:

@@ -229,11 +229,11 @@ def _retain_batches(task: Task, count: int, size: int, *, seed: int, window: int
     # They share users and histories with what goes, so they are the first to be forgotten with it.
     # By chance, a short phase would hold few of them or none.
     share = min(size // 2, math.ceil(len(task.rewritten) / max(count, 1)))
-    others = np.setdiff1d(everything, task.rewritten)
-    if not share or not len(others):
+    other_rows = np.setdiff1d(everything, task.rewritten)
+    if not share or not len(other_rows):
         batches = _batches_among(everything, lengths, size, seed=seed, window=window)
         return list(itertools.islice(batches, count))
-    batches = _batches_among(others, lengths, size - share, seed=seed, window=window)
+    batches = _batches_among(other_rows, lengths, size - share, seed=seed, window=window)
     rewritten_batches = _batches_among(
         task.rewritten, lengths, share, seed=derive(seed, "rewritten"), window=window
     )
