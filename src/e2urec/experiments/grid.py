@@ -123,7 +123,5 @@ def refuse_other_settings(folder: Path, name: str, settings: str, thing: str) ->
     if not path.is_file():
         path.write_text(settings, encoding="utf-8")
     elif path.read_text(encoding="utf-8") != settings:
-        raise RunError(
-            f"'{folder}': was begun with {thing}; go on with that one, or remove it "
-            f"with: e2urec discard {folder.with_suffix('')}"
-        )
+        # Whoever keeps the folder says how to remove it.
+        raise RunError(f"'{folder}': was begun with {thing}; go on with that one")

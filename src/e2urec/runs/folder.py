@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import RunError
+from ..core.errors import E2URecError, RunError
 from ..core.process import first_process, sigterm_as_interrupt, wait_for_all
 from .files import hash_file
 from .record import LOCK, RunRecord, read_record
@@ -116,9 +116,15 @@ def _working_folder(out: Path, keep: str | None, finish: Callable[[], object]) -
             yield
         finish()
     except BaseException as error:
-        if keep is None or not (partial / keep).exists():
+        is_kept = keep is not None and (partial / keep).exists()
+        if not is_kept:
             shutil.rmtree(partial, ignore_errors=True)
         explanation = _explanation(error, out)
+        if explanation is None and is_kept and isinstance(error, E2URecError):
+            explanation = type(error)(
+                f"{error}; what is finished stays in '{partial}', and e2urec discard {out} "
+                "removes it"
+            )
         if explanation is None:
             raise
         raise explanation from error
@@ -135,7 +141,7 @@ def _refuse_unfinished(out: Path, *, resumable: bool) -> None:
         raise RunError(f"'{partial}': was left half-made; remove it with: e2urec discard {out}")
 
 
-def _explanation(error: BaseException, out: Path) -> RunError | None:
+def _explanation(error: BaseException, out: Path) -> E2URecError | None:
     """What to say where the disk is at fault; None for any other error."""
     if _disk_full(error):
         return RunError(f"'{out}': no space left on the disk; free some and run again")
