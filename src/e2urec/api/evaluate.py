@@ -19,7 +19,7 @@ from ..runs.record import NAME
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .basis import rehearsed_basis
-from .request import RequestCase, RequestOptions, erased_rows_of, minutes_for
+from .request import RequestCase, RequestOptions, erased_rows_of, time_clause
 
 SHADOWS = "shadows"
 GATE_SHADOWS = 8
@@ -167,15 +167,19 @@ def _ask_reshaped(study: Study, role: Role, model: Recommender) -> None:
 
 def _refuse_other_rows(run: Run, other: Run, key: Path | None) -> None:
     """Raise RunError unless `other` was retrained without just the rows that `run` erased."""
-    # Any exact method serves as a reference, retraining or one of another package.
-    method = other.record.method
-    if method is None or not build(method.name, method.settings).exact:
-        raise RunError(f"'{other.path}': was not retrained; name runs of unlearn --method retrain")
+    refuse_inexact(other)
     if erased_rows_of(run, key) != erased_rows_of(other, key):
         raise RunError(
             f"'{other.path}': was retrained without other rows than '{run.path}' forgot; retrain "
             "from the same parent"
         )
+
+
+def refuse_inexact(other: Run) -> None:
+    """Raise RunError unless a run was retrained, or made by another exact method."""
+    method = other.record.method
+    if method is None or not build(method.name, method.settings).exact:
+        raise RunError(f"'{other.path}': was not retrained; name runs of unlearn --method retrain")
 
 
 def refuse_same_models(against: Sequence[Run]) -> None:
@@ -215,12 +219,8 @@ def _shadow_scores(
     rows = space.recipe.shadows.row_count(
         len(study.rows.retain), len(study.rows.unseen), space.recipe.tuning
     )
-    minutes = minutes_for(parent, rows)
-    estimate = ""
-    if minutes is not None:
-        estimate = f", about {minutes:.1f} minutes at the speed the original was trained"
     say(
-        f"{count} shadow models read {rows} rows{estimate}; those already in "
+        f"{count} shadow models read {rows} rows{time_clause(parent, rows)}; those already in "
         f"'{run.path}' are taken from there"
     )
     return study.shadow_scores(run.path / SHADOWS)

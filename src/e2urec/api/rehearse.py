@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.arrays import Ints
 from ..core.errors import ConfigError, RunError
-from ..data.requests import ErasureRequest, Unit
+from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..evaluation.verdict import MIN_RETRAINED, MIN_USERS
 from ..experiments.grid import FinishedCell, Grid, Say, no_words, refuse_other_settings
 from ..experiments.recipe import Recipe
@@ -29,12 +29,10 @@ from ..runs.folder import Run, add_to_run
 from ..runs.keys import controller_key
 from ..runs.record import NAME, requests_text, versions
 from ..runs.rehearsal import Rehearsal
-from ..runs.score_index import ScoreIndex
-from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
-from .evaluate import refuse_same_models
-from .request import erased_rows_of, minutes_for
+from .evaluate import refuse_inexact, refuse_same_models
+from .request import erased_rows_of, open_space, time_clause
 
 # Its presence is what lets an interrupted rehearsal go on.
 CELLS = "cells"
@@ -98,12 +96,16 @@ def rehearse(
     _refuse_what_cannot_be_rehearsed(run, candidates, options)
     space = _open_space(run, progress)
     groups = _groups(run, space, options)
+    union = space.resolve(ErasureRequest.of_users(space.split.train, np.concatenate(groups)))
     if against:
         refuse_same_models(against)
-        erased = _erased_by_all(run, space, groups, options.key)
+        erased = _erased_by_all(run, union, options.key)
         for other in against:
             _refuse_other_users(run, other, erased, options.key)
-    _refuse_missing_scores(space, groups, candidates)
+    # Told before models are retrained, and not after.
+    scores = space.request_scores(union)
+    for method in candidates:
+        method.check_scores(scores)
     plan = _Plan(run, space, groups, candidates, options, against)
     plan.announce(say)
     with add_to_run(run, keep=CELLS) as folder:
@@ -156,12 +158,7 @@ def _refuse_what_cannot_be_rehearsed(
 
 def _open_space(run: Run, progress: Progress) -> Workspace:
     recipe = Recipe.build(run.record.recipe, place=str(run.path))
-    return Workspace(
-        recipe,
-        progress,
-        split_index=SplitIndex.load(run.path),
-        score_index=ScoreIndex.load(run.path),
-    )
+    return open_space(run, recipe, progress)
 
 
 def _groups(run: Run, space: Workspace, options: RehearsalOptions) -> list[Ints]:
@@ -169,35 +166,19 @@ def _groups(run: Run, space: Workspace, options: RehearsalOptions) -> list[Ints]
     return draw_groups(space.split.train, size=options.size, times=options.times, seed=seed)
 
 
-def _refuse_missing_scores(
-    space: Workspace, groups: Sequence[Ints], candidates: Sequence[Method]
-) -> None:
-    # Told before models are retrained, and not after.
-    request = ErasureRequest.of_users(space.split.train, np.concatenate(groups))
-    scores = space.request_scores(space.resolve(request))
-    for method in candidates:
-        method.check_scores(scores)
-
-
 def _seed_of(run: Run, options: RehearsalOptions) -> int:
     return run.record.seed if options.seed is None else options.seed
 
 
-def _erased_by_all(
-    run: Run, space: Workspace, groups: Sequence[Ints], key: Path | None
-) -> ErasedRows:
+def _erased_by_all(run: Run, union: ForgetRetain, key: Path | None) -> ErasedRows:
     """What is erased once all requests are, and whatever the run erased before."""
-    request = ErasureRequest.of_users(space.split.train, np.concatenate(groups))
-    parts = space.resolve(request)
     before = erased_rows_of(run, key) or ErasedRows.under(controller_key(key))
-    return before.with_rows(parts.forget.interactions, parts.erased)
+    return before.with_rows(union.forget.interactions, union.erased)
 
 
 def _refuse_other_users(run: Run, other: Run, erased: ErasedRows, key: Path | None) -> None:
     """Raise RunError unless `other` was retrained from `run` without just these rows."""
-    method = other.record.method
-    if method is None or not build(method.name, method.settings).exact:
-        raise RunError(f"'{other.path}': was not retrained; name runs of unlearn --method retrain")
+    refuse_inexact(other)
     parent = other.record.parent
     if parent is None or parent.sha256 != hash_file(run.path / NAME):
         raise RunError(f"'{other.path}': was not retrained from '{run.path}'; retrain from that")
@@ -295,11 +276,7 @@ class _Plan:
 
     def _announce_retraining(self, say: Say, rows: int) -> None:
         read = rows * self.space.recipe.tuning.schedule.epochs * self.options.retrained
-        minutes = minutes_for(self.run, read)
-        estimate = ""
-        if minutes is not None:
-            estimate = f", about {minutes:.1f} minutes at the speed the original was trained"
-        say(f"retraining reads {read} rows{estimate}")
+        say(f"retraining reads {read} rows{time_clause(self.run, read)}")
 
     def carry_out(self, grid: Grid) -> Rehearsal:
         """Make all models, and measure them."""

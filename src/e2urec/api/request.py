@@ -82,13 +82,7 @@ class RequestCase:
             )
         # Read for the error alone: a wrong key is told before hours of work, and not after.
         erased_rows_of(parent, options.key)
-        recipe = _recipe_of(parent, options)
-        space = Workspace(
-            recipe,
-            progress,
-            split_index=SplitIndex.load(parent.path),
-            score_index=ScoreIndex.load(parent.path),
-        )
+        space = open_space(parent, _recipe_of(parent, options), progress)
         request = space.request(None if options.file is None else Path(options.file))
         parts = space.resolve(request, skip_unknown=options.skip_unknown)
         original = space.load(parent)
@@ -184,6 +178,24 @@ def erased_rows_of(run: Run, key: Path | None) -> ErasedRows | None:
     if run.record.kind == "original":
         return None
     return ErasedRows.load(run.path, controller_key(key))
+
+
+def open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
+    """The data and the base of a run, with its split and its out-of-fold scores."""
+    return Workspace(
+        recipe,
+        progress,
+        split_index=SplitIndex.load(run.path),
+        score_index=ScoreIndex.load(run.path),
+    )
+
+
+def time_clause(run: Run, rows: int) -> str:
+    """`, about 3.0 minutes …` for `rows` that are read; empty where the run does not say."""
+    minutes = minutes_for(run, rows)
+    if minutes is None:
+        return ""
+    return f", about {minutes:.1f} minutes at the speed the original was trained"
 
 
 def minutes_for(run: Run, rows: int) -> float | None:

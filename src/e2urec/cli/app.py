@@ -18,6 +18,11 @@ Settings = Annotated[
         "--set", metavar="KEY=VALUE", help="A setting of the recipe, such as data.rows=3000."
     ),
 ]
+MethodName = Annotated[str, typer.Option(help="How to forget.")]
+MethodSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, such as alpha=2."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Request = Annotated[
     Path | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..core.errors import ConfigError
-from .app import AsJson, Interruption, Key, RunFolder, app
+from .app import AsJson, Interruption, Key, MethodName, MethodSettings, RunFolder, app
 
 if TYPE_CHECKING:
     from ..data.requests import ErasureRequest
@@ -37,14 +37,9 @@ def rehearse(
         int | None,
         typer.Option(min=1, help="Models to retrain here; 1 without --against."),
     ] = None,
-    method: Annotated[str, typer.Option(help="How to forget.")] = "e2urec",
+    method: MethodName = "e2urec",
     preset: Annotated[str, typer.Option(help="Preset of the method.")] = "default",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting of the method, such as alpha=2."
-        ),
-    ] = None,
+    settings: MethodSettings = None,
     candidate: Annotated[
         list[str] | None,
         typer.Option(

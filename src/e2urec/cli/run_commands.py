@@ -11,6 +11,8 @@ from .app import (
     SOURCE,
     AsJson,
     Key,
+    MethodName,
+    MethodSettings,
     Out,
     Ratio,
     RecipeFile,
@@ -110,16 +112,11 @@ def unlearn(
     request_seed: Annotated[
         int | None, typer.Option("--seed", help="Seed that chooses them.")
     ] = None,
-    method: Annotated[str, typer.Option(help="How to forget.")] = "e2urec",
+    method: MethodName = "e2urec",
     preset: Annotated[
         str | None, typer.Option(help="Preset of the method; by default the default.")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting of the method, such as alpha=2."
-        ),
-    ] = None,
+    settings: MethodSettings = None,
     skip_unknown: SkipUnknown = False,
     key: Key = None,
     dry: Annotated[

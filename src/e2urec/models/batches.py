@@ -13,7 +13,7 @@ from ..core.arrays import Ints, Mask
 from ..core.seeding import stream
 
 # Kernels are made, and kept in memory, for each shape that a model sees. Eight leaves few shapes
-# (see docs/log.md on memory) and adds at most seven columns of padding.
+# (see docs/evidence/log.md on memory) and adds at most seven columns of padding.
 COLUMN_MULTIPLE = 8
 """The number of columns of a batch is a multiple of this."""
 
