@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from e2urec.api.method_choice import choose_method
 from e2urec.api.prepare import prepare
 from e2urec.api.request import RequestCase, RequestOptions
 from e2urec.api.train import train
@@ -14,7 +15,7 @@ from e2urec.core.errors import ConfigError, RunError
 from e2urec.experiments.compare import compare
 from e2urec.experiments.demo import demo
 from e2urec.experiments.estimate import estimate
-from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.recipe import Recipe, method_of
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.runs.folder import Run, open_run
@@ -279,6 +280,30 @@ def test_commands_make_scores_tell_their_cost_and_say_who_has_none(call, plain, 
     status, out, error = call("unlearn", tmp_path / "p", *words, "--out", tmp_path / "u")
     assert status == 0, error
     assert "made with the help of rows erased since" in " ".join(out.split())
+
+
+def test_method_learns_from_scores_where_the_run_has_them(call, plain, original):
+    words = ("unlearn", original.path, "--forget-ratio", "0.2", "--dry-run")
+    status, out, error = call(*words)
+    assert status == 0, error
+    assert "preset scores, since the run has out-of-fold scores; --preset default does" in error
+    assert "augmented" not in out
+    # Whatever names the teacher decides.
+    for choice in (("--preset", "default"), ("--set", "forgetting=gain")):
+        status, out, error = call(*words, *choice)
+        assert status == 0, error
+        assert "preset scores" not in error
+        assert "augmented" in out
+    assert choose_method(original, "e2urec", {"joint": 4.0}).joint == 4.0
+    assert choose_method(original, "e2urec", {"joint": 4.0}).forgetting == "scores"
+    assert choose_method(original, "neggrad") == build("neggrad")
+    assert choose_method(plain, "e2urec") == build("e2urec")
+
+
+def test_recipe_that_makes_scores_has_its_method_learn_from_them(recipe):
+    assert method_of(recipe) == build("e2urec")
+    assert method_of(recipe.updated(PAIRS)) == build("e2urec", {}, "scores")
+    assert method_of(recipe.updated([*PAIRS, "method.preset=default"])) == build("e2urec")
 
 
 @pytest.fixture

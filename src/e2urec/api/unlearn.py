@@ -7,7 +7,6 @@ from typing import Any
 from ..evaluation.roles import ORIGINAL, UNLEARNED
 from ..experiments.request_rows import RequestRows
 from ..experiments.study import Unlearned
-from ..methods import build
 from ..runs.files import write_json
 from ..runs.folder import Run, create_run, open_run
 from ..runs.record import RESULTS, CitationRecord, write_record
@@ -37,23 +36,6 @@ class DryRun:
         """The same as plain JSON values."""
         cited = None if self.rehearsal is None else self.rehearsal.model_dump(mode="json")
         return vars(self) | {"rehearsal": cited}
-
-
-def chosen_method(run: Run, name: str, options: RequestOptions) -> Method | None:
-    """A method in the settings that the rehearsal of `run` chose; None where it chose none.
-
-    It chose for requests of users, and for no others.
-
-    Raises:
-        RunError: the rehearsal is damaged, or another run's.
-        DataError: the request cannot be read.
-    """
-    if not options.is_of_users(run):
-        return None
-    rehearsal = read_rehearsal(run)
-    if rehearsal is None or rehearsal.chosen is None or rehearsal.method != name:
-        return None
-    return build(name, rehearsal.trials[rehearsal.chosen].settings)
 
 
 def unlearn(

@@ -12,6 +12,7 @@ from .app import AsJson, Interruption, Key, MethodName, MethodSettings, RunFolde
 
 if TYPE_CHECKING:
     from ..data.requests import ErasureRequest
+    from ..runs.folder import Run
     from ..unlearning.method import Method
 
 RETRAINED = 1
@@ -38,7 +39,9 @@ def rehearse(
         typer.Option(min=1, help="Models to retrain here; 1 without --against."),
     ] = None,
     method: MethodName = "e2urec",
-    preset: Annotated[str, typer.Option(help="Preset of the method.")] = "default",
+    preset: Annotated[
+        str | None, typer.Option(help="Preset of the method; by default, what suits the run.")
+    ] = None,
     settings: MethodSettings = None,
     candidate: Annotated[
         list[str] | None,
@@ -71,13 +74,13 @@ def rehearse(
             "rehearse: --against and --retrained: models are either given or retrained here; leave "
             "one out"
         )
-    candidates = _candidates(method, preset, settings or [], candidate or [""])
     count = RETRAINED if retrained is None else retrained
     options = RehearsalOptions(size, times, unit, seed, count, tolerance, key)
     parent = open_run(run)
     if write_request is not None:
         _write_request(write_request, rehearsal_request(parent, options))
         return
+    candidates = _candidates(parent, method, preset, settings or [], candidate or [""])
     references = [open_run(path) for path in against or []]
     Interruption.message = (
         f"finished requests are kept in '{run}.partial'; run the same command to go on, or remove "
@@ -91,19 +94,24 @@ def rehearse(
 
 
 def _candidates(
-    method: str, preset: str, settings: list[str], candidates: list[str]
+    run: "Run", method: str, preset: str | None, settings: list[str], candidates: list[str]
 ) -> list["Method"]:
     """The method in the settings of each candidate; an empty one adds nothing to `settings`."""
+    from ..api.method_choice import choose_method
     from ..experiments.recipe import parse_settings, split_settings
-    from ..methods import build
 
+    # Once, however many candidates it is true of.
+    sentences: dict[str, None] = {}
     methods = []
     for text in candidates:
         changes = split_settings(text) if text else []
-        candidate = build(method, parse_settings([*settings, *changes]), preset)
+        values = parse_settings([*settings, *changes])
+        candidate = choose_method(run, method, values, preset, say=sentences.setdefault)
         if candidate in methods:
             raise ConfigError(f"--candidate {text}: is there twice; leave one out")
         methods.append(candidate)
+    for sentence in sentences:
+        _say(sentence)
     return methods
 
 

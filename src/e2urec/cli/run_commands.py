@@ -114,7 +114,7 @@ def unlearn(
     ] = None,
     method: MethodName = "e2urec",
     preset: Annotated[
-        str | None, typer.Option(help="Preset of the method; by default the default.")
+        str | None, typer.Option(help="Preset of the method; by default, what suits the run.")
     ] = None,
     settings: MethodSettings = None,
     skip_unknown: SkipUnknown = False,
@@ -125,19 +125,17 @@ def unlearn(
     as_json: AsJson = False,
 ) -> None:
     """Make a recommender forget users, single interactions or items."""
+    from ..api.method_choice import choose_method
     from ..api.request import RequestOptions
-    from ..api.unlearn import chosen_method, dry_run, unlearn
+    from ..api.unlearn import dry_run, unlearn
     from ..experiments.recipe import parse_settings
-    from ..methods import build
     from ..runs.folder import open_run
     from .terminal import progress, show_dry_run, show_run
 
-    how_to_forget = build(method, parse_settings(settings or []), preset or "default")
+    values = parse_settings(settings or [])
     options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
     parent = open_run(run)
-    if not settings and preset is None:
-        # What a user sets himself wins over what was chosen.
-        how_to_forget = chosen_method(parent, method, options) or how_to_forget
+    how_to_forget = choose_method(parent, method, values, preset, options, say=_say)
     if dry:
         show_dry_run(dry_run(parent, how_to_forget, options), as_json=as_json)
         return

@@ -15,7 +15,7 @@ from ..data.splits import SizeLimits, SplitSettings
 from ..evaluation.relearning import Relearning
 from ..evaluation.shadows import Shadows
 from ..evaluation.verdict import Margins
-from ..methods import build
+from ..methods import build, suited_preset
 from ..training.out_of_fold import OutOfFold
 from ..training.supervised import Tuning
 from ..unlearning.method import Method
@@ -65,7 +65,9 @@ class MethodRecipe(_Part):
     """How to forget."""
 
     name: str = Field("e2urec", description="method")
-    preset: str = Field("default", description="preset of the method")
+    preset: str | None = Field(
+        None, description="preset of the method; without it, the one that suits the recipe"
+    )
     settings: dict[str, Any] = Field(
         default_factory=dict, description="settings on top of the preset"
     )
@@ -170,7 +172,12 @@ class Recipe(_Part):
 
 def method_of(recipe: Recipe) -> Method:
     """The recipe's method with its preset and settings; raises ConfigError as `build` does."""
-    return build(recipe.method.name, recipe.method.settings, recipe.method.preset)
+    method = recipe.method
+    preset = method.preset
+    if preset is None:
+        has_scores = recipe.scores.pairs > 0
+        preset = suited_preset(method.name, method.settings, has_scores=has_scores)
+    return build(method.name, method.settings, preset)
 
 
 # The command line speaks TOML, as recipes do: a list or a date is written the same in both.

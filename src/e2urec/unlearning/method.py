@@ -30,6 +30,11 @@ class Method(BaseModel):
     # Values of settings among which a comparison chooses on its development request.
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
+    @classmethod
+    def suited_preset(cls, settings: Mapping[str, Any], *, has_scores: bool) -> str:
+        """The preset where the user names none, but perhaps some settings on top of it."""
+        return "default"
+
     @property
     def search_space(self) -> Mapping[str, tuple[Any, ...]]:
         """Of `search`, what matters with the settings as they are."""
