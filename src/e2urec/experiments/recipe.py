@@ -119,7 +119,7 @@ class Recipe(_Part):
     relearning: Relearning = Relearning()
     compare: CompareRecipe = CompareRecipe()
     retrained: int = Field(
-        2, ge=0, description="retrained models to compare with; a PASS takes three"
+        3, ge=0, description="retrained models to compare with; a PASS takes three"
     )
     minutes: float | None = Field(
         None, gt=0, description="no retraining but the first that would end the demo later"
