@@ -1,8 +1,8 @@
 """What a process does to the file system: counted, ended by SIGKILL at one event, or checked.
 
 Python tells of files that it opens, renames and removes (`sys.addaudithook`); `os.fsync` is
-wrapped. What libraries write by themselves, such as safetensors, is seen by its inode: size and time of the
-last change at its last sync must be those that it has when it gets its name.
+wrapped. What libraries write by themselves, such as safetensors, is seen by its inode: size and
+time of the last change at its last sync must be those that it has when it gets its name.
 """
 
 import os
