@@ -25,7 +25,7 @@ from ..experiments.workspace import Workspace
 from ..methods import build
 from ..runs.erased_rows import ErasedRows
 from ..runs.files import hash_file
-from ..runs.folder import Run, add_to_run
+from ..runs.folder import Run, work_beside
 from ..runs.keys import controller_key
 from ..runs.record import NAME, requests_text, versions
 from ..runs.rehearsal import Rehearsal
@@ -108,10 +108,10 @@ def rehearse(
         method.check_scores(scores)
     plan = _Plan(run, space, groups, candidates, options, against)
     plan.announce(say)
-    with add_to_run(run, keep=CELLS) as folder:
-        refuse_other_settings(folder, PLAN, plan.text(), "another rehearsal")
-        rehearsal = plan.carry_out(Grid(folder / CELLS, plan.cell_count, say))
-        rehearsal.save(run)
+    with work_beside(run.path, keep=CELLS) as work:
+        refuse_other_settings(work.path, PLAN, plan.text(), "another rehearsal")
+        rehearsal = plan.carry_out(Grid(work.path / CELLS, plan.cell_count, say))
+        rehearsal.save(run, work.path)
     return rehearsal
 
 

@@ -50,14 +50,6 @@ RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file wit
 Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must not exist.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
-NOTHING_LEFT = "no half-made run was left behind"
-
-
-class Interruption:
-    """What an interrupt leaves, for the message."""
-
-    message = NOTHING_LEFT
-
 
 def recipe_from(
     path: Path | None,

@@ -14,9 +14,14 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import E2URecError
-from ..core.process import first_process
+from ..core.process import (
+    first_process,
+    handle_signals,
+    ignore_repeats,
+    was_interrupted,
+)
 from . import data_commands, experiment_commands, rehearsal_commands, run_commands
-from .app import Interruption, app
+from .app import app
 
 # The modules register their commands when they are imported.
 COMMANDS = (data_commands, run_commands, rehearsal_commands, experiment_commands)
@@ -43,6 +48,7 @@ def about(
 
 def main() -> None:
     """Run the command line, and exit with its status."""
+    handle_signals()
     _quieten_libraries()
     if not first_process():
         sys.stdout = io.StringIO()  # of several processes one speaks
@@ -56,9 +62,23 @@ def main() -> None:
         status = WRONG_INPUT
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except Exception:
+        # Of several processes one that is interrupted takes its connections along.
+        if not was_interrupted():
+            raise
+        status = INTERRUPTED
     if status == INTERRUPTED:
-        print(f"e2urec: interrupted; {Interruption.message}", file=sys.stderr)
+        ignore_repeats()
+        if first_process():
+            _tell_what_is_left()
     raise SystemExit(status or 0)
+
+
+def _tell_what_is_left() -> None:
+    # Imported here: most commands that end so have it already, and others start without it.
+    from ..runs.folder import left_behind
+
+    print(f"e2urec: interrupted; {left_behind()}", file=sys.stderr)
 
 
 def _quieten_libraries() -> None:

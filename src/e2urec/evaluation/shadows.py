@@ -15,7 +15,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Floats, Mask
+from ..core.durable import make_folders, publish_folder
 from ..core.errors import RunError
+from ..core.locks import private_folder
 from ..core.seeding import derive
 from ..models import adapters
 from ..models.adapters import LoRA
@@ -188,11 +190,16 @@ class ShadowFactory:
 
 def _keep(model: Recommender, folder: Path) -> None:
     """Write the adapter aside and rename it, so that a folder of this name is always whole."""
-    partial = folder.with_name(f"{folder.name}.partial")
     try:
-        adapters.save_adapter(model.lm, "original", partial)
-        partial.rename(folder)
+        make_folders(folder.parent)
+        # Of a name of its own: two evaluations of a run may come to one shadow at a time.
+        with private_folder(folder) as partial:
+            adapters.save_adapter(model.lm, "original", partial)
+            publish_folder(partial, folder)
     except OSError as error:
+        # Another evaluation was first: its shadow is of the same rows and the same seed.
+        if folder.is_dir():
+            return
         raise RunError(
             f"'{folder}': the shadow model cannot be kept there ({error.strerror})"
         ) from error

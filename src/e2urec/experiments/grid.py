@@ -1,7 +1,6 @@
 """Finished cells of a comparison, one folder a cell, so that an interrupted one goes on."""
 
 import json
-import shutil
 import time
 import traceback
 from collections.abc import Callable
@@ -9,7 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ..core.durable import make_folders, publish_folder, write_text
 from ..core.errors import RunError
+from ..core.locks import private_folder
 from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
@@ -79,17 +80,12 @@ class Grid:
         started = time.perf_counter()
         path = self.folder / key
         if not path.is_dir():
-            # Made aside and renamed: a folder of this name is always whole.
-            partial = path.with_name(f"{path.name}.half")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            try:
+            make_folders(path.parent)
+            # Made aside and renamed: a folder of this name is always whole. One that fails goes:
+            # a method may have left states of D_f there, which nobody will go on from.
+            with private_folder(path) as partial:
                 save(partial)
-            except BaseException:
-                # A method may have left states of D_f there, which nobody will go on from.
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            partial.rename(path)
+                publish_folder(partial, path)
         self._tell(key, time.perf_counter() - started)
         return path
 
@@ -121,7 +117,7 @@ def refuse_other_settings(folder: Path, name: str, settings: str, thing: str) ->
     """
     path = folder / name
     if not path.is_file():
-        path.write_text(settings, encoding="utf-8")
+        write_text(path, settings)
     elif path.read_text(encoding="utf-8") != settings:
         # Whoever keeps the folder says how to remove it.
         raise RunError(f"'{folder}': was begun with {thing}; go on with that one")

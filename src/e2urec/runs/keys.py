@@ -13,6 +13,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
+from ..core.durable import create_file, make_folders
 from ..core.errors import RunError
 
 VARIABLE = "E2UREC_KEY_FILE"
@@ -59,12 +60,12 @@ def _own_key_file() -> Path:
     """This user's own key file, made if it is not there yet."""
     file = user_data_path("e2urec") / "controller.key"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            # Created exclusively, so that of two commands at once only one makes the key.
-            handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(secrets.token_bytes(KEY_BYTES))
+        make_folders(file.parent)
+        # Made once: under a new key nobody could check what was recorded under the old one. Of two
+        # commands at once only one makes it.
+        if not file.exists():
+            with contextlib.suppress(FileExistsError):
+                create_file(file, secrets.token_bytes(KEY_BYTES), mode=0o600)
     except OSError as error:
         raise RunError(
             f"key file '{file}': cannot be made ({error.strerror}); name one by --key-file"

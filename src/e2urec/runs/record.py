@@ -18,8 +18,6 @@ from .files import finite, hash_file, write_json
 
 NAME = "run.json"
 RESULTS = "results.json"
-LOCK = ".lock"
-"""File that a process holds locked while it makes a run; it is no part of the run."""
 FORMAT = 2
 """Raised whenever a run folder changes so that an older one cannot be read. 1 had no number."""
 LIBRARIES = ("e2urec", "torch", "transformers", "peft", "accelerate", "numpy", "polars")
@@ -139,7 +137,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
     files = {}
     # Sorted, so that the same run writes the same bytes on every file system.
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != LOCK:
+        if path.is_file():
             size = path.stat().st_size
             name = str(path.relative_to(folder))
             files[name] = FileRecord(bytes=size, sha256=hash_file(path))
