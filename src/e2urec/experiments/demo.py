@@ -61,6 +61,7 @@ def demo(
     method = method_of(recipe)
     with create_run(out) as partial:
         space = Workspace(recipe, progress)
+        space.check_before_training()
         parts = space.resolve(space.request(request))
         # The rows take their scores along. No score depends on the original.
         space.make_scores(partial)

@@ -15,7 +15,7 @@ from ..data.prompts import PromptTemplate
 from ..data.requests import ErasureRequest, ForgetRetain, resolve
 from ..data.samples import Samples
 from ..data.sources.reading import Columns, Reading
-from ..data.splits import Split, limit, split
+from ..data.splits import Split, limit, require_usable, split
 from ..data.templating import find_template
 from ..evaluation.slices import slices
 from ..models.backbone import Backbone, load_backbone
@@ -151,6 +151,7 @@ class Workspace:
             retain_sample=np.sort(order[:RETAIN_SAMPLE_ROWS]),
             removed=int(parts.erased.sum()),
             removed_users=len(erased_users),
+            skipped=parts.skipped,
             rewritten=parts.rewritten,
             scores=self.request_scores(parts),
         )
@@ -187,7 +188,7 @@ class Workspace:
 
     def train(self) -> tuple[Recommender, Trace]:
         """Tune the original on all training rows."""
-        self._probe_template()
+        self.check_before_training()
         untuned = self.untuned()
         train = self.encode(self.split.train)
         valid = self.encode(self.split.valid)
@@ -206,7 +207,7 @@ class Workspace:
         """
         if not self.recipe.scores.pairs:
             return
-        self._probe_template()
+        self.check_before_training()
         scores = self.row_scores(self.recipe.scores, self.costs, scratch)
         # Both indices of a run go by the same hashes, after rows have gone as well.
         index = self.split_index
@@ -235,8 +236,12 @@ class Workspace:
         epochs = self.recipe.tuning.schedule.epochs
         return self.recipe.scores.row_count(len(self.split.train), outsiders, epochs)
 
-    def _probe_template(self) -> None:
-        # Nothing is kept of it: a template that fails does so before a model is loaded.
+    def check_before_training(self) -> None:
+        """Raise DataError for what training could not end well with, before a model is loaded."""
+        # What requests left of a run's split is measured as far as it goes.
+        if self.split_index is None:
+            require_usable(self.split, calibration=self.recipe.data.calibration > 0)
+        # Nothing is kept of it: a template that fails does so now.
         probes = np.arange(min(TEMPLATE_PROBES, len(self.split.train)))
         self.template.render(self.split.train.take(probes))
 
