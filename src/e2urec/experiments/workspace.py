@@ -44,15 +44,17 @@ TEMPLATE_PROBES = 20
 """Prompts that are rendered before a model is loaded, so that a bad template is told at once."""
 
 
-def read_source(reading: Reading, columns: Columns | None = None) -> Interactions:
-    """Read a packaged data set by name, raw files, tables or a database.
+def read_source(
+    reading: Reading, columns: Columns | None = None, *, named_by_user: bool = True
+) -> Interactions:
+    """Read a packaged data set by name, raw files, tables or a database; as `sources.read`.
 
     Raises:
         DataError: as `sources.read` does.
     """
     if reading.source in sources.packaged_names():
         reading = reading.model_copy(update={"source": str(fetch(reading.source))})
-    return sources.read(reading, columns)
+    return sources.read(reading, columns, named_by_user=named_by_user)
 
 
 def resolve_model(name: str) -> str | Path:
@@ -87,7 +89,9 @@ class Workspace:
     @cached_property
     def data(self) -> Interactions:
         """All rows of the source; raises DataError if it cannot be read."""
-        return read_source(self.recipe.data, self.recipe.columns)
+        # What a run folder names need not be the user's: it may come from a stranger.
+        named_by_user = self.split_index is None
+        return read_source(self.recipe.data, self.recipe.columns, named_by_user=named_by_user)
 
     @cached_property
     def split(self) -> Split:
