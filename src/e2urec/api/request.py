@@ -189,6 +189,7 @@ def open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
         progress,
         split_index=SplitIndex.load(run.path),
         score_index=ScoreIndex.load(run.path),
+        of_run=True,
     )
 
 

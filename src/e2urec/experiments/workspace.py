@@ -75,6 +75,8 @@ class Workspace:
         split_index: of the run that a request is put to: its split is taken from there, and rows
             that it does not hold are left out.
         score_index: out-of-fold scores of the original's rows; None: it has none.
+        of_run: whether the recipe is that of a run folder, which may come from a stranger: what it
+            names is not fetched from anywhere unless the user names it as well.
     """
 
     recipe: Recipe
@@ -83,15 +85,15 @@ class Workspace:
     tokenizer_owner: Recommender | None = None
     split_index: SplitIndex | None = None
     score_index: ScoreIndex | None = None
+    of_run: bool = False
 
     # --- data
 
     @cached_property
     def data(self) -> Interactions:
         """All rows of the source; raises DataError if it cannot be read."""
-        # What a run folder names need not be the user's: it may come from a stranger.
-        named_by_user = self.split_index is None
-        return read_source(self.recipe.data, self.recipe.columns, named_by_user=named_by_user)
+        recipe = self.recipe
+        return read_source(recipe.data, recipe.columns, named_by_user=not self.of_run)
 
     @cached_property
     def split(self) -> Split:
@@ -180,11 +182,19 @@ class Workspace:
         """The backbone before any user's data; callers tune a copy."""
         model = self.recipe.model
         with self.costs.phase("loading"):
-            return load_backbone(resolve_model(model.name), layers=model.layers)
+            source = resolve_model(model.name)
+            return load_backbone(source, layers=model.layers, offline=self.of_run)
 
     def untuned(self) -> Recommender:
         """The base as a recommender; whoever tunes it tunes a copy."""
         return Recommender(self.base, self.template, window=self.recipe.model.window)
+
+    def model_bytes(self) -> int:
+        """Bytes that a tuned model takes on a disk; of base + LoRA only the adapter is written."""
+        if self.recipe.tuning.lora is not None:
+            return 0
+        # In float32, as it is trained. Tied weights count once, as in the file.
+        return sum(value.numel() * value.element_size() for value in self.base.lm.parameters())
 
     def load(self, run: Run) -> Recommender:
         """The recommender of a run folder."""
