@@ -26,7 +26,7 @@ _REMEDIES = {
 class SplitSettings(BaseModel):
     """How interactions are cut into parts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     history: int = Field(10, ge=1, description="K: items that a prompt shows")
     min_history: int = Field(
@@ -45,7 +45,7 @@ class SplitSettings(BaseModel):
 class SizeLimits(BaseModel):
     """How large the parts of a split may be; None sets no limit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rows: int | None = Field(None, ge=1, description="about how many training rows, users whole")
     per_user: int | None = Field(

@@ -26,7 +26,7 @@ NEXT_SETTING = re.compile(r",(?=[A-Za-z_][\w.]*=)")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataRecipe(SizeLimits, SplitSettings, Reading):

@@ -43,7 +43,7 @@ PHASE = "scores"
 class OutOfFold(BaseModel):
     """How out-of-fold scores are made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pairs: int = Field(
         0, ge=0, description="pairs of half models, on complementary halves of the users; 0: none"
