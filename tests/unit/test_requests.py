@@ -230,7 +230,7 @@ def test_forgetting_users_changes_nobody_elses_rows():
         ("d.txt", "u1\n", ErasureRequest(("u1",))),
         (
             "e.csv",
-            "# from the shop\n item , user\r\n3, u1\r\n",
+            "\n item , user\r\n3, u1\r\n",
             ErasureRequest(interactions=(("u1", "3"),)),
         ),
         (

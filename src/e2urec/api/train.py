@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..core.disk import require_room
 from ..evaluation.answers import EvaluationSets
 from ..evaluation.evaluate import evaluate
 from ..evaluation.evidence import Evidence
@@ -27,6 +28,8 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
     out = Path(out)
     with create_run(out) as partial:
         space = Workspace(recipe, progress)
+        space.check_before_training()
+        require_room(partial, space.model_bytes())
         model, trace = space.train()
         model.save(partial)
         space.make_scores(partial)

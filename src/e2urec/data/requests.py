@@ -134,6 +134,7 @@ class ForgetRetain:
         rewritten: (m,) positions in `retain` of the rows whose prompt showed one that goes.
         old_prompts: these m rows with the prompts that showed it, unless they are D_f themselves;
             `retain` has their new prompts.
+        skipped: things that the request names and the data do not hold.
     """
 
     forget: Samples
@@ -147,6 +148,7 @@ class ForgetRetain:
     changed: Mask
     rewritten: Ints
     old_prompts: Samples
+    skipped: int = 0
 
 
 def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False) -> ForgetRetain:
@@ -185,6 +187,7 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
         # D_r holds the rows that stay, in their order.
         rewritten=np.flatnonzero(is_rewritten[stays]),
         old_prompts=train.take(is_rewritten & ~is_forgotten),
+        skipped=_unknown_count(request, train.interactions),
     )
 
 
@@ -236,6 +239,15 @@ def _erased_rows(request: ErasureRequest, split: Split, *, skip_unknown: bool) -
             )
         erased |= matches
     return erased
+
+
+def _unknown_count(request: ErasureRequest, data: Interactions) -> int:
+    """How many of the things that a request names have no row in the data."""
+    count = 0
+    for search in _searches(request, data):
+        present_keys = np.intersect1d(search.row_keys, search.keys)
+        count += search.name_count - len(present_keys)
+    return count
 
 
 def _searches(request: ErasureRequest, data: Interactions) -> Iterator[_Search]:

@@ -33,7 +33,7 @@ from ..training.supervised import Tuning, tune
 class Shadows(BaseModel):
     """How shadow models are made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     count: int = Field(
         8,

@@ -121,6 +121,7 @@ class _Run:
         recipe = self.plan.recipe
         seeds = recipe.compare.seeds
         models = [SeedModels.of(recipe, seed, self.grid, self.progress) for seed in seeds]
+        models[0].space.check_before_training()
         settings, trials = choose(self.plan, models[0])
         methods = {name: build(name, values) for name, values in settings.items()}
         # Seed by seed, since an original and its sharded rivals fill the memory.

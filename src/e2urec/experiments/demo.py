@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.disk import require_room
 from ..evaluation.demonstration import Demonstration
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, UNTUNED, retrained
 from ..methods.retrain import Retrain
@@ -61,6 +62,9 @@ def demo(
     method = method_of(recipe)
     with create_run(out) as partial:
         space = Workspace(recipe, progress)
+        space.check_before_training()
+        # The original and the unlearned model.
+        require_room(partial, 2 * space.model_bytes())
         parts = space.resolve(space.request(request))
         # The rows take their scores along. No score depends on the original.
         space.make_scores(partial)

@@ -21,11 +21,12 @@ from ..training.supervised import Tuning
 from ..unlearning.method import Method
 
 # A comma inside a list is not followed by a key and its sign.
+NESTED = "is nested too deeply; no setting takes so many brackets"
 NEXT_SETTING = re.compile(r",(?=[A-Za-z_][\w.]*=)")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataRecipe(SizeLimits, SplitSettings, Reading):
@@ -149,13 +150,17 @@ class Recipe(_Part):
     def load(cls, path: Path) -> "Recipe":
         """Read a TOML file; raises ConfigError as `build` does, and for a file that is no TOML."""
         try:
-            return cls.build(tomllib.loads(path.read_text(encoding="utf-8")), place=str(path))
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(
                 f"recipe '{path}': cannot be read ({error.strerror}); name a TOML file"
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # Also numbers of thousands of digits, and names that no file can have.
+        except ValueError as error:
             raise ConfigError(f"recipe '{path}': {error}; correct the line") from error
+        except RecursionError as error:
+            raise ConfigError(f"recipe '{path}': {NESTED}") from error
+        return cls.build(values, place=str(path))
 
     def updated(self, settings: Iterable[str]) -> "Recipe":
         """Return the recipe with settings such as `data.rows=3000` or `method.alpha=2`.
@@ -182,11 +187,20 @@ def method_of(recipe: Recipe) -> Method:
 
 # The command line speaks TOML, as recipes do: a list or a date is written the same in both.
 def toml_value(text: str) -> Any:
-    """A setting's value: TOML (`3`, `0.2`, `true`, `[1, 2]`), `none`, or else the text itself."""
+    """A setting's value: TOML (`3`, `0.2`, `true`, `[1, 2]`), `none`, or else the text itself.
+
+    Raises:
+        ConfigError: it is nested too deeply.
+    """
     try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+        values = tomllib.loads(f"x = {text}")
+    # Also a number of thousands of digits: as text it is refused wherever a number is expected.
+    except ValueError:
         return None if text == "none" else text
+    except RecursionError as error:
+        raise ConfigError(f"--set …={text}: {NESTED}") from error
+    # A line end in the text begins another setting.
+    return values["x"] if len(values) == 1 else text
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -204,6 +218,10 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         part = values
         for parent in parents:
             part = part.setdefault(parent, {})
+            if not isinstance(part, dict):
+                raise ConfigError(
+                    f"--set {setting}: '{parent}' has a value of its own already; set one of them"
+                )
         part[last] = value
     return values
 

@@ -124,6 +124,11 @@ class RunRecord(_Part):
     versions: dict[str, str] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.bytes for file in self.files.values())
+
 
 def requests_text(times: int, size: int, unit: str) -> str:
     """`20 requests of 1 user each`."""

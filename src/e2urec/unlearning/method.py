@@ -16,7 +16,7 @@ class Method(BaseModel):
     Its fields are its settings: command line, recipes, checks and docs derive from them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
     # Settings that differ from the defaults, by name of the preset.
