@@ -9,6 +9,7 @@ from ..core.errors import ConfigError, RunError
 from ..experiments.recipe import Recipe
 from ..experiments.workspace import Workspace
 from ..runs.folder import Run, create_run, open_run
+from ..runs.keys import controller_key
 from ..runs.record import RunRecord, write_record
 from ..runs.score_index import FILE
 from ..runs.split_index import SplitIndex
@@ -37,7 +38,12 @@ class Preparation:
 
 
 def prepare(
-    run: Run, out: Path | str, settings: Iterable[str] = (), *, progress: Progress = silent
+    run: Run,
+    out: Path | str,
+    settings: Iterable[str] = (),
+    *,
+    key: Path | None = None,
+    progress: Progress = silent,
 ) -> Run:
     """Write the same run with out-of-fold scores into folder `out`; `run` is only read.
 
@@ -47,10 +53,12 @@ def prepare(
         run: made by `train` or `unlearn`.
         out: folder to make.
         settings: of the scores, such as `scores.pairs=2`, on top of the run's own.
+        key: file of the controller's key; see `train`.
         progress: told of each step.
 
     Raises:
-        RunError: `out` exists, `run` is damaged or holds no recommender, or the disk is full.
+        RunError: `out` exists, `run` is damaged, holds no recommender or was recorded under another
+            key, or the disk is full.
         ConfigError: a setting of something else, or no half models.
         DataError: rows that the recommender was tuned on are no longer in the data.
     """
@@ -59,7 +67,7 @@ def prepare(
     with create_run(out) as partial:
         # A damaged file would get a new hash, and pass for a whole one from then on.
         open_run(run.path, verify=True)
-        space = _open_space(run, recipe, progress)
+        space = _open_space(run, recipe, key, progress)
         # The run's own template and tokenizer, whatever the recipe's file says by now.
         space.tokenizer_owner = space.load(run)
         space.make_scores(partial)
@@ -70,14 +78,16 @@ def prepare(
     return open_run(out)
 
 
-def plan_preparation(run: Run, settings: Iterable[str] = ()) -> Preparation:
+def plan_preparation(
+    run: Run, settings: Iterable[str] = (), *, key: Path | None = None
+) -> Preparation:
     """Say what `prepare` would read, and about how long it would take; raises as `prepare` does.
 
     The estimate is for the machine that trained the original, and rather too high: most of a half
     model is computed once a row.
     """
     recipe = _recipe_with_scores(run, settings)
-    space = _open_space(run, recipe, silent)
+    space = _open_space(run, recipe, key, silent)
     rows = space.scores_row_count()
     return Preparation(2 * recipe.scores.pairs, rows, minutes_for(run, rows))
 
@@ -101,8 +111,9 @@ def _recipe_with_scores(run: Run, settings: Iterable[str]) -> Recipe:
     return updated
 
 
-def _open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
-    return Workspace(recipe, progress, split_index=SplitIndex.load(run.path))
+def _open_space(run: Run, recipe: Recipe, key: Path | None, progress: Progress) -> Workspace:
+    index = SplitIndex.load(run.path, controller_key(key))
+    return Workspace(recipe, progress, split_index=index)
 
 
 def _copy_files(run: Run, folder: Path) -> None:

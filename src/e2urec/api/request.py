@@ -16,6 +16,7 @@ from ..runs.folder import Run
 from ..runs.keys import controller_key, request_digest
 from ..runs.record import NAME, CitationRecord, MethodRecord, ParentRecord, RunRecord
 from ..runs.rehearsal import citation_of
+from ..runs.row_digests import RowKey
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress
@@ -82,7 +83,7 @@ class RequestCase:
             )
         # Read for the error alone: a wrong key is told before hours of work, and not after.
         erased_rows_of(parent, options.key)
-        space = open_space(parent, _recipe_of(parent, options), progress)
+        space = open_space(parent, _recipe_of(parent, options), options.key, progress)
         request = space.request(None if options.file is None else Path(options.file))
         parts = space.resolve(request, skip_unknown=options.skip_unknown)
         original = space.load(parent)
@@ -98,8 +99,12 @@ class RequestCase:
     @property
     def digest(self) -> str:
         """HMAC of the request under the controller's key."""
-        key = controller_key(self.options.key)
-        return request_digest(self.request.lines(), key)
+        return request_digest(self.request.lines(), self.controller_key)
+
+    @cached_property
+    def controller_key(self) -> bytes:
+        """The key under which the request is recorded."""
+        return controller_key(self.options.key)
 
     def citation(self, method: Method) -> CitationRecord | None:
         """What the rehearsal of the original says of such a request; None if it does not."""
@@ -112,18 +117,17 @@ class RequestCase:
         data = self.parts.forget.interactions
         erased = erased_rows_of(self.parent, self.options.key)
         if erased is None:
-            erased = ErasedRows.under(controller_key(self.options.key))
+            erased = ErasedRows.under(self.controller_key)
         erased.with_rows(data, self.parts.erased).save(folder)
         # What the index says of erased rows would outlive them, so it is written without.
         index = self.space.split_index
         assert index is not None
-        remaining_index = index.without(data, self.parts.erased)
-        remaining_index.save(folder)
+        # A new key for each run: side by side, two runs do not show which hashes went.
+        new_key = RowKey.under(self.controller_key)
+        index.without(data, self.parts.erased, new_key).save(folder)
         scores = self.remaining_scores
         if scores is not None:
-            # The salt of the run's other index: the old one was made from the erased rows as well.
-            scores = scores.under(remaining_index.salt, self.parts.retain.interactions)
-            scores.save(folder)
+            scores.under(new_key, self.parts.retain.interactions).save(folder)
 
     # Hashing all rows takes a while, and the files and the record both ask.
     @cached_property
@@ -180,13 +184,18 @@ def erased_rows_of(run: Run, key: Path | None) -> ErasedRows | None:
     return ErasedRows.load(run.path, controller_key(key))
 
 
-def open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
-    """The data and the base of a run, with its split and its out-of-fold scores."""
+def open_space(run: Run, recipe: Recipe, key: Path | None, progress: Progress) -> Workspace:
+    """The data and the base of a run, with its split and its out-of-fold scores.
+
+    Raises:
+        RunError: these are damaged, or were recorded under another key than that in file `key`.
+    """
+    controller = controller_key(key)
     return Workspace(
         recipe,
         progress,
-        split_index=SplitIndex.load(run.path),
-        score_index=ScoreIndex.load(run.path),
+        split_index=SplitIndex.load(run.path, controller),
+        score_index=ScoreIndex.load(run.path, controller),
     )
 
 

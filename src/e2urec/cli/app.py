@@ -44,7 +44,10 @@ SkipUnknown = Annotated[
 ]
 Key = Annotated[
     Path | None,
-    typer.Option("--key-file", help="The controller's key, under which requests are recorded."),
+    typer.Option(
+        "--key-file",
+        help="File of the controller's key, under which rows and requests are recorded.",
+    ),
 ]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
 Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must not exist.")]

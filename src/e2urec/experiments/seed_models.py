@@ -16,6 +16,8 @@ from ..methods import build
 from ..methods.retrain import Retrain
 from ..models.recommender import Recommender
 from ..runs.files import write_json
+from ..runs.keys import controller_key
+from ..runs.row_digests import RowKey
 from ..runs.score_index import ScoreIndex
 from ..training.loop import Progress
 from ..training.out_of_fold import PHASE as SCORES
@@ -72,7 +74,11 @@ class SeedModels:
     @cached_property
     def space(self) -> Workspace:
         """Data and base."""
-        return Workspace(self.recipe, self.progress)
+        space = Workspace(self.recipe, self.progress)
+        # Only scores are found by it, and they stay where a comparison is interrupted.
+        if self.recipe.scores.pairs:
+            space.row_key = RowKey.under(controller_key())
+        return space
 
     @cached_property
     def original_folder(self) -> Path:
@@ -120,7 +126,7 @@ class SeedModels:
         """The study of such a request."""
         parts = self.parts(request, among)
         if self.recipe.scores.pairs:
-            self.space.score_index = ScoreIndex.load(self.original_folder)
+            self.space.score_index = ScoreIndex.load(self.original_folder, controller_key())
         return Study(self.space, self.space.rows(parts))
 
     # --- cells

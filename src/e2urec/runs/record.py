@@ -20,7 +20,7 @@ NAME = "run.json"
 RESULTS = "results.json"
 LOCK = ".lock"
 """File that a process holds locked while it makes a run; it is no part of the run."""
-FORMAT = 2
+FORMAT = 3
 """Raised whenever a run folder changes so that an older one cannot be read. 1 had no number."""
 LIBRARIES = ("e2urec", "torch", "transformers", "peft", "accelerate", "numpy", "polars")
 """Those whose version can change a result."""
@@ -117,7 +117,6 @@ class RunRecord(_Part):
         default_factory=dict, description="rows tuned on, dropped, and scored"
     )
     seconds_per_row: float | None = Field(None, description="of the original's training")
-    data: str | None = Field(None, description="fingerprint of the data that were tuned on")
     method: MethodRecord | None = None
     parent: ParentRecord | None = None
     rehearsal: CitationRecord | None = None
