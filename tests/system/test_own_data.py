@@ -178,7 +178,7 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
         "unlearn", parent, "--request", tmp_path / "1.csv", "--out", tmp_path / "again"
     )
     assert status == 2
-    assert "are not in the training data" in error
+    assert "are not in the recommender's data" in error
     assert "request 3 of a chain" in call("show", parent)[1]
     status, _, error = call("evaluate", parent, "--request", tmp_path / "3.csv", "--json")
     assert status == 0, error

@@ -338,5 +338,5 @@ def test_second_request_finds_no_row_of_the_first():
     left = left.split(data, 3)
     second = resolve(ErasureRequest.draw(left.train, 0.2, 4, "interactions"), left)
     assert len(second.retain.interactions) == len(data) - first.erased.sum() - second.erased.sum()
-    with pytest.raises(DataError, match="not in the training data"):
+    with pytest.raises(DataError, match="not in the recommender's data"):
         resolve(ErasureRequest.draw(parts.train, 0.2, 3, "interactions"), left)

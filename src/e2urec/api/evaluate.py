@@ -66,8 +66,8 @@ def evaluate(
 
     Raises:
         RunError: the run was not made by `unlearn`, its original has moved or changed, the request
-            is not the one that was honoured, or one of `against` was not retrained without just the
-            same rows.
+            is not the one that was honoured, or concerned no training row; or one of `against` was
+            not retrained without just the same rows.
         ConfigError: an odd number of shadows; `robustness` without torchao; a gate with nothing to
             judge by.
     """
@@ -115,6 +115,11 @@ def _open_case(
     for other in against:
         _refuse_other_rows(run, other, request.key)
     case = RequestCase.open(parent, request, progress)
+    if run.record.note is not None:
+        raise RunError(
+            f"'{run.path}': {run.record.note}, so there is nothing to measure; what was measured "
+            f"of '{parent.path}' holds"
+        )
     if case.digest != run.record.request_hmac:
         raise RunError(
             f"'{run.path}': was made for another request, or under another key; name the one it "

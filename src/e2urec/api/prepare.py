@@ -1,6 +1,5 @@
 """Make out-of-fold scores for a run that lacks them."""
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from ..core.errors import ConfigError, RunError
 from ..experiments.recipe import Recipe
 from ..experiments.workspace import Workspace
+from ..runs.copying import copy_files
 from ..runs.folder import Run, create_run, open_run
 from ..runs.keys import controller_key
 from ..runs.record import RunRecord, write_record
@@ -72,7 +72,7 @@ def prepare(
         space.tokenizer_owner = space.load(run)
         space.make_scores(partial)
         assert space.score_index is not None, "a recipe without half models was refused"
-        _copy_files(run, partial)
+        copy_files(run, partial, lambda name: name != FILE)
         space.score_index.save(partial)
         write_record(partial, _record(run, space))
     return open_run(out)
@@ -114,15 +114,6 @@ def _recipe_with_scores(run: Run, settings: Iterable[str]) -> Recipe:
 def _open_space(run: Run, recipe: Recipe, key: Path | None, progress: Progress) -> Workspace:
     index = SplitIndex.load(run.path, controller_key(key))
     return Workspace(recipe, progress, split_index=index)
-
-
-def _copy_files(run: Run, folder: Path) -> None:
-    """Copy what the run's record lists, without scores that are made anew."""
-    for name in run.record.files:
-        if name != FILE:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run.path / name, target)
 
 
 def _record(run: Run, space: Workspace) -> RunRecord:

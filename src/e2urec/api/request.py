@@ -7,7 +7,7 @@ from pathlib import Path
 from ..core.errors import ConfigError
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..experiments.recipe import Recipe
-from ..experiments.study import Study, Unlearned
+from ..experiments.study import Study
 from ..experiments.workspace import Workspace
 from ..models.recommender import Recommender
 from ..runs.erased_rows import ErasedRows
@@ -22,6 +22,9 @@ from ..runs.split_index import SplitIndex
 from ..training.loop import Progress
 from ..unlearning.method import Method
 
+UNCHANGED = "no training row: the model is unchanged"
+"""What a run says of a request that concerns no row on which the recommender was tuned."""
+
 
 @dataclass(frozen=True)
 class RequestOptions:
@@ -32,7 +35,7 @@ class RequestOptions:
         ratio: of that draw; default: the recipe's.
         unit: of that draw: users, interactions or items; default: the recipe's.
         seed: of that draw; default: the recipe's.
-        skip_unknown: go on when some of what the file names is not in the training data.
+        skip_unknown: go on when some of what the file names is not in the data.
         key: file of the controller's key, under which the request is recorded; see
             `runs.keys.controller_key`.
     """
@@ -106,9 +109,14 @@ class RequestCase:
         """The key under which the request is recorded."""
         return controller_key(self.options.key)
 
+    @property
+    def has_training_rows(self) -> bool:
+        """Whether a training prompt shows anything of what goes; else nothing to unlearn."""
+        return len(self.parts.forget) > 0
+
     def citation(self, method: Method) -> CitationRecord | None:
         """What the rehearsal of the original says of such a request; None if it does not."""
-        if self.request.interactions or self.request.items:
+        if self.request.interactions or self.request.items or not self.has_training_rows:
             return None
         return citation_of(self.parent, method.name, method.model_dump(mode="json"))
 
@@ -138,8 +146,8 @@ class RequestCase:
             return None
         return scores.without(self.parts.forget.interactions, self.parts.changed)
 
-    def record(self, method: Method, unlearned: Unlearned) -> RunRecord:
-        """What the run of this request says of itself."""
+    def record(self, method: Method, seconds: dict[str, float]) -> RunRecord:
+        """What the run of this request says of itself; `seconds` are those of its phases."""
         # Costs and settings stand here, and nothing of the request but its HMAC.
         parent = self.parent
         digest = self.digest
@@ -154,7 +162,8 @@ class RequestCase:
             kind="unlearned",
             recipe=self.space.recipe.model_dump(mode="json"),
             seed=self.space.recipe.seed,
-            seconds=unlearned.costs.seconds,
+            seconds=seconds,
+            note=None if self.has_training_rows else UNCHANGED,
             rows=rows,
             method=how,
             parent=ParentRecord(

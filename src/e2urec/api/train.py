@@ -2,14 +2,9 @@
 
 from pathlib import Path
 
-from ..evaluation.answers import EvaluationSets
-from ..evaluation.evaluate import evaluate
-from ..evaluation.evidence import Evidence
-from ..evaluation.results import Results
-from ..evaluation.roles import ORIGINAL
 from ..experiments.recipe import Recipe
+from ..experiments.study import MEASURED_PARTS, results_alone
 from ..experiments.workspace import Workspace
-from ..models.recommender import Recommender
 from ..runs.files import write_json
 from ..runs.folder import Run, create_run, open_run
 from ..runs.keys import controller_key
@@ -43,7 +38,8 @@ def train(
         model, trace = space.train()
         model.save(partial)
         space.make_scores(partial)
-        results = _first_results(space, model)
+        rows = {name: space.encode(getattr(space.split, name)) for name in MEASURED_PARTS}
+        results = results_alone(recipe, model, rows)
         # The trace shows whether tuning had ended when its epochs were over.
         write_json(partial / RESULTS, results.as_dict() | {"trace": vars(trace)})
         SplitIndex.of(space.split, space.row_key).save(partial)
@@ -51,19 +47,6 @@ def train(
             space.score_index.save(partial)
         write_record(partial, _original_record(space, trace))
     return open_run(out)
-
-
-def _first_results(space: Workspace, model: Recommender) -> Results:
-    """How an original scores before anybody asked to be forgotten."""
-    parts = {}
-    for name in ("test", "valid", "unseen"):
-        parts[name] = space.encode(getattr(space.split, name))
-    # Nobody is forgotten yet: the unseen users stand in for D_f, which must not be empty.
-    sets = EvaluationSets(forget=parts["unseen"], **parts)
-    recipe = space.recipe
-    answers = sets.ask(model, precision=recipe.tuning.schedule.precision)
-    evidence = Evidence({ORIGINAL: answers}, seed=recipe.seed)
-    return evaluate(evidence)
 
 
 def _original_record(space: Workspace, trace: Trace) -> RunRecord:

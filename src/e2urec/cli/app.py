@@ -40,7 +40,7 @@ UnitOption = Annotated[
     typer.Option("--unit", help="What that share is of."),
 ]
 SkipUnknown = Annotated[
-    bool, typer.Option("--skip-unknown", help="Go on when some are not in the training data.")
+    bool, typer.Option("--skip-unknown", help="Go on when some are not in the recommender's data.")
 ]
 Key = Annotated[
     Path | None,

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..api.prepare import Preparation
+from ..api.request import UNCHANGED
 from ..api.unlearn import DryRun
 from ..data.overview import Overview
 from ..evaluation.comparison import Comparison
@@ -139,6 +140,8 @@ def show_dry_run(plan: DryRun, *, as_json: bool) -> None:
     if plan.rehearsal is not None:
         say(plan.rehearsal.sentence())
     say(removed_sentence(rows, "would go", "would be forgotten"))
+    if not rows["forget"]:
+        say(UNCHANGED)
     later = rows["later"]
     later_rows = "1 later row leaves" if later == 1 else f"{later:,} later rows leave"
     say(f"{rows['retain']:,} rows stay; {later_rows} validation and test")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import DataError
 from ..evaluation.demonstration import Demonstration
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, UNTUNED, retrained
 from ..methods.retrain import Retrain
@@ -62,6 +63,11 @@ def demo(
     with create_run(out) as partial:
         space = Workspace(recipe, progress)
         parts = space.resolve(space.request(request))
+        if not len(parts.forget):
+            raise DataError(
+                "request: concerns no training row, so there is nothing to show; name training "
+                "users"
+            )
         # The rows take their scores along. No score depends on the original.
         space.make_scores(partial)
         rows = space.rows(parts)

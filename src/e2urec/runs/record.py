@@ -120,6 +120,9 @@ class RunRecord(_Part):
     method: MethodRecord | None = None
     parent: ParentRecord | None = None
     rehearsal: CitationRecord | None = None
+    note: str | None = Field(
+        None, description="after a request for no training row: that the model is unchanged"
+    )
     request_hmac: str | None = Field(None, description="the request, under the controller's key")
     chain: tuple[str, ...] = Field((), description="the same of this request and all before it")
     versions: dict[str, str] = Field(default_factory=dict)
