@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.disclosure import outcome_record, phase_records
 from ..evaluation.roles import ORIGINAL, UNLEARNED
 from ..experiments.request_rows import RequestRows
 from ..experiments.study import MEASURED_PARTS, Unlearned, results_alone
@@ -149,6 +150,7 @@ def dry_run(parent: Run, method: Method, options: RequestOptions | None = None) 
 def costs_of(unlearned: Unlearned, rows: RequestRows) -> dict[str, Any]:
     """What a request took, for results.json."""
     costs = unlearned.costs
+    forget_rows = len(rows.forget)
     return {
         "seconds": costs.seconds | {"unlearning": unlearned.seconds},
         "rows": rows.counts(),
@@ -156,6 +158,6 @@ def costs_of(unlearned: Unlearned, rows: RequestRows) -> dict[str, Any]:
         "peak_bytes": costs.peak_bytes,
         "trainable_parameters": costs.trainable,
         "total_parameters": unlearned.model.parameter_count(),
-        "phase_logs": [vars(log) for log in unlearned.phase_logs],
-        "outcome": unlearned.outcome.as_dict(),
+        "phase_logs": phase_records(unlearned.phase_logs, forget_rows),
+        "outcome": outcome_record(unlearned.outcome, forget_rows),
     }

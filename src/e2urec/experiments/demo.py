@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.errors import DataError
 from ..evaluation.demonstration import Demonstration
+from ..evaluation.disclosure import is_told
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, UNTUNED, retrained
 from ..methods.retrain import Retrain
 from ..metrics.classification import auc
@@ -163,9 +164,10 @@ def _first_result(study: Study, unlearned: Unlearned, clock: _Clock) -> list[str
     lines = [
         f"First result after {clock.elapsed:.0f} s: training took {training:.0f} s, forgetting "
         f"{unlearned.seconds:.0f} s",
-        f"  AUC on the forgotten rows: {_change(before.forget, after.forget)}",
         f"  AUC on test rows: {_change(before.test, after.test)}",
     ]
+    if is_told(len(study.rows.forget)):
+        lines.insert(1, f"  AUC on the forgotten rows: {_change(before.forget, after.forget)}")
     count = study.space.recipe.retrained
     if count:
         lines.append(

@@ -11,6 +11,7 @@ from typing import Any
 from ..data.requests import ForgetRetain
 from ..data.samples import Samples
 from ..evaluation.comparison import CellRecord
+from ..evaluation.disclosure import outcome_record, phase_records
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind, Role
 from ..methods import build
 from ..methods.retrain import Retrain
@@ -159,6 +160,7 @@ class SeedModels:
         original, prepared = self._start(method)
         unlearned = study.unlearn(original, method, scratch=folder)
         costs = unlearned.costs
+        forget_rows = len(study.rows.forget)
         record = CellRecord(
             settings=method.model_dump(mode="json"),
             seconds={
@@ -169,8 +171,8 @@ class SeedModels:
             phases=costs.seconds,
             rows_read=costs.rows,
             trainable_parameters=costs.trainable,
-            phase_logs=[vars(log) for log in unlearned.phase_logs],
-            outcome=unlearned.outcome.as_dict(),
+            phase_logs=phase_records(unlearned.phase_logs, forget_rows),
+            outcome=outcome_record(unlearned.outcome, forget_rows),
         )
         return self._cell(study, unlearned.model, record)
 
