@@ -1,5 +1,6 @@
 """A request to a run, and what honouring it needs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,7 @@ class RequestOptions:
         skip_unknown: go on when some of what the file names is not in the data.
         key: file of the controller's key, under which the request is recorded; see
             `runs.keys.controller_key`.
+        say: told of shadow models of earlier runs that are removed.
     """
 
     file: Path | str | None = None
@@ -46,6 +48,7 @@ class RequestOptions:
     seed: int | None = None
     skip_unknown: bool = False
     key: Path | None = None
+    say: Callable[[str], object] = lambda text: None
 
     def is_of_users(self, parent: Run) -> bool:
         """Whether whole users are to be forgotten, and nothing else; raises as `from_file` does."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.process import first_process
 from ..evaluation.disclosure import outcome_record, phase_records
 from ..evaluation.roles import ORIGINAL, UNLEARNED
 from ..experiments.request_rows import RequestRows
@@ -17,6 +18,7 @@ from ..runs.rehearsal import read_rehearsal
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .request import RequestCase, RequestOptions, minutes_for
+from .stale_shadows import remove_stale_shadows
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,10 @@ def unlearn(
 ) -> Run:
     """Make the recommender of `parent` forget a request; the result is a run folder of its own.
 
-    `parent` is only read. It may itself have been made by `unlearn`: what it forgot stays out of
-    what is retained now. The request itself is written nowhere: the record holds its HMAC, and that
-    of each row.
+    `parent` may itself have been made by `unlearn`: what it forgot stays out of what is retained
+    now. It is only read, but shadow models that were tuned on rows which go now are removed from it
+    and from the runs that it was made from. The request itself is written nowhere: the record holds
+    its HMAC, and that of each row.
 
     Where no training prompt shows any of the rows that go (users who were held out, say), the model
     is the parent's own: the rows leave all that is recorded, and there is nothing to unlearn.
@@ -93,6 +96,9 @@ def unlearn(
             _leave_as_it_is(case, partial)
         case.save_erased_rows(partial)
         write_record(partial, case.record(method, seconds))
+    # Last: what a failed request leaves can still be measured.
+    if first_process():
+        remove_stale_shadows(case)
     return open_run(out)
 
 

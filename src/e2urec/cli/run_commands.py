@@ -136,7 +136,7 @@ def unlearn(
     from .terminal import progress, show_dry_run, show_run
 
     how_to_forget = build(method, parse_settings(settings or []), preset or "default")
-    options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
+    options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key, say=_say)
     parent = open_run(run)
     if not settings and preset is None:
         # What a user sets himself wins over what was chosen.

@@ -17,6 +17,7 @@ from ..evaluation.shadows import ShadowFactory, ShadowRows, ShadowScores
 from ..methods.finetune import Finetune
 from ..models.batches import Examples
 from ..models.recommender import Recommender
+from ..runs.keys import derived_key
 from ..training.costs import Costs
 from ..unlearning.method import Method
 from ..unlearning.outcome import Outcome
@@ -139,8 +140,13 @@ class Study:
         original = self.answers[ORIGINAL]
         self.answers[PLACEBO_TEMPERATURE] = softened(original)
 
-    def shadow_scores(self, folder: Path | None = None) -> ShadowScores:
-        """What models say of D_f and the unseen users that saw neither; kept in `folder`."""
+    def shadow_scores(self, folder: Path | None = None, controller: bytes = b"") -> ShadowScores:
+        """What models say of D_f and the unseen users that saw neither.
+
+        Args:
+            folder: where the models are kept; None: nowhere.
+            controller: the controller's key, under which they are found again.
+        """
         recipe = self.space.recipe
         # The recipe's own tuning, so that shadows differ from the original by their rows alone.
         factory = ShadowFactory(
@@ -149,6 +155,7 @@ class Study:
             shadows=recipe.shadows,
             seed=recipe.seed,
             folder=folder,
+            key=derived_key(controller, b"e2urec shadow models"),
             progress=self.space.progress,
         )
         rows = ShadowRows(self.rows.retain, self.rows.unseen, self.rows.forget)
