@@ -110,7 +110,7 @@ def rehearse(
     plan.announce(say)
     with add_to_run(run, keep=CELLS) as folder:
         refuse_other_settings(folder, PLAN, plan.text(), "another rehearsal")
-        rehearsal = plan.carry_out(Grid(folder / CELLS, plan.cell_count, say))
+        rehearsal = plan.carry_out(Grid(folder / CELLS, plan.cell_count, say, options.key))
         rehearsal.save(run)
     return rehearsal
 
