@@ -7,7 +7,7 @@ from ..experiments.grid import Say, no_words
 from ..methods import build, suited_preset
 from ..runs.folder import Run
 from ..runs.rehearsal import read_rehearsal
-from ..runs.score_index import ScoreIndex
+from ..runs.score_index import FILE
 from ..unlearning.method import Method
 from .request import RequestOptions
 
@@ -37,7 +37,7 @@ def choose_method(
 
     Raises:
         ConfigError: unknown method, preset or setting, or a value out of range.
-        RunError: the rehearsal or the scores are damaged, or the rehearsal is another run's.
+        RunError: the rehearsal is damaged, or another run's.
         DataError: the request cannot be read.
     """
     if preset is not None:
@@ -46,7 +46,8 @@ def choose_method(
         rehearsed = _rehearsed_method(run, name, options)
         if rehearsed is not None:
             return rehearsed
-    preset = suited_preset(name, settings, has_scores=ScoreIndex.load(run.path) is not None)
+    has_scores = (run.path / FILE).exists()
+    preset = suited_preset(name, settings, has_scores=has_scores)
     if preset != "default":
         say(
             f"method {name}: preset {preset}, since the run has out-of-fold scores; --preset "

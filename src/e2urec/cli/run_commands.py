@@ -45,6 +45,7 @@ def train(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse exact duplicate rows, do not drop them.")
     ] = False,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Tune the original recommender."""
@@ -59,7 +60,7 @@ def train(
     }
     full = recipe_from(recipe, settings, options)
     with progress() as listener:
-        run = train(full, out, progress=listener)
+        run = train(full, out, key=key, progress=listener)
     show_run(run, as_json=as_json)
 
 
@@ -75,6 +76,7 @@ def prepare(
             "--set", metavar="KEY=VALUE", help="A setting of the scores, such as scores.pairs=2."
         ),
     ] = None,
+    key: Key = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read, and change nothing.")
     ] = False,
@@ -88,13 +90,14 @@ def prepare(
 
     parent = open_run(run)
     if dry:
-        show_preparation(plan_preparation(parent, settings or []), as_json=as_json)
+        plan = plan_preparation(parent, settings or [], key=key)
+        show_preparation(plan, as_json=as_json)
         return
     if out is None:
         raise ConfigError("prepare: no --out; name the run folder to make, or use --dry-run")
     rehearsal = read_rehearsal(parent)
     with progress() as listener:
-        prepared = prepare(parent, out, settings or [], progress=listener)
+        prepared = prepare(parent, out, settings or [], key=key, progress=listener)
     if rehearsal is not None:
         _say("the copy carries no rehearsal, since methods may learn from its scores; rehearse it")
     show_run(prepared, as_json=as_json)
@@ -133,7 +136,7 @@ def unlearn(
     from .terminal import progress, show_dry_run, show_run
 
     values = parse_settings(settings or [])
-    options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
+    options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key, say=_say)
     parent = open_run(run)
     how_to_forget = choose_method(parent, method, values, preset, options, say=_say)
     if dry:

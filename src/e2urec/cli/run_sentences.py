@@ -21,6 +21,8 @@ def run_sentences(run: Run, counts: Mapping[str, int]) -> Iterator[str]:
     if "removed" in counts:
         verb = "was" if counts["forget"] == 1 else "were"
         yield removed_sentence(counts, "went", f"{verb} forgotten")
+    if record.note is not None:
+        yield record.note
     if len(record.chain) > 1:
         yield f"request {len(record.chain)} of a chain: all earlier ones stay honoured"
     yield from _origin(record)

@@ -100,6 +100,8 @@ class ShadowFactory:
         shadows: how many, and how they are tuned.
         seed: of the halves and of each shadow.
         folder: where their adapters are kept, under a hash of all they depend on; None: nowhere.
+        key: of that hash, up to 64 bytes. It is of rows, among other things: without a key whoever
+            knows all of them but one could test a guess of that one.
         progress: told of each step.
     """
 
@@ -108,6 +110,7 @@ class ShadowFactory:
     shadows: Shadows
     seed: int
     folder: Path | None = None
+    key: bytes = b""
     progress: Progress = silent
 
     def scores(self, rows: ShadowRows) -> ShadowScores:
@@ -154,7 +157,7 @@ class ShadowFactory:
             untuned.window,
             self.seed,
         ]
-        digest = hashlib.sha256(repr(settings).encode())
+        digest = hashlib.blake2b(repr(settings).encode(), key=self.key, digest_size=16)
         for tensor in untuned.lm.state_dict().values():
             # NumPy knows no bfloat16.
             weights = tensor.detach().cpu().contiguous().float().numpy()
@@ -162,7 +165,7 @@ class ShadowFactory:
         for part in parts:
             for column in (part.tokens, part.offsets, part.labels, part.users):
                 digest.update(np.ascontiguousarray(column).tobytes())
-        return digest.hexdigest()[:32]
+        return digest.hexdigest()
 
     def _shadow(
         self, number: int, tuning: Tuning, train: Examples, folder: Path | None

@@ -20,6 +20,7 @@ from ..evaluation.shadows import ShadowScores
 from ..methods import build
 from ..report.comparison import write_comparison
 from ..runs.folder import open_run, work_beside
+from ..runs.keys import controller_key
 from ..runs.record import RunRecord, write_record
 from ..training.loop import Progress, silent
 from .choose import Trial, choose
@@ -144,7 +145,7 @@ class _Run:
                     self.cells[key][cell.role] = finished
             if self.plan.recipe.compare.shadows:
                 folder = self.shadows / models.folder
-                self.shadow_scores[key] = study.shadow_scores(folder)
+                self.shadow_scores[key] = study.shadow_scores(folder, controller_key())
 
     def _comparison(
         self, methods: Methods, settings: Mapping[str, Settings], trials: list[Trial]

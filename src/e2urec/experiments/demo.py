@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.disk import require_room
+from ..core.errors import DataError
 from ..evaluation.demonstration import Demonstration
+from ..evaluation.disclosure import is_told
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, UNTUNED, retrained
 from ..methods.retrain import Retrain
 from ..metrics.classification import auc
@@ -66,6 +68,11 @@ def demo(
         # The original and the unlearned model.
         require_room(partial, 2 * space.model_bytes())
         parts = space.resolve(space.request(request))
+        if not len(parts.forget):
+            raise DataError(
+                "request: concerns no training row, so there is nothing to show; name training "
+                "users"
+            )
         # The rows take their scores along. No score depends on the original.
         space.make_scores(partial)
         rows = space.rows(parts)
@@ -161,9 +168,10 @@ def _first_result(study: Study, unlearned: Unlearned, clock: _Clock) -> list[str
     lines = [
         f"First result after {clock.elapsed:.0f} s: training took {training:.0f} s, forgetting "
         f"{unlearned.seconds:.0f} s",
-        f"  AUC on the forgotten rows: {_change(before.forget, after.forget)}",
         f"  AUC on test rows: {_change(before.test, after.test)}",
     ]
+    if is_told(len(study.rows.forget)):
+        lines.insert(1, f"  AUC on the forgotten rows: {_change(before.forget, after.forget)}")
     count = study.space.recipe.retrained
     if count:
         lines.append(

@@ -15,6 +15,7 @@ from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
 from ..runs.files import write_json
+from ..runs.keys import controller_key, derived_key
 
 Say = Callable[[str], object]
 """Is told a sentence, or a line."""
@@ -43,6 +44,8 @@ class Grid:
         folder: of the cells.
         total: cells that there will be, for `say`.
         say: told of each finished cell.
+        key: file of the controller's key, under which answers to D_f are kept; see
+            `runs.keys.controller_key`.
         failed: why a cell could not be made.
         count: cells so far.
     """
@@ -50,13 +53,15 @@ class Grid:
     folder: Path
     total: int
     say: Say
+    key: Path | None = None
     failed: dict[str, str] = field(default_factory=dict)
     count: int = 0
 
     @cached_property
     def store(self) -> AnswerStore:
         """The cells' answers."""
-        return AnswerStore(self.folder)
+        key = derived_key(controller_key(self.key), b"e2urec answers")
+        return AnswerStore(self.folder, key)
 
     def cell(self, key: str, make: Callable[[Path], FinishedCell]) -> FinishedCell:
         """The cell `key`, made in a folder of its own unless it is there already.

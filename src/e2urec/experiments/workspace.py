@@ -23,7 +23,7 @@ from ..models.batches import Examples
 from ..models.recommender import Recommender
 from ..models.tokens import tokenise
 from ..runs.folder import Run
-from ..runs.row_digests import salt_of
+from ..runs.row_digests import RowKey
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
 from ..training.costs import Costs
@@ -77,6 +77,7 @@ class Workspace:
         score_index: out-of-fold scores of the original's rows; None: it has none.
         of_run: whether the recipe is that of a run folder, which may come from a stranger: what it
             names is not fetched from anywhere unless the user names it as well.
+        row_key: of the hashes of rows that are written; with a split index, that one's.
     """
 
     recipe: Recipe
@@ -86,6 +87,12 @@ class Workspace:
     split_index: SplitIndex | None = None
     score_index: ScoreIndex | None = None
     of_run: bool = False
+    row_key: RowKey = field(default_factory=RowKey.random)
+
+    def __post_init__(self) -> None:
+        # Both indices of a run go by the same hashes, after rows have gone as well.
+        if self.split_index is not None:
+            self.row_key = self.split_index.key
 
     # --- data
 
@@ -223,10 +230,7 @@ class Workspace:
             return
         self.check_before_training()
         scores = self.row_scores(self.recipe.scores, self.costs, scratch)
-        # Both indices of a run go by the same hashes, after rows have gone as well.
-        index = self.split_index
-        salt = salt_of(self.split.train.interactions) if index is None else index.salt
-        self.score_index = ScoreIndex.of(self.split, scores, salt)
+        self.score_index = ScoreIndex.of(self.split, scores, self.row_key)
 
     def row_scores(
         self, settings: OutOfFold, costs: Costs, scratch: Path | None = None

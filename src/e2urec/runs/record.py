@@ -18,7 +18,7 @@ from .files import finite, hash_file, write_json
 
 NAME = "run.json"
 RESULTS = "results.json"
-FORMAT = 2
+FORMAT = 3
 """Raised whenever a run folder changes so that an older one cannot be read. 1 had no number."""
 LIBRARIES = ("e2urec", "torch", "transformers", "peft", "accelerate", "numpy", "polars")
 """Those whose version can change a result."""
@@ -115,10 +115,12 @@ class RunRecord(_Part):
         default_factory=dict, description="rows tuned on, dropped, and scored"
     )
     seconds_per_row: float | None = Field(None, description="of the original's training")
-    data: str | None = Field(None, description="fingerprint of the data that were tuned on")
     method: MethodRecord | None = None
     parent: ParentRecord | None = None
     rehearsal: CitationRecord | None = None
+    note: str | None = Field(
+        None, description="after a request for no training row: that the model is unchanged"
+    )
     request_hmac: str | None = Field(None, description="the request, under the controller's key")
     chain: tuple[str, ...] = Field((), description="the same of this request and all before it")
     versions: dict[str, str] = Field(default_factory=dict)
