@@ -45,7 +45,7 @@ def inspect_data(recipe: Recipe, *, examples: int = 3) -> Overview:
 
 
 def _example_prompts(space: Workspace, samples: Samples, count: int) -> list[str]:
-    examples = samples.take(np.arange(count))
+    examples = samples.take(np.arange(min(count, len(samples))))
     prompts = space.template.render(examples)
     lines = []
     for prompt, label in zip(prompts, examples.labels, strict=True):
