@@ -131,14 +131,15 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
 
 
 def check_one_row(call, tmp_path) -> None:
-    """One row has one class: it has no AUC, and the terminal shows a dash."""
+    """A figure on one row would tell what was forgotten: there is none, and it says so."""
     user, item = last_interaction(tmp_path / "original")
     (tmp_path / "row.csv").write_text(f"user,item\n{user},{item}\n")
     request = ("--request", tmp_path / "row.csv", "--method", "finetune")
     words = ("unlearn", tmp_path / "original", *request, "--out", tmp_path / "one")
     status, out, error = call(*words)
     assert status == 0, error
-    assert "–" in out
+    assert "Figures on D_f are left out: it has fewer than 5 rows" in " ".join(out.split())
+    assert "and what is left on D_f" not in " ".join(out.split())
     assert call("show", tmp_path / "one")[:2] == (0, out)
 
 
