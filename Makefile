@@ -19,7 +19,7 @@ types: $(VENV)/.installed
 test: $(VENV)/.fetched
 	$(BIN)/python -m pytest -n auto
 
-# What takes minutes: hundreds of kills, races, damaged folders and bad inputs.
+# What takes minutes: hundreds of kills, power cuts, races, probes and bad inputs.
 torture: $(VENV)/.installed
 	$(BIN)/python -m pytest -m torture tests/torture
 

@@ -19,6 +19,7 @@ from e2urec.runs.folder import Run
 from e2urec.testing import toy_tables
 from e2urec.training.loop import silent
 from privacy_probes import Folder
+from toy_data import quick_settings, write_table
 
 QUICK = build("neggrad")
 
@@ -48,18 +49,8 @@ def make_chain(folder: Path, toy: Path) -> Chain:
     # Each user rated an item once, so that a user and an item name one row.
     ratings = ratings.unique(("user", "item"), keep="first", maintain_order=True)
     ratings = ratings.with_columns(user=pl.format("customer-{}", "user"))
-    ratings.join(items, on="item").write_csv(folder / "ratings.csv")
-    settings = [
-        f"data.source={folder / 'ratings.csv'}",
-        f"model.name={toy}",
-        "data.history=3",
-        "data.unseen=0.2",
-        "data.calibration=0.1",
-        "scores.pairs=1",
-        "tuning.schedule.epochs=1",
-        "tuning.schedule.learning_rate=0.003",
-        "tuning.schedule.precision=fp32",
-    ]
+    source = write_table(folder, ratings, items)
+    settings = [*quick_settings(source, toy), "data.unseen=0.2", "scores.pairs=1"]
     recipe = Recipe.build({}, place="test").updated(settings)
     original = train(recipe, folder / "original")
     split = Workspace(recipe).split

@@ -22,8 +22,8 @@ from e2urec.runs.copying import is_of_model
 from e2urec.runs.folder import Run
 from e2urec.runs.row_digests import row_digests
 from e2urec.runs.split_index import SplitIndex
-from e2urec.testing import toy_tables
 from key_files import KEY
+from toy_data import quick_settings, write_ratings
 
 QUICK = build("neggrad")
 HELD_OUT = ("unseen", "calibration", "valid", "test", "histories of unseen users")
@@ -31,12 +31,7 @@ HELD_OUT = ("unseen", "calibration", "valid", "test", "histories of unseen users
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    ratings, items = toy_tables(users=24)
-    # Each user rated an item once, so that a user and an item name one row.
-    ratings = ratings.unique(("user", "item"), keep="first", maintain_order=True)
-    ratings.join(items, on="item").write_csv(folder / "ratings.csv")
-    return folder / "ratings.csv"
+    return write_ratings(tmp_path_factory.mktemp("data"), once=True)
 
 
 @pytest.fixture
@@ -49,16 +44,7 @@ def all_rows(source: Path) -> Iterator[pl.DataFrame]:
 
 @pytest.fixture(scope="module")
 def original(toy: Path, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    settings = [
-        f"data.source={source}",
-        f"model.name={toy}",
-        "data.history=3",
-        "data.calibration=0.1",
-        "scores.pairs=1",
-        "tuning.schedule.epochs=1",
-        "tuning.schedule.learning_rate=0.003",
-        "tuning.schedule.precision=fp32",
-    ]
+    settings = [*quick_settings(source, toy), "scores.pairs=1"]
     recipe = Recipe.build({}, place="test").updated(settings)
     return train(recipe, tmp_path_factory.mktemp("runs") / "original")
 

@@ -7,15 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from e2urec.testing import toy_tables
+from toy_data import write_ratings
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    ratings, items = toy_tables(users=24)
-    ratings.join(items, on="item").write_csv(folder / "ratings.csv")
-    return folder / "ratings.csv"
+    return write_ratings(tmp_path_factory.mktemp("data"))
 
 
 def fail_with(error: Exception):

@@ -10,16 +10,15 @@ import pytest
 
 from e2urec.api.rehearse import RehearsalOptions, rehearse
 from e2urec.api.train import train
+from e2urec.core.contents import hash_file
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.methods.neggrad import NegGrad
-from e2urec.runs.files import hash_file
 from e2urec.runs.folder import Run, open_run
 from e2urec.runs.rehearsal import FILE, read_rehearsal
-from e2urec.testing import toy_tables
+from toy_data import quick_settings, write_ratings
 
-USERS = 24
 TIMES = 2
 WORDS = ("--times", TIMES, "--method", "neggrad", "--set", "min_steps=2")
 
@@ -27,18 +26,7 @@ WORDS = ("--times", TIMES, "--method", "neggrad", "--set", "min_steps=2")
 @pytest.fixture(scope="module")
 def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("rehearsal")
-    ratings, items = toy_tables(users=USERS)
-    ratings.join(items, on="item").write_csv(folder / "ratings.csv")
-    settings = [
-        f"data.source={folder / 'ratings.csv'}",
-        f"model.name={toy}",
-        "data.history=3",
-        "data.calibration=0.1",
-        "data.unseen=0.1",
-        "tuning.schedule.epochs=1",
-        "tuning.schedule.learning_rate=0.003",
-        "tuning.schedule.precision=fp32",
-    ]
+    settings = [*quick_settings(write_ratings(folder), toy), "data.unseen=0.1"]
     return train(Recipe.build({}, place="test").updated(settings), folder / "original")
 
 

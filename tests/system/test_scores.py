@@ -23,9 +23,9 @@ from e2urec.runs.row_digests import find, row_digests
 from e2urec.runs.score_index import FILE, ScoreIndex
 from e2urec.runs.split_index import FILE as SPLIT_FILE
 from e2urec.runs.split_index import SplitIndex
-from e2urec.testing import toy_tables
 from e2urec.training.loop import silent
 from key_files import KEY
+from toy_data import quick_settings, write_ratings
 
 PAIRS = ["scores.pairs=2"]
 QUICK = build("neggrad")
@@ -33,24 +33,12 @@ QUICK = build("neggrad")
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    ratings, items = toy_tables(users=24)
-    ratings.join(items, on="item").write_csv(folder / "ratings.csv")
-    return folder / "ratings.csv"
+    return write_ratings(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def recipe(toy: Path, source: Path) -> Recipe:
-    settings = [
-        f"data.source={source}",
-        f"model.name={toy}",
-        "data.history=3",
-        "data.calibration=0.1",
-        "tuning.schedule.epochs=1",
-        "tuning.schedule.learning_rate=0.003",
-        "tuning.schedule.precision=fp32",
-    ]
-    return Recipe.build({}, place="test").updated(settings)
+    return Recipe.build({}, place="test").updated(quick_settings(source, toy))
 
 
 @pytest.fixture(scope="module")

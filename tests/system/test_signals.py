@@ -92,12 +92,18 @@ def test_interrupt_that_leaves_finished_work_says_where_and_how_it_goes_on(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rank_removes_its_own_folder_and_leaves_the_speaking_to_the_first(tmp_path):
+def start_rank(out: Path) -> "subprocess.Popen[str]":
+    """A second process, which has made its folder."""
     # Alone it cannot meet the others, and needs not: the interrupt comes before.
-    child = start(tmp_path / "run", env=os.environ | {"RANK": "1"})
-    while not list(tmp_path.glob("run.rank1~*.partial/secret")):
+    child = start(out, env=os.environ | {"RANK": "1"})
+    while not list(out.parent.glob(f"{out.name}.rank1~*.partial/secret")):
         assert child.poll() is None
         time.sleep(0.05)
+    return child
+
+
+def test_rank_removes_its_own_folder_and_leaves_the_speaking_to_the_first(tmp_path):
+    child = start_rank(tmp_path / "run")
     child.send_signal(signal.SIGTERM)
     error = child.communicate(timeout=60)[1]
     assert child.returncode == 130
@@ -106,10 +112,7 @@ def test_rank_removes_its_own_folder_and_leaves_the_speaking_to_the_first(tmp_pa
 
 
 def test_discard_removes_what_a_killed_rank_left(tmp_path):
-    child = start(tmp_path / "run", env=os.environ | {"RANK": "1"})
-    while not list(tmp_path.glob("run.rank1~*.partial/secret")):
-        assert child.poll() is None
-        time.sleep(0.05)
+    child = start_rank(tmp_path / "run")
     child.kill()
     child.communicate(timeout=60)
     discard_run(tmp_path / "run")

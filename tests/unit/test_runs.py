@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from e2urec.core.contents import hash_file
 from e2urec.core.errors import ConfigError, DataError, RunError
 from e2urec.data.fetch import PACKAGED, fetch
 from e2urec.runs import keys
-from e2urec.runs.files import hash_file, write_json
+from e2urec.runs.files import write_json
 from e2urec.runs.folder import create_run, discard_run, open_run
 from e2urec.runs.keys import controller_key, request_digest
 from e2urec.runs.record import RunRecord, write_record

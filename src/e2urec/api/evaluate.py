@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.contents import hash_file
 from ..core.errors import ConfigError, RunError
 from ..evaluation.relearning import Relearner, require_int8, reshaped
 from ..evaluation.results import Results
@@ -13,7 +14,6 @@ from ..evaluation.verdict import MIN_USERS
 from ..experiments.study import Study
 from ..methods import build
 from ..models.recommender import Recommender
-from ..runs.files import hash_file
 from ..runs.folder import Run, open_run
 from ..runs.record import NAME
 from ..training.loop import Progress, silent

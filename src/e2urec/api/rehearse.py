@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.arrays import Ints
+from ..core.contents import hash_file
 from ..core.errors import ConfigError, RunError
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..evaluation.verdict import MIN_RETRAINED, MIN_USERS
@@ -24,7 +25,6 @@ from ..experiments.rehearsal import (
 from ..experiments.workspace import Workspace
 from ..methods import build
 from ..runs.erased_rows import ErasedRows
-from ..runs.files import hash_file
 from ..runs.folder import Run, work_beside
 from ..runs.keys import controller_key
 from ..runs.record import NAME, requests_text, versions

@@ -1,18 +1,18 @@
 """A request to a run, and what honouring it needs."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ..core.contents import hash_file
 from ..core.errors import ConfigError
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
+from ..experiments.grid import Say, no_words
 from ..experiments.recipe import Recipe
 from ..experiments.study import Study
 from ..experiments.workspace import Workspace
 from ..models.recommender import Recommender
 from ..runs.erased_rows import ErasedRows
-from ..runs.files import hash_file
 from ..runs.folder import Run
 from ..runs.keys import controller_key, request_digest
 from ..runs.record import NAME, CitationRecord, MethodRecord, ParentRecord, RunRecord
@@ -48,7 +48,7 @@ class RequestOptions:
     seed: int | None = None
     skip_unknown: bool = False
     key: Path | None = None
-    say: Callable[[str], object] = lambda text: None
+    say: Say = no_words
 
     def is_of_users(self, parent: Run) -> bool:
         """Whether whole users are to be forgotten, and nothing else; raises as `from_file` does."""

@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
+from ..core.contents import hash_file
+from ..core.durable import sync_folder
 from ..core.errors import RunError
-from ..runs.files import hash_file
 from ..runs.folder import Run, open_run
 from ..runs.record import NAME
 from .request import RequestCase
@@ -34,6 +35,8 @@ def _remove(folder: Path, case: RequestCase) -> None:
         return
     try:
         shutil.rmtree(folder)
+        # A power cut must not bring them back.
+        sync_folder(folder.parent)
     except OSError as error:
         case.options.say(
             f"'{folder}': holds shadow models that were tuned on rows which are erased now, and "

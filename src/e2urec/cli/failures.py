@@ -1,6 +1,6 @@
 """What a user is told of an error that is not of our own making: one line, with a remedy."""
 
-import errno
+from ..core.disk import is_full
 
 # A value may be a text of megabytes; its beginning tells which it is.
 LONGEST_WORD = 200
@@ -14,19 +14,17 @@ def failure_line(error: BaseException) -> str | None:
     """What to say of an error that the machine is to blame for; None: it is a bug of ours."""
     if is_memory_error(error):
         return (
-            "out of memory; nothing was written. Lower tuning.schedule.batch_size, the method's "
-            "batch_size, model.window or an adapter's rank, or take a smaller model"
+            "out of memory; lower tuning.schedule.batch_size, the method's batch_size, "
+            "model.window or an adapter's rank, or take a smaller model"
         )
-    if "(os error 28)" in str(error):
-        # safetensors wraps the system's error in text
-        return "disk: no space left; free some and run again"
+    name = getattr(error, "filename", None)
+    place = f"'{name}'" if name else "disk"
+    if is_full(error):
+        return f"{place}: no space left; free some and run again"
     if isinstance(error, BrokenPipeError):
         return "standard output: was closed before all of it was written"
     if not isinstance(error, OSError):
         return None
-    place = f"'{error.filename}'" if error.filename else "disk"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{place}: no space left; free some and run again"
     reason = error.strerror or type(error).__name__
     return f"{place}: {reason}; name a file or folder that can be read and written"
 

@@ -1,9 +1,18 @@
 """Room on a disk."""
 
+import errno
 import shutil
 from pathlib import Path
 
 from .errors import RunError
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk, or what a user may write to it, is full."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # safetensors wraps the system's error in text
+    return "os error 28" in str(error).lower()
 
 
 def require_room(folder: Path, size: int) -> None:

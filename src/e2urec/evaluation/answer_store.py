@@ -25,8 +25,6 @@ Table = dict[str, npt.NDArray[Any]]
 
 COLUMNS = ("log_odds", "labels", "users")
 """Of every set of rows; states are kept for D_f alone, where vocabulary distances are measured."""
-
-
 SEALED_PARTS = ("forget", "rewritten")
 """Rows of D_f, and of prompts that showed one."""
 SEALED = "sealed"

@@ -20,8 +20,8 @@ from ..training.out_of_fold import OutOfFold
 from ..training.supervised import Tuning
 from ..unlearning.method import Method
 
-# A comma inside a list is not followed by a key and its sign.
 NESTED = "is nested too deeply; no setting takes so many brackets"
+# A comma inside a list is not followed by a key and its sign.
 NEXT_SETTING = re.compile(r",(?=[A-Za-z_][\w.]*=)")
 
 

@@ -1,6 +1,5 @@
-"""JSON files that are whole or not there, and hashes of files."""
+"""JSON files that are whole or not there."""
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -31,9 +30,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

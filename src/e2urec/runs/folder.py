@@ -4,12 +4,13 @@ An interrupt leaves nothing behind.
 """
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.contents import hash_file
+from ..core.disk import is_full
 from ..core.durable import make_folders, publish_folder
 from ..core.errors import E2URecError, RunError
 from ..core.locks import SUFFIX, FolderLock, private_folder, remains, remove_folder, sweep
@@ -20,7 +21,6 @@ from ..core.process import (
     uninterrupted,
     wait_for_all,
 )
-from .files import hash_file
 from .record import RunRecord, read_record
 
 PARTIAL = SUFFIX
@@ -186,19 +186,12 @@ def _busy(partial: Path, remedy: str) -> RunError:
 
 def _explanation(error: BaseException, out: Path) -> E2URecError | None:
     """What to say where the disk is at fault; None for any other error."""
-    if _disk_full(error):
+    if is_full(error):
         return RunError(f"'{out}': no space left on the disk; free some and run again")
     if isinstance(error, OSError):
         reason = error.strerror or error
         return RunError(f"'{out}': {reason}; choose a folder that can be written")
     return None
-
-
-def _disk_full(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return True
-    # safetensors wraps the system's error in text
-    return "os error 28" in str(error).lower()
 
 
 def discard_run(out: Path) -> None:

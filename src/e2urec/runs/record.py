@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..core.contents import hash_file
 from ..core.errors import RunError
 from ..metrics.bootstrap import Interval
-from .files import finite, hash_file, write_json
+from .files import finite, write_json
 
 NAME = "run.json"
 RESULTS = "results.json"

@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..core.contents import hash_file
 from ..core.errors import RunError
 from ..data.requests import Unit
-from .files import finite, hash_file, write_json
+from .files import finite, write_json
 from .folder import Run
 from .record import NAME, CitationRecord, IntervalRecord, requests_text
 

@@ -91,7 +91,8 @@ def fit(
                 losses = objective.losses(shared_model, rows)
             loss = objective.combine(losses, objective.weights, state.parameters, accelerator)
             value = float(loss)
-            _require_finite(value, state, phase, total)
+            if not math.isfinite(value):
+                raise _divergence(f"where the loss is {value}", state, phase, total)
             state.advance(losses, step)
             release_free_memory(state.step)
             phase.progress(phase.name, state.step, total, value)
@@ -102,20 +103,18 @@ def fit(
                 break
     # A loss tells of the weights before its step; none tells of those after the last one.
     if not all(bool(parameter.isfinite().all()) for parameter in state.parameters):
-        _require_finite(math.nan, state, phase, total)
+        raise _divergence("after which a weight is no number", state, phase, total)
     if monitor:
         state.restore_best()
     state.trace.seconds = time.perf_counter() - start_time
     return state.trace
 
 
-def _require_finite(loss: float, state: TrainingState, phase: Phase, total: int) -> None:
-    """Raise DivergenceError at a loss that is not finite: no step brings the weights back."""
-    if math.isfinite(loss):
-        return
-    raise DivergenceError(
-        f"{phase.name}: diverged at step {min(state.step + 1, total)} of {total}, where the loss "
-        f"is {loss}; lower its learning rate, now at most {state.schedule.learning_rate:g}"
+def _divergence(reason: str, state: TrainingState, phase: Phase, total: int) -> DivergenceError:
+    """The error of a phase that no further step brings back."""
+    return DivergenceError(
+        f"{phase.name}: diverged at step {min(state.step + 1, total)} of {total}, {reason}; lower "
+        f"its learning rate, now at most {state.schedule.learning_rate:g}"
     )
 
 
