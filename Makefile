@@ -17,7 +17,7 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 test: $(VENV)/.fetched
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # What takes minutes: hundreds of kills, power cuts, races, probes and bad inputs.
 torture: $(VENV)/.installed
