@@ -62,6 +62,8 @@ def call(monkeypatch, capsys, tmp_path):
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["e2urec", *map(str, words)])
+        # A command of its own, which knows nothing of what earlier ones of this process left.
+        monkeypatch.setattr("e2urec.runs.folder._WORKED_FOR", {})
         try:
             cli.main()
             status = 0
