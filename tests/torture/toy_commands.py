@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -22,6 +23,7 @@ import file_events
 from e2urec import cli
 from e2urec.api import evaluate, prepare, rehearse, train, unlearn  # noqa: F401
 from e2urec.experiments import compare  # noqa: F401
+from e2urec.runs import row_digests
 from e2urec.testing import toy_backbone, toy_tables
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "compare-smoke.toml"
@@ -103,6 +105,8 @@ def call(words: list[str], folder: Path) -> int:
 
 def killed_call(words: list[str], folder: Path, kill_at: int | None, report: Path) -> None:
     """Run a command that SIGKILL ends before one event; `report` gets status and events."""
+    # Salts are random, and the same command shall write the same bytes.
+    row_digests.secrets = SimpleNamespace(token_bytes=bytes)
     counter = file_events.Counter(folder, kill_at)
     file_events.listen(counter)
     status = call(words, folder)
