@@ -330,14 +330,26 @@ def _recipes() -> Iterator[Case]:
         "bad address": b'[data]\nsource = "mysql://[x/y"\n[data.options]\nquery = "SELECT 1"\n',
         "bad port": b'[data]\nsource = "mysql://a@h:x/y"\n[data.options]\nquery = "SELECT 1"\n',
     }
+    # What only another command reads is no fault.
+    of_another = {
+        "train": ("method", "compare", "compare settings"),
+        "demo": ("compare", "compare settings"),
+        "compare": ("method",),
+    }
     for name, data in recipes.items():
-        for command in ("train", "demo", "compare"):
+        for command, others in of_another.items():
+            if name in others:
+                continue
             words = ["{folder}/r.toml"] if command == "compare" else ["--recipe", "{folder}/r.toml"]
-            settings = []
-            if command != "train" or "model" not in name:
-                settings = ["--set", "model.name={model}"]
-            case = (command, *words, "--out", "{folder}/out", *settings)
-            yield Case(f"{command} recipe {name}", case, {"r.toml": data})
+            for key, value in {"data.source": "{data}", "model.name": "{model}"}.items():
+                # Settings of a command go before those of a recipe, and would mend them.
+                if f"{key.split('.')[1]} = ".encode() not in data:
+                    words += ["--set", f"{key}={value}"]
+            yield Case(
+                f"{command} recipe {name}",
+                (command, *words, "--out", "{folder}/out"),
+                {"r.toml": data},
+            )
     templates = {
         "syntax": b"{% for %}",
         "call": b"{{ item.title.upper() }}",

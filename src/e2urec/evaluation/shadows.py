@@ -38,6 +38,7 @@ class Shadows(BaseModel):
     count: int = Field(
         8,
         ge=2,
+        le=1000,
         multiple_of=2,
         description="shadow models, in pairs that are tuned on complementary halves of the users",
     )

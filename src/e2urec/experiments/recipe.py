@@ -89,7 +89,10 @@ class CompareRecipe(_Part):
         description="request on which settings are chosen, among users no other request names",
     )
     trials: int = Field(
-        1, ge=1, description="settings tried for each method, its own first; 1: nothing is chosen"
+        1,
+        ge=1,
+        le=1000,
+        description="settings tried for each method, its own first; 1: nothing is chosen",
     )
     tolerance: float = Field(
         0.01, ge=0, description="validation AUC that a chosen setting may cost"
@@ -97,7 +100,9 @@ class CompareRecipe(_Part):
     shadows: bool = Field(
         False, description="attack by likelihood ratio as well, with the recipe's shadow models"
     )
-    resamples: int = Field(2000, ge=100, description="resamples of users behind each interval")
+    resamples: int = Field(
+        2000, ge=100, le=1_000_000, description="resamples of users behind each interval"
+    )
     settings: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="settings by method"
     )
@@ -120,7 +125,7 @@ class Recipe(_Part):
     relearning: Relearning = Relearning()
     compare: CompareRecipe = CompareRecipe()
     retrained: int = Field(
-        3, ge=0, description="retrained models to compare with; a PASS takes three"
+        3, ge=0, le=1000, description="retrained models to compare with; a PASS takes three"
     )
     minutes: float | None = Field(
         None, gt=0, description="no retraining but the first that would end the demo later"

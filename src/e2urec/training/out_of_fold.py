@@ -46,7 +46,10 @@ class OutOfFold(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pairs: int = Field(
-        0, ge=0, description="pairs of half models, on complementary halves of the users; 0: none"
+        0,
+        ge=0,
+        le=1000,
+        description="pairs of half models, on complementary halves of the users; 0: none",
     )
     # An adapter learns at rates that would ruin a fully tuned model.
     learning_rate: float = Field(2e-3, gt=0, description="highest learning rate of a half model")
