@@ -5,11 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.contents import RESTORE, hash_file
 from ..core.errors import ConfigError, RunError
 from ..experiments.recipe import Recipe
 from ..experiments.workspace import Workspace
 from ..runs.folder import Run, create_run, open_run
-from ..runs.record import RunRecord, write_record
+from ..runs.keys import key_at_hand
+from ..runs.record import RunRecord, record_state, write_record
+from ..runs.record_mac import MacState
 from ..runs.score_index import FILE
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, silent
@@ -56,9 +59,10 @@ def prepare(
     """
     out = Path(out)
     recipe = _recipe_with_scores(run, settings)
+    key = key_at_hand()
+    # Read again: a record that the key's holder did not write gets no MAC of theirs by a copy.
+    vouched = key is not None and record_state(run.path, key) is MacState.HOLDS
     with create_run(out) as partial:
-        # A damaged file would get a new hash, and pass for a whole one from then on.
-        open_run(run.path, verify=True)
         space = _open_space(run, recipe, progress)
         # The run's own template and tokenizer, whatever the recipe's file says by now.
         space.tokenizer_owner = space.load(run)
@@ -66,7 +70,7 @@ def prepare(
         assert space.score_index is not None, "a recipe without half models was refused"
         _copy_files(run, partial)
         space.score_index.save(partial)
-        write_record(partial, _record(run, space))
+        write_record(partial, _record(run, space), key if vouched else None)
     return open_run(out)
 
 
@@ -102,16 +106,21 @@ def _recipe_with_scores(run: Run, settings: Iterable[str]) -> Recipe:
 
 
 def _open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
-    return Workspace(recipe, progress, split_index=SplitIndex.load(run.path))
+    return Workspace(
+        recipe, progress, split_index=SplitIndex.load(run.path), pinned=run.record.base
+    )
 
 
 def _copy_files(run: Run, folder: Path) -> None:
     """Copy what the run's record lists, without scores that are made anew."""
-    for name in run.record.files:
-        if name != FILE:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run.path / name, target)
+    files = {name: file for name, file in run.record.files.items() if name != FILE}
+    for name, file in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run.path / name, target)
+        # A file that was damaged meanwhile would get a new hash, and pass for a whole one.
+        if hash_file(target) != file.sha256:
+            raise RunError(f"'{run.path / name}': is damaged; {RESTORE}")
 
 
 def _record(run: Run, space: Workspace) -> RunRecord:

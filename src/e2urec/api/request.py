@@ -160,6 +160,7 @@ class RequestCase:
             rehearsal=self.citation(method),
             chain=(*parent.record.chain, digest),
             seconds_per_row=parent.record.seconds_per_row,
+            base=parent.record.base,
         )
 
 
@@ -187,6 +188,7 @@ def open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
         progress,
         split_index=SplitIndex.load(run.path),
         score_index=ScoreIndex.load(run.path),
+        pinned=run.record.base,
     )
 
 

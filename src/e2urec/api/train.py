@@ -12,6 +12,7 @@ from ..experiments.workspace import Workspace
 from ..models.recommender import Recommender
 from ..runs.files import write_json
 from ..runs.folder import Run, create_run, open_run
+from ..runs.keys import key_at_hand
 from ..runs.record import RESULTS, RunRecord, write_record
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, Trace, silent
@@ -25,6 +26,8 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
         DataError, ConfigError, ModelError: the recipe cannot be followed.
     """
     out = Path(out)
+    # Read first: a key that cannot be read is told before hours of work, and not after.
+    key = key_at_hand()
     with create_run(out) as partial:
         space = Workspace(recipe, progress)
         model, trace = space.train()
@@ -36,7 +39,7 @@ def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Ru
         SplitIndex.of(space.split).save(partial)
         if space.score_index is not None:
             space.score_index.save(partial)
-        write_record(partial, _original_record(space, trace))
+        write_record(partial, _original_record(space, trace), key)
     return open_run(out)
 
 
@@ -72,4 +75,5 @@ def _original_record(space: Workspace, trace: Trace) -> RunRecord:
         rows=rows,
         seconds_per_row=seconds["original"] / trace.rows,
         data=data.fingerprint(),
+        base=space.base_record(),
     )

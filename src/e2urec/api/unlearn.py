@@ -10,6 +10,7 @@ from ..experiments.study import Unlearned
 from ..methods import build
 from ..runs.files import write_json
 from ..runs.folder import Run, create_run, open_run
+from ..runs.keys import controller_key
 from ..runs.record import RESULTS, CitationRecord, write_record
 from ..runs.rehearsal import read_rehearsal
 from ..training.loop import Progress, silent
@@ -91,7 +92,7 @@ def unlearn(
         results = study.measure()
         write_json(partial / RESULTS, results.as_dict() | costs_of(unlearned, study.rows))
         case.save_erased_rows(partial)
-        write_record(partial, case.record(method, unlearned))
+        write_record(partial, case.record(method, unlearned), controller_key(options.key))
     return open_run(out)
 
 

@@ -63,6 +63,7 @@ def rehearse(
     from ..api.rehearse import RehearsalOptions, rehearsal_request
     from ..api.rehearse import rehearse as rehearse_run
     from ..runs.folder import open_run
+    from ..runs.keys import key_at_hand
     from .progress import progress
     from .rehearsal_table import show_rehearsal
 
@@ -74,11 +75,12 @@ def rehearse(
     candidates = _candidates(method, preset, settings or [], candidate or [""])
     count = RETRAINED if retrained is None else retrained
     options = RehearsalOptions(size, times, unit, seed, count, tolerance, key)
-    parent = open_run(run)
+    secret = key_at_hand(key)
+    parent = open_run(run, key=secret)
     if write_request is not None:
         _write_request(write_request, rehearsal_request(parent, options))
         return
-    references = [open_run(path) for path in against or []]
+    references = [open_run(path, key=secret) for path in against or []]
     Interruption.message = (
         f"finished requests are kept in '{run}.partial'; run the same command to go on, or remove "
         f"them with: e2urec discard {run}"

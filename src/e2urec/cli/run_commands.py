@@ -83,10 +83,11 @@ def prepare(
     """Copy a run, with out-of-fold scores of its rows: what models say that never saw them."""
     from ..api.prepare import plan_preparation, prepare
     from ..runs.folder import open_run
+    from ..runs.keys import key_at_hand
     from ..runs.rehearsal import read_rehearsal
     from .terminal import progress, show_preparation, show_run
 
-    parent = open_run(run)
+    parent = open_run(run, key=key_at_hand())
     if dry:
         show_preparation(plan_preparation(parent, settings or []), as_json=as_json)
         return
@@ -130,11 +131,12 @@ def unlearn(
     from ..experiments.recipe import parse_settings
     from ..methods import build
     from ..runs.folder import open_run
+    from ..runs.keys import key_at_hand
     from .terminal import progress, show_dry_run, show_run
 
     how_to_forget = build(method, parse_settings(settings or []), preset or "default")
     options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
-    parent = open_run(run)
+    parent = open_run(run, key=key_at_hand(key))
     if not settings and preset is None:
         # What a user sets himself wins over what was chosen.
         how_to_forget = chosen_method(parent, method, options) or how_to_forget
@@ -145,7 +147,7 @@ def unlearn(
         raise ConfigError("unlearn: no --out; name the run folder to make, or use --dry-run")
     with progress() as listener:
         unlearned = unlearn(parent, out, how_to_forget, options, progress=listener)
-    show_run(unlearned, as_json=as_json)
+    show_run(unlearned, as_json=as_json, key=key)
 
 
 @app.command()
@@ -186,13 +188,16 @@ def evaluate(
     from ..api.request import RequestOptions
     from ..evaluation.roles import UNLEARNED
     from ..runs.folder import open_run
+    from ..runs.keys import key_at_hand
     from .terminal import progress, show_results
 
-    retrained = [open_run(path) for path in against or []]
+    secret = key_at_hand(key)
+    opened = open_run(run, key=secret)
+    retrained = [open_run(path, key=secret) for path in against or []]
     request_options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
     options = EvaluationOptions(shadows, robustness, gate, say=_say)
     with progress() as listener:
-        results = evaluate(open_run(run), retrained, request_options, options, progress=listener)
+        results = evaluate(opened, retrained, request_options, options, progress=listener)
     show_results(results, as_json=as_json)
     if gate:
         _exit_unless_passed(results.verdicts[UNLEARNED])
@@ -216,18 +221,22 @@ def score(
     """Print P(like) of each example, one a line."""
     from ..api.score import score
     from ..runs.folder import open_run
+    from ..runs.keys import key_at_hand
 
-    for probability in score(open_run(run), examples):
+    opened = open_run(run, key=key_at_hand())
+    for probability in score(opened, examples):
         print(f"{probability:.6f}")
 
 
 @app.command()
-def show(run: RunFolder, as_json: AsJson = False) -> None:
+def show(run: RunFolder, key: Key = None, as_json: AsJson = False) -> None:
     """Say what a run is, from what it was made, and how it scored."""
     from ..runs.folder import open_run
+    from ..runs.keys import key_at_hand
     from .terminal import show_run
 
-    show_run(open_run(run, verify=True), as_json=as_json)
+    opened = open_run(run, key=key_at_hand(key))
+    show_run(opened, as_json=as_json, key=key)
 
 
 @app.command()

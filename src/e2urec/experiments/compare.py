@@ -19,6 +19,7 @@ from ..evaluation.shadows import ShadowScores
 from ..methods import build
 from ..report.comparison import write_comparison
 from ..runs.folder import create_run
+from ..runs.keys import key_at_hand
 from ..runs.record import RunRecord, write_record
 from ..training.loop import Progress, silent
 from .choose import Trial, choose
@@ -52,6 +53,7 @@ def compare(
             "compare: runs in one process, whose cells can be taken up again; start it without a "
             "launcher"
         )
+    key = key_at_hand()
     with create_run(out, keep=CELLS) as partial:
         refuse_other_settings(partial, RECIPE, recipe.model_dump_json(), "another recipe")
         grid = Grid(partial / CELLS, len(plan), say)
@@ -62,7 +64,8 @@ def compare(
             shutil.rmtree(partial / folder, ignore_errors=True)
         (partial / RECIPE).unlink()
         settings = recipe.model_dump(mode="json")
-        write_record(partial, RunRecord(kind="comparison", recipe=settings, seed=recipe.seed))
+        record = RunRecord(kind="comparison", recipe=settings, seed=recipe.seed)
+        write_record(partial, record, key)
     return comparison
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ..core.contents import check_contents, remove, write_contents
 from ..core.errors import RunError
 from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
@@ -78,6 +79,7 @@ class Grid:
         """The folder `key`, filled by `save` unless it is there already."""
         started = time.perf_counter()
         path = self.folder / key
+        self._remove_damaged(key)
         if not path.is_dir():
             # Made aside and renamed: a folder of this name is always whole.
             partial = path.with_name(f"{path.name}.half")
@@ -85,6 +87,7 @@ class Grid:
             partial.mkdir(parents=True)
             try:
                 save(partial)
+                write_contents(partial)
             except BaseException:
                 # A method may have left states of D_f there, which nobody will go on from.
                 shutil.rmtree(partial, ignore_errors=True)
@@ -92,6 +95,19 @@ class Grid:
             partial.rename(path)
         self._tell(key, time.perf_counter() - started)
         return path
+
+    def _remove_damaged(self, key: str) -> None:
+        """Remove a cell that is not as it was written, after saying so: it is then made anew."""
+        path = self.folder / key
+        if not path.exists() and not path.is_symlink():
+            return
+        try:
+            check_contents(path)
+            if (path / ANSWERS).is_file():
+                self.store.load(path / ANSWERS)
+        except RunError as error:
+            self.say(f"{error}; or leave it: the cell is made anew now")
+            remove(path)
 
     def try_cell(self, key: str, make: Callable[[Path], FinishedCell]) -> FinishedCell | None:
         """The same, or None where it could not be made: the others go on."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.contents import RESTORE
+from ..core.errors import ModelError, RunError
 from ..core.seeding import derive, stream
 from ..data import sources
 from ..data.difficulty import difficulty
@@ -19,10 +21,12 @@ from ..data.splits import Split, limit, split
 from ..data.templating import find_template
 from ..evaluation.slices import slices
 from ..models.backbone import Backbone, load_backbone
+from ..models.base_files import base_folder, base_hashes, refuse_other_base
 from ..models.batches import Examples
 from ..models.recommender import Recommender
 from ..models.tokens import tokenise
 from ..runs.folder import Run
+from ..runs.record import BaseRecord
 from ..runs.row_digests import salt_of
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
@@ -73,6 +77,8 @@ class Workspace:
         split_index: of the run that a request is put to: its split is taken from there, and rows
             that it does not hold are left out.
         score_index: out-of-fold scores of the original's rows; None: it has none.
+        pinned: the base of the run that is worked on, which any other is refused for; None: there
+            is no run yet.
     """
 
     recipe: Recipe
@@ -81,6 +87,7 @@ class Workspace:
     tokenizer_owner: Recommender | None = None
     split_index: SplitIndex | None = None
     score_index: ScoreIndex | None = None
+    pinned: BaseRecord | None = None
 
     # --- data
 
@@ -172,17 +179,47 @@ class Workspace:
 
     @cached_property
     def base(self) -> Backbone:
-        """The backbone before any user's data; callers tune a copy."""
+        """The backbone before any user's data; callers tune a copy.
+
+        Raises:
+            ModelError: it cannot be loaded, or is not the one that the run was made from.
+        """
         model = self.recipe.model
+        revision = None if self.pinned is None else self.pinned.revision
         with self.costs.phase("loading"):
-            return load_backbone(resolve_model(model.name), layers=model.layers)
+            source = resolve_model(model.name)
+            base = load_backbone(source, layers=model.layers, revision=revision)
+            if self.pinned is not None:
+                folder, _ = base_folder(source, revision)
+                refuse_other_base(folder, self.pinned.files)
+        return base
+
+    def base_record(self) -> BaseRecord:
+        """The base by name and content, for the record of a run that is made from it."""
+        name = self.recipe.model.name
+        folder, revision = base_folder(resolve_model(name))
+        return BaseRecord(name=name, revision=revision, files=base_hashes(folder))
 
     def untuned(self) -> Recommender:
         """The base as a recommender; whoever tunes it tunes a copy."""
         return Recommender(self.base, self.template, window=self.recipe.model.window)
 
     def load(self, run: Run) -> Recommender:
-        """The recommender of a run folder."""
+        """The recommender of a run folder.
+
+        Raises:
+            RunError: it is an adapter, and its record does not say of what.
+            ModelError: it cannot be loaded, or is an adapter of another base.
+        """
+        if run.adapted and run.record.base is None:
+            raise RunError(
+                f"'{run.path}': does not say which base model its adapter is of; {RESTORE}"
+            )
+        if run.adapted and run.record.base != self.pinned:
+            raise ModelError(
+                f"'{run.path}': is an adapter of another base model than the run it is used with; "
+                "train both from one"
+            )
         return Recommender.load(run.path, self.base.copy() if run.adapted else None)
 
     def train(self) -> tuple[Recommender, Trace]:

@@ -1,11 +1,12 @@
 """JSON files that are whole or not there, and hashes of files."""
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ..core.contents import hash_file as hash_file
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -26,9 +27,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
