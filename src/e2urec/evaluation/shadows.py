@@ -7,7 +7,7 @@ may be kept in the run folder, while what they say of D_f is not.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Floats, Mask
+from ..core.contents import fault_of, remove, write_contents
 from ..core.errors import RunError
 from ..core.seeding import derive
 from ..models import adapter_files
@@ -99,6 +100,7 @@ class ShadowFactory:
         seed: of the halves and of each shadow.
         folder: where their adapters are kept, under a hash of all they depend on; None: nowhere.
         progress: told of each step.
+        say: told of a shadow that was damaged, and is made anew.
     """
 
     untuned: Recommender
@@ -107,6 +109,7 @@ class ShadowFactory:
     seed: int
     folder: Path | None = None
     progress: Progress = silent
+    say: Callable[[str], object] = lambda text: None
 
     def scores(self, rows: ShadowRows) -> ShadowScores:
         """What the shadows say of D_f and of the unseen users' rows, each of rows it never saw."""
@@ -172,8 +175,12 @@ class ShadowFactory:
             return tune(self.untuned, tuning, train, None, phase)[0]
         # An interrupted evaluation goes on with the shadows that were finished.
         adapter = folder / f"{number:02}"
-        if adapter.is_dir():
-            return self._load(adapter)
+        if adapter.exists() or adapter.is_symlink():
+            fault = fault_of(adapter)
+            if fault is None:
+                return self._load(adapter)
+            self.say(f"{fault}; the shadow model is made anew")
+            remove(adapter)
         model, _ = tune(self.untuned, tuning, train, None, phase)
         _keep(model, adapter)
         return model
@@ -191,6 +198,7 @@ def _keep(model: Recommender, folder: Path) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     try:
         adapter_files.save_adapter(model.lm, "original", partial)
+        write_contents(partial)
         partial.rename(folder)
     except OSError as error:
         raise RunError(

@@ -118,7 +118,7 @@ class _Run:
                     self.cells[key][cell.role] = finished
             if self.plan.recipe.compare.shadows:
                 folder = self.shadows / models.folder
-                self.shadow_scores[key] = study.shadow_scores(folder)
+                self.shadow_scores[key] = study.shadow_scores(folder, self.grid.say)
 
     def _comparison(
         self, methods: Methods, settings: Mapping[str, Settings], trials: list[Trial]

@@ -1,6 +1,5 @@
 """Finished cells of a comparison, one folder a cell, so that an interrupted one goes on."""
 
-import json
 import shutil
 import time
 import traceback
@@ -9,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..core.contents import check_contents, remove, write_contents
+from ..core.contents import fault_of, remove, write_contents
 from ..core.errors import RunError
+from ..core.reading import damaged, read_object
 from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
@@ -21,6 +21,7 @@ Say = Callable[[str], object]
 
 ANSWERS = "answers.safetensors"
 RECORD = "cell.json"
+REMEDY = "run the same command again, which makes the cell anew"
 
 
 def no_words(text: str) -> None:
@@ -72,7 +73,11 @@ class Grid:
 
         # Written and read again even when it was made just now; see above.
         path = self.folder_of(key, save)
-        record = CellRecord(**json.loads((path / RECORD).read_text(encoding="utf-8")))
+        values = read_object(path / RECORD, REMEDY)
+        try:
+            record = CellRecord(**values)
+        except TypeError as error:
+            raise damaged(path / RECORD, REMEDY) from error
         return FinishedCell(self.store.load(path / ANSWERS), record)
 
     def folder_of(self, key: str, save: Callable[[Path], None]) -> Path:
@@ -101,12 +106,9 @@ class Grid:
         path = self.folder / key
         if not path.exists() and not path.is_symlink():
             return
-        try:
-            check_contents(path)
-            if (path / ANSWERS).is_file():
-                self.store.load(path / ANSWERS)
-        except RunError as error:
-            self.say(f"{error}; or leave it: the cell is made anew now")
+        fault = fault_of(path) or self.store.fault_of(path / ANSWERS)
+        if fault is not None:
+            self.say(f"{fault}; the cell is made anew")
             remove(path)
 
     def try_cell(self, key: str, make: Callable[[Path], FinishedCell]) -> FinishedCell | None:

@@ -3,6 +3,7 @@
 `api`, the demo and the comparison all go through it, so that a figure means the same everywhere.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,9 @@ class Study:
         original = self.answers[ORIGINAL]
         self.answers[PLACEBO_TEMPERATURE] = softened(original)
 
-    def shadow_scores(self, folder: Path | None = None) -> ShadowScores:
+    def shadow_scores(
+        self, folder: Path | None = None, say: Callable[[str], object] = lambda text: None
+    ) -> ShadowScores:
         """What models say of D_f and the unseen users that saw neither; kept in `folder`."""
         recipe = self.space.recipe
         # The recipe's own tuning, so that shadows differ from the original by their rows alone.
@@ -131,6 +134,7 @@ class Study:
             seed=recipe.seed,
             folder=folder,
             progress=self.space.progress,
+            say=say,
         )
         rows = ShadowRows(self.rows.retain, self.rows.unseen, self.rows.forget)
         return factory.scores(rows)
