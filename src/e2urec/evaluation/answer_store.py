@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ..core.arrays import Head
-from ..core.contents import hash_file
+from ..core.contents import hash_file, remove
 from ..core.errors import RunError
 from ..core.reading import UNREADABLE, damaged
 from ..models.predictions import NO_HEAD, Predictions
@@ -102,6 +102,7 @@ class AnswerStore:
         path = self._head_path(name)
         # One that an earlier process left may be damaged.
         if name not in self.head_hashes:
+            remove(path)
             # Written aside and renamed: a file of this name is always whole.
             partial = path.with_suffix(".tmp")
             save_file(table, partial)

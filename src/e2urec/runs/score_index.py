@@ -7,12 +7,12 @@ as the row's part is. An erased row takes its score along, and those of the prom
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from ..core.arrays import Mask
 from ..core.errors import RunError
+from ..core.reading import UNREADABLE
 from ..data.interactions import Interactions
 from ..data.samples import Samples
 from ..data.splits import Split
@@ -99,7 +99,7 @@ class ScoreIndex:
             with np.load(file, allow_pickle=False) as columns:
                 scores = RowScores(columns["mean"], columns["spread"])
                 index = cls(columns["salt"].tobytes(), columns["digests"], scores)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except UNREADABLE as error:
             raise _damaged(file) from error
         # Scores of other rows would teach the wrong thing, and nobody would notice.
         if not len(index.digests) == len(scores.mean) == len(scores.spread):

@@ -7,13 +7,13 @@ the part of each row is noted by a salted hash of the row.
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.arrays import Mask
 from ..core.errors import DataError, RunError
+from ..core.reading import UNREADABLE
 from ..data.interactions import Interactions
 from ..data.samples import Samples
 from ..data.splits import Split
@@ -109,7 +109,7 @@ class SplitIndex:
             with np.load(file, allow_pickle=False) as columns:
                 salt = columns["salt"].tobytes()
                 return cls(salt, columns["digests"], columns["codes"])
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except UNREADABLE as error:
             raise RunError(
                 f"'{file}': is missing or damaged, so nobody can say for what the rows of this run "
                 "were used; restore it"
