@@ -193,7 +193,7 @@ def _foreign(path: Path, other: Path) -> None:
     own = path.read_bytes()
     content = other.read_bytes() if other.is_file() else own
     # Some files are the same in every run.
-    path.write_bytes(content + b"\n" if content == own else content)
+    path.write_bytes(own + b"\0" if content == own else content)
 
 
 def _wrong_types(path: Path, other: Path) -> None:
