@@ -15,14 +15,14 @@ from ..methods import build
 from ..models.recommender import Recommender
 from ..runs.files import hash_file
 from ..runs.folder import Run, open_run
-from ..runs.keys import key_at_hand
+from ..runs.keys import controller_key
 from ..runs.record import NAME
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .basis import rehearsed_basis
 from .request import RequestCase, RequestOptions, erased_rows_of, time_clause
+from .stale_shadows import SHADOWS
 
-SHADOWS = "shadows"
 GATE_SHADOWS = 8
 """Shadow models behind a gate without retrained runs: the recipe's own number."""
 
@@ -67,8 +67,8 @@ def evaluate(
 
     Raises:
         RunError: the run was not made by `unlearn`, its original has moved or changed, the request
-            is not the one that was honoured, or one of `against` was not retrained without just the
-            same rows.
+            is not the one that was honoured, or concerned no training row; or one of `against` was
+            not retrained without just the same rows.
         ConfigError: an odd number of shadows; `robustness` without torchao; a gate with nothing to
             judge by.
     """
@@ -83,7 +83,7 @@ def evaluate(
     count = _shadow_count(options, bool(against) or (basis is not None and too_small))
     shadows = None
     if count:
-        shadows = _shadow_scores(run, study, case.parent, count, options.say)
+        shadows = _shadow_scores(run, study, case, count, options.say)
     study.ask(ORIGINAL, case.original, valid=True)
     relearner = _relearner(study, progress) if options.robustness else None
     _ask_runs(study, run, against, relearner)
@@ -116,6 +116,11 @@ def _open_case(
     for other in against:
         _refuse_other_rows(run, other, request.key)
     case = RequestCase.open(parent, request, progress)
+    if run.record.note is not None:
+        raise RunError(
+            f"'{run.path}': {run.record.note}, so there is nothing to measure; what was measured "
+            f"of '{parent.path}' holds"
+        )
     if case.digest != run.record.request_hmac:
         raise RunError(
             f"'{run.path}': was made for another request, or under another key; name the one it "
@@ -203,7 +208,7 @@ def _parent(run: Run, key: Path | None) -> Run:
     if record is None:
         raise RunError(f"'{run.path}': is no unlearned run; name a folder made by e2urec unlearn")
     # Measured against any other model, memory would be that of somebody else.
-    parent = open_run(Path(record.path), key=key_at_hand(key))
+    parent = open_run(Path(record.path), key=controller_key(key))
     if hash_file(parent.path / NAME) != record.sha256:
         raise RunError(
             f"'{parent.path}': has changed since '{run.path}' was made from it; restore it"
@@ -212,7 +217,7 @@ def _parent(run: Run, key: Path | None) -> Run:
 
 
 def _shadow_scores(
-    run: Run, study: Study, parent: Run, count: int, say: Callable[[str], object]
+    run: Run, study: Study, case: RequestCase, count: int, say: Callable[[str], object]
 ) -> ShadowScores:
     """Train the shadows, or take those that are there, after saying what they cost."""
     space = study.space
@@ -221,7 +226,7 @@ def _shadow_scores(
         len(study.rows.retain), len(study.rows.unseen), space.recipe.tuning
     )
     say(
-        f"{count} shadow models read {rows} rows{time_clause(parent, rows)}; those already in "
+        f"{count} shadow models read {rows} rows{time_clause(case.parent, rows)}; those already in "
         f"'{run.path}' are taken from there"
     )
-    return study.shadow_scores(run.path / SHADOWS, say)
+    return study.shadow_scores(run.path / SHADOWS, case.controller_key, say)

@@ -1,16 +1,16 @@
 """Make out-of-fold scores for a run that lacks them."""
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.contents import RESTORE, hash_file
+from ..core.disk import require_room
 from ..core.errors import ConfigError, RunError
 from ..experiments.recipe import Recipe
 from ..experiments.workspace import Workspace
+from ..runs.copying import copy_files
 from ..runs.folder import Run, create_run, open_run
-from ..runs.keys import key_at_hand
+from ..runs.keys import controller_key
 from ..runs.record import RunRecord, record_state, write_record
 from ..runs.record_mac import MacState
 from ..runs.score_index import FILE
@@ -40,7 +40,12 @@ class Preparation:
 
 
 def prepare(
-    run: Run, out: Path | str, settings: Iterable[str] = (), *, progress: Progress = silent
+    run: Run,
+    out: Path | str,
+    settings: Iterable[str] = (),
+    *,
+    key: Path | None = None,
+    progress: Progress = silent,
 ) -> Run:
     """Write the same run with out-of-fold scores into folder `out`; `run` is only read.
 
@@ -50,38 +55,43 @@ def prepare(
         run: made by `train` or `unlearn`.
         out: folder to make.
         settings: of the scores, such as `scores.pairs=2`, on top of the run's own.
+        key: file of the controller's key; see `train`.
         progress: told of each step.
 
     Raises:
-        RunError: `out` exists, `run` is damaged or holds no recommender, or the disk is full.
+        RunError: `out` exists, `run` is damaged, holds no recommender or was recorded under another
+            key, or the disk is full.
         ConfigError: a setting of something else, or no half models.
         DataError: rows that the recommender was tuned on are no longer in the data.
     """
     out = Path(out)
     recipe = _recipe_with_scores(run, settings)
-    key = key_at_hand()
+    secret = controller_key(key)
     # Read again: a record that the key's holder did not write gets no MAC of theirs by a copy.
-    vouched = key is not None and record_state(run.path, key) is MacState.HOLDS
+    vouched = record_state(run.path, secret) is MacState.HOLDS
     with create_run(out) as partial:
-        space = _open_space(run, recipe, progress)
+        require_room(partial, run.record.size)
+        space = _open_space(run, recipe, secret, progress)
         # The run's own template and tokenizer, whatever the recipe's file says by now.
         space.tokenizer_owner = space.load(run)
         space.make_scores(partial)
         assert space.score_index is not None, "a recipe without half models was refused"
-        _copy_files(run, partial)
+        copy_files(run, partial, lambda name: name != FILE)
         space.score_index.save(partial)
-        write_record(partial, _record(run, space), key if vouched else None)
+        write_record(partial, _record(run, space), secret if vouched else None)
     return open_run(out)
 
 
-def plan_preparation(run: Run, settings: Iterable[str] = ()) -> Preparation:
+def plan_preparation(
+    run: Run, settings: Iterable[str] = (), *, key: Path | None = None
+) -> Preparation:
     """Say what `prepare` would read, and about how long it would take; raises as `prepare` does.
 
     The estimate is for the machine that trained the original, and rather too high: most of a half
     model is computed once a row.
     """
     recipe = _recipe_with_scores(run, settings)
-    space = _open_space(run, recipe, silent)
+    space = _open_space(run, recipe, controller_key(key), silent)
     rows = space.scores_row_count()
     return Preparation(2 * recipe.scores.pairs, rows, minutes_for(run, rows))
 
@@ -105,22 +115,9 @@ def _recipe_with_scores(run: Run, settings: Iterable[str]) -> Recipe:
     return updated
 
 
-def _open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
-    return Workspace(
-        recipe, progress, split_index=SplitIndex.load(run.path), pinned=run.record.base
-    )
-
-
-def _copy_files(run: Run, folder: Path) -> None:
-    """Copy what the run's record lists, without scores that are made anew."""
-    files = {name: file for name, file in run.record.files.items() if name != FILE}
-    for name, file in files.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run.path / name, target)
-        # A file that was damaged meanwhile would get a new hash, and pass for a whole one.
-        if hash_file(target) != file.sha256:
-            raise RunError(f"'{run.path / name}': is damaged; {RESTORE}")
+def _open_space(run: Run, recipe: Recipe, secret: bytes, progress: Progress) -> Workspace:
+    index = SplitIndex.load(run.path, secret)
+    return Workspace(recipe, progress, split_index=index, record=run.record)
 
 
 def _record(run: Run, space: Workspace) -> RunRecord:

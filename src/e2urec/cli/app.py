@@ -40,23 +40,18 @@ UnitOption = Annotated[
     typer.Option("--unit", help="What that share is of."),
 ]
 SkipUnknown = Annotated[
-    bool, typer.Option("--skip-unknown", help="Go on when some are not in the training data.")
+    bool, typer.Option("--skip-unknown", help="Go on when some are not in the recommender's data.")
 ]
 Key = Annotated[
     Path | None,
-    typer.Option("--key-file", help="The controller's key, under which requests are recorded."),
+    typer.Option(
+        "--key-file",
+        help="File of the controller's key, under which rows and requests are recorded.",
+    ),
 ]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
 Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must not exist.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-
-NOTHING_LEFT = "no half-made run was left behind"
-
-
-class Interruption:
-    """What an interrupt leaves, for the message."""
-
-    message = NOTHING_LEFT
 
 
 def recipe_from(

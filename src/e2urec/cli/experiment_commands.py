@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..core.errors import ConfigError
-from .app import AsJson, Interruption, Out, RecipeFile, Settings, app, recipe_from
+from .app import AsJson, Out, RecipeFile, Settings, app, recipe_from
 
 
 @app.command()
@@ -35,13 +35,14 @@ def compare(
         return
     if out is None:
         raise ConfigError("compare: no --out; name the folder to make, or use --estimate")
-    Interruption.message = (
-        f"finished cells are kept in '{out}.partial'; run the same command to go on"
-    )
     with progress() as listener:
         comparison = comparisons.compare(full, out, progress=listener, say=_say)
     show_comparison(comparison, out, as_json=as_json)
     if comparison.failed:
+        _say(
+            f"{len(comparison.failed)} cells failed, and the others stay in '{out}.partial': run "
+            f"the same command to try these again, or remove them with: e2urec discard {out}"
+        )
         raise typer.Exit(1)
 
 

@@ -45,6 +45,7 @@ def train(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse exact duplicate rows, do not drop them.")
     ] = False,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Tune the original recommender."""
@@ -59,8 +60,8 @@ def train(
     }
     full = recipe_from(recipe, settings, options)
     with progress() as listener:
-        run = train(full, out, progress=listener)
-    show_run(run, as_json=as_json)
+        run = train(full, out, key=key, progress=listener)
+    show_run(run, as_json=as_json, key=key)
 
 
 @app.command()
@@ -75,6 +76,7 @@ def prepare(
             "--set", metavar="KEY=VALUE", help="A setting of the scores, such as scores.pairs=2."
         ),
     ] = None,
+    key: Key = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read, and change nothing.")
     ] = False,
@@ -83,22 +85,23 @@ def prepare(
     """Copy a run, with out-of-fold scores of its rows: what models say that never saw them."""
     from ..api.prepare import plan_preparation, prepare
     from ..runs.folder import open_run
-    from ..runs.keys import key_at_hand
+    from ..runs.keys import controller_key
     from ..runs.rehearsal import read_rehearsal
     from .terminal import progress, show_preparation, show_run
 
-    parent = open_run(run, key=key_at_hand())
+    parent = open_run(run, key=controller_key(key))
     if dry:
-        show_preparation(plan_preparation(parent, settings or []), as_json=as_json)
+        plan = plan_preparation(parent, settings or [], key=key)
+        show_preparation(plan, as_json=as_json)
         return
     if out is None:
         raise ConfigError("prepare: no --out; name the run folder to make, or use --dry-run")
     rehearsal = read_rehearsal(parent)
     with progress() as listener:
-        prepared = prepare(parent, out, settings or [], progress=listener)
+        prepared = prepare(parent, out, settings or [], key=key, progress=listener)
     if rehearsal is not None:
         _say("the copy carries no rehearsal, since methods may learn from its scores; rehearse it")
-    show_run(prepared, as_json=as_json)
+    show_run(prepared, as_json=as_json, key=key)
 
 
 @app.command()
@@ -115,7 +118,7 @@ def unlearn(
     ] = None,
     method: MethodName = "e2urec",
     preset: Annotated[
-        str | None, typer.Option(help="Preset of the method; by default the default.")
+        str | None, typer.Option(help="Preset of the method; by default, what suits the run.")
     ] = None,
     settings: MethodSettings = None,
     skip_unknown: SkipUnknown = False,
@@ -126,20 +129,18 @@ def unlearn(
     as_json: AsJson = False,
 ) -> None:
     """Make a recommender forget users, single interactions or items."""
+    from ..api.method_choice import choose_method
     from ..api.request import RequestOptions
-    from ..api.unlearn import chosen_method, dry_run, unlearn
+    from ..api.unlearn import dry_run, unlearn
     from ..experiments.recipe import parse_settings
-    from ..methods import build
     from ..runs.folder import open_run
-    from ..runs.keys import key_at_hand
+    from ..runs.keys import controller_key
     from .terminal import progress, show_dry_run, show_run
 
-    how_to_forget = build(method, parse_settings(settings or []), preset or "default")
-    options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
-    parent = open_run(run, key=key_at_hand(key))
-    if not settings and preset is None:
-        # What a user sets himself wins over what was chosen.
-        how_to_forget = chosen_method(parent, method, options) or how_to_forget
+    values = parse_settings(settings or [])
+    options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key, say=_say)
+    parent = open_run(run, key=controller_key(key))
+    how_to_forget = choose_method(parent, method, values, preset, options, say=_say)
     if dry:
         show_dry_run(dry_run(parent, how_to_forget, options), as_json=as_json)
         return
@@ -188,10 +189,10 @@ def evaluate(
     from ..api.request import RequestOptions
     from ..evaluation.roles import UNLEARNED
     from ..runs.folder import open_run
-    from ..runs.keys import key_at_hand
+    from ..runs.keys import controller_key
     from .terminal import progress, show_results
 
-    secret = key_at_hand(key)
+    secret = controller_key(key)
     opened = open_run(run, key=secret)
     retrained = [open_run(path, key=secret) for path in against or []]
     request_options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)

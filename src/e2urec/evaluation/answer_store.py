@@ -1,24 +1,40 @@
-"""Answers on disk, as safetensors: what an interrupted comparison goes on from."""
+"""Answers on disk, as safetensors: what an interrupted comparison goes on from.
+
+What models say of D_f tells of these rows nearly all that they hold. It is kept encrypted, since a
+killed comparison leaves it behind.
+"""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, load_file, save, save_file
 
 from ..core.arrays import Head
 from ..core.contents import hash_file, remove
+from ..core.durable import write_file
 from ..core.errors import RunError
 from ..core.reading import UNREADABLE, damaged
+from ..core.sealing import seal, unseal
 from ..models.predictions import NO_HEAD, Predictions
 from .answers import Answers
+
+Table = dict[str, npt.NDArray[Any]]
 
 REMEDY = "run the same command again, which makes it anew"
 COLUMNS = ("log_odds", "labels", "users")
 """Of every set of rows; states are kept for D_f alone, where vocabulary distances are measured."""
+
+
+SEALED_PARTS = ("forget", "rewritten")
+"""Rows of D_f, and of prompts that showed one."""
+SEALED = "sealed"
+"""Column of the file that holds all columns of these parts, encrypted."""
 
 
 @dataclass
@@ -27,11 +43,13 @@ class AnswerStore:
 
     Attributes:
         folder: of the output heads.
+        key: under which answers to D_f are encrypted, 32 bytes.
         heads: those that were read, by name.
         head_hashes: SHA-256 of the files of those that were written, by name.
     """
 
     folder: Path
+    key: bytes
     heads: dict[str, Head] = field(default_factory=dict)
     head_hashes: dict[str, str] = field(default_factory=dict)
 
@@ -48,13 +66,14 @@ class AnswerStore:
             table["forget.hidden"] = np.ascontiguousarray(forget.hidden)
             name = self._save_head(forget.head)
             metadata = {"head": name, "head_sha256": self.head_hashes[name]}
-        save_file(table, path, metadata)
+        save_file(_sealed(table, self.key), path, metadata)
 
     def load(self, path: Path) -> Answers:
         """Read what `save` wrote.
 
         Raises:
-            RunError: the file or its head is missing, damaged or of another shape.
+            RunError: the file or its head is missing, damaged or of another shape, or it was
+                written under another key.
         """
         try:
             return self._load(path)
@@ -76,7 +95,7 @@ class AnswerStore:
         return None
 
     def _load(self, path: Path) -> Answers:
-        table = load_file(path)
+        table = _unsealed(load_file(path), self.key, path)
         metadata = _metadata(path)
         head = self._load_head(metadata) if "head" in metadata else NO_HEAD
         # Keys are `part.column`; a dict keeps each part once, in order.
@@ -103,10 +122,7 @@ class AnswerStore:
         # One that an earlier process left may be damaged.
         if name not in self.head_hashes:
             remove(path)
-            # Written aside and renamed: a file of this name is always whole.
-            partial = path.with_suffix(".tmp")
-            save_file(table, partial)
-            partial.replace(path)
+            write_file(path, lambda partial: save_file(table, partial))
             self.head_hashes[name] = hash_file(path)
         return name
 
@@ -132,3 +148,28 @@ def _check_head(path: Path, metadata: Mapping[str, str]) -> None:
     """Raise RunError unless the head is the one that these answers were given with."""
     if hash_file(path) != metadata.get("head_sha256"):
         raise damaged(path, REMEDY)
+
+
+def _sealed(table: Table, key: bytes) -> Table:
+    """The same columns, with those of D_f encrypted in one."""
+    secret: Table = {}
+    plain: Table = {}
+    for name, column in table.items():
+        part = secret if name.split(".")[0] in SEALED_PARTS else plain
+        part[name] = column
+    sealed = np.frombuffer(seal(save(secret), key), np.uint8)
+    return plain | {SEALED: sealed}
+
+
+def _unsealed(table: Table, key: bytes, path: Path) -> Table:
+    """The columns that `_sealed` was given, out of the file `path`."""
+    plain = dict(table)
+    try:
+        content = unseal(plain.pop(SEALED).tobytes(), key)
+    except (KeyError, ValueError) as error:
+        raise RunError(
+            f"'{path}': answers to D_f were kept under another key, or are damaged; give that key "
+            "in E2UREC_KEY_FILE, or start anew after: e2urec discard"
+        ) from error
+    table_of_secrets: Table = load(content)
+    return plain | table_of_secrets

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.disk import require_room
+from ..core.errors import DataError
 from ..evaluation.demonstration import Demonstration
+from ..evaluation.disclosure import is_told
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, UNTUNED, retrained
 from ..methods.retrain import Retrain
 from ..metrics.classification import auc
@@ -63,7 +66,15 @@ def demo(
     key = key_at_hand()
     with create_run(out) as partial:
         space = Workspace(recipe, progress)
+        space.check_before_training()
+        # The original and the unlearned model.
+        require_room(partial, 2 * space.model_bytes())
         parts = space.resolve(space.request(request))
+        if not len(parts.forget):
+            raise DataError(
+                "request: concerns no training row, so there is nothing to show; name training "
+                "users"
+            )
         # The rows take their scores along. No score depends on the original.
         space.make_scores(partial)
         rows = space.rows(parts)
@@ -159,9 +170,10 @@ def _first_result(study: Study, unlearned: Unlearned, clock: _Clock) -> list[str
     lines = [
         f"First result after {clock.elapsed:.0f} s: training took {training:.0f} s, forgetting "
         f"{unlearned.seconds:.0f} s",
-        f"  AUC on the forgotten rows: {_change(before.forget, after.forget)}",
         f"  AUC on test rows: {_change(before.test, after.test)}",
     ]
+    if is_told(len(study.rows.forget)):
+        lines.insert(1, f"  AUC on the forgotten rows: {_change(before.forget, after.forget)}")
     count = study.space.recipe.retrained
     if count:
         lines.append(

@@ -61,8 +61,9 @@ def load_backbone(
     layers: int | None = None,
     revision: str | None = None,
     exact: bool = False,
+    offline: bool = False,
 ) -> Backbone:
-    """Load a language model and its tokenizer.
+    """Load a language model and its tokenizer; no code that comes with one is ever run.
 
     Args:
         source: a hub name, a local folder, or a folder that holds one GGUF file.
@@ -70,21 +71,29 @@ def load_backbone(
         revision: commit of a hub name; None: the newest.
         exact: whether weights that the model has no use for are an error, too. A model of ours has
             none; one from elsewhere may come with another task's head.
+        offline: a hub name must be on this machine already: nothing is asked of the hub.
 
     Raises:
         ModelError: the model cannot be loaded, lacks weights, or has fewer blocks than `layers`.
     """
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-    options: dict[str, Any] = {"trust_remote_code": False}
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
     if revision is not None:
         options["revision"] = revision
     try:
         return _load(str(source), layers, options, exact)
-    except ModelError:
+    # What runs out of memory may be another program's fault, and is told for every command alike.
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
         raise
     # Each library under this call has exceptions of its own; tokenizers raises plain ones.
     except Exception as error:
+        if offline and not Path(source).is_dir():
+            commit = "" if revision is None else f" --revision {revision}"
+            raise ModelError(
+                f"model '{source}': is named by the run folder, and is not on this machine; if you "
+                f"trust it, get it first: hf download {source}{commit}"
+            ) from error
         raise ModelError(
             f"model '{source}': cannot be loaded ({_reason(error)}); "
             "give a Hugging Face name that is reachable, a local folder, or smollm2-135m"

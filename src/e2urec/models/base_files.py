@@ -32,8 +32,9 @@ def base_folder(source: str | Path, revision: str | None = None) -> tuple[Path, 
     folder = Path(source)
     if folder.is_dir():
         return folder, None
-    # The hub's cache has a folder for each commit, named by it.
-    config = cached_file(str(source), "config.json", revision=revision)
+    # The hub's cache has a folder for each commit, named by it. By now it is there: the hub, which
+    # may have another commit since, is not asked.
+    config = cached_file(str(source), "config.json", revision=revision, local_files_only=True)
     snapshot = Path(str(config)).parent
     return snapshot, snapshot.name
 

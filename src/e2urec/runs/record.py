@@ -20,9 +20,7 @@ from .record_mac import FIELD, MacRecord, MacState, mac_of, mac_state
 
 NAME = "run.json"
 RESULTS = "results.json"
-LOCK = ".lock"
-"""File that a process holds locked while it makes a run; it is no part of the run."""
-FORMAT = 2
+FORMAT = 3
 """Raised whenever a run folder changes so that an older one cannot be read. 1 had no number."""
 ADDITIONS = ("rehearsal.json", "shadows")
 """What is added to a finished run, with hashes of its own; `run.json` stays as it is."""
@@ -122,16 +120,23 @@ class RunRecord(_Part):
         default_factory=dict, description="rows tuned on, dropped, and scored"
     )
     seconds_per_row: float | None = Field(None, description="of the original's training")
-    data: str | None = Field(None, description="fingerprint of the data that were tuned on")
     method: MethodRecord | None = None
     parent: ParentRecord | None = None
     rehearsal: CitationRecord | None = None
+    note: str | None = Field(
+        None, description="after a request for no training row: that the model is unchanged"
+    )
     request_hmac: str | None = Field(None, description="the request, under the controller's key")
     chain: tuple[str, ...] = Field((), description="the same of this request and all before it")
     versions: dict[str, str] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict)
     base: BaseRecord | None = Field(None, description="the language model before any user's data")
     mac: MacRecord | None = Field(None, description="of all other fields, under a key")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.bytes for file in self.files.values())
 
 
 def requests_text(times: int, size: int, unit: str) -> str:
@@ -149,7 +154,7 @@ def write_record(folder: Path, record: RunRecord, key: bytes | None = None) -> N
         record: what it says.
         key: the controller's, for a MAC of all that; None: the record gets none.
     """
-    files = record_files(folder, apart=(LOCK,))
+    files = record_files(folder)
     complete = record.model_copy(update={"versions": versions(), "files": files, "mac": None})
     values = finite(complete.model_dump(mode="json", exclude_none=True))
     if key is not None:
