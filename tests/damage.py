@@ -15,6 +15,7 @@ from pathlib import Path
 
 from e2urec import cli
 from e2urec.testing import toy_backbone, toy_tables
+from key_files import write_key
 
 SECONDS = 10
 """Longest time in which damage must be told."""
@@ -51,7 +52,7 @@ class Toys:
         ratings.join(items, on="item").write_csv(self.root / "ratings.csv")
         prompts = [json.dumps({"prompt": f"Liked: Movie {number}."}) for number in range(3)]
         self.examples.write_text("\n".join(prompts))
-        self.key.write_bytes(hashlib.sha256(b"controller").digest())
+        write_key(self.key, hashlib.sha256(b"controller").digest())
 
     @property
     def examples(self) -> Path:

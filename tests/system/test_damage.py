@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from damage import DAMAGES, QUICK, Toys, call, damaged, unreadable
+from key_files import write_key
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_record_that_was_changed_is_refused_with_the_key_and_told_of_without(toy
     run = tmp_path / "run"
     shutil.copytree(toys.root / "lora", run)
     assert "as it was written under this controller key" in call(toys.key, "show", run).output
-    (tmp_path / "key").write_bytes(bytes(range(32)))
+    write_key(tmp_path / "key")
     assert "under another controller key" in call(tmp_path / "key", "show", run).output
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(record | {"seed": 99}))

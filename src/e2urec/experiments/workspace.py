@@ -209,8 +209,7 @@ class Workspace:
                 source, layers=model.layers, revision=revision, offline=self.record is not None
             )
             if self.pinned is not None:
-                folder, _ = base_folder(source, revision)
-                refuse_other_base(folder, self.pinned.files)
+                refuse_other_base(source, revision, self.pinned.files)
         return base
 
     def base_record(self) -> BaseRecord:

@@ -61,8 +61,9 @@ def _counts(path: Path, files: list[Path]) -> bool:
     return path.suffix == preferred
 
 
-def refuse_other_base(folder: Path, hashes: dict[str, str]) -> None:
-    """Raise ModelError unless the base in `folder` has just the files that `hashes` says."""
+def refuse_other_base(source: str | Path, revision: str | None, hashes: dict[str, str]) -> None:
+    """Raise ModelError unless a base that was loaded has just the files that `hashes` says."""
+    folder, _ = base_folder(source, revision)
     present = base_hashes(folder)
     for name in sorted(present.keys() | hashes.keys()):
         if present.get(name) != hashes.get(name):
