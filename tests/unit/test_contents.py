@@ -110,11 +110,19 @@ def test_a_damaged_shadow_is_made_anew_after_one_sentence(tmp_path):
 @pytest.mark.parametrize("way", DAMAGES)
 def test_a_damaged_folder_of_the_cache_is_fetched_anew(tmp_path, monkeypatch, capsys, way):
     content = bytes(range(200))
-    toy = Packaged("toy==1", "toy.whl", 1, {"toy/a.bin": sha256(content).hexdigest()}, "none")
-    monkeypatch.setitem(fetch_module.PACKAGED, "toy", toy)
     (tmp_path / "wheels").mkdir()
-    with zipfile.ZipFile(tmp_path / "wheels" / "toy.whl", "w") as archive:
+    wheel = tmp_path / "wheels" / "toy.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("toy/a.bin", content)
+    toy = Packaged(
+        requirement="toy==1",
+        wheel=wheel.name,
+        size=wheel.stat().st_size,
+        sha256=sha256(wheel.read_bytes()).hexdigest(),
+        files={"toy/a.bin": sha256(content).hexdigest()},
+        terms="none",
+    )
+    monkeypatch.setitem(fetch_module.PACKAGED, "toy", toy)
     folder = fetch("toy", cache=tmp_path)
     assert fetch("toy", cache=tmp_path) == folder
     assert capsys.readouterr().err == ""
