@@ -14,7 +14,7 @@ from e2urec.data.samples import Samples
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
-from e2urec.models.adapters import load_adapter
+from e2urec.models.adapter_files import load_adapter
 
 SMALL = [
     "--set",

@@ -263,7 +263,7 @@ def test_damaged_run_is_not_given_new_hashes(plain, tmp_path):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(RunError, match="is missing or damaged"):
+    with pytest.raises(RunError, match="is damaged"):
         prepare(open_run(copy), tmp_path / "out", PAIRS)
     assert not (tmp_path / "out").exists()
 

@@ -70,7 +70,7 @@ def test_run_that_is_killed_anywhere_is_whole_or_can_be_discarded(tmp_path):
                     make(out)
                 discard_run(out)
             make(out)
-        open_run(out, verify=True)
+        open_run(out)
         assert [path.name for path in folder.iterdir()] == ["run"], number
     assert number > 15
 

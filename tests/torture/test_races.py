@@ -46,7 +46,7 @@ def test_who_comes_second_leaves_the_folder_of_the_first_alone(tmp_path):
         in_process(refused, discard_run, out)
         assert (partial / "a").read_text() == "mine"
         write_record(partial, RunRecord(kind="demo", recipe={}, seed=0))
-    assert (open_run(out, verify=True).path / "a").read_text() == "mine"
+    assert (open_run(out).path / "a").read_text() == "mine"
 
 
 def test_who_is_overtaken_between_the_look_and_the_making_leaves_the_finished_run_alone(
@@ -63,7 +63,7 @@ def test_who_is_overtaken_between_the_look_and_the_making_leaves_the_finished_ru
     monkeypatch.setattr(folders, "_locked_folder", overtaken)
     with pytest.raises(RunError, match="exists already"):
         make(out, "loser")
-    assert (open_run(out, verify=True).path / "a").read_text() == "winner"
+    assert (open_run(out).path / "a").read_text() == "winner"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -80,7 +80,7 @@ def test_folder_that_is_discarded_before_it_is_locked_is_given_up(tmp_path, monk
     monkeypatch.setattr(FolderLock, "take", late)
     with pytest.raises(RunError, match="another process"):
         make(out, "loser")
-    assert (open_run(out, verify=True).path / "a").read_text() == "winner"
+    assert (open_run(out).path / "a").read_text() == "winner"
 
 
 @pytest.mark.parametrize("step", ["rename", "sync_folder"])
@@ -97,7 +97,7 @@ def test_discard_around_the_renaming_deletes_no_finished_run(tmp_path, monkeypat
 
     monkeypatch.setattr(folders, "publish_folder", slow)
     make(out)
-    open_run(out, verify=True)
+    open_run(out)
 
 
 def test_failure_after_the_renaming_leaves_the_run_and_a_newer_partial_folder(
@@ -115,7 +115,7 @@ def test_failure_after_the_renaming_leaves_the_run_and_a_newer_partial_folder(
     monkeypatch.setattr(folders, "publish_folder", failing)
     with pytest.raises(KeyboardInterrupt):
         make(out)
-    open_run(out, verify=True)
+    open_run(out)
     assert (partial_of(out) / "other").read_text() == "of another process"
 
 
@@ -236,7 +236,7 @@ def is_well(folder, reports):
     names = [path.name for path in folder.iterdir()]
     if not winners:
         return names == []
-    text = (open_run(folder / "run", verify=True).path / "a").read_text()
+    text = (open_run(folder / "run").path / "a").read_text()
     return len(winners) == 1 and names == ["run"] and text == f"process {winners[0]}"
 
 

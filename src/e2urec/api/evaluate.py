@@ -15,6 +15,7 @@ from ..experiments.study import Study
 from ..methods import build
 from ..models.recommender import Recommender
 from ..runs.folder import Run, open_run
+from ..runs.keys import controller_key
 from ..runs.record import NAME
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
@@ -110,7 +111,7 @@ def _open_case(
     run: Run, against: Sequence[Run], request: RequestOptions, progress: Progress
 ) -> RequestCase:
     """The request that `run` honoured, put to its parent again; other runs are refused."""
-    parent = _parent(run)
+    parent = _parent(run, request.key)
     refuse_same_models(against)
     for other in against:
         _refuse_other_rows(run, other, request.key)
@@ -201,13 +202,13 @@ def refuse_same_models(against: Sequence[Run]) -> None:
         models.append(model)
 
 
-def _parent(run: Run) -> Run:
+def _parent(run: Run, key: Path | None) -> Run:
     """The run that a request was put to, checked to be the one it was."""
     record = run.record.parent
     if record is None:
         raise RunError(f"'{run.path}': is no unlearned run; name a folder made by e2urec unlearn")
     # Measured against any other model, memory would be that of somebody else.
-    parent = open_run(Path(record.path))
+    parent = open_run(Path(record.path), key=controller_key(key))
     if hash_file(parent.path / NAME) != record.sha256:
         raise RunError(
             f"'{parent.path}': has changed since '{run.path}' was made from it; restore it"
@@ -228,4 +229,4 @@ def _shadow_scores(
         f"{count} shadow models read {rows} rows{time_clause(case.parent, rows)}; those already in "
         f"'{run.path}' are taken from there"
     )
-    return study.shadow_scores(run.path / SHADOWS, case.controller_key)
+    return study.shadow_scores(run.path / SHADOWS, case.controller_key, say)

@@ -11,7 +11,8 @@ from ..experiments.workspace import Workspace
 from ..runs.copying import copy_files
 from ..runs.folder import Run, create_run, open_run
 from ..runs.keys import controller_key
-from ..runs.record import RunRecord, write_record
+from ..runs.record import RunRecord, record_state, write_record
+from ..runs.record_mac import MacState
 from ..runs.score_index import FILE
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, silent
@@ -65,18 +66,19 @@ def prepare(
     """
     out = Path(out)
     recipe = _recipe_with_scores(run, settings)
+    secret = controller_key(key)
+    # Read again: a record that the key's holder did not write gets no MAC of theirs by a copy.
+    vouched = record_state(run.path, secret) is MacState.HOLDS
     with create_run(out) as partial:
         require_room(partial, run.record.size)
-        # A damaged file would get a new hash, and pass for a whole one from then on.
-        open_run(run.path, verify=True)
-        space = _open_space(run, recipe, key, progress)
+        space = _open_space(run, recipe, secret, progress)
         # The run's own template and tokenizer, whatever the recipe's file says by now.
         space.tokenizer_owner = space.load(run)
         space.make_scores(partial)
         assert space.score_index is not None, "a recipe without half models was refused"
         copy_files(run, partial, lambda name: name != FILE)
         space.score_index.save(partial)
-        write_record(partial, _record(run, space))
+        write_record(partial, _record(run, space), secret if vouched else None)
     return open_run(out)
 
 
@@ -89,7 +91,7 @@ def plan_preparation(
     model is computed once a row.
     """
     recipe = _recipe_with_scores(run, settings)
-    space = _open_space(run, recipe, key, silent)
+    space = _open_space(run, recipe, controller_key(key), silent)
     rows = space.scores_row_count()
     return Preparation(2 * recipe.scores.pairs, rows, minutes_for(run, rows))
 
@@ -113,9 +115,9 @@ def _recipe_with_scores(run: Run, settings: Iterable[str]) -> Recipe:
     return updated
 
 
-def _open_space(run: Run, recipe: Recipe, key: Path | None, progress: Progress) -> Workspace:
-    index = SplitIndex.load(run.path, controller_key(key))
-    return Workspace(recipe, progress, split_index=index, of_run=True)
+def _open_space(run: Run, recipe: Recipe, secret: bytes, progress: Progress) -> Workspace:
+    index = SplitIndex.load(run.path, secret)
+    return Workspace(recipe, progress, split_index=index, record=run.record)
 
 
 def _record(run: Run, space: Workspace) -> RunRecord:

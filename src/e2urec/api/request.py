@@ -178,6 +178,7 @@ class RequestCase:
             rehearsal=self.citation(method),
             chain=(*parent.record.chain, digest),
             seconds_per_row=parent.record.seconds_per_row,
+            base=parent.record.base,
         )
 
 
@@ -210,7 +211,7 @@ def open_space(run: Run, recipe: Recipe, key: Path | None, progress: Progress) -
         progress,
         split_index=SplitIndex.load(run.path, controller),
         score_index=ScoreIndex.load(run.path, controller),
-        of_run=True,
+        record=run.record,
     )
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from ..core.contents import hash_file
 from ..core.durable import sync_folder
 from ..core.errors import RunError
-from ..runs.folder import Run, open_run
-from ..runs.record import NAME
+from ..runs.folder import Run
+from ..runs.record import NAME, read_record
 from .request import RequestCase
 
 SHADOWS = "shadows"
@@ -55,7 +55,8 @@ def _parent_of(run: Run) -> Run | None:
     if record is None:
         return None
     try:
-        parent = open_run(Path(record.path))
+        # Its other files do not matter: the shadow models of a damaged run have to go as well.
+        parent = Run(Path(record.path), read_record(Path(record.path)))
     except RunError:
         return None
     return parent if hash_file(parent.path / NAME) == record.sha256 else None

@@ -33,7 +33,8 @@ def train(
     """
     out = Path(out)
     # Read first: a bad key is told before hours of work, and not after.
-    row_key = RowKey.under(controller_key(key))
+    secret = controller_key(key)
+    row_key = RowKey.under(secret)
     with create_run(out) as partial:
         space = Workspace(recipe, progress, row_key=row_key)
         space.check_before_training()
@@ -48,7 +49,7 @@ def train(
         SplitIndex.of(space.split, space.row_key).save(partial)
         if space.score_index is not None:
             space.score_index.save(partial)
-        write_record(partial, _original_record(space, trace))
+        write_record(partial, _original_record(space, trace), secret)
     return open_run(out)
 
 
@@ -69,4 +70,5 @@ def _original_record(space: Workspace, trace: Trace) -> RunRecord:
         seconds=seconds,
         rows=rows,
         seconds_per_row=seconds["original"] / trace.rows,
+        base=space.base_record(),
     )

@@ -79,7 +79,7 @@ def unlearn(
             seconds = {}
             _leave_as_it_is(case, partial)
         case.save_erased_rows(partial)
-        write_record(partial, case.record(method, seconds))
+        write_record(partial, case.record(method, seconds), case.controller_key)
     # Last: what a failed request leaves can still be measured.
     if first_process():
         remove_stale_shadows(case)
@@ -107,8 +107,6 @@ def _leave_as_it_is(case: RequestCase, folder: Path) -> None:
     gone from what is recorded and measured all the same.
     """
     parent = case.parent
-    # A damaged file would get a new hash, and pass for a whole one from then on.
-    open_run(parent.path, verify=True)
     copy_files(parent, folder, is_of_model)
     all_rows = case.study().rows
     results: dict[str, Any] = {"rows": all_rows.counts()}

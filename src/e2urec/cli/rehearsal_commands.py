@@ -67,6 +67,7 @@ def rehearse(
     from ..api.rehearse import RehearsalOptions, rehearsal_request
     from ..api.rehearse import rehearse as rehearse_run
     from ..runs.folder import open_run
+    from ..runs.keys import controller_key
     from .progress import progress
     from .rehearsal_table import show_rehearsal
 
@@ -77,12 +78,13 @@ def rehearse(
         )
     count = RETRAINED if retrained is None else retrained
     options = RehearsalOptions(size, times, unit, seed, count, tolerance, key)
-    parent = open_run(run)
+    secret = controller_key(key)
+    parent = open_run(run, key=secret)
     if write_request is not None:
         _write_request(write_request, rehearsal_request(parent, options))
         return
     candidates = _candidates(parent, method, preset, settings or [], candidate or [""])
-    references = [open_run(path) for path in against or []]
+    references = [open_run(path, key=secret) for path in against or []]
     with progress() as listener:
         rehearsal = rehearse_run(
             parent, candidates, options, references, progress=listener, say=_say

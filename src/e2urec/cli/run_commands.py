@@ -61,7 +61,7 @@ def train(
     full = recipe_from(recipe, settings, options)
     with progress() as listener:
         run = train(full, out, key=key, progress=listener)
-    show_run(run, as_json=as_json)
+    show_run(run, as_json=as_json, key=key)
 
 
 @app.command()
@@ -85,10 +85,11 @@ def prepare(
     """Copy a run, with out-of-fold scores of its rows: what models say that never saw them."""
     from ..api.prepare import plan_preparation, prepare
     from ..runs.folder import open_run
+    from ..runs.keys import controller_key
     from ..runs.rehearsal import read_rehearsal
     from .terminal import progress, show_preparation, show_run
 
-    parent = open_run(run)
+    parent = open_run(run, key=controller_key(key))
     if dry:
         plan = plan_preparation(parent, settings or [], key=key)
         show_preparation(plan, as_json=as_json)
@@ -100,7 +101,7 @@ def prepare(
         prepared = prepare(parent, out, settings or [], key=key, progress=listener)
     if rehearsal is not None:
         _say("the copy carries no rehearsal, since methods may learn from its scores; rehearse it")
-    show_run(prepared, as_json=as_json)
+    show_run(prepared, as_json=as_json, key=key)
 
 
 @app.command()
@@ -133,11 +134,12 @@ def unlearn(
     from ..api.unlearn import dry_run, unlearn
     from ..experiments.recipe import parse_settings
     from ..runs.folder import open_run
+    from ..runs.keys import controller_key
     from .terminal import progress, show_dry_run, show_run
 
     values = parse_settings(settings or [])
     options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key, say=_say)
-    parent = open_run(run)
+    parent = open_run(run, key=controller_key(key))
     how_to_forget = choose_method(parent, method, values, preset, options, say=_say)
     if dry:
         show_dry_run(dry_run(parent, how_to_forget, options), as_json=as_json)
@@ -146,7 +148,7 @@ def unlearn(
         raise ConfigError("unlearn: no --out; name the run folder to make, or use --dry-run")
     with progress() as listener:
         unlearned = unlearn(parent, out, how_to_forget, options, progress=listener)
-    show_run(unlearned, as_json=as_json)
+    show_run(unlearned, as_json=as_json, key=key)
 
 
 @app.command()
@@ -187,13 +189,16 @@ def evaluate(
     from ..api.request import RequestOptions
     from ..evaluation.roles import UNLEARNED
     from ..runs.folder import open_run
+    from ..runs.keys import controller_key
     from .terminal import progress, show_results
 
-    retrained = [open_run(path) for path in against or []]
+    secret = controller_key(key)
+    opened = open_run(run, key=secret)
+    retrained = [open_run(path, key=secret) for path in against or []]
     request_options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
     options = EvaluationOptions(shadows, robustness, gate, say=_say)
     with progress() as listener:
-        results = evaluate(open_run(run), retrained, request_options, options, progress=listener)
+        results = evaluate(opened, retrained, request_options, options, progress=listener)
     show_results(results, as_json=as_json)
     if gate:
         _exit_unless_passed(results.verdicts[UNLEARNED])
@@ -217,18 +222,22 @@ def score(
     """Print P(like) of each example, one a line."""
     from ..api.score import score
     from ..runs.folder import open_run
+    from ..runs.keys import key_at_hand
 
-    for probability in score(open_run(run), examples):
+    opened = open_run(run, key=key_at_hand())
+    for probability in score(opened, examples):
         print(f"{probability:.6f}")
 
 
 @app.command()
-def show(run: RunFolder, as_json: AsJson = False) -> None:
+def show(run: RunFolder, key: Key = None, as_json: AsJson = False) -> None:
     """Say what a run is, from what it was made, and how it scored."""
     from ..runs.folder import open_run
+    from ..runs.keys import key_at_hand
     from .terminal import show_run
 
-    show_run(open_run(run, verify=True), as_json=as_json)
+    opened = open_run(run, key=key_at_hand(key))
+    show_run(opened, as_json=as_json, key=key)
 
 
 @app.command()

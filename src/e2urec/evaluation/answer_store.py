@@ -5,6 +5,7 @@ killed comparison leaves it behind.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ from safetensors import safe_open
 from safetensors.numpy import load, load_file, save, save_file
 
 from ..core.arrays import Head
+from ..core.contents import hash_file, remove
 from ..core.durable import write_file
 from ..core.errors import RunError
+from ..core.reading import UNREADABLE, damaged
 from ..core.sealing import seal, unseal
 from ..models.predictions import NO_HEAD, Predictions
 from .answers import Answers
 
 Table = dict[str, npt.NDArray[Any]]
 
+REMEDY = "run the same command again, which makes it anew"
 COLUMNS = ("log_odds", "labels", "users")
 """Of every set of rows; states are kept for D_f alone, where vocabulary distances are measured."""
 SEALED_PARTS = ("forget", "rewritten")
@@ -39,11 +43,13 @@ class AnswerStore:
         folder: of the output heads.
         key: under which answers to D_f are encrypted, 32 bytes.
         heads: those that were read, by name.
+        head_hashes: SHA-256 of the files of those that were written, by name.
     """
 
     folder: Path
     key: bytes
     heads: dict[str, Head] = field(default_factory=dict)
+    head_hashes: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path, answers: Answers) -> None:
         """Write `answers` to `path`."""
@@ -56,19 +62,40 @@ class AnswerStore:
         forget = answers.forget
         if forget.hidden is not None:
             table["forget.hidden"] = np.ascontiguousarray(forget.hidden)
-            metadata["head"] = self._save_head(forget.head)
+            name = self._save_head(forget.head)
+            metadata = {"head": name, "head_sha256": self.head_hashes[name]}
         save_file(_sealed(table, self.key), path, metadata)
 
     def load(self, path: Path) -> Answers:
         """Read what `save` wrote.
 
         Raises:
-            RunError: it was written under another key, or is damaged.
+            RunError: the file or its head is missing, damaged or of another shape, or it was
+                written under another key.
         """
+        try:
+            return self._load(path)
+        except UNREADABLE as error:
+            raise damaged(path, REMEDY, error) from error
+
+    def fault_of(self, path: Path) -> str | None:
+        """What is wrong with the head of the answers in `path`, if there are any; None: nothing."""
+        if not path.is_file():
+            return None
+        head_path = None
+        try:
+            metadata = _metadata(path)
+            if "head" in metadata:
+                head_path = self._head_path(metadata["head"])
+                _check_head(head_path, metadata)
+        except (*UNREADABLE, RunError):
+            return f"'{head_path or path}': is missing or damaged"
+        return None
+
+    def _load(self, path: Path) -> Answers:
         table = _unsealed(load_file(path), self.key, path)
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-        head = self._load_head(metadata["head"]) if "head" in metadata else NO_HEAD
+        metadata = _metadata(path)
+        head = self._load_head(metadata) if "head" in metadata else NO_HEAD
         # Keys are `part.column`; a dict keeps each part once, in order.
         names = dict.fromkeys(key.split(".")[0] for key in table)
         parts = {}
@@ -90,18 +117,35 @@ class AnswerStore:
             digest.update(np.ascontiguousarray(values).tobytes())
         name = digest.hexdigest()[:16]
         path = self._head_path(name)
-        if not path.is_file():
+        # One that an earlier process left may be damaged.
+        if name not in self.head_hashes:
+            remove(path)
             write_file(path, lambda partial: save_file(table, partial))
+            self.head_hashes[name] = hash_file(path)
         return name
 
-    def _load_head(self, name: str) -> Head:
+    def _load_head(self, metadata: Mapping[str, str]) -> Head:
+        name = metadata["head"]
         if name not in self.heads:
-            table = load_file(self._head_path(name))
+            path = self._head_path(name)
+            _check_head(path, metadata)
+            table = load_file(path)
             self.heads[name] = (table["weight"], table.get("bias"))
         return self.heads[name]
 
     def _head_path(self, name: str) -> Path:
         return self.folder / f"head-{name}.safetensors"
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="numpy") as file:
+        return dict(file.metadata() or {})
+
+
+def _check_head(path: Path, metadata: Mapping[str, str]) -> None:
+    """Raise RunError unless the head is the one that these answers were given with."""
+    if hash_file(path) != metadata.get("head_sha256"):
+        raise damaged(path, REMEDY)
 
 
 def _sealed(table: Table, key: bytes) -> Table:

@@ -7,7 +7,7 @@ may be kept in the run folder, while what they say of D_f is not.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Floats, Mask
+from ..core.contents import fault_of, remove, write_contents
 from ..core.durable import make_folders, publish_folder
 from ..core.errors import RunError
 from ..core.locks import private_folder
 from ..core.seeding import derive
-from ..models import adapters
+from ..models import adapter_files
 from ..models.adapters import LoRA
 from ..models.backbone import Backbone
 from ..models.batches import Examples, concatenate
@@ -104,6 +105,7 @@ class ShadowFactory:
         key: of that hash, up to 64 bytes. It is of rows, among other things: without a key whoever
             knows all of them but one could test a guess of that one.
         progress: told of each step.
+        say: told of a shadow that was damaged, and is made anew.
     """
 
     untuned: Recommender
@@ -113,6 +115,7 @@ class ShadowFactory:
     folder: Path | None = None
     key: bytes = b""
     progress: Progress = silent
+    say: Callable[[str], object] = lambda text: None
 
     def scores(self, rows: ShadowRows) -> ShadowScores:
         """What the shadows say of D_f and of the unseen users' rows, each of rows it never saw."""
@@ -178,8 +181,12 @@ class ShadowFactory:
             return tune(self.untuned, tuning, train, None, phase)[0]
         # An interrupted evaluation goes on with the shadows that were finished.
         adapter = folder / f"{number:02}"
-        if adapter.is_dir():
-            return self._load(adapter)
+        if adapter.exists() or adapter.is_symlink():
+            fault = fault_of(adapter)
+            if fault is None:
+                return self._load(adapter)
+            self.say(f"{fault}; the shadow model is made anew")
+            remove(adapter)
         model, _ = tune(self.untuned, tuning, train, None, phase)
         _keep(model, adapter)
         return model
@@ -187,7 +194,7 @@ class ShadowFactory:
     def _load(self, adapter: Path) -> Recommender:
         untuned = self.untuned
         backbone = Backbone(untuned.lm, untuned.tokenizer, untuned.name).copy()
-        lm = adapters.load_adapter(backbone.lm, adapter, "original")
+        lm = adapter_files.load_adapter(backbone.lm, adapter, "original")
         tuned = Backbone(lm, backbone.tokenizer, backbone.name)
         return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)
 
@@ -198,7 +205,8 @@ def _keep(model: Recommender, folder: Path) -> None:
         make_folders(folder.parent)
         # Of a name of its own: two evaluations of a run may come to one shadow at a time.
         with private_folder(folder) as partial:
-            adapters.save_adapter(model.lm, "original", partial)
+            adapter_files.save_adapter(model.lm, "original", partial)
+            write_contents(partial)
             publish_folder(partial, folder)
     except OSError as error:
         # Another evaluation was first: its shadow is of the same rows and the same seed.

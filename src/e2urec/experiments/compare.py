@@ -57,42 +57,45 @@ def compare(
             "compare: runs in one process, whose cells can be taken up again; start it without a "
             "launcher"
         )
+    # Read first: a bad key is told before hours of work, and not after.
+    secret = controller_key()
     # Answers to D_f are as sensitive as D_f itself: their folder goes once the result is on the
     # disk. Cells that failed leave it there, to be tried again by the same command.
     with work_beside(out, keep=CELLS) as work:
-        _refuse_other_result(out, work.path, recipe)
+        _refuse_other_result(out, work.path, recipe, secret)
         refuse_other_settings(work.path, RECIPE, recipe.model_dump_json(), "another recipe")
         grid = Grid(work.path / CELLS, len(plan), say)
         comparison = _Run(plan, grid, work.path / SHADOWS, progress).finish()
-        _publish(comparison, recipe, work.path, out)
+        settings = recipe.model_dump(mode="json")
+        record = RunRecord(kind="comparison", recipe=settings, seed=recipe.seed)
+        with private_folder(work.path / RESULT) as result:
+            write_comparison(comparison, result)
+            write_record(result, record, secret)
+            _publish(result, work.path, out)
         work.stays = bool(comparison.failed)
     return comparison
 
 
-def _refuse_other_result(out: Path, work: Path, recipe: Recipe) -> None:
+def _refuse_other_result(out: Path, work: Path, recipe: Recipe, secret: bytes) -> None:
     """Raise RunError where `out` is anything but an earlier result of this comparison."""
     if not os.path.lexists(out):
         return
     # Without cells there is nothing to go on with: the comparison is finished.
     if (work / CELLS).is_dir():
-        record = open_run(out).record
+        record = open_run(out, key=secret).record
         settings = recipe.model_dump(mode="json")
         if record.kind == "comparison" and record.recipe == settings:
             return
     raise RunError(f"'{out}': exists already; choose another folder or remove it")
 
 
-def _publish(comparison: Comparison, recipe: Recipe, work: Path, out: Path) -> None:
-    """Write the result into folder `out`, in place of one in which cells had failed."""
-    settings = recipe.model_dump(mode="json")
-    with private_folder(work / RESULT) as result:
-        write_comparison(comparison, result)
-        write_record(result, RunRecord(kind="comparison", recipe=settings, seed=recipe.seed))
-        if out.is_dir():
-            # Killed between the two renames, the same command makes the result from its cells.
-            remove_tree(work / FORMER)
-            out.rename(work / FORMER)
-        publish_folder(result, out)
+def _publish(result: Path, work: Path, out: Path) -> None:
+    """Give a result its name `out`, in place of one in which cells had failed."""
+    if out.is_dir():
+        # Killed between the two renames, the same command makes the result from its cells.
+        remove_tree(work / FORMER)
+        out.rename(work / FORMER)
+    publish_folder(result, out)
 
 
 @dataclass
@@ -145,7 +148,9 @@ class _Run:
                     self.cells[key][cell.role] = finished
             if self.plan.recipe.compare.shadows:
                 folder = self.shadows / models.folder
-                self.shadow_scores[key] = study.shadow_scores(folder, controller_key())
+                self.shadow_scores[key] = study.shadow_scores(
+                    folder, controller_key(), self.grid.say
+                )
 
     def _comparison(
         self, methods: Methods, settings: Mapping[str, Settings], trials: list[Trial]

@@ -18,6 +18,7 @@ from ..report.page import write_page
 from ..report.tables import number
 from ..runs.files import write_json
 from ..runs.folder import create_run
+from ..runs.keys import key_at_hand
 from ..runs.record import RunRecord, write_record
 from ..training.costs import Costs
 from ..training.loop import Progress, silent
@@ -62,6 +63,7 @@ def demo(
     """
     clock = _Clock(recipe.minutes)
     method = method_of(recipe)
+    key = key_at_hand()
     with create_run(out) as partial:
         space = Workspace(recipe, progress)
         space.check_before_training()
@@ -120,7 +122,7 @@ def demo(
         write_json(partial / "results.json", demonstration.as_dict())
         write_page(demonstration, partial / "report.html")
         settings = recipe.model_dump(mode="json")
-        write_record(partial, RunRecord(kind="demo", recipe=settings, seed=recipe.seed))
+        write_record(partial, RunRecord(kind="demo", recipe=settings, seed=recipe.seed), key)
     return demonstration
 
 

@@ -1,6 +1,5 @@
 """Finished cells of a comparison, one folder a cell, so that an interrupted one goes on."""
 
-import json
 import time
 import traceback
 from collections.abc import Callable
@@ -8,9 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ..core.contents import fault_of, remove, write_contents
 from ..core.durable import make_folders, publish_folder, write_text
 from ..core.errors import RunError
 from ..core.locks import private_folder
+from ..core.reading import damaged, read_object
 from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
@@ -22,6 +23,7 @@ Say = Callable[[str], object]
 
 ANSWERS = "answers.safetensors"
 RECORD = "cell.json"
+REMEDY = "run the same command again, which makes the cell anew"
 
 
 def no_words(text: str) -> None:
@@ -77,22 +79,38 @@ class Grid:
 
         # Written and read again even when it was made just now; see above.
         path = self.folder_of(key, save)
-        record = CellRecord(**json.loads((path / RECORD).read_text(encoding="utf-8")))
+        values = read_object(path / RECORD, REMEDY)
+        try:
+            record = CellRecord(**values)
+        except TypeError as error:
+            raise damaged(path / RECORD, REMEDY) from error
         return FinishedCell(self.store.load(path / ANSWERS), record)
 
     def folder_of(self, key: str, save: Callable[[Path], None]) -> Path:
         """The folder `key`, filled by `save` unless it is there already."""
         started = time.perf_counter()
         path = self.folder / key
+        self._remove_damaged(key)
         if not path.is_dir():
             make_folders(path.parent)
             # Made aside and renamed: a folder of this name is always whole. One that fails goes:
             # a method may have left states of D_f there, which nobody will go on from.
             with private_folder(path) as partial:
                 save(partial)
+                write_contents(partial)
                 publish_folder(partial, path)
         self._tell(key, time.perf_counter() - started)
         return path
+
+    def _remove_damaged(self, key: str) -> None:
+        """Remove a cell that is not as it was written, after saying so: it is then made anew."""
+        path = self.folder / key
+        if not path.exists() and not path.is_symlink():
+            return
+        fault = fault_of(path) or self.store.fault_of(path / ANSWERS)
+        if fault is not None:
+            self.say(f"{fault}; the cell is made anew")
+            remove(path)
 
     def try_cell(self, key: str, make: Callable[[Path], FinishedCell]) -> FinishedCell | None:
         """The same, or None where it could not be made: the others go on."""

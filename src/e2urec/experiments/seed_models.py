@@ -1,6 +1,5 @@
 """The models of one seed of a comparison: one original, and what every method makes of it."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..core.reading import read_object
 from ..data.requests import ForgetRetain
 from ..data.samples import Samples
 from ..evaluation.comparison import CellRecord
@@ -23,7 +23,7 @@ from ..runs.score_index import ScoreIndex
 from ..training.loop import Progress
 from ..training.out_of_fold import PHASE as SCORES
 from ..unlearning.method import Method
-from .grid import FinishedCell, Grid
+from .grid import REMEDY, FinishedCell, Grid
 from .plan import PLACEBO, Cell, seed_folder
 from .recipe import Recipe, RequestRecipe
 from .study import Study, unlearning_seconds
@@ -105,8 +105,7 @@ class SeedModels:
 
     def _original_record(self) -> CellRecord:
         """What was made once for all requests, and is in the seconds of none."""
-        text = (self.original_folder / SECONDS).read_text(encoding="utf-8")
-        seconds = json.loads(text)
+        seconds = read_object(self.original_folder / SECONDS, REMEDY)
         once = {SCORES: seconds[SCORES]} if SCORES in seconds else {}
         return CellRecord(seconds=once)
 

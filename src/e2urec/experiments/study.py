@@ -3,7 +3,7 @@
 `api`, the demo and the comparison all go through it, so that a figure means the same everywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,12 +140,18 @@ class Study:
         original = self.answers[ORIGINAL]
         self.answers[PLACEBO_TEMPERATURE] = softened(original)
 
-    def shadow_scores(self, folder: Path | None = None, controller: bytes = b"") -> ShadowScores:
+    def shadow_scores(
+        self,
+        folder: Path | None = None,
+        controller: bytes = b"",
+        say: Callable[[str], object] = lambda text: None,
+    ) -> ShadowScores:
         """What models say of D_f and the unseen users that saw neither.
 
         Args:
             folder: where the models are kept; None: nowhere.
             controller: the controller's key, under which they are found again.
+            say: told of a model that was damaged, and is made anew.
         """
         recipe = self.space.recipe
         # The recipe's own tuning, so that shadows differ from the original by their rows alone.
@@ -157,6 +163,7 @@ class Study:
             folder=folder,
             key=derived_key(controller, b"e2urec shadow models"),
             progress=self.space.progress,
+            say=say,
         )
         rows = ShadowRows(self.rows.retain, self.rows.unseen, self.rows.forget)
         return factory.scores(rows)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.contents import RESTORE
+from ..core.errors import ModelError, RunError
 from ..core.seeding import derive, stream
 from ..data import sources
 from ..data.difficulty import difficulty
@@ -19,10 +21,12 @@ from ..data.splits import Split, limit, require_usable, split
 from ..data.templating import find_template
 from ..evaluation.slices import slices
 from ..models.backbone import Backbone, load_backbone
+from ..models.base_files import base_folder, base_hashes, refuse_other_base
 from ..models.batches import Examples
 from ..models.recommender import Recommender
 from ..models.tokens import tokenise
 from ..runs.folder import Run
+from ..runs.record import BaseRecord, RunRecord
 from ..runs.row_digests import RowKey
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
@@ -75,8 +79,9 @@ class Workspace:
         split_index: of the run that a request is put to: its split is taken from there, and rows
             that it does not hold are left out.
         score_index: out-of-fold scores of the original's rows; None: it has none.
-        of_run: whether the recipe is that of a run folder, which may come from a stranger: what it
-            names is not fetched from anywhere unless the user names it as well.
+        record: of the run folder that the recipe is from; None: the recipe is the user's own. A
+            folder may come from a stranger: what it names is not fetched from anywhere unless the
+            user names it as well, and its base is refused unless it is the one of the record.
         row_key: of the hashes of rows that are written; with a split index, that one's.
     """
 
@@ -86,7 +91,7 @@ class Workspace:
     tokenizer_owner: Recommender | None = None
     split_index: SplitIndex | None = None
     score_index: ScoreIndex | None = None
-    of_run: bool = False
+    record: RunRecord | None = None
     row_key: RowKey = field(default_factory=RowKey.random)
 
     def __post_init__(self) -> None:
@@ -94,13 +99,18 @@ class Workspace:
         if self.split_index is not None:
             self.row_key = self.split_index.key
 
+    @property
+    def pinned(self) -> BaseRecord | None:
+        """The base that the run was made from; None: there is no run, or it does not say."""
+        return None if self.record is None else self.record.base
+
     # --- data
 
     @cached_property
     def data(self) -> Interactions:
         """All rows of the source; raises DataError if it cannot be read."""
         recipe = self.recipe
-        return read_source(recipe.data, recipe.columns, named_by_user=not self.of_run)
+        return read_source(recipe.data, recipe.columns, named_by_user=self.record is None)
 
     @cached_property
     def split(self) -> Split:
@@ -186,11 +196,27 @@ class Workspace:
 
     @cached_property
     def base(self) -> Backbone:
-        """The backbone before any user's data; callers tune a copy."""
+        """The backbone before any user's data; callers tune a copy.
+
+        Raises:
+            ModelError: it cannot be loaded, or is not the one that the run was made from.
+        """
         model = self.recipe.model
+        revision = None if self.pinned is None else self.pinned.revision
         with self.costs.phase("loading"):
             source = resolve_model(model.name)
-            return load_backbone(source, layers=model.layers, offline=self.of_run)
+            base = load_backbone(
+                source, layers=model.layers, revision=revision, offline=self.record is not None
+            )
+            if self.pinned is not None:
+                refuse_other_base(source, revision, self.pinned.files)
+        return base
+
+    def base_record(self) -> BaseRecord:
+        """The base by name and content, for the record of a run that is made from it."""
+        name = self.recipe.model.name
+        folder, revision = base_folder(resolve_model(name))
+        return BaseRecord(name=name, revision=revision, files=base_hashes(folder))
 
     def untuned(self) -> Recommender:
         """The base as a recommender; whoever tunes it tunes a copy."""
@@ -204,7 +230,21 @@ class Workspace:
         return sum(value.numel() * value.element_size() for value in self.base.lm.parameters())
 
     def load(self, run: Run) -> Recommender:
-        """The recommender of a run folder."""
+        """The recommender of a run folder.
+
+        Raises:
+            RunError: it is an adapter, and its record does not say of what.
+            ModelError: it cannot be loaded, or is an adapter of another base.
+        """
+        if run.adapted and run.record.base is None:
+            raise RunError(
+                f"'{run.path}': does not say which base model its adapter is of; {RESTORE}"
+            )
+        if run.adapted and run.record.base != self.pinned:
+            raise ModelError(
+                f"'{run.path}': is an adapter of another base model than the run it is used with; "
+                "train both from one"
+            )
         return Recommender.load(run.path, self.base.copy() if run.adapted else None)
 
     def train(self) -> tuple[Recommender, Trace]:

@@ -1,6 +1,6 @@
-"""LoRA adapters on a language model: attach, switch, freeze, remove, save, load.
+"""LoRA adapters on a language model: attach, switch, freeze, remove.
 
-This file and `adapter_algebra.py` are the only two files that call PEFT.
+This file, `adapter_files.py` and `adapter_algebra.py` are the only three that call PEFT.
 
 A model may carry several adapters at once. Which of them are active says whose model it is: none
 for a fully tuned original, `("original",)` for base + LoRA, and one more for a student or an
@@ -8,10 +8,8 @@ augmented model on top.
 """
 
 import contextlib
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -24,11 +22,10 @@ from peft import (
 )
 from peft.tuners.lora import LoraLayer
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ..core.errors import ConfigError, ModelError
+from ..core.errors import ModelError
 from . import blocks
 
 
@@ -301,31 +298,3 @@ def remove(lm: Any, name: str) -> Any:
         lm.delete_adapter(name)
         return lm
     return lm.unload()
-
-
-def save_adapter(lm: Any, name: str, folder: Path) -> None:
-    """Write adapter `name` so that plain `PeftModel.from_pretrained(base, folder)` loads it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = get_peft_model_state_dict(lm, adapter_name=name)
-    # Safetensors refuses a tensor that is a strided view.
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    # Loaders ask for the format before they read a tensor.
-    metadata = {"format": "pt"}
-    save_file(tensors, folder / "adapter_model.safetensors", metadata=metadata)
-    # A copy, so that the adapter may still be trained after it was saved.
-    config = copy.copy(lm.peft_config[name])
-    config.inference_mode = True
-    config.save_pretrained(str(folder))
-
-
-def load_adapter(lm: Any, folder: Path, name: str) -> Any:
-    """Attach the adapter saved in `folder` under `name`, frozen.
-
-    Raises:
-        ConfigError: the folder holds no adapter.
-    """
-    if not (folder / "adapter_config.json").is_file():
-        raise ConfigError(f"'{folder}': holds no adapter_config.json; name a folder saved by PEFT")
-    loaded = PeftModel.from_pretrained(lm, str(folder), adapter_name=name)
-    loaded.requires_grad_(False)
-    return loaded

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,37 +56,57 @@ class Backbone:
 
 
 def load_backbone(
-    source: str | Path, *, layers: int | None = None, offline: bool = False
+    source: str | Path,
+    *,
+    layers: int | None = None,
+    revision: str | None = None,
+    exact: bool = False,
+    offline: bool = False,
 ) -> Backbone:
     """Load a language model and its tokenizer; no code that comes with one is ever run.
 
     Args:
         source: a hub name, a local folder, or a folder that holds one GGUF file.
         layers: keep only the first `layers` blocks of a decoder; None keeps all.
+        revision: commit of a hub name; None: the newest.
+        exact: whether weights that the model has no use for are an error, too. A model of ours has
+            none; one from elsewhere may come with another task's head.
         offline: a hub name must be on this machine already: nothing is asked of the hub.
 
     Raises:
-        ModelError: the model cannot be loaded, or has fewer blocks than `layers`.
+        ModelError: the model cannot be loaded, lacks weights, or has fewer blocks than `layers`.
     """
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
+    if revision is not None:
+        options["revision"] = revision
     try:
-        return _load(str(source), layers, offline)
-    except (OSError, ValueError, KeyError) as error:
-        reason = [*str(error).strip().splitlines(), type(error).__name__][0]
+        return _load(str(source), layers, options, exact)
+    # What runs out of memory may be another program's fault, and is told for every command alike.
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
+        raise
+    # Each library under this call has exceptions of its own; tokenizers raises plain ones.
+    except Exception as error:
         if offline and not Path(source).is_dir():
+            commit = "" if revision is None else f" --revision {revision}"
             raise ModelError(
                 f"model '{source}': is named by the run folder, and is not on this machine; if you "
-                f"trust it, get it first: hf download {source}"
+                f"trust it, get it first: hf download {source}{commit}"
             ) from error
         raise ModelError(
-            f"model '{source}': cannot be loaded ({reason}); "
+            f"model '{source}': cannot be loaded ({_reason(error)}); "
             "give a Hugging Face name that is reachable, a local folder, or smollm2-135m"
         ) from error
 
 
-def _load(source: str, layers: int | None, offline: bool) -> Backbone:
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
+def _reason(error: BaseException) -> str:
+    """The first line of what an error says, or its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool) -> Backbone:
     gguf_file = _find_gguf(Path(source))
     if gguf_file is not None:
         options["gguf_file"] = gguf_file
@@ -98,13 +119,34 @@ def _load(source: str, layers: int | None, offline: bool) -> Backbone:
     # On a CPU the backward pass of the fused attention kernel is slower than plain products.
     if device.type == "cpu":
         options["attn_implementation"] = "eager"
+    if exact:
+        # We write no other; a pickled file that lies there is not ours.
+        options["use_safetensors"] = True
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    lm = loader.from_pretrained(source, dtype=torch.float32, **options)
+    lm, loading = loader.from_pretrained(
+        source, dtype=torch.float32, output_loading_info=True, **options
+    )
+    _check_weights(source, loading, exact)
     # The weights of a GGUF file are unpacked to float32: nothing quantised is left to describe.
     if gguf_file is not None:
         lm.hf_quantizer = None
         del lm.config.quantization_config
     return Backbone(lm.eval().to(device), tokenizer, source)
+
+
+def _check_weights(source: str, loading: Mapping[str, Any], exact: bool) -> None:
+    """Raise ModelError where a layer was left at its initial, random values, or a weight unused."""
+    kinds = ["missing_keys", "mismatched_keys"]
+    if exact:
+        kinds.append("unexpected_keys")
+    for kind in kinds:
+        keys = sorted(map(str, loading[kind]))
+        if keys:
+            reason = kind.removesuffix("_keys")
+            raise ModelError(
+                f"model '{source}': {len(keys)} {reason} weights, such as {keys[0]}, so it is not "
+                "the model that its settings describe; restore it, or name another"
+            )
 
 
 def _find_gguf(folder: Path) -> str | None:

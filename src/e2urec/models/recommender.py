@@ -19,15 +19,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..core.arrays import Ints
-from ..core.errors import DataError, ModelError, RunError
+from ..core.errors import ModelError, RunError
+from ..core.reading import damaged, read_object
 from ..data.prompts import PromptTemplate
 from ..data.samples import Samples
 from ..data.templating import find_template
-from . import adapters, blocks
+from . import adapter_files, adapters, blocks
 from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, batches_by_length, collate, pack
 from .tokens import tokenise
 from .verbaliser import OutputHead, Verbaliser, find_verbaliser, prompt_ids
+
+CARD = "recommender.json"
 
 # Any prompt that ends as the templates do shows how a tokenizer treats the answer after it.
 SAMPLE_PROMPT = "Liked: Toy Story (1995). Disliked: none. Will the user like Heat (1995)?"
@@ -223,12 +226,12 @@ class Recommender(nn.Module):
         if self.active:
             # A folder holds one adapter: whoever adds others merges or concatenates them first.
             (name,) = self.active
-            adapters.save_adapter(self.lm, name, folder / "adapter")
+            adapter_files.save_adapter(self.lm, name, folder / "adapter")
         else:
             self.lm.save_pretrained(str(folder / "model"))
             self.tokenizer.save_pretrained(str(folder / "model"))
         text = json.dumps(record, indent=2) + "\n"
-        (folder / "recommender.json").write_text(text, encoding="utf-8")
+        (folder / CARD).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, base: Backbone | None = None) -> "Recommender":
@@ -240,26 +243,25 @@ class Recommender(nn.Module):
 
         Raises:
             RunError: the folder holds no recommender, or its adapter comes without a base.
+            DataError: its template is none.
+            ModelError: its weights are not those of one.
         """
-        try:
-            record = json.loads((folder / "recommender.json").read_text(encoding="utf-8"))
-            template = find_template(record["template"], record.get("template_source"))
-        except (OSError, ValueError, KeyError, DataError) as error:
-            raise RunError(
-                f"'{folder}': holds no recommender; name a folder made by e2urec train"
-            ) from error
+        card = _read_card(folder)
+        window = card["window"]
+        template = find_template(card["template"], card.get("template_source"))
         if (folder / "model").is_dir():
-            return cls(load_backbone(folder / "model"), template, window=record["window"])
+            backbone = load_backbone(folder / "model", exact=True)
+            return cls(backbone, template, window=window)
         if base is None:
             raise RunError(
-                f"'{folder}': holds an adapter; give the base model '{record['base']}' with it"
+                f"'{folder}': holds an adapter; give the base model '{card['base']}' with it"
             )
-        lm = adapters.load_adapter(base.lm, folder / "adapter", "original")
+        lm = adapter_files.load_adapter(base.lm, folder / "adapter", "original")
         return cls(
             Backbone(lm, base.tokenizer, base.name),
             template,
             active=("original",),
-            window=record["window"],
+            window=window,
         )
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
@@ -306,3 +308,24 @@ class Recommender(nn.Module):
     def _gives(self, expected: torch.Tensor, batch: Batch) -> bool:
         logits = self.logits(batch)
         return torch.allclose(expected, logits, atol=LOGIT_TOLERANCE, rtol=LOGIT_TOLERANCE)
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    """What `save` wrote of a recommender beside its weights.
+
+    Raises:
+        RunError: there is no whole one.
+    """
+    path = folder / CARD
+    remedy = "name a folder made by e2urec train"
+    if not path.is_file():
+        raise RunError(f"'{folder}': holds no recommender; {remedy}")
+    card = read_object(path, remedy)
+    types = {"template": str, "window": int, "base": str, "template_source": str}
+    # A template's source is there only where it came from a file.
+    card.setdefault("template_source", "")
+    for name, kind in types.items():
+        if not isinstance(card.get(name), kind):
+            raise damaged(path, remedy)
+    card["template_source"] = card["template_source"] or None
+    return card

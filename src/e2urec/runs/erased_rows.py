@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.arrays import Mask
 from ..core.errors import RunError
+from ..core.reading import UNREADABLE
 from ..data.interactions import Interactions
 from ..data.row_hashes import hashes
 from .keys import derived_key
@@ -72,7 +73,7 @@ class ErasedRows:
             record = json.loads(file.read_text(encoding="utf-8"))
             check = record["check"]
             digests = frozenset(record["rows"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except UNREADABLE as error:
             raise RunError(
                 f"'{file}': is missing or damaged, so nobody can say what was erased; restore it, "
                 "or make the run again from its original"

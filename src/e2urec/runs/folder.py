@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.contents import hash_file
+from ..core.contents import RESTORE, check_files
 from ..core.disk import is_full
 from ..core.durable import make_folders, publish_folder
 from ..core.errors import E2URecError, RunError
@@ -21,7 +21,8 @@ from ..core.process import (
     uninterrupted,
     wait_for_all,
 )
-from .record import RunRecord, read_record
+from ..core.reading import damaged
+from .record import ADDITIONS, NAME, RunRecord, read_record
 
 PARTIAL = SUFFIX
 _WORKED_FOR: dict[Path, str | None] = {}
@@ -38,7 +39,7 @@ class Run:
     @property
     def adapted(self) -> bool:
         """Whether the run holds an adapter, and not a whole model."""
-        return (self.path / "adapter").is_dir()
+        return any(name.startswith("adapter/") for name in self.record.files)
 
 
 def partial_of(out: Path) -> Path:
@@ -254,12 +255,24 @@ def _what_stays(out: Path, keep: str | None) -> str:
     return f"a half-made run stays in '{partial}'; remove it with: e2urec discard {out}"
 
 
-def open_run(path: Path, *, verify: bool = False) -> Run:
-    """Read a run folder; with `verify` every file is checked against its SHA-256.
+def open_run(path: Path, *, key: bytes | None = None) -> Run:
+    """Read a run folder, and check each of its files against its SHA-256.
+
+    Args:
+        path: the folder.
+        key: the controller's, where it is at hand: `run.json` must then be what its MAC says, if it
+            has one under this key.
 
     Raises:
-        RunError: the folder is missing, partial, no run, damaged, or of another version.
+        RunError: the folder is missing, partial, no run, damaged, changed, or of another version.
     """
+    try:
+        return _open_run(path, key)
+    except OSError as error:
+        raise damaged(path, RESTORE, error) from error
+
+
+def _open_run(path: Path, key: bytes | None) -> Run:
     if not path.is_dir():
         raise RunError(f"'{path}': is no folder; name a run folder made by e2urec")
     # It may hold a whole run.json already, and still not be whole.
@@ -268,13 +281,6 @@ def open_run(path: Path, *, verify: bool = False) -> Run:
             f"'{path}': is a half-made run; wait for it, or remove it with: "
             f"e2urec discard {path.stem}"
         )
-    record = read_record(path)
-    for name, expected in record.files.items():
-        file = path / name
-        # The size costs nothing to check; the hash of a large model takes seconds.
-        whole = file.is_file() and file.stat().st_size == expected.bytes
-        if whole and verify:
-            whole = hash_file(file) == expected.sha256
-        if not whole:
-            raise RunError(f"'{file}': is missing or damaged; restore the folder from a backup")
+    record = read_record(path, key)
+    check_files(path, record.files, apart=(NAME, *ADDITIONS))
     return Run(path, record)

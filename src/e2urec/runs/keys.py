@@ -71,6 +71,17 @@ def controller_key(path: Path | None = None) -> bytes:
     return key
 
 
+def key_at_hand(path: Path | None = None) -> bytes | None:
+    """The same key if one is named or this user has one; otherwise None, and none is made.
+
+    Raises:
+        RunError: it is named, or there, and cannot be read.
+    """
+    is_named = path is not None or _named_by_environment() is not None
+    own = user_data_path("e2urec") / "controller.key"
+    return controller_key(path) if is_named or own.exists() else None
+
+
 def _refuse_weak(key: bytes, file: Path) -> None:
     """Raise RunError for a key that could be guessed from what was recorded under it."""
     if len(key) < KEY_BYTES:

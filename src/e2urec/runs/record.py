@@ -3,24 +3,27 @@
 No user id stands in it. Even a hash of an id would be soon guessed, since ids are few and short.
 """
 
-import json
 import math
 import platform
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..core.contents import hash_file
+from ..core.contents import RESTORE, FileRecord, record_files
 from ..core.errors import RunError
+from ..core.reading import UNREADABLE, damaged, read_object
 from ..metrics.bootstrap import Interval
 from .files import finite, write_json
+from .record_mac import FIELD, MacRecord, MacState, mac_of, mac_state
 
 NAME = "run.json"
 RESULTS = "results.json"
 FORMAT = 3
 """Raised whenever a run folder changes so that an older one cannot be read. 1 had no number."""
+ADDITIONS = ("rehearsal.json", "shadows")
+"""What is added to a finished run, with hashes of its own; `run.json` stays as it is."""
 LIBRARIES = ("e2urec", "torch", "transformers", "peft", "accelerate", "numpy", "polars")
 """Those whose version can change a result."""
 
@@ -29,13 +32,6 @@ Kind = Literal["original", "unlearned", "comparison", "demo"]
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileRecord(_Part):
-    """A file of the run: its size in bytes and its SHA-256."""
-
-    bytes: int
-    sha256: str
 
 
 class MethodRecord(_Part):
@@ -50,6 +46,14 @@ class ParentRecord(_Part):
 
     path: str
     sha256: str
+
+
+class BaseRecord(_Part):
+    """The language model that a run was made from, by content."""
+
+    name: str = Field(description="packaged name, Hugging Face name or folder")
+    revision: str | None = Field(None, description="commit on the hub; None: not from there")
+    files: dict[str, str] = Field(description="SHA-256 of its weights, settings and tokenizer")
 
 
 class IntervalRecord(_Part):
@@ -126,6 +130,8 @@ class RunRecord(_Part):
     chain: tuple[str, ...] = Field((), description="the same of this request and all before it")
     versions: dict[str, str] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict)
+    base: BaseRecord | None = Field(None, description="the language model before any user's data")
+    mac: MacRecord | None = Field(None, description="of all other fields, under a key")
 
     @property
     def size(self) -> int:
@@ -140,36 +146,40 @@ def requests_text(times: int, size: int, unit: str) -> str:
     return f"{requests} of {size} {things} each"
 
 
-def write_record(folder: Path, record: RunRecord) -> None:
-    """Write `run.json`: the record, the versions at work, and size and hash of every file."""
-    files = {}
-    # Sorted, so that the same run writes the same bytes on every file system.
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            size = path.stat().st_size
-            name = str(path.relative_to(folder))
-            files[name] = FileRecord(bytes=size, sha256=hash_file(path))
-    complete = record.model_copy(update={"versions": versions(), "files": files})
-    write_json(folder / NAME, complete.model_dump(mode="json", exclude_none=True))
+def write_record(folder: Path, record: RunRecord, key: bytes | None = None) -> None:
+    """Write `run.json`: the record, the versions at work, and size and hash of every file.
+
+    Args:
+        folder: of the run, which holds all its files by now.
+        record: what it says.
+        key: the controller's, for a MAC of all that; None: the record gets none.
+    """
+    files = record_files(folder)
+    complete = record.model_copy(update={"versions": versions(), "files": files, "mac": None})
+    values = finite(complete.model_dump(mode="json", exclude_none=True))
+    if key is not None:
+        values[FIELD] = mac_of(values, key).model_dump(mode="json")
+    write_json(folder / NAME, values)
 
 
-def read_record(folder: Path) -> RunRecord:
+def read_record(folder: Path, key: bytes | None = None) -> RunRecord:
     """The record of a run folder.
 
+    Args:
+        folder: of the run.
+        key: the controller's; None: a MAC is not checked.
+
     Raises:
-        RunError: there is none, it is damaged, or an older version of e2urec wrote it.
+        RunError: there is none, it is damaged, an older version of e2urec wrote it, or it has a MAC
+            under `key` that does not hold.
     """
     path = folder / NAME
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(
-            f"'{folder}': is no run folder (it has no {NAME}); name one made by e2urec"
-        ) from error
-    except ValueError as error:
-        raise _damaged(path) from error
-    if not isinstance(values, dict):
-        raise _damaged(path)
+    if not path.exists():
+        raise RunError(f"'{folder}': is no run folder (it has no {NAME}); name one made by e2urec")
+    # Asked before it is read: a link may lead to other content at the next reading.
+    if path.is_symlink():
+        raise RunError(f"'{path}': is a link; put the file itself there, or {RESTORE}")
+    values = read_object(path, RESTORE)
     # Asked first: a record of another format may well fail every other check.
     made_by = values.get("format", 1)
     if made_by != FORMAT:
@@ -177,14 +187,19 @@ def read_record(folder: Path) -> RunRecord:
             f"'{folder}': was made by another version of e2urec (format {made_by}, not {FORMAT}); "
             "make it again with this version"
         )
+    if mac_state(values, key) is MacState.CHANGED:
+        raise RunError(
+            f"'{path}': was changed since it was written under this controller key; {RESTORE}"
+        )
     try:
         return RunRecord.model_validate(values)
-    except ValidationError as error:
-        raise _damaged(path) from error
+    except UNREADABLE as error:
+        raise damaged(path, RESTORE) from error
 
 
-def _damaged(path: Path) -> RunError:
-    return RunError(f"'{path}': is damaged; restore the folder from a backup")
+def record_state(folder: Path, key: bytes | None) -> MacState:
+    """What the MAC of a record says under the controller's key; raises RunError if damaged."""
+    return mac_state(read_object(folder / NAME, RESTORE), key)
 
 
 def versions() -> dict[str, str]:

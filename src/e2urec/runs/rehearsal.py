@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.contents import hash_file
 from ..core.errors import RunError
+from ..core.reading import UNREADABLE, damaged, read_object
 from ..data.requests import Unit
 from .files import finite, write_json
 from .folder import Run
@@ -20,6 +21,7 @@ from .record import NAME, CitationRecord, IntervalRecord, requests_text
 
 FILE = "rehearsal.json"
 MEMORY = "memory_auc"
+REMEDY = "rehearse again, or restore it from a backup"
 
 
 class _Part(BaseModel):
@@ -107,16 +109,17 @@ def read_rehearsal(run: Run) -> Rehearsal | None:
         RunError: it is damaged, or another run's.
     """
     path = run.path / FILE
-    if not path.is_file():
+    # A folder or a link of that name is no rehearsal, and must not pass for none.
+    if not path.exists() and not path.is_symlink():
         return None
+    values = read_object(path, REMEDY)
+    check = values.pop("check", None)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        check = values.pop("check")
         rehearsal = Rehearsal.model_validate(values)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, ValidationError) as error:
-        raise _damaged(path) from error
+    except UNREADABLE as error:
+        raise damaged(path, REMEDY) from error
     if check != _digest(values):
-        raise _damaged(path)
+        raise damaged(path, REMEDY)
     # A copy of another run's would speak for a model that nobody rehearsed with.
     if rehearsal.run != hash_file(run.path / NAME):
         raise RunError(f"'{path}': is of another run; remove it, or rehearse again")
@@ -137,7 +140,3 @@ def citation_of(run: Run, method: str, settings: dict[str, Any]) -> CitationReco
 def _digest(values: dict[str, Any]) -> str:
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _damaged(path: Path) -> RunError:
-    return RunError(f"'{path}': is damaged; rehearse again, or restore it from a backup")

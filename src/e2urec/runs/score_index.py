@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from ..core.arrays import Mask
 from ..core.errors import RunError
+from ..core.reading import UNREADABLE
 from ..data.interactions import Interactions
 from ..data.samples import Samples
 from ..data.splits import Split
@@ -103,7 +103,7 @@ class ScoreIndex:
             scores = RowScores(columns["mean"], columns["spread"])
             key = RowKey.of_file(columns, controller_key, file)
             index = cls(key, columns["digests"], scores)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except UNREADABLE as error:
             raise _damaged(file) from error
         # Scores of other rows would teach the wrong thing, and nobody would notice.
         if not len(index.digests) == len(scores.mean) == len(scores.spread):

@@ -8,13 +8,13 @@ the part of each row is noted by a keyed hash of the row.
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.arrays import Mask
 from ..core.errors import DataError, RunError
+from ..core.reading import UNREADABLE
 from ..data.interactions import Interactions
 from ..data.samples import Samples
 from ..data.splits import Split
@@ -112,7 +112,7 @@ class SplitIndex:
                 columns = dict(archive)
             key = RowKey.of_file(columns, controller_key, file)
             return cls(key, columns["digests"], columns["codes"])
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except UNREADABLE as error:
             raise RunError(
                 f"'{file}': is missing or damaged, so nobody can say for what the rows of this run "
                 "were used; restore it"
