@@ -16,10 +16,18 @@ from ..runs.folder import Run
 from ..runs.keys import controller_key, request_digest
 from ..runs.record import NAME, CitationRecord, MethodRecord, ParentRecord, RunRecord
 from ..runs.rehearsal import citation_of
+from ..runs.resumption import CheckpointOptions
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
+from ..training.checkpoints import Checkpoints
 from ..training.loop import Progress
 from ..unlearning.method import Method
+
+HELD_BY_CHECKPOINTS = (
+    "a checkpoint holds weights and optimizer state that rows of D_f have moved, but no row, "
+    "answer or teacher; it goes when the run is finished"
+)
+"""What a user is told who asks for checkpoints of a request."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,23 @@ class RequestCase:
         """HMAC of the request under the controller's key."""
         key = controller_key(self.options.key)
         return request_digest(self.request.lines(), key)
+
+    def begin_checkpoints(
+        self, checkpoints: CheckpointOptions, out: Path, method: Method
+    ) -> Checkpoints:
+        """The checkpoints of the run in which `method` honours the request."""
+        settings = {
+            "command": "unlearn",
+            "parent": hash_file(self.parent.path / NAME),
+            "method": method.name,
+            "settings": method.model_dump(mode="json"),
+            "recipe": self.space.recipe.model_dump(mode="json"),
+            "request": self.digest,
+            "data": self.space.data.fingerprint(),
+        }
+        if not method.exact:
+            checkpoints.say(HELD_BY_CHECKPOINTS)
+        return checkpoints.begin(out, settings, controller_key(self.options.key))
 
     def citation(self, method: Method) -> CitationRecord | None:
         """What the rehearsal of the original says of such a request; None if it does not."""

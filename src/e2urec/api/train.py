@@ -11,22 +11,42 @@ from ..experiments.recipe import Recipe
 from ..experiments.workspace import Workspace
 from ..models.recommender import Recommender
 from ..runs.files import write_json
-from ..runs.folder import Run, create_run, open_run
+from ..runs.folder import Run, open_run
 from ..runs.record import RESULTS, RunRecord, write_record
+from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, Trace, silent
 
 
-def train(recipe: Recipe, out: Path | str, *, progress: Progress = silent) -> Run:
+def train(
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    progress: Progress = silent,
+    checkpoints: CheckpointOptions = NEVER,
+) -> Run:
     """Tune the original recommender of `recipe` into run folder `out`.
 
+    Args:
+        recipe: all settings.
+        out: run folder to make.
+        progress: told of each step.
+        checkpoints: whether it can go on after it was killed, and whether it does so now.
+
     Raises:
-        RunError: `out` exists, or the disk is full.
+        RunError: `out` exists, the disk is full, or there is something else to go on with.
         DataError, ConfigError, ModelError: the recipe cannot be followed.
     """
     out = Path(out)
-    with create_run(out) as partial:
+    with resumable_run(out, checkpoints) as partial:
         space = Workspace(recipe, progress)
+        if checkpoints.is_on:
+            settings = {
+                "command": "train",
+                "recipe": recipe.model_dump(mode="json"),
+                "data": space.data.fingerprint(),
+            }
+            space.checkpoints = checkpoints.begin(out, settings)
         model, trace = space.train()
         model.save(partial)
         space.make_scores(partial)

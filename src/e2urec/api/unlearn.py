@@ -9,9 +9,10 @@ from ..experiments.request_rows import RequestRows
 from ..experiments.study import Unlearned
 from ..methods import build
 from ..runs.files import write_json
-from ..runs.folder import Run, create_run, open_run
+from ..runs.folder import Run, open_run
 from ..runs.record import RESULTS, CitationRecord, write_record
 from ..runs.rehearsal import read_rehearsal
+from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .request import RequestCase, RequestOptions, minutes_for
@@ -63,6 +64,7 @@ def unlearn(
     options: RequestOptions | None = None,
     *,
     progress: Progress = silent,
+    checkpoints: CheckpointOptions = NEVER,
 ) -> Run:
     """Make the recommender of `parent` forget a request; the result is a run folder of its own.
 
@@ -70,8 +72,12 @@ def unlearn(
     what is retained now. The request itself is written nowhere: the record holds its HMAC, and that
     of each row.
 
+    A checkpoint holds weights and optimizer state of what is tuned to forget, which rows of D_f
+    have moved. Teachers, caches and answers are in none.
+
     Raises:
-        RunError: `out` exists, `parent` is damaged, or the disk is full.
+        RunError: `out` exists, `parent` is damaged, the disk is full, or there is something else to
+            go on with.
         DataError: the request names what is not in the training data, nothing, or everything; or
             rows that the recommender was tuned on are no longer in the data.
     """
@@ -79,10 +85,12 @@ def unlearn(
     options = options or RequestOptions()
     # Read for the error alone: damage is told before hours of work, and not after.
     read_rehearsal(parent)
-    with create_run(out) as partial:
+    with resumable_run(out, checkpoints) as partial:
         case = RequestCase.open(parent, options, progress)
         study = case.study()
         method.check_scores(study.rows.scores)
+        if checkpoints.is_on:
+            case.space.checkpoints = case.begin_checkpoints(checkpoints, out, method)
         # D_f will be gone later: what the models say of it is asked now, before and after.
         study.ask(ORIGINAL, case.original)
         unlearned = study.unlearn(case.original, method, scratch=partial)

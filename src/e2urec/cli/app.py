@@ -53,10 +53,37 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 NOTHING_LEFT = "no half-made run was left behind"
 
 
+CheckpointEvery = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MINUTES",
+        help="Write down so often how far it is, so that it can go on; 0: never.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with what the same command left in OUT.partial."),
+]
+
+
 class Interruption:
     """What an interrupt leaves, for the message."""
 
     message = NOTHING_LEFT
+    # The run that goes on by --resume, if a checkpoint of it is left.
+    out: Path | None = None
+
+    @classmethod
+    def text(cls) -> str:
+        """What to say of what is left."""
+        from ..runs.resumption import has_checkpoint
+
+        if cls.out is not None and has_checkpoint(cls.out):
+            return (
+                f"'{cls.out}.partial' goes on by the same command with --resume; e2urec discard "
+                f"{cls.out} removes it"
+            )
+        return cls.message
 
 
 def recipe_from(

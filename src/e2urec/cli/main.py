@@ -57,7 +57,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     if status == INTERRUPTED:
-        print(f"e2urec: interrupted; {Interruption.message}", file=sys.stderr)
+        print(f"e2urec: interrupted; {Interruption.text()}", file=sys.stderr)
     raise SystemExit(status or 0)
 
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..core.errors import ConfigError
-from .app import AsJson, Interruption, Key, MethodName, MethodSettings, RunFolder, app
+from .app import (
+    AsJson,
+    CheckpointEvery,
+    Interruption,
+    Key,
+    MethodName,
+    MethodSettings,
+    RunFolder,
+    app,
+)
 
 if TYPE_CHECKING:
     from ..data.requests import ErasureRequest
@@ -57,12 +66,14 @@ def rehearse(
         ),
     ] = None,
     key: Key = None,
+    checkpoint_every: CheckpointEvery = None,
     as_json: AsJson = False,
 ) -> None:
     """Erase groups of training users from copies of a run, and choose settings by what is left."""
     from ..api.rehearse import RehearsalOptions, rehearsal_request
     from ..api.rehearse import rehearse as rehearse_run
     from ..runs.folder import open_run
+    from ..runs.resumption import CheckpointOptions
     from .progress import progress
     from .rehearsal_table import show_rehearsal
 
@@ -73,7 +84,8 @@ def rehearse(
         )
     candidates = _candidates(method, preset, settings or [], candidate or [""])
     count = RETRAINED if retrained is None else retrained
-    options = RehearsalOptions(size, times, unit, seed, count, tolerance, key)
+    checkpoints = CheckpointOptions(checkpoint_every, say=_say)
+    options = RehearsalOptions(size, times, unit, seed, count, tolerance, key, checkpoints)
     parent = open_run(run)
     if write_request is not None:
         _write_request(write_request, rehearsal_request(parent, options))

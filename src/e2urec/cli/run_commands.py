@@ -10,6 +10,8 @@ from ..core.errors import ConfigError
 from .app import (
     SOURCE,
     AsJson,
+    CheckpointEvery,
+    Interruption,
     Key,
     MethodName,
     MethodSettings,
@@ -17,6 +19,7 @@ from .app import (
     Ratio,
     RecipeFile,
     Request,
+    Resume,
     RunFolder,
     Settings,
     SkipUnknown,
@@ -45,10 +48,13 @@ def train(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse exact duplicate rows, do not drop them.")
     ] = False,
+    checkpoint_every: CheckpointEvery = None,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Tune the original recommender."""
     from ..api.train import train
+    from ..runs.resumption import CheckpointOptions
     from .terminal import progress, show_run
 
     options = {
@@ -58,8 +64,10 @@ def train(
         "data.strict": strict or None,
     }
     full = recipe_from(recipe, settings, options)
+    checkpoints = CheckpointOptions(checkpoint_every, resume, _say)
+    Interruption.out = out
     with progress() as listener:
-        run = train(full, out, progress=listener)
+        run = train(full, out, progress=listener, checkpoints=checkpoints)
     show_run(run, as_json=as_json)
 
 
@@ -122,6 +130,8 @@ def unlearn(
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
     ] = False,
+    checkpoint_every: CheckpointEvery = None,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a recommender forget users, single interactions or items."""
@@ -130,6 +140,7 @@ def unlearn(
     from ..experiments.recipe import parse_settings
     from ..methods import build
     from ..runs.folder import open_run
+    from ..runs.resumption import CheckpointOptions
     from .terminal import progress, show_dry_run, show_run
 
     how_to_forget = build(method, parse_settings(settings or []), preset or "default")
@@ -143,8 +154,12 @@ def unlearn(
         return
     if out is None:
         raise ConfigError("unlearn: no --out; name the run folder to make, or use --dry-run")
+    checkpoints = CheckpointOptions(checkpoint_every, resume, _say)
+    Interruption.out = out
     with progress() as listener:
-        unlearned = unlearn(parent, out, how_to_forget, options, progress=listener)
+        unlearned = unlearn(
+            parent, out, how_to_forget, options, progress=listener, checkpoints=checkpoints
+        )
     show_run(unlearned, as_json=as_json)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import ConfigError
+from ..core.say import Say, no_words
 from ..evaluation.comparison import Comparison, Key
 from ..evaluation.results import Results
 from ..evaluation.roles import ORIGINAL, Role
@@ -22,7 +23,7 @@ from ..runs.folder import create_run
 from ..runs.record import RunRecord, write_record
 from ..training.loop import Progress, silent
 from .choose import Trial, choose
-from .grid import FinishedCell, Grid, Say, no_words, refuse_other_settings
+from .grid import FinishedCell, Grid, refuse_other_settings
 from .plan import Plan, Settings
 from .recipe import Recipe
 from .request_rows import RequestRows

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.say import Say, no_words
 from ..evaluation.demonstration import Demonstration
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, UNTUNED, retrained
 from ..methods.retrain import Retrain
@@ -14,11 +15,11 @@ from ..models.recommender import Recommender
 from ..report.page import write_page
 from ..report.tables import number
 from ..runs.files import write_json
-from ..runs.folder import create_run
+from ..runs.keys import controller_key
 from ..runs.record import RunRecord, write_record
+from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..training.costs import Costs
 from ..training.loop import Progress, silent
-from .grid import Say, no_words
 from .recipe import Recipe, method_of
 from .study import Study, Unlearned, unlearning_seconds
 from .workspace import Workspace
@@ -42,6 +43,7 @@ def demo(
     request: Path | None = None,
     progress: Progress = silent,
     say: Say = no_words,
+    checkpoints: CheckpointOptions = NEVER,
 ) -> Demonstration:
     """Run the whole story of `recipe` into folder `out`.
 
@@ -53,15 +55,27 @@ def demo(
         request: file of users; None: the share that the recipe draws.
         progress: told of each step.
         say: told a first result, as soon as the unlearned model has answered.
+        checkpoints: whether it can go on after it was killed, and whether it does so now. Then the
+            minutes of the recipe begin anew, so that there may be more retrained models.
 
     Raises:
         E2URecError: as `train` and `unlearn` do.
     """
     clock = _Clock(recipe.minutes)
     method = method_of(recipe)
-    with create_run(out) as partial:
+    with resumable_run(out, checkpoints) as partial:
         space = Workspace(recipe, progress)
-        parts = space.resolve(space.request(request))
+        erasure = space.request(request)
+        if checkpoints.is_on:
+            settings = {
+                "command": "demo",
+                "recipe": recipe.model_dump(mode="json"),
+                "data": space.data.fingerprint(),
+                "request": sorted(erasure.lines()),
+            }
+            # Under the key, since a plain hash of a request could be guessed.
+            space.checkpoints = checkpoints.begin(out, settings, controller_key())
+        parts = space.resolve(erasure)
         # The rows take their scores along. No score depends on the original.
         space.make_scores(partial)
         rows = space.rows(parts)

@@ -10,20 +10,14 @@ from functools import cached_property
 from pathlib import Path
 
 from ..core.errors import RunError
+from ..core.say import Say
 from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
 from ..runs.files import write_json
 
-Say = Callable[[str], object]
-"""Is told a sentence, or a line."""
-
 ANSWERS = "answers.safetensors"
 RECORD = "cell.json"
-
-
-def no_words(text: str) -> None:
-    """Say nothing."""
 
 
 @dataclass(frozen=True)

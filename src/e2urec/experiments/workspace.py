@@ -26,6 +26,7 @@ from ..runs.folder import Run
 from ..runs.row_digests import salt_of
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
+from ..training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from ..training.costs import Costs
 from ..training.loop import Phase, Progress, Trace, silent
 from ..training.out_of_fold import PHASE, HalfModels, OutOfFold, RowScores
@@ -73,6 +74,7 @@ class Workspace:
         split_index: of the run that a request is put to: its split is taken from there, and rows
             that it does not hold are left out.
         score_index: out-of-fold scores of the original's rows; None: it has none.
+        checkpoints: where it is kept how far a training is.
     """
 
     recipe: Recipe
@@ -81,6 +83,7 @@ class Workspace:
     tokenizer_owner: Recommender | None = None
     split_index: SplitIndex | None = None
     score_index: ScoreIndex | None = None
+    checkpoints: Checkpoints = NO_CHECKPOINTS
 
     # --- data
 
@@ -191,9 +194,11 @@ class Workspace:
         untuned = self.untuned()
         train = self.encode(self.split.train)
         valid = self.encode(self.split.valid)
-        phase = Phase("original", self.recipe.seed, self.progress)
+        phase = Phase("original", self.recipe.seed, self.progress, self.checkpoints)
         with self.costs.phase("original"):
-            return tune(untuned, self.recipe.tuning, train, valid, phase)
+            model, trace = tune(untuned, self.recipe.tuning, train, valid, phase)
+        self.costs.add_earlier_seconds("original", trace)
+        return model, trace
 
     def make_scores(self, scratch: Path | None = None) -> None:
         """Make out-of-fold scores of all rows that a request may need, as the recipe says.
@@ -225,6 +230,7 @@ class Workspace:
             costs=costs,
             progress=self.progress,
             scratch=scratch,
+            checkpoints=self.checkpoints,
         )
         outsiders = {name: self.encode(getattr(self.split, name)) for name in HELD_OUT_PARTS}
         return half_models.scores(self.encode(self.split.train), outsiders)
@@ -253,6 +259,7 @@ class Workspace:
             seed=recipe.seed,
             precision=recipe.tuning.schedule.precision,
             progress=self.progress,
+            checkpoints=self.checkpoints,
         )
 
     def task(
@@ -284,4 +291,5 @@ class Workspace:
             rewritten=rows.rewritten,
             old_prompts=rows.old_prompts,
             scratch=scratch,
+            checkpoints=self.checkpoints,
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..core.errors import E2URecError, RunError
 from ..core.process import first_process, sigterm_as_interrupt, wait_for_all
 from .files import hash_file
-from .record import LOCK, RunRecord, read_record
+from .record import CHECKPOINTS, LOCK, RunRecord, read_record
 
 try:
     import fcntl
@@ -46,7 +46,7 @@ def partial_of(out: Path) -> Path:
 
 
 @contextlib.contextmanager
-def create_run(out: Path, *, keep: str | None = None) -> Iterator[Path]:
+def create_run(out: Path, *, keep: str | None = None, resume: bool = True) -> Iterator[Path]:
     """Yield the folder to work in; it becomes `out` when the block ends well, and is deleted else.
 
     Of several processes the first makes the folder; what the others write is thrown away.
@@ -55,13 +55,14 @@ def create_run(out: Path, *, keep: str | None = None) -> Iterator[Path]:
         out: the run folder to make.
         keep: once the folder holds a file or folder of this name, it stays even when the block does
             not end well, and the next call goes on in it.
+        resume: whether that next call may be this one.
 
     Raises:
         RunError: `out` exists, is being made by another process or was abandoned half-way, or the
             disk is full.
     """
     if first_process():
-        with _partial_folder(out, keep) as partial:
+        with _partial_folder(out, keep, resume=resume) as partial:
             yield partial
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -88,10 +89,10 @@ def add_to_run(run: Run, *, keep: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _partial_folder(out: Path, keep: str | None) -> Iterator[Path]:
+def _partial_folder(out: Path, keep: str | None, *, resume: bool) -> Iterator[Path]:
     if out.exists():
         raise RunError(f"'{out}': exists already; choose another folder or remove it")
-    _refuse_unfinished(out, resumable=keep is not None)
+    _refuse_unfinished(out, resumable=keep is not None and resume)
     partial = partial_of(out)
 
     def finish() -> None:
@@ -138,7 +139,12 @@ def _refuse_unfinished(out: Path, *, resumable: bool) -> None:
     if _locked(partial):
         raise RunError(f"'{partial}': is being made by another process; wait for it")
     if not resumable:
-        raise RunError(f"'{partial}': was left half-made; remove it with: e2urec discard {out}")
+        hint = ""
+        if (partial / CHECKPOINTS).is_dir():
+            hint = "go on by the same command with --resume, or "
+        raise RunError(
+            f"'{partial}': was left half-made; {hint}remove it with: e2urec discard {out}"
+        )
 
 
 def _explanation(error: BaseException, out: Path) -> E2URecError | None:

@@ -20,6 +20,10 @@ NAME = "run.json"
 RESULTS = "results.json"
 LOCK = ".lock"
 """File that a process holds locked while it makes a run; it is no part of the run."""
+CHECKPOINTS = "checkpoints"
+"""Folder of what a half-made run goes on from; see `runs.resumption`."""
+RESUMPTION = "resumption.json"
+"""File that says with which settings it was begun."""
 FORMAT = 2
 """Raised whenever a run folder changes so that an older one cannot be read. 1 had no number."""
 LIBRARIES = ("e2urec", "torch", "transformers", "peft", "accelerate", "numpy", "polars")
@@ -139,12 +143,17 @@ def write_record(folder: Path, record: RunRecord) -> None:
     files = {}
     # Sorted, so that the same run writes the same bytes on every file system.
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != LOCK:
+        if path.is_file() and not _is_only_for_making(path.relative_to(folder)):
             size = path.stat().st_size
             name = str(path.relative_to(folder))
             files[name] = FileRecord(bytes=size, sha256=hash_file(path))
     complete = record.model_copy(update={"versions": versions(), "files": files})
     write_json(folder / NAME, complete.model_dump(mode="json", exclude_none=True))
+
+
+def _is_only_for_making(path: Path) -> bool:
+    """Whether a file of a partial folder goes before that becomes the run."""
+    return path.parts[0] in (LOCK, CHECKPOINTS, RESUMPTION)
 
 
 def read_record(folder: Path) -> RunRecord:
