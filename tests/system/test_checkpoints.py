@@ -1,13 +1,16 @@
 """A command that was killed goes on by --resume, and ends with the bytes of one that was not."""
 
 import json
+import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
+from e2urec.api.rehearse import RehearsalOptions, rehearse
 from e2urec.api.request import RequestOptions
 from e2urec.api.train import train
 from e2urec.api.unlearn import unlearn
@@ -15,11 +18,13 @@ from e2urec.core.errors import ConfigError, RunError
 from e2urec.experiments.demo import demo
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
-from e2urec.runs.folder import Run, partial_of
+from e2urec.runs.folder import Run, open_run, partial_of
+from e2urec.runs.rehearsal import FILE
 from e2urec.runs.resumption import CheckpointOptions
 from e2urec.runs.score_index import ScoreIndex
 from e2urec.testing import toy_tables
 from e2urec.training.checkpoints import CheckpointFile
+from e2urec.training.loop import silent
 from e2urec.training.state import TrainingState
 
 EVERY_STEP = 1e-9
@@ -207,7 +212,7 @@ def test_half_made_run_holds_nothing_that_going_on_does_not_need(half_made):
 def test_other_settings_are_refused_and_the_checkpoints_stay(recipe, half_made):
     other = recipe.updated(["seed=7"])
     before = checkpoints_of(half_made)
-    with pytest.raises(RunError, match="was begun with other settings.*e2urec discard"):
+    with pytest.raises(RunError, match=r"was begun with other settings.*e2urec discard"):
         train(other, half_made, checkpoints=CheckpointOptions(resume=True))
     assert checkpoints_of(half_made) == before
 
@@ -275,7 +280,7 @@ def test_demo_that_is_killed_ends_with_the_same_figures(recipe, tmp_path):
     def make(out, progress, checkpoints):
         demo(quick, out, progress=progress, checkpoints=checkpoints)
 
-    interrupted(make, tmp_path / "run", 25)
+    interrupted(make, tmp_path / "run", 60)
     demo(quick, tmp_path / "whole")
     for side in ("original", "unlearned"):
         assert_same(tmp_path / "run" / side, tmp_path / "whole" / side)
@@ -284,6 +289,29 @@ def test_demo_that_is_killed_ends_with_the_same_figures(recipe, tmp_path):
         for name in ("run", "whole")
     )
     assert first == second
+
+
+def test_rehearsal_goes_on_inside_of_the_model_that_was_being_made(original, tmp_path):
+    method = build("npo", {"min_steps": 6})
+
+    def make(out, progress, checkpoints):
+        options = RehearsalOptions(times=2, checkpoints=replace(checkpoints, resume=False))
+        rehearse(open_run(out), [method], options, progress=progress)
+
+    for name in ("run", "whole"):
+        shutil.copytree(original.path, tmp_path / name)
+    lines: list[str] = []
+    interrupted(make, tmp_path / "run", 9, lines)
+    # A retrained model, and one that forgets.
+    for phase in ("retrain", "npo"):
+        assert any(line.startswith(f"goes on with '{phase}' after step") for line in lines)
+    make(tmp_path / "whole", silent, CheckpointOptions())
+    first, second = (json.loads((tmp_path / name / FILE).read_text()) for name in ("run", "whole"))
+    for trials in (first["trials"], second["trials"]):
+        assert trials[0].pop("seconds") > 0
+    assert first["trials"] == second["trials"]
+    assert first["headroom"] == second["headroom"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
 
 
 def test_interrupt_says_how_to_go_on_and_going_on_is_one_command(
