@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FRESH := build/constraints
 
-.PHONY: demo lint types test coverage check docs constraints clean
+.PHONY: demo lint types test torture coverage check docs constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/e2urec demo --out demo
@@ -18,6 +18,10 @@ types: $(VENV)/.installed
 
 test: $(VENV)/.fetched
 	$(BIN)/python -m pytest -n auto
+
+# What takes minutes: hundreds of kills, races, damaged folders and bad inputs.
+torture: $(VENV)/.installed
+	$(BIN)/python -m pytest -m torture tests/torture
 
 # The same tests, which take longer when every branch is counted. The last line holds statements,
 # misses, branches, half-taken branches, and the share covered.
