@@ -45,6 +45,7 @@ from e2urec.models.precision import Precision
 from e2urec.models.predictions import Predictions, predict
 from e2urec.models.recommender import Recommender
 from e2urec.runs.folder import Run, open_run
+from e2urec.runs.row_digests import RowKey
 from e2urec.runs.split_index import SplitIndex
 
 # Two retrained models are the fewest whose spread says how much a seed alone changes.
@@ -160,7 +161,8 @@ def unlearn_in_turn(
 ) -> None:
     """Put each request to the result of the one before; answers and seconds go into `chain`."""
     model = original
-    split_index = SplitIndex.of(space.split)
+    # Nothing of it is written, so any key will do.
+    split_index = SplitIndex.of(space.split, space.row_key)
     for number, request in enumerate(requests, start=1):
         # The rows of earlier requests are in the index no more, and so in no part of the split.
         later_space = Workspace(space.recipe, tokenizer_owner=model, split_index=split_index)
@@ -169,7 +171,7 @@ def unlearn_in_turn(
         method = build("e2urec")
         task = case.task(method)
         model = method.unlearn(task)
-        split_index = split_index.without(parts.forget.interactions, parts.erased)
+        split_index = split_index.without(parts.forget.interactions, parts.erased, RowKey.random())
         seconds = unlearning_seconds(task.costs)
         chain.seconds.append(seconds)
         role = after_request(number)

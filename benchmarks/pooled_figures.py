@@ -16,8 +16,9 @@ import numpy as np
 from e2urec.core.seeding import derive
 from e2urec.evaluation.evidence import mean_figures
 from e2urec.evaluation.pooled import Figures, ForgottenRows, mean_figure, retained_share
+from e2urec.evaluation.verdict import LEVEL, Controls, Verdict, judge
 from e2urec.experiments.recipe import Recipe
-from e2urec.metrics.bootstrap import user_bootstrap
+from e2urec.metrics.bootstrap import Bootstrap, user_bootstrap
 from e2urec.runs.record import versions
 from pooled_answers import PooledAnswers
 from pooled_files import (
@@ -185,11 +186,14 @@ class SizeFigures:
         pooled = rows.figures(bootstrap, seed=seed) | rows.within_figures(bootstrap, seed=seed)
         figures = {name: bootstrap.interval(figure).as_dict() for name, figure in pooled.items()}
         others = [self._other_figures(request) for request in self.requests]
-        figures |= self._pooled_others(others)
+        other_figures = self._pooled_others(others)
+        for name, figure in other_figures.items():
+            figures[name] = self._bootstrap_of(name).interval(figure).as_dict()
         return {
             "users": len(np.unique(rows.users)),
             "rows": len(rows.labels),
             "figures": figures,
+            "verdict": self._verdict(pooled | other_figures, bootstrap).as_dict(),
             "seconds": self._seconds(retraining_seconds),
             "points": [
                 self._point(request, figures_of_request)
@@ -215,16 +219,36 @@ class SizeFigures:
             "never": never,
         }
 
-    def _pooled_others(self, others: list[Figures]) -> dict[str, Any]:
+    def _pooled_others(self, others: list[Figures]) -> Figures:
         """Figures over the requests; retained memory is a ratio of such means."""
         means = mean_figures(others)
         means["retained_memory"] = retained_share(means)
-        figures = {}
-        for name, figure in means.items():
-            part = name.partition("_")[0]
-            bootstrap = self.answers.bootstrap(part if part in ("test", "valid") else "train")
-            figures[name] = bootstrap.interval(figure).as_dict()
-        return figures
+        return means
+
+    def _bootstrap_of(self, name: str) -> Bootstrap:
+        """The rows of a figure that is not of D_f, by its name."""
+        part = name.partition("_")[0]
+        return self.answers.bootstrap(part if part in ("test", "valid") else "train")
+
+    def _verdict(self, figures: Figures, bootstrap: Bootstrap) -> Verdict:
+        """The verdict on the pooled requests, by the margins of the recipe.
+
+        Args:
+            figures: of all requests together.
+            bootstrap: of their rows.
+        """
+        memory = bootstrap.interval(figures["memory_auc"], LEVEL)
+        drop = self._bootstrap_of("test").interval(-figures["test_auc_to_original"], LEVEL)
+        controls = Controls(
+            headroom=bootstrap.interval(figures["headroom"]),
+            # No attack is made here: the headroom says whether D_f can be told at all.
+            attack=None,
+            basis="retrained",
+            users=len(np.unique(self.union.users)),
+            retrained=self.answers.retrained,
+        )
+        recipe = Recipe.build(read_record(self.answers.folder, SETTINGS), place=SETTINGS)
+        return judge(memory, drop, controls, recipe.margins)
 
     def _seconds(self, retraining_seconds: float) -> dict[str, Any]:
         """The median request's, in all and by phase, and as a share of a retraining."""

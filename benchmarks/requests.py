@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from common import option_parser
 from e2urec.core.errors import ConfigError, E2URecError
-from e2urec.core.process import sigterm_as_interrupt
+from e2urec.core.process import signals_as_interrupt
 from e2urec.experiments import demo
 from e2urec.experiments.grid import Grid
 from e2urec.experiments.recipe import Recipe, parse_settings
@@ -148,7 +148,7 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments: Any = options(words)
     failures = 0
     try:
-        with sigterm_as_interrupt():
+        with signals_as_interrupt():
             for seed in arguments.seed:
                 failures += run_seed(arguments.base, seed, arguments)
     except E2URecError as error:

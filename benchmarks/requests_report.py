@@ -44,6 +44,7 @@ HEADINGS = (
     "seconds",
     "of a retraining",
     "not done, it says",
+    "verdict",
 )
 RETRAINED = "retrained"
 
@@ -104,6 +105,7 @@ class Line:
             f"{seconds['median']:.1f}",
             f"{seconds['share']:.1%}",
             f"{len(self.not_done)} of {values['requests']}",
+            values["verdict"]["outcome"],
         ]
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -19,10 +20,20 @@ from e2urec.data.prompts import TEMPLATES
 from e2urec.models.backbone import Backbone
 from e2urec.models.recommender import Recommender
 from e2urec.testing import toy_backbone
+from key_files import write_key
 
 # A busy machine is no failure.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_key_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A key for all tests, so that none makes or reads that of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        key = write_key(tmp_path_factory.mktemp("key") / "session.key")
+        patch.setenv("E2UREC_KEY_FILE", str(key))
+        yield
 
 
 @pytest.fixture(params=["causal", "seq2seq"])
@@ -47,11 +58,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def call(monkeypatch, capsys, tmp_path):
     """Run the command line; returns (exit status, standard output, standard error)."""
-    (tmp_path / "key").write_bytes(b"controller")
-    monkeypatch.setenv("E2UREC_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("E2UREC_KEY_FILE", str(write_key(tmp_path / "key")))
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["e2urec", *map(str, words)])
+        # A command of its own, which knows nothing of what earlier ones of this process left.
+        monkeypatch.setattr("e2urec.runs.folder._WORKED_FOR", {})
         try:
             cli.main()
             status = 0

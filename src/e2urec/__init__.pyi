@@ -1,11 +1,12 @@
 from .api.evaluate import EvaluationOptions, evaluate
 from .api.inspect import inspect_data
+from .api.method_choice import choose_method
 from .api.prepare import prepare
 from .api.rehearse import RehearsalOptions, rehearsal_request, rehearse
 from .api.request import RequestOptions
 from .api.score import score
 from .api.train import train
-from .api.unlearn import DryRun, chosen_method, dry_run, unlearn
+from .api.unlearn import DryRun, dry_run, unlearn
 from .core.errors import ConfigError, DataError, E2URecError, ModelError, RunError
 from .evaluation.comparison import Comparison
 from .evaluation.demonstration import Demonstration
@@ -55,7 +56,7 @@ __all__ = [
     "Task",
     "all_methods",
     "build",
-    "chosen_method",
+    "choose_method",
     "compare",
     "dry_run",
     "evaluate",

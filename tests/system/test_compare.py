@@ -207,16 +207,28 @@ def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(
         "importlib.metadata.entry_points",
         lambda group: entries if group == "e2urec.methods" else real(group=group),
     )
-    found = compare(
-        recipe(toy, "compare.methods=['outsider', 'broken']", "compare.settings={}"),
-        tmp_path / "out",
-    )
+    wanted = recipe(toy, "compare.methods=['outsider', 'broken']", "compare.settings={}")
+    found = compare(wanted, tmp_path / "out")
     assert found.failed == {"seed-0/request-1/broken": "ZeroDivisionError: of its own"}
     results = found.results[0, 1]
     memory = results.figure("memory", "auc", unlearned_by("outsider"))
     assert memory.value == pytest.approx(1)
     assert unlearned_by("broken") not in results.roles
     assert "ZeroDivisionError" in (tmp_path / "out" / "report.html").read_text()
+
+    # Once its method is mended, the same command tries the failed cell again, and that one alone.
+    cell = tmp_path / "out.partial" / "cells" / "seed-0" / "request-1" / "outsider" / "cell.json"
+    before = cell.stat().st_mtime_ns
+    monkeypatch.setattr(Broken, "unlearn", Outsider.unlearn)
+    seen: list[int] = []
+    again = compare(wanted, tmp_path / "out", say=lambda text: seen.append(cell.stat().st_mtime_ns))
+    assert set(seen) == {before}
+    assert again.failed == {}
+    assert unlearned_by("broken") in again.results[0, 1].roles
+    assert "ZeroDivisionError" not in (tmp_path / "out" / "report.html").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(RunError, match="exists already"):
+        compare(wanted, tmp_path / "out")
 
 
 def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(toy, tmp_path):

@@ -15,6 +15,7 @@ from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.runs.split_index import SplitIndex
+from key_files import KEY, OTHER_KEY, write_key
 
 QUICK = [
     "tuning.schedule.epochs=2",
@@ -156,7 +157,7 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
         recipe = Recipe.build(
             record["recipe"] | {"request": {"ratio": 0.1, "seed": number, "unit": unit}}, place="x"
         )
-        space = Workspace(recipe, split_index=SplitIndex.load(parent))
+        space = Workspace(recipe, split_index=SplitIndex.load(parent, KEY))
         request = space.request()
         pairs = [*((user, "") for user in request.users), *request.interactions]
         (tmp_path / f"{number}.csv").write_text(
@@ -177,7 +178,7 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
         "unlearn", parent, "--request", tmp_path / "1.csv", "--out", tmp_path / "again"
     )
     assert status == 2
-    assert "are not in the training data" in error
+    assert "are not in the recommender's data" in error
     assert "request 3 of a chain" in call("show", parent)[1]
     status, _, error = call("evaluate", parent, "--request", tmp_path / "3.csv", "--json")
     assert status == 0, error
@@ -202,7 +203,7 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
     for against, message in (("other", "without other rows"), ("u2", "was not retrained")):
         status, _, error = call("evaluate", parent, *request, "--against", tmp_path / against)
         assert (status, message in error) == (2, True), error
-    (tmp_path / "key").write_bytes(b"another")
+    write_key(tmp_path / "key", OTHER_KEY)
     status, _, error = call("unlearn", parent, "--forget-ratio", "0.1", "--out", tmp_path / "again")
     assert (status, "another key" in error) == (2, True)
 

@@ -320,7 +320,7 @@ BAD = [
     (["unlearn", "{run}", "--preset", "papr"], "did you mean 'paper'"),
     (
         ["unlearn", "{run}", "--request", "{dir}/unknown.txt"],
-        "1 of 1 users are not in the training data",
+        "1 of 1 users are not in the recommender's data",
     ),
     (["unlearn", "{run}", "--request", "{dir}/empty.txt"], "names nobody"),
     (["unlearn", "{run}", "--request", "{dir}/none.txt"], "cannot be read"),

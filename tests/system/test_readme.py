@@ -20,6 +20,7 @@ from e2urec.evaluation import measures
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.testing import toy_backbone
+from key_files import write_key
 
 ROOT = Path(__file__).parents[2]
 RUNNABLE = re.compile(r"<!-- runnable -->\n```python\n(.*?)```", re.S)
@@ -52,8 +53,7 @@ def small_recipes(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Recipe, "updated", lambda recipe, settings: updated(recipe, [*settings, *small])
     )
-    monkeypatch.setenv("E2UREC_KEY_FILE", str(tmp_path / "key"))
-    (tmp_path / "key").write_bytes(b"controller")
+    monkeypatch.setenv("E2UREC_KEY_FILE", str(write_key(tmp_path / "key")))
     monkeypatch.chdir(tmp_path)
     train = Workspace(Recipe().updated(["data.per_user=40", "data.history=5"])).split.train
     users = [str(train.interactions.user_ids[int(code)]) for code in np.unique(train.users)[:2]]

@@ -170,7 +170,7 @@ def test_interrupted_rehearsal_goes_on_to_the_same_figures(call, run, tmp_path, 
     # Of D_f there are answers alone, no states and no half-made model.
     cells = sorted(path.name for path in partial.rglob("*.safetensors"))
     assert cells == ["answers.safetensors"] * 3
-    assert not list(partial.rglob("*.half"))
+    assert not list(partial.rglob("*.partial"))
 
     status, _, error = call("rehearse", run.path, *WORDS, "--seed", 5)
     assert status == 2

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from e2urec.api.method_choice import choose_method
 from e2urec.api.prepare import prepare
 from e2urec.api.request import RequestCase, RequestOptions
 from e2urec.api.train import train
@@ -14,15 +15,17 @@ from e2urec.core.errors import ConfigError, RunError
 from e2urec.experiments.compare import compare
 from e2urec.experiments.demo import demo
 from e2urec.experiments.estimate import estimate
-from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.recipe import Recipe, method_of
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.runs.folder import Run, open_run
-from e2urec.runs.row_digests import row_digests, salt_of
+from e2urec.runs.row_digests import find, row_digests
 from e2urec.runs.score_index import FILE, ScoreIndex
+from e2urec.runs.split_index import FILE as SPLIT_FILE
 from e2urec.runs.split_index import SplitIndex
 from e2urec.testing import toy_tables
 from e2urec.training.loop import silent
+from key_files import KEY
 
 PAIRS = ["scores.pairs=2"]
 QUICK = build("neggrad")
@@ -62,16 +65,19 @@ def plain(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(recipe, tmp_path_factory.mktemp("runs") / "plain")
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch, tmp_path) -> None:
-    (tmp_path / "key").write_bytes(b"controller")
-    monkeypatch.setenv("E2UREC_KEY_FILE", str(tmp_path / "key"))
-
-
 def index_of(run: Run) -> ScoreIndex:
-    index = ScoreIndex.load(run.path)
+    index = ScoreIndex.load(run.path, KEY)
     assert index is not None
     return index
+
+
+def codes_of(run: Run) -> dict[int, int]:
+    """The part of each row of a run's data."""
+    data = Workspace(Recipe.build(run.record.recipe, place="run")).data
+    index = SplitIndex.load(run.path, KEY)
+    is_indexed, place = find(row_digests(data, index.key, np.arange(len(data))), index.digests)
+    assert is_indexed.all()
+    return dict(enumerate(index.codes[place].tolist()))
 
 
 def case(run: Run, **options: object) -> RequestCase:
@@ -100,7 +106,11 @@ def test_model_and_split_are_the_same_with_scores_as_without(original, plain):
     del with_scores[FILE]
     without = files_of(plain)
     results = [json.loads(files.pop("results.json")) for files in (with_scores, without)]
+    # Each run has a salt of its own: what its row hashes say is the same all the same.
+    for files in (with_scores, without):
+        del files[SPLIT_FILE]
     assert with_scores == without
+    assert codes_of(original) == codes_of(plain)
     for found in results:
         del found["trace"]["seconds"]
     assert results[0] == results[1]
@@ -116,9 +126,16 @@ def test_prepared_run_is_the_one_that_was_trained_with_scores_bit_for_bit(
     assert files_of(plain) == before
     found, expected = files_of(prepared), files_of(original)
     for files in (found, expected):
-        files.pop("results.json")
+        for name in ("results.json", FILE, SPLIT_FILE):
+            files.pop(name)
     assert found == expected
-    for name in ("kind", "seed", "recipe", "rows", "data", "chain", "parent"):
+    split = Workspace(Recipe.build(plain.record.recipe, place="run")).split
+    for part in (split.train, split.calibration, split.unseen):
+        scores, others = (index_of(run).scores_of(part) for run in (prepared, original))
+        assert np.array_equal(scores.mean, others.mean)
+        assert np.array_equal(scores.spread, others.spread)
+    assert index_of(prepared).key == SplitIndex.load(prepared.path, KEY).key
+    for name in ("kind", "seed", "recipe", "rows", "chain", "parent"):
         assert getattr(prepared.record, name) == getattr(original.record, name)
     assert prepared.record.seconds["original"] == plain.record.seconds["original"]
     assert prepared.record.seconds["scores"] > 0
@@ -158,7 +175,7 @@ def test_no_score_outlives_an_erased_row_that_its_prompt_showed(original, tmp_pa
         remaining = index_of(child)
         assert len(tainted) >= index.scores_of(parts.forget).present.sum() > 0
         with np.load(child.path / FILE) as columns:
-            assert set(columns) == {"salt", "digests", "mean", "spread"}
+            assert set(columns) == {"salt", "check", "digests", "mean", "spread"}
             assert not np.isin(columns["mean"], [mean for mean, _ in tainted]).any()
             assert not np.isin(columns["spread"], [spread for _, spread in tainted]).any()
         assert len(remaining) == len(index) - len(tainted)
@@ -166,13 +183,14 @@ def test_no_score_outlives_an_erased_row_that_its_prompt_showed(original, tmp_pa
             assert len(tainted) == len(parts.forget)
         # No hash in the file is one of an erased row, nor any that stood beside its hash.
         data = split.train.interactions
-        for salt in (index.salt, remaining.salt):
-            erased_digests = row_digests(data, salt, np.flatnonzero(parts.erased))
+        for row_key in (index.key, remaining.key):
+            erased_digests = row_digests(data, row_key, np.flatnonzero(parts.erased))
             assert not np.isin(remaining.digests, erased_digests).any()
         assert not np.isin(remaining.digests, index.digests).any()
-        # The salt is made from what stays.
-        split_index = SplitIndex.load(child.path)
-        assert remaining.salt == split_index.salt == salt_of(data.without(parts.erased))
+        # The salt is a new one, the same for both files of a run.
+        split_index = SplitIndex.load(child.path, KEY)
+        assert remaining.key == split_index.key
+        assert remaining.key.salt != index.key.salt
         assert np.isin(remaining.digests, split_index.digests).all()
         assert len(split_index.digests) == len(data) - parts.erased.sum()
         is_scored = remaining.scores_of(parts.retain).present
@@ -279,6 +297,30 @@ def test_commands_make_scores_tell_their_cost_and_say_who_has_none(call, plain, 
     status, out, error = call("unlearn", tmp_path / "p", *words, "--out", tmp_path / "u")
     assert status == 0, error
     assert "made with the help of rows erased since" in " ".join(out.split())
+
+
+def test_method_learns_from_scores_where_the_run_has_them(call, plain, original):
+    words = ("unlearn", original.path, "--forget-ratio", "0.2", "--dry-run")
+    status, out, error = call(*words)
+    assert status == 0, error
+    assert "preset scores, since the run has out-of-fold scores; --preset default does" in error
+    assert "augmented" not in out
+    # Whatever names the teacher decides.
+    for choice in (("--preset", "default"), ("--set", "forgetting=gain")):
+        status, out, error = call(*words, *choice)
+        assert status == 0, error
+        assert "preset scores" not in error
+        assert "augmented" in out
+    assert choose_method(original, "e2urec", {"joint": 4.0}).joint == 4.0
+    assert choose_method(original, "e2urec", {"joint": 4.0}).forgetting == "scores"
+    assert choose_method(original, "neggrad") == build("neggrad")
+    assert choose_method(plain, "e2urec") == build("e2urec")
+
+
+def test_recipe_that_makes_scores_has_its_method_learn_from_them(recipe):
+    assert method_of(recipe) == build("e2urec")
+    assert method_of(recipe.updated(PAIRS)) == build("e2urec", {}, "scores")
+    assert method_of(recipe.updated([*PAIRS, "method.preset=default"])) == build("e2urec")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from e2urec.testing import toy_backbone
+from key_files import write_key
 
 SETTINGS = {
     "data.rows": 200,
@@ -44,7 +45,7 @@ def test_two_processes_train_and_unlearn_as_one_does(tmp_path):
     model = tmp_path / "toy"
     toy_backbone("causal").lm.save_pretrained(model)
     toy_backbone("causal").tokenizer.save_pretrained(model)
-    (tmp_path / "key").write_bytes(b"controller")
+    write_key(tmp_path / "key")
     settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
     runs = tmp_path / "runs"
     for processes in (1, 2):

@@ -16,6 +16,7 @@ from e2urec.data.difficulty import Difficulty
 from e2urec.evaluation.answer_store import NO_HEAD
 from e2urec.evaluation.answers import Answers
 from e2urec.evaluation.evidence import Evidence
+from e2urec.evaluation.judgement import verdicts
 from e2urec.evaluation.measures.alignment import Alignment
 from e2urec.evaluation.measures.memory import Memory
 from e2urec.evaluation.measures.retained_memory import RetainedMemory
@@ -221,7 +222,8 @@ def test_of_one_request_pooled_figures_are_those_of_an_evaluation(work):
     report = seed_report(work, SCOPE)
     answers = answers_of(work)
     request = answers.folds[0].requests[0]
-    figures = SizeFigures(answers, "strong", [request]).as_dict(1.0)["figures"]
+    pooled = SizeFigures(answers, "strong", [request]).as_dict(1.0)
+    figures = pooled["figures"]
     rows = answers.rows(request)
     rows_of = {
         "test": np.flatnonzero(~np.isin(answers.data["test.users"], request.users)),
@@ -261,6 +263,11 @@ def test_of_one_request_pooled_figures_are_those_of_an_evaluation(work):
     assert figures["never"]["value"] == pytest.approx(never.value)
     auc = results.tables["retained_memory"].find("auc", UNLEARNED)
     assert figures["retain_auc"]["value"] == pytest.approx(auc.value)
+    judged = verdicts(evidence)[UNLEARNED]
+    assert pooled["verdict"]["memory"] == judged.memory.as_dict()
+    assert pooled["verdict"]["auc_drop"]["value"] == pytest.approx(judged.auc_drop.value)
+    # Two retrained models and a handful of users are too few, whatever the figures are.
+    assert pooled["verdict"]["outcome"] != "PASS"
     # A point of the report is the same request.
     point = report["variants"]["strong"]["sizes"]["20%"]["points"][0]
     assert point["memory_auc"] == pytest.approx(figures["memory_auc"]["value"])

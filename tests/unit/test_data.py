@@ -222,7 +222,7 @@ def test_request_that_names_nobody_is_refused(tmp_path, text, message):
 def test_unknown_users_are_counted_but_never_listed_and_can_be_skipped():
     parts = split(toy_interactions(), SplitSettings(history=3, unseen=0, calibration=0), seed=1)
     request = ErasureRequest(("u1", "secret-person", "u2"))
-    with pytest.raises(DataError, match="1 of 3 users are not in the training data") as error:
+    with pytest.raises(DataError, match="1 of 3 users are not in the recommender's data") as error:
         resolve(request, parts)
     assert "secret-person" not in str(error.value)
     assert len(np.unique(resolve(request, parts, skip_unknown=True).forget.users)) == 2

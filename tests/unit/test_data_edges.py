@@ -113,15 +113,45 @@ def test_prompt_stays_on_its_lines_whatever_a_profile_holds():
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.csv", "# asked on Monday\nuser,when\n\nu1,x\n# and\nu3,y\n,z\n"),
-        ("b.csv", "\ufeffuser\nu1\nu3\n"),
-        ("c.jsonl", '# asked on Monday\n{"user": "u1"}\n\n{"user": "u3"}\n'),
+        ("a.csv", "user,when\n\nu1,x\n\nu3,y\n"),
+        ("b.txt", "# asked on Monday\nu1\n\n  # and\nu3\n"),
+        ("c.jsonl", '\n{"user": "u1"}\n\n{"user": "u3"}\n'),
         ("d.ndjson", '{"user": "u1"}\n{"user": "u3"}\n'),
     ],
 )
-def test_comments_and_blank_lines_name_nobody_in_any_form_of_request(tmp_path, name, text):
-    (tmp_path / name).write_text(text, encoding="utf-8")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_request_is_the_same_in_any_encoding_and_with_any_line_ends(
+    tmp_path, name, text, encoding, line_end
+):
+    (tmp_path / name).write_text(text, encoding=encoding, newline=line_end)
     assert ErasureRequest.from_file(tmp_path / name).users == ("u1", "u3")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.csv", "user\n#1\nu3\n"), ("b.jsonl", '{"user": "#1"}\n{"user": "u3"}')]
+)
+def test_only_a_plain_list_has_comments_so_that_a_table_can_name_any_id(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert ErasureRequest.from_file(tmp_path / name).users == ("#1", "u3")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", '{"user": "u1", "user": "u2"}', "line 1: names a key twice"),
+        ("a.jsonl", '{"user": "u1", "User": "u2"}', "line 1: column 'User' must be 'user'"),
+        ("a.jsonl", '{"user": null}', "line 1: names neither a user nor an item"),
+        ("a.jsonl", '# x\n{"user": "u1"}', "line 1: is no JSON object"),
+        ("a.csv", "# x\nuser\nu1\n", "line 1: names no column user or item"),
+        ("a.csv", "user,when\n,x\n", "line 2: names neither a user nor an item"),
+        ("a.txt", "u1\0\n", "holds NUL bytes"),
+    ],
+)
+def test_request_that_says_less_or_more_than_it_seems_is_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        ErasureRequest.from_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["r.txt", "r.csv", "r.jsonl"])

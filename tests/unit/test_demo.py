@@ -29,7 +29,7 @@ def demonstration(retrainings: int = 2, skipped: int = 0) -> Demonstration:
             "total": 130.0,
         },
         phases={"teachers": 3.0, "joint": 5.0, "logging": 4.0},
-        rows={},
+        rows={"forget": 9},
         trainable_parameters=1,
         total_parameters=200,
         seed=0,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from e2urec.cli.terminal import show_results
+from e2urec.core.errors import RunError
 from e2urec.data.difficulty import Difficulty
 from e2urec.evaluation import measures
 from e2urec.evaluation.answer_store import AnswerStore
@@ -245,7 +246,7 @@ def test_rewritten_rows_are_told_by_their_old_prompts_where_there_are_any(models
 
 
 def test_answers_to_retained_rows_come_back_from_the_disk(models, tmp_path):
-    store = AnswerStore(tmp_path)
+    store = AnswerStore(tmp_path, bytes(range(32)))
     for name, model in {
         "with": models[HALF],
         "without": replace(models[HALF], retain=None),
@@ -396,3 +397,22 @@ def test_a_measure_is_one_file_found_by_being_there(models, tmp_path, monkeypatc
     assert results.headlines(HALF)["row_count_rows"].value == ROWS["forget"]
     show_results(results, as_json=False)
     assert "Rows of D_f" in capsys.readouterr().out
+
+
+def test_what_models_say_of_d_f_cannot_be_read_without_the_key(models, tmp_path):
+    key = bytes(range(32))
+    retain = models[HALF].retain
+    model = replace(models[HALF], rewritten=replace(retain, log_odds=retain.log_odds / 3))
+    AnswerStore(tmp_path, key).save(tmp_path / "answers", model)
+    content = (tmp_path / "answers").read_bytes()
+    assert model.rewritten.log_odds.tobytes() not in content
+    for column in ("log_odds", "labels", "users", "hidden"):
+        assert getattr(model.forget, column).tobytes() not in content
+    # Of test rows nobody asked to be forgotten.
+    assert model.test.log_odds.tobytes() in content
+    again = AnswerStore(tmp_path, key).load(tmp_path / "answers")
+    assert (again.forget.hidden == model.forget.hidden).all()
+    assert (again.forget.users == model.forget.users).all()
+    with pytest.raises(RunError, match="kept under another key, or are damaged") as told:
+        AnswerStore(tmp_path, bytes(32)).load(tmp_path / "answers")
+    assert "\n" not in str(told.value)

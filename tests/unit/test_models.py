@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -271,3 +274,24 @@ def test_pieces_that_a_tokenizer_would_merge_are_not_joined(backbone, samples, m
     np.testing.assert_array_equal(
         tokens.tokenise(samples, Unlucky(), **reader).tokens, whole.tokens
     )
+
+
+def test_base_that_a_run_folder_names_is_never_looked_for_in_the_network(monkeypatch):
+    calls = []
+    monkeypatch.setattr("socket.socket.connect", lambda *words: calls.append(words))
+    with pytest.raises(ModelError, match=r"named by the run folder, .* hf download no/such"):
+        load_backbone("no/such", offline=True)
+    assert calls == []
+
+
+def test_code_beside_a_model_is_not_run(toy, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(toy, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["model_type"] = "theirs"
+    names = {"AutoConfig": "theirs.Config", "AutoModelForCausalLM": "theirs.Model"}
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": names}))
+    (folder / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_backbone(folder)
+    assert not (tmp_path / "ran").exists()

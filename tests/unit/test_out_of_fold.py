@@ -13,7 +13,7 @@ from e2urec.data.samples import Samples
 from e2urec.data.splits import Split, SplitSettings, split
 from e2urec.models import adapters
 from e2urec.models.recommender import Recommender
-from e2urec.runs.row_digests import salt_of
+from e2urec.runs.row_digests import RowKey
 from e2urec.runs.score_index import FILE, ScoreIndex
 from e2urec.testing import TUNING, toy_interactions, toy_recommender
 from e2urec.training.costs import Costs
@@ -26,6 +26,7 @@ from e2urec.training.out_of_fold import (
     halves,
     outside_scores,
 )
+from key_files import KEY, OTHER_KEY
 
 TWO_PAIRS = OutOfFold(pairs=2)
 
@@ -207,7 +208,7 @@ def numbered() -> tuple[Split, ScoreIndex]:
     for name in ("train", "calibration", "unseen"):
         numbers = getattr(rows, name).rows.astype(np.float32)
         scores[name] = RowScores(numbers, numbers / 2)
-    return rows, ScoreIndex.of(rows, scores, salt_of(rows.train.interactions))
+    return rows, ScoreIndex.of(rows, scores, RowKey.under(KEY))
 
 
 def test_each_row_finds_its_own_score_in_any_order():
@@ -254,10 +255,10 @@ def test_erased_rows_and_prompts_that_showed_one_take_their_scores_along(unit):
     assert np.isnan(expected).any() == (unit != "users")
 
 
-def test_scores_are_found_under_another_salt_as_before():
+def test_scores_are_found_under_another_key_as_before():
     rows, index = numbered()
     data = rows.train.interactions
-    again = index.under(b"another salt", data)
+    again = index.under(RowKey.random(), data)
     assert not np.isin(again.digests, index.digests).any()
     assert (np.diff(again.digests.astype(float)) >= 0).all()
     for part in (rows.train, rows.calibration, rows.unseen):
@@ -267,14 +268,16 @@ def test_scores_are_found_under_another_salt_as_before():
 
 def test_scores_are_read_as_they_were_written_and_none_are_none(tmp_path):
     _, index = numbered()
-    assert ScoreIndex.load(tmp_path) is None
+    assert ScoreIndex.load(tmp_path, KEY) is None
     index.save(tmp_path)
-    again = ScoreIndex.load(tmp_path)
-    assert again.salt == index.salt
+    again = ScoreIndex.load(tmp_path, KEY)
+    assert again.key == index.key
     assert np.array_equal(again.digests, index.digests)
     assert again.scores.mean.dtype == np.float32
     assert np.array_equal(again.scores.mean, index.scores.mean)
     assert np.array_equal(again.scores.spread, index.scores.spread)
+    with pytest.raises(RunError, match=r"under another key; give that one with --key-file"):
+        ScoreIndex.load(tmp_path, OTHER_KEY)
 
 
 def test_damaged_scores_are_refused_in_one_line_with_a_remedy(tmp_path):
@@ -286,14 +289,14 @@ def test_damaged_scores_are_refused_in_one_line_with_a_remedy(tmp_path):
         with pytest.raises(
             RunError, match="is damaged; restore it, or make the scores anew"
         ) as told:
-            ScoreIndex.load(tmp_path)
+            ScoreIndex.load(tmp_path, KEY)
         assert "\n" not in str(told.value)
     np.savez(
         tmp_path / FILE,
-        salt=np.frombuffer(index.salt, np.uint8),
+        **index.key.columns(),
         digests=index.digests,
         mean=index.scores.mean[1:],
         spread=index.scores.spread,
     )
     with pytest.raises(RunError, match="is damaged"):
-        ScoreIndex.load(tmp_path)
+        ScoreIndex.load(tmp_path, KEY)

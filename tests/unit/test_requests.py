@@ -16,9 +16,10 @@ from e2urec.data.requests import ErasureRequest, ForgetRetain, resolve
 from e2urec.data.samples import Samples
 from e2urec.data.splits import Split, SplitSettings, split
 from e2urec.runs.erased_rows import FILE, ErasedRows
-from e2urec.runs.row_digests import row_digests, salt_of
+from e2urec.runs.row_digests import RowKey, row_digests
 from e2urec.runs.split_index import SplitIndex
 from e2urec.testing import toy_interactions, toy_tables
+from key_files import KEY, OTHER_KEY
 
 KEPT = ("retain", "valid", "test", "calibration", "unseen")
 
@@ -95,7 +96,7 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
     except DataError:
         return
     data = left.train.interactions
-    split_index, erased, removed = SplitIndex.of(left), ErasedRows.under(b"k"), 0
+    split_index, erased, removed = SplitIndex.of(left, RowKey.random()), ErasedRows.under(KEY), 0
     for _ in range(4):
         rows_to_erase = random.sample(range(len(data)), min(3, len(data)))
         pairs = tuple(
@@ -109,7 +110,7 @@ def test_what_a_chain_of_requests_erased_comes_back_nowhere(rows, random, delete
         now = left.train.interactions
         erased, split_index = (
             erased.with_rows(now, found.erased),
-            split_index.without(now, found.erased),
+            split_index.without(now, found.erased, RowKey.random()),
         )
         removed += int(found.erased.sum())
         gone = erased.marked(data)
@@ -129,21 +130,21 @@ def test_index_after_a_request_is_that_of_data_which_never_had_the_rows():
     parts = split(data, SplitSettings(history=3), seed=1)
     erased = data.user_ids.cast(pl.String).is_in(users).to_numpy()[data.user]
     assert len(never) == len(data) - erased.sum()
-    index = SplitIndex.of(parts).without(data, erased)
+    key = RowKey.random()
+    index = SplitIndex.of(parts, RowKey.random()).without(data, erased, key)
     # Names and codes of users who are gone, which the data still have, leave no trace in it.
-    assert index.salt == salt_of(never) != salt_of(data)
-    digests = row_digests(never, index.salt, np.arange(len(never)))
+    digests = row_digests(never, key, np.arange(len(never)))
     assert index.digests.tolist() == sorted(digests.tolist())
 
 
 def test_ledger_finds_the_same_rows_when_others_have_come_and_erased_ones_were_deleted(tmp_path):
     parts = split(toy_interactions(), SplitSettings(history=3, unseen=0.2, calibration=0.2), seed=1)
-    SplitIndex.of(parts).save(tmp_path)
-    split_index = SplitIndex.load(tmp_path)
+    SplitIndex.of(parts, RowKey.under(KEY)).save(tmp_path)
+    split_index = SplitIndex.load(tmp_path, KEY)
     for name, part in vars(split_index.split(parts.train.interactions, 3)).items():
         assert part.rows.tolist() == getattr(parts, name).rows.tolist()
     found = resolve(ErasureRequest.draw(parts.train, 0.2, 3), parts)
-    kept = split_index.without(parts.train.interactions, found.erased)
+    kept = split_index.without(parts.train.interactions, found.erased, RowKey.random())
     before = {
         name: prompts(part) for name, part in vars(kept.split(parts.train.interactions, 3)).items()
     }
@@ -165,9 +166,11 @@ def test_ledger_finds_the_same_rows_when_others_have_come_and_erased_ones_were_d
         DataError, match="rows that the recommender was tuned, chosen or tested on are not there"
     ):
         split_index.split(later, 3)
+    with pytest.raises(RunError, match=r"under another key; give that one with --key-file"):
+        SplitIndex.load(tmp_path, OTHER_KEY)
     (tmp_path / "rows.npz").write_bytes(b"no")
     with pytest.raises(RunError, match="missing or damaged"):
-        SplitIndex.load(tmp_path)
+        SplitIndex.load(tmp_path, KEY)
 
 
 def _targets(samples: Samples) -> np.ndarray:
@@ -230,7 +233,7 @@ def test_forgetting_users_changes_nobody_elses_rows():
         ("d.txt", "u1\n", ErasureRequest(("u1",))),
         (
             "e.csv",
-            "# from the shop\n item , user\r\n3, u1\r\n",
+            "\n item , user\r\n3, u1\r\n",
             ErasureRequest(interactions=(("u1", "3"),)),
         ),
         (
@@ -331,8 +334,9 @@ def test_second_request_finds_no_row_of_the_first():
     parts = split(toy_interactions(), SplitSettings(history=3, unseen=0.1, calibration=0.1), seed=1)
     data = parts.train.interactions
     first = resolve(ErasureRequest.draw(parts.train, 0.2, 3, "interactions"), parts)
-    left = SplitIndex.of(parts).without(data, first.erased).split(data, 3)
+    left = SplitIndex.of(parts, RowKey.random()).without(data, first.erased, RowKey.random())
+    left = left.split(data, 3)
     second = resolve(ErasureRequest.draw(left.train, 0.2, 4, "interactions"), left)
     assert len(second.retain.interactions) == len(data) - first.erased.sum() - second.erased.sum()
-    with pytest.raises(DataError, match="not in the training data"):
+    with pytest.raises(DataError, match="not in the recommender's data"):
         resolve(ErasureRequest.draw(parts.train, 0.2, 3, "interactions"), left)

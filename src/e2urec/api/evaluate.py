@@ -20,8 +20,8 @@ from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .basis import rehearsed_basis
 from .request import RequestCase, RequestOptions, erased_rows_of, time_clause
+from .stale_shadows import SHADOWS
 
-SHADOWS = "shadows"
 GATE_SHADOWS = 8
 """Shadow models behind a gate without retrained runs: the recipe's own number."""
 
@@ -66,8 +66,8 @@ def evaluate(
 
     Raises:
         RunError: the run was not made by `unlearn`, its original has moved or changed, the request
-            is not the one that was honoured, or one of `against` was not retrained without just the
-            same rows.
+            is not the one that was honoured, or concerned no training row; or one of `against` was
+            not retrained without just the same rows.
         ConfigError: an odd number of shadows; `robustness` without torchao; a gate with nothing to
             judge by.
     """
@@ -82,7 +82,7 @@ def evaluate(
     count = _shadow_count(options, bool(against) or (basis is not None and too_small))
     shadows = None
     if count:
-        shadows = _shadow_scores(run, study, case.parent, count, options.say)
+        shadows = _shadow_scores(run, study, case, count, options.say)
     study.ask(ORIGINAL, case.original, valid=True)
     relearner = _relearner(study, progress) if options.robustness else None
     _ask_runs(study, run, against, relearner)
@@ -115,6 +115,11 @@ def _open_case(
     for other in against:
         _refuse_other_rows(run, other, request.key)
     case = RequestCase.open(parent, request, progress)
+    if run.record.note is not None:
+        raise RunError(
+            f"'{run.path}': {run.record.note}, so there is nothing to measure; what was measured "
+            f"of '{parent.path}' holds"
+        )
     if case.digest != run.record.request_hmac:
         raise RunError(
             f"'{run.path}': was made for another request, or under another key; name the one it "
@@ -211,7 +216,7 @@ def _parent(run: Run) -> Run:
 
 
 def _shadow_scores(
-    run: Run, study: Study, parent: Run, count: int, say: Callable[[str], object]
+    run: Run, study: Study, case: RequestCase, count: int, say: Callable[[str], object]
 ) -> ShadowScores:
     """Train the shadows, or take those that are there, after saying what they cost."""
     space = study.space
@@ -220,7 +225,7 @@ def _shadow_scores(
         len(study.rows.retain), len(study.rows.unseen), space.recipe.tuning
     )
     say(
-        f"{count} shadow models read {rows} rows{time_clause(parent, rows)}; those already in "
+        f"{count} shadow models read {rows} rows{time_clause(case.parent, rows)}; those already in "
         f"'{run.path}' are taken from there"
     )
-    return study.shadow_scores(run.path / SHADOWS)
+    return study.shadow_scores(run.path / SHADOWS, case.controller_key)

@@ -1,14 +1,16 @@
 """Make out-of-fold scores for a run that lacks them."""
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.disk import require_room
 from ..core.errors import ConfigError, RunError
 from ..experiments.recipe import Recipe
 from ..experiments.workspace import Workspace
+from ..runs.copying import copy_files
 from ..runs.folder import Run, create_run, open_run
+from ..runs.keys import controller_key
 from ..runs.record import RunRecord, write_record
 from ..runs.score_index import FILE
 from ..runs.split_index import SplitIndex
@@ -37,7 +39,12 @@ class Preparation:
 
 
 def prepare(
-    run: Run, out: Path | str, settings: Iterable[str] = (), *, progress: Progress = silent
+    run: Run,
+    out: Path | str,
+    settings: Iterable[str] = (),
+    *,
+    key: Path | None = None,
+    progress: Progress = silent,
 ) -> Run:
     """Write the same run with out-of-fold scores into folder `out`; `run` is only read.
 
@@ -47,37 +54,42 @@ def prepare(
         run: made by `train` or `unlearn`.
         out: folder to make.
         settings: of the scores, such as `scores.pairs=2`, on top of the run's own.
+        key: file of the controller's key; see `train`.
         progress: told of each step.
 
     Raises:
-        RunError: `out` exists, `run` is damaged or holds no recommender, or the disk is full.
+        RunError: `out` exists, `run` is damaged, holds no recommender or was recorded under another
+            key, or the disk is full.
         ConfigError: a setting of something else, or no half models.
         DataError: rows that the recommender was tuned on are no longer in the data.
     """
     out = Path(out)
     recipe = _recipe_with_scores(run, settings)
     with create_run(out) as partial:
+        require_room(partial, run.record.size)
         # A damaged file would get a new hash, and pass for a whole one from then on.
         open_run(run.path, verify=True)
-        space = _open_space(run, recipe, progress)
+        space = _open_space(run, recipe, key, progress)
         # The run's own template and tokenizer, whatever the recipe's file says by now.
         space.tokenizer_owner = space.load(run)
         space.make_scores(partial)
         assert space.score_index is not None, "a recipe without half models was refused"
-        _copy_files(run, partial)
+        copy_files(run, partial, lambda name: name != FILE)
         space.score_index.save(partial)
         write_record(partial, _record(run, space))
     return open_run(out)
 
 
-def plan_preparation(run: Run, settings: Iterable[str] = ()) -> Preparation:
+def plan_preparation(
+    run: Run, settings: Iterable[str] = (), *, key: Path | None = None
+) -> Preparation:
     """Say what `prepare` would read, and about how long it would take; raises as `prepare` does.
 
     The estimate is for the machine that trained the original, and rather too high: most of a half
     model is computed once a row.
     """
     recipe = _recipe_with_scores(run, settings)
-    space = _open_space(run, recipe, silent)
+    space = _open_space(run, recipe, key, silent)
     rows = space.scores_row_count()
     return Preparation(2 * recipe.scores.pairs, rows, minutes_for(run, rows))
 
@@ -101,17 +113,9 @@ def _recipe_with_scores(run: Run, settings: Iterable[str]) -> Recipe:
     return updated
 
 
-def _open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
-    return Workspace(recipe, progress, split_index=SplitIndex.load(run.path))
-
-
-def _copy_files(run: Run, folder: Path) -> None:
-    """Copy what the run's record lists, without scores that are made anew."""
-    for name in run.record.files:
-        if name != FILE:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run.path / name, target)
+def _open_space(run: Run, recipe: Recipe, key: Path | None, progress: Progress) -> Workspace:
+    index = SplitIndex.load(run.path, controller_key(key))
+    return Workspace(recipe, progress, split_index=index, of_run=True)
 
 
 def _record(run: Run, space: Workspace) -> RunRecord:

@@ -26,7 +26,7 @@ from ..experiments.workspace import Workspace
 from ..methods import build
 from ..runs.erased_rows import ErasedRows
 from ..runs.files import hash_file
-from ..runs.folder import Run, add_to_run
+from ..runs.folder import Run, work_beside
 from ..runs.keys import controller_key
 from ..runs.record import NAME, requests_text, versions
 from ..runs.rehearsal import Rehearsal
@@ -99,7 +99,7 @@ def rehearse(
     """
     options = options or RehearsalOptions()
     _refuse_what_cannot_be_rehearsed(run, candidates, options)
-    space = _open_space(run, progress)
+    space = _open_space(run, options, progress)
     groups = _groups(run, space, options)
     union = space.resolve(ErasureRequest.of_users(space.split.train, np.concatenate(groups)))
     if against:
@@ -113,11 +113,13 @@ def rehearse(
         method.check_scores(scores)
     plan = _Plan(run, space, groups, candidates, options, against)
     plan.announce(say)
-    with add_to_run(run, keep=CELLS) as folder:
-        refuse_other_settings(folder, PLAN, plan.text(), "another rehearsal")
-        space.checkpoints = options.checkpoints.within(folder)
-        rehearsal = plan.carry_out(Grid(folder / CELLS, plan.cell_count, say))
-        rehearsal.save(run)
+    with work_beside(run.path, keep=CELLS) as work:
+        refuse_other_settings(work.path, PLAN, plan.text(), "another rehearsal")
+        key = controller_key(options.key)
+        space.checkpoints = options.checkpoints.within(work.path, key)
+        grid = Grid(work.path / CELLS, plan.cell_count, say, options.key)
+        rehearsal = plan.carry_out(grid)
+        rehearsal.save(run, work.path)
     return rehearsal
 
 
@@ -129,7 +131,7 @@ def rehearsal_request(run: Run, options: RehearsalOptions | None = None) -> Eras
     """
     options = options or RehearsalOptions()
     _refuse_what_cannot_be_rehearsed(run, [build("retrain")], options)
-    space = _open_space(run, silent)
+    space = _open_space(run, options, silent)
     users = np.concatenate(_groups(run, space, options))
     return ErasureRequest.of_users(space.split.train, users)
 
@@ -162,9 +164,9 @@ def _refuse_what_cannot_be_rehearsed(
         )
 
 
-def _open_space(run: Run, progress: Progress) -> Workspace:
+def _open_space(run: Run, options: RehearsalOptions, progress: Progress) -> Workspace:
     recipe = Recipe.build(run.record.recipe, place=str(run.path))
-    return open_space(run, recipe, progress)
+    return open_space(run, recipe, options.key, progress)
 
 
 def _groups(run: Run, space: Workspace, options: RehearsalOptions) -> list[Ints]:

@@ -1,5 +1,6 @@
 """A request to a run, and what honouring it needs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from ..core.errors import ConfigError
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..experiments.recipe import Recipe
-from ..experiments.study import Study, Unlearned
+from ..experiments.study import Study
 from ..experiments.workspace import Workspace
 from ..models.recommender import Recommender
 from ..runs.erased_rows import ErasedRows
@@ -17,6 +18,7 @@ from ..runs.keys import controller_key, request_digest
 from ..runs.record import NAME, CitationRecord, MethodRecord, ParentRecord, RunRecord
 from ..runs.rehearsal import citation_of
 from ..runs.resumption import CheckpointOptions
+from ..runs.row_digests import RowKey
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
 from ..training.checkpoints import Checkpoints
@@ -24,10 +26,12 @@ from ..training.loop import Progress
 from ..unlearning.method import Method
 
 HELD_BY_CHECKPOINTS = (
-    "a checkpoint holds weights and optimizer state that rows of D_f have moved, but no row, "
-    "answer or teacher; it goes when the run is finished"
+    "a checkpoint holds weights and optimizer state that rows of D_f have moved, encrypted under "
+    "the controller's key, but no row, answer or teacher; it goes when the run is finished"
 )
 """What a user is told who asks for checkpoints of a request."""
+UNCHANGED = "no training row: the model is unchanged"
+"""What a run says of a request that concerns no row on which the recommender was tuned."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,10 @@ class RequestOptions:
         ratio: of that draw; default: the recipe's.
         unit: of that draw: users, interactions or items; default: the recipe's.
         seed: of that draw; default: the recipe's.
-        skip_unknown: go on when some of what the file names is not in the training data.
+        skip_unknown: go on when some of what the file names is not in the data.
         key: file of the controller's key, under which the request is recorded; see
             `runs.keys.controller_key`.
+        say: told of shadow models of earlier runs that are removed.
     """
 
     file: Path | str | None = None
@@ -50,6 +55,7 @@ class RequestOptions:
     seed: int | None = None
     skip_unknown: bool = False
     key: Path | None = None
+    say: Callable[[str], object] = lambda text: None
 
     def is_of_users(self, parent: Run) -> bool:
         """Whether whole users are to be forgotten, and nothing else; raises as `from_file` does."""
@@ -90,7 +96,7 @@ class RequestCase:
             )
         # Read for the error alone: a wrong key is told before hours of work, and not after.
         erased_rows_of(parent, options.key)
-        space = open_space(parent, _recipe_of(parent, options), progress)
+        space = open_space(parent, _recipe_of(parent, options), options.key, progress)
         request = space.request(None if options.file is None else Path(options.file))
         parts = space.resolve(request, skip_unknown=options.skip_unknown)
         original = space.load(parent)
@@ -106,8 +112,17 @@ class RequestCase:
     @property
     def digest(self) -> str:
         """HMAC of the request under the controller's key."""
-        key = controller_key(self.options.key)
-        return request_digest(self.request.lines(), key)
+        return request_digest(self.request.lines(), self.controller_key)
+
+    @cached_property
+    def controller_key(self) -> bytes:
+        """The key under which the request is recorded."""
+        return controller_key(self.options.key)
+
+    @property
+    def has_training_rows(self) -> bool:
+        """Whether a training prompt shows anything of what goes; else nothing to unlearn."""
+        return len(self.parts.forget) > 0
 
     def begin_checkpoints(
         self, checkpoints: CheckpointOptions, out: Path, method: Method
@@ -122,13 +137,13 @@ class RequestCase:
             "request": self.digest,
             "data": self.space.data.fingerprint(),
         }
-        if not method.exact:
+        if self.has_training_rows and not method.exact:
             checkpoints.say(HELD_BY_CHECKPOINTS)
-        return checkpoints.begin(out, settings, controller_key(self.options.key))
+        return checkpoints.begin(out, settings, self.controller_key)
 
     def citation(self, method: Method) -> CitationRecord | None:
         """What the rehearsal of the original says of such a request; None if it does not."""
-        if self.request.interactions or self.request.items:
+        if self.request.interactions or self.request.items or not self.has_training_rows:
             return None
         return citation_of(self.parent, method.name, method.model_dump(mode="json"))
 
@@ -137,18 +152,17 @@ class RequestCase:
         data = self.parts.forget.interactions
         erased = erased_rows_of(self.parent, self.options.key)
         if erased is None:
-            erased = ErasedRows.under(controller_key(self.options.key))
+            erased = ErasedRows.under(self.controller_key)
         erased.with_rows(data, self.parts.erased).save(folder)
         # What the index says of erased rows would outlive them, so it is written without.
         index = self.space.split_index
         assert index is not None
-        remaining_index = index.without(data, self.parts.erased)
-        remaining_index.save(folder)
+        # A new key for each run: side by side, two runs do not show which hashes went.
+        new_key = RowKey.under(self.controller_key)
+        index.without(data, self.parts.erased, new_key).save(folder)
         scores = self.remaining_scores
         if scores is not None:
-            # The salt of the run's other index: the old one was made from the erased rows as well.
-            scores = scores.under(remaining_index.salt, self.parts.retain.interactions)
-            scores.save(folder)
+            scores.under(new_key, self.parts.retain.interactions).save(folder)
 
     # Hashing all rows takes a while, and the files and the record both ask.
     @cached_property
@@ -159,8 +173,8 @@ class RequestCase:
             return None
         return scores.without(self.parts.forget.interactions, self.parts.changed)
 
-    def record(self, method: Method, unlearned: Unlearned) -> RunRecord:
-        """What the run of this request says of itself."""
+    def record(self, method: Method, seconds: dict[str, float]) -> RunRecord:
+        """What the run of this request says of itself; `seconds` are those of its phases."""
         # Costs and settings stand here, and nothing of the request but its HMAC.
         parent = self.parent
         digest = self.digest
@@ -170,12 +184,15 @@ class RequestCase:
             # Each half model was tuned on half of the users: which of them helped with which score
             # is written nowhere, so all scores count.
             rows = {"scores": len(scores), "scores_made_with_erased_rows": len(scores)}
+        if self.parts.skipped:
+            rows["skipped"] = self.parts.skipped
         how = MethodRecord(name=method.name, settings=method.model_dump(mode="json"))
         return RunRecord(
             kind="unlearned",
             recipe=self.space.recipe.model_dump(mode="json"),
             seed=self.space.recipe.seed,
-            seconds=unlearned.costs.seconds,
+            seconds=seconds,
+            note=None if self.has_training_rows else UNCHANGED,
             rows=rows,
             method=how,
             parent=ParentRecord(
@@ -205,13 +222,19 @@ def erased_rows_of(run: Run, key: Path | None) -> ErasedRows | None:
     return ErasedRows.load(run.path, controller_key(key))
 
 
-def open_space(run: Run, recipe: Recipe, progress: Progress) -> Workspace:
-    """The data and the base of a run, with its split and its out-of-fold scores."""
+def open_space(run: Run, recipe: Recipe, key: Path | None, progress: Progress) -> Workspace:
+    """The data and the base of a run, with its split and its out-of-fold scores.
+
+    Raises:
+        RunError: these are damaged, or were recorded under another key than that in file `key`.
+    """
+    controller = controller_key(key)
     return Workspace(
         recipe,
         progress,
-        split_index=SplitIndex.load(run.path),
-        score_index=ScoreIndex.load(run.path),
+        split_index=SplitIndex.load(run.path, controller),
+        score_index=ScoreIndex.load(run.path, controller),
+        of_run=True,
     )
 
 

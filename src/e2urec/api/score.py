@@ -16,6 +16,6 @@ def score(run: Run, examples: Path) -> list[float]:
     """
     prompts = read_prompts(examples)
     recipe = Recipe.build(run.record.recipe, place=str(run.path))
-    model = Workspace(recipe).load(run)
+    model = Workspace(recipe, of_run=True).load(run)
     rows = model.encode_texts(prompts)
     return [float(probability) for probability in model.score(rows)]

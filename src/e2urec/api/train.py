@@ -2,18 +2,16 @@
 
 from pathlib import Path
 
-from ..evaluation.answers import EvaluationSets
-from ..evaluation.evaluate import evaluate
-from ..evaluation.evidence import Evidence
-from ..evaluation.results import Results
-from ..evaluation.roles import ORIGINAL
+from ..core.disk import require_room
 from ..experiments.recipe import Recipe
+from ..experiments.study import MEASURED_PARTS, results_alone
 from ..experiments.workspace import Workspace
-from ..models.recommender import Recommender
 from ..runs.files import write_json
 from ..runs.folder import Run, open_run
+from ..runs.keys import controller_key
 from ..runs.record import RESULTS, RunRecord, write_record
 from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
+from ..runs.row_digests import RowKey
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, Trace, silent
 
@@ -22,6 +20,7 @@ def train(
     recipe: Recipe,
     out: Path | str,
     *,
+    key: Path | None = None,
     progress: Progress = silent,
     checkpoints: CheckpointOptions = NEVER,
 ) -> Run:
@@ -29,17 +28,23 @@ def train(
 
     Args:
         recipe: all settings.
-        out: run folder to make.
+        out: folder to make.
+        key: file of the controller's key, under which it is recorded for what each row was used;
+            see `runs.keys.controller_key`. No figure and no weight depends on it.
         progress: told of each step.
         checkpoints: whether it can go on after it was killed, and whether it does so now.
 
     Raises:
-        RunError: `out` exists, the disk is full, or there is something else to go on with.
+        RunError: `out` exists, the key cannot be used, the disk is full, or there is something else
+            to go on with.
         DataError, ConfigError, ModelError: the recipe cannot be followed.
     """
     out = Path(out)
+    # Read first: a bad key is told before hours of work, and not after.
+    row_key = RowKey.under(controller_key(key))
     with resumable_run(out, checkpoints) as partial:
-        space = Workspace(recipe, progress)
+        space = Workspace(recipe, progress, row_key=row_key)
+        space.check_before_training()
         if checkpoints.is_on:
             settings = {
                 "command": "train",
@@ -47,34 +52,22 @@ def train(
                 "data": space.data.fingerprint(),
             }
             space.checkpoints = checkpoints.begin(out, settings)
+        require_room(partial, space.model_bytes())
         model, trace = space.train()
         model.save(partial)
         space.make_scores(partial)
-        results = _first_results(space, model)
+        rows = {name: space.encode(getattr(space.split, name)) for name in MEASURED_PARTS}
+        results = results_alone(recipe, model, rows)
         # The trace shows whether tuning had ended when its epochs were over.
         write_json(partial / RESULTS, results.as_dict() | {"trace": vars(trace)})
-        SplitIndex.of(space.split).save(partial)
+        SplitIndex.of(space.split, space.row_key).save(partial)
         if space.score_index is not None:
             space.score_index.save(partial)
         write_record(partial, _original_record(space, trace))
     return open_run(out)
 
 
-def _first_results(space: Workspace, model: Recommender) -> Results:
-    """How an original scores before anybody asked to be forgotten."""
-    parts = {}
-    for name in ("test", "valid", "unseen"):
-        parts[name] = space.encode(getattr(space.split, name))
-    # Nobody is forgotten yet: the unseen users stand in for D_f, which must not be empty.
-    sets = EvaluationSets(forget=parts["unseen"], **parts)
-    recipe = space.recipe
-    answers = sets.ask(model, precision=recipe.tuning.schedule.precision)
-    evidence = Evidence({ORIGINAL: answers}, seed=recipe.seed)
-    return evaluate(evidence)
-
-
 def _original_record(space: Workspace, trace: Trace) -> RunRecord:
-    # The fingerprint tells later whether rows are still the ones that were tuned on.
     data = space.split.train.interactions
     seconds = space.costs.seconds
     rows = {
@@ -91,5 +84,4 @@ def _original_record(space: Workspace, trace: Trace) -> RunRecord:
         seconds=seconds,
         rows=rows,
         seconds_per_row=seconds["original"] / trace.rows,
-        data=data.fingerprint(),
     )

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.disk import require_room
+from ..core.process import first_process
+from ..evaluation.disclosure import outcome_record, phase_records
 from ..evaluation.roles import ORIGINAL, UNLEARNED
 from ..experiments.request_rows import RequestRows
-from ..experiments.study import Unlearned
-from ..methods import build
+from ..experiments.study import MEASURED_PARTS, Unlearned, results_alone
+from ..runs.copying import copy_files, is_of_model
 from ..runs.files import write_json
 from ..runs.folder import Run, open_run
 from ..runs.record import RESULTS, CitationRecord, write_record
@@ -16,6 +19,7 @@ from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .request import RequestCase, RequestOptions, minutes_for
+from .stale_shadows import remove_stale_shadows
 
 
 @dataclass(frozen=True)
@@ -40,23 +44,6 @@ class DryRun:
         return vars(self) | {"rehearsal": cited}
 
 
-def chosen_method(run: Run, name: str, options: RequestOptions) -> Method | None:
-    """A method in the settings that the rehearsal of `run` chose; None where it chose none.
-
-    It chose for requests of users, and for no others.
-
-    Raises:
-        RunError: the rehearsal is damaged, or another run's.
-        DataError: the request cannot be read.
-    """
-    if not options.is_of_users(run):
-        return None
-    rehearsal = read_rehearsal(run)
-    if rehearsal is None or rehearsal.chosen is None or rehearsal.method != name:
-        return None
-    return build(name, rehearsal.trials[rehearsal.chosen].settings)
-
-
 def unlearn(
     parent: Run,
     out: Path | str,
@@ -68,17 +55,21 @@ def unlearn(
 ) -> Run:
     """Make the recommender of `parent` forget a request; the result is a run folder of its own.
 
-    `parent` is only read. It may itself have been made by `unlearn`: what it forgot stays out of
-    what is retained now. The request itself is written nowhere: the record holds its HMAC, and that
-    of each row.
+    `parent` may itself have been made by `unlearn`: what it forgot stays out of what is retained
+    now. It is only read, but shadow models that were tuned on rows which go now are removed from it
+    and from the runs that it was made from. The request itself is written nowhere: the record holds
+    its HMAC, and that of each row.
+
+    Where no training prompt shows any of the rows that go (users who were held out, say), the model
+    is the parent's own: the rows leave all that is recorded, and there is nothing to unlearn.
 
     A checkpoint holds weights and optimizer state of what is tuned to forget, which rows of D_f
-    have moved. Teachers, caches and answers are in none.
+    have moved, encrypted under the controller's key. Teachers, caches and answers are in none.
 
     Raises:
         RunError: `out` exists, `parent` is damaged, the disk is full, or there is something else to
             go on with.
-        DataError: the request names what is not in the training data, nothing, or everything; or
+        DataError: the request names what is not in the data, nothing, or every training row; or
             rows that the recommender was tuned on are no longer in the data.
     """
     out = Path(out)
@@ -86,21 +77,54 @@ def unlearn(
     # Read for the error alone: damage is told before hours of work, and not after.
     read_rehearsal(parent)
     with resumable_run(out, checkpoints) as partial:
+        require_room(partial, parent.record.size)
         case = RequestCase.open(parent, options, progress)
-        study = case.study()
-        method.check_scores(study.rows.scores)
         if checkpoints.is_on:
             case.space.checkpoints = case.begin_checkpoints(checkpoints, out, method)
-        # D_f will be gone later: what the models say of it is asked now, before and after.
-        study.ask(ORIGINAL, case.original)
-        unlearned = study.unlearn(case.original, method, scratch=partial)
-        unlearned.model.save(partial)
-        study.ask(UNLEARNED, unlearned.model)
-        results = study.measure()
-        write_json(partial / RESULTS, results.as_dict() | costs_of(unlearned, study.rows))
+        if case.has_training_rows:
+            seconds = _forget(case, method, partial)
+        else:
+            seconds = {}
+            _leave_as_it_is(case, partial)
         case.save_erased_rows(partial)
-        write_record(partial, case.record(method, unlearned))
+        write_record(partial, case.record(method, seconds))
+    # Last: what a failed request leaves can still be measured.
+    if first_process():
+        remove_stale_shadows(case)
     return open_run(out)
+
+
+def _forget(case: RequestCase, method: Method, folder: Path) -> dict[str, float]:
+    """Write the unlearned model and its figures; seconds by phase."""
+    study = case.study()
+    method.check_scores(study.rows.scores)
+    # D_f will be gone later: what the models say of it is asked now, before and after.
+    study.ask(ORIGINAL, case.original)
+    unlearned = study.unlearn(case.original, method, scratch=folder)
+    unlearned.model.save(folder)
+    study.ask(UNLEARNED, unlearned.model)
+    results = study.measure()
+    write_json(folder / RESULTS, results.as_dict() | costs_of(unlearned, study.rows))
+    return unlearned.costs.seconds
+
+
+def _leave_as_it_is(case: RequestCase, folder: Path) -> None:
+    """Write the parent's own model, and figures of the rows that stay.
+
+    No training prompt showed anything of what goes, so the model knows nothing of it. The rows are
+    gone from what is recorded and measured all the same.
+    """
+    parent = case.parent
+    # A damaged file would get a new hash, and pass for a whole one from then on.
+    open_run(parent.path, verify=True)
+    copy_files(parent, folder, is_of_model)
+    all_rows = case.study().rows
+    results: dict[str, Any] = {"rows": all_rows.counts()}
+    rows = {name: getattr(all_rows, name) for name in MEASURED_PARTS}
+    # Of no rows there are no figures.
+    if all(len(part) for part in rows.values()):
+        results |= results_alone(case.space.recipe, case.original, rows).as_dict()
+    write_json(folder / RESULTS, results)
 
 
 def dry_run(parent: Run, method: Method, options: RequestOptions | None = None) -> DryRun:
@@ -111,6 +135,8 @@ def dry_run(parent: Run, method: Method, options: RequestOptions | None = None) 
     # All checks of a real request are made, so that a dry run which ends well promises something.
     case = RequestCase.open(parent, options or RequestOptions(), silent)
     rows = case.study().rows
+    if not case.has_training_rows:
+        return DryRun(rows.counts(), phases={}, minutes=0.0)
     method.check_scores(rows.scores)
     schedule = case.space.recipe.tuning.schedule
     phases = method.plan(len(rows.forget), len(rows.retain), schedule)
@@ -122,6 +148,7 @@ def dry_run(parent: Run, method: Method, options: RequestOptions | None = None) 
 def costs_of(unlearned: Unlearned, rows: RequestRows) -> dict[str, Any]:
     """What a request took, for results.json."""
     costs = unlearned.costs
+    forget_rows = len(rows.forget)
     return {
         "seconds": costs.seconds | {"unlearning": unlearned.seconds},
         "rows": rows.counts(),
@@ -129,6 +156,6 @@ def costs_of(unlearned: Unlearned, rows: RequestRows) -> dict[str, Any]:
         "peak_bytes": costs.peak_bytes,
         "trainable_parameters": costs.trainable,
         "total_parameters": unlearned.model.parameter_count(),
-        "phase_logs": [vars(log) for log in unlearned.phase_logs],
-        "outcome": unlearned.outcome.as_dict(),
+        "phase_logs": phase_records(unlearned.phase_logs, forget_rows),
+        "outcome": outcome_record(unlearned.outcome, forget_rows),
     }

@@ -40,19 +40,18 @@ UnitOption = Annotated[
     typer.Option("--unit", help="What that share is of."),
 ]
 SkipUnknown = Annotated[
-    bool, typer.Option("--skip-unknown", help="Go on when some are not in the training data.")
+    bool, typer.Option("--skip-unknown", help="Go on when some are not in the recommender's data.")
 ]
 Key = Annotated[
     Path | None,
-    typer.Option("--key-file", help="The controller's key, under which requests are recorded."),
+    typer.Option(
+        "--key-file",
+        help="File of the controller's key, under which rows and requests are recorded.",
+    ),
 ]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
 Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must not exist.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-
-NOTHING_LEFT = "no half-made run was left behind"
-
-
 CheckpointEvery = Annotated[
     float | None,
     typer.Option(
@@ -64,26 +63,6 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on with what the same command left in OUT.partial."),
 ]
-
-
-class Interruption:
-    """What an interrupt leaves, for the message."""
-
-    message = NOTHING_LEFT
-    # The run that goes on by --resume, if a checkpoint of it is left.
-    out: Path | None = None
-
-    @classmethod
-    def text(cls) -> str:
-        """What to say of what is left."""
-        from ..runs.resumption import has_checkpoint
-
-        if cls.out is not None and has_checkpoint(cls.out):
-            return (
-                f"'{cls.out}.partial' goes on by the same command with --resume; e2urec discard "
-                f"{cls.out} removes it"
-            )
-        return cls.message
 
 
 def recipe_from(

@@ -10,7 +10,6 @@ from ..core.errors import ConfigError
 from .app import (
     AsJson,
     CheckpointEvery,
-    Interruption,
     Out,
     RecipeFile,
     Resume,
@@ -45,13 +44,14 @@ def compare(
         return
     if out is None:
         raise ConfigError("compare: no --out; name the folder to make, or use --estimate")
-    Interruption.message = (
-        f"finished cells are kept in '{out}.partial'; run the same command to go on"
-    )
     with progress() as listener:
         comparison = comparisons.compare(full, out, progress=listener, say=_say)
     show_comparison(comparison, out, as_json=as_json)
     if comparison.failed:
+        _say(
+            f"{len(comparison.failed)} cells failed, and the others stay in '{out}.partial': run "
+            f"the same command to try these again, or remove them with: e2urec discard {out}"
+        )
         raise typer.Exit(1)
 
 
@@ -82,7 +82,6 @@ def demo(
     options = {"seed": seed, "request.ratio": forget_ratio}
     full = recipe_from(recipe, settings, options, defaults=demos.RECIPE)
     checkpoints = CheckpointOptions(checkpoint_every, resume, _say)
-    Interruption.out = out
     with progress() as listener:
         demonstration = demos.demo(full, out, progress=listener, say=_say, checkpoints=checkpoints)
     show_demo(demonstration, out, as_json=as_json)

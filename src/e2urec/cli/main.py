@@ -14,9 +14,15 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import E2URecError
-from ..core.process import first_process
+from ..core.process import (
+    first_process,
+    handle_signals,
+    ignore_repeats,
+    was_interrupted,
+)
 from . import data_commands, experiment_commands, rehearsal_commands, run_commands
-from .app import Interruption, app
+from .app import app
+from .failures import failure_line, one_line
 
 # The modules register their commands when they are imported.
 COMMANDS = (data_commands, run_commands, rehearsal_commands, experiment_commands)
@@ -43,22 +49,50 @@ def about(
 
 def main() -> None:
     """Run the command line, and exit with its status."""
+    handle_signals()
     _quieten_libraries()
+    # A name with half a letter in it shall be printed as well as it can be.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not first_process():
         sys.stdout = io.StringIO()  # of several processes one speaks
     # Typer would print usage and exit by itself; errors shall be one line, here.
     try:
         # A number where Typer was told to exit, or was interrupted.
         status = app(standalone_mode=False)
+        # What does not fit on the disk that it is sent to shall be told here, and not at exit.
+        sys.stdout.flush()
     except (E2URecError, UsageError) as error:
-        text = str(error) if isinstance(error, E2URecError) else error.format_message()
-        print(f"e2urec: {' '.join(text.split())}", file=sys.stderr)
+        _tell(str(error) if isinstance(error, E2URecError) else error.format_message())
         status = WRONG_INPUT
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except Exception as error:
+        line = failure_line(error)
+        # Of several processes one that is interrupted takes its connections along.
+        if was_interrupted():
+            status = INTERRUPTED
+        elif line is None:
+            raise
+        else:
+            _tell(line)
+            status = WRONG_INPUT
     if status == INTERRUPTED:
-        print(f"e2urec: interrupted; {Interruption.text()}", file=sys.stderr)
+        ignore_repeats()
+        if first_process():
+            _tell_what_is_left()
     raise SystemExit(status or 0)
+
+
+def _tell(text: str) -> None:
+    print(f"e2urec: {one_line(text)}", file=sys.stderr)
+
+
+def _tell_what_is_left() -> None:
+    # Imported here: most commands that end so have it already, and others start without it.
+    from ..runs.folder import left_behind
+
+    _tell(f"interrupted; {left_behind()}")
 
 
 def _quieten_libraries() -> None:

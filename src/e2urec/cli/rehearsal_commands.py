@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ..core.durable import create_file
 from ..core.errors import ConfigError
 from .app import (
     AsJson,
     CheckpointEvery,
-    Interruption,
     Key,
     MethodName,
     MethodSettings,
@@ -21,6 +21,7 @@ from .app import (
 
 if TYPE_CHECKING:
     from ..data.requests import ErasureRequest
+    from ..runs.folder import Run
     from ..unlearning.method import Method
 
 RETRAINED = 1
@@ -47,7 +48,9 @@ def rehearse(
         typer.Option(min=1, help="Models to retrain here; 1 without --against."),
     ] = None,
     method: MethodName = "e2urec",
-    preset: Annotated[str, typer.Option(help="Preset of the method.")] = "default",
+    preset: Annotated[
+        str | None, typer.Option(help="Preset of the method; by default, what suits the run.")
+    ] = None,
     settings: MethodSettings = None,
     candidate: Annotated[
         list[str] | None,
@@ -82,7 +85,6 @@ def rehearse(
             "rehearse: --against and --retrained: models are either given or retrained here; leave "
             "one out"
         )
-    candidates = _candidates(method, preset, settings or [], candidate or [""])
     count = RETRAINED if retrained is None else retrained
     checkpoints = CheckpointOptions(checkpoint_every, say=_say)
     options = RehearsalOptions(size, times, unit, seed, count, tolerance, key, checkpoints)
@@ -90,11 +92,8 @@ def rehearse(
     if write_request is not None:
         _write_request(write_request, rehearsal_request(parent, options))
         return
+    candidates = _candidates(parent, method, preset, settings or [], candidate or [""])
     references = [open_run(path) for path in against or []]
-    Interruption.message = (
-        f"finished requests are kept in '{run}.partial'; run the same command to go on, or remove "
-        f"them with: e2urec discard {run}"
-    )
     with progress() as listener:
         rehearsal = rehearse_run(
             parent, candidates, options, references, progress=listener, say=_say
@@ -103,19 +102,24 @@ def rehearse(
 
 
 def _candidates(
-    method: str, preset: str, settings: list[str], candidates: list[str]
+    run: "Run", method: str, preset: str | None, settings: list[str], candidates: list[str]
 ) -> list["Method"]:
     """The method in the settings of each candidate; an empty one adds nothing to `settings`."""
+    from ..api.method_choice import choose_method
     from ..experiments.recipe import parse_settings, split_settings
-    from ..methods import build
 
+    # Once, however many candidates it is true of.
+    sentences: dict[str, None] = {}
     methods = []
     for text in candidates:
         changes = split_settings(text) if text else []
-        candidate = build(method, parse_settings([*settings, *changes]), preset)
+        values = parse_settings([*settings, *changes])
+        candidate = choose_method(run, method, values, preset, say=sentences.setdefault)
         if candidate in methods:
             raise ConfigError(f"--candidate {text}: is there twice; leave one out")
         methods.append(candidate)
+    for sentence in sentences:
+        _say(sentence)
     return methods
 
 
@@ -125,8 +129,7 @@ def _write_request(path: Path, request: "ErasureRequest") -> None:
     lines = [json.dumps({"user": user}) for user in request.users]
     try:
         # Exclusively, so that no file of somebody's is lost; it names people, so it is private.
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        create_file(path, ("\n".join(lines) + "\n").encode(), mode=0o600)
     except OSError as error:
         raise ConfigError(
             f"--write-request {path}: cannot be written ({error.strerror}); name another"

@@ -11,7 +11,6 @@ from .app import (
     SOURCE,
     AsJson,
     CheckpointEvery,
-    Interruption,
     Key,
     MethodName,
     MethodSettings,
@@ -48,6 +47,7 @@ def train(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse exact duplicate rows, do not drop them.")
     ] = False,
+    key: Key = None,
     checkpoint_every: CheckpointEvery = None,
     resume: Resume = False,
     as_json: AsJson = False,
@@ -65,9 +65,8 @@ def train(
     }
     full = recipe_from(recipe, settings, options)
     checkpoints = CheckpointOptions(checkpoint_every, resume, _say)
-    Interruption.out = out
     with progress() as listener:
-        run = train(full, out, progress=listener, checkpoints=checkpoints)
+        run = train(full, out, key=key, progress=listener, checkpoints=checkpoints)
     show_run(run, as_json=as_json)
 
 
@@ -83,6 +82,7 @@ def prepare(
             "--set", metavar="KEY=VALUE", help="A setting of the scores, such as scores.pairs=2."
         ),
     ] = None,
+    key: Key = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read, and change nothing.")
     ] = False,
@@ -96,13 +96,14 @@ def prepare(
 
     parent = open_run(run)
     if dry:
-        show_preparation(plan_preparation(parent, settings or []), as_json=as_json)
+        plan = plan_preparation(parent, settings or [], key=key)
+        show_preparation(plan, as_json=as_json)
         return
     if out is None:
         raise ConfigError("prepare: no --out; name the run folder to make, or use --dry-run")
     rehearsal = read_rehearsal(parent)
     with progress() as listener:
-        prepared = prepare(parent, out, settings or [], progress=listener)
+        prepared = prepare(parent, out, settings or [], key=key, progress=listener)
     if rehearsal is not None:
         _say("the copy carries no rehearsal, since methods may learn from its scores; rehearse it")
     show_run(prepared, as_json=as_json)
@@ -122,7 +123,7 @@ def unlearn(
     ] = None,
     method: MethodName = "e2urec",
     preset: Annotated[
-        str | None, typer.Option(help="Preset of the method; by default the default.")
+        str | None, typer.Option(help="Preset of the method; by default, what suits the run.")
     ] = None,
     settings: MethodSettings = None,
     skip_unknown: SkipUnknown = False,
@@ -135,27 +136,24 @@ def unlearn(
     as_json: AsJson = False,
 ) -> None:
     """Make a recommender forget users, single interactions or items."""
+    from ..api.method_choice import choose_method
     from ..api.request import RequestOptions
-    from ..api.unlearn import chosen_method, dry_run, unlearn
+    from ..api.unlearn import dry_run, unlearn
     from ..experiments.recipe import parse_settings
-    from ..methods import build
     from ..runs.folder import open_run
     from ..runs.resumption import CheckpointOptions
     from .terminal import progress, show_dry_run, show_run
 
-    how_to_forget = build(method, parse_settings(settings or []), preset or "default")
-    options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
+    values = parse_settings(settings or [])
+    options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key, say=_say)
     parent = open_run(run)
-    if not settings and preset is None:
-        # What a user sets himself wins over what was chosen.
-        how_to_forget = chosen_method(parent, method, options) or how_to_forget
+    how_to_forget = choose_method(parent, method, values, preset, options, say=_say)
     if dry:
         show_dry_run(dry_run(parent, how_to_forget, options), as_json=as_json)
         return
     if out is None:
         raise ConfigError("unlearn: no --out; name the run folder to make, or use --dry-run")
     checkpoints = CheckpointOptions(checkpoint_every, resume, _say)
-    Interruption.out = out
     with progress() as listener:
         unlearned = unlearn(
             parent, out, how_to_forget, options, progress=listener, checkpoints=checkpoints

@@ -21,6 +21,8 @@ def run_sentences(run: Run, counts: Mapping[str, int]) -> Iterator[str]:
     if "removed" in counts:
         verb = "was" if counts["forget"] == 1 else "were"
         yield removed_sentence(counts, "went", f"{verb} forgotten")
+    if record.note is not None:
+        yield record.note
     if len(record.chain) > 1:
         yield f"request {len(record.chain)} of a chain: all earlier ones stay honoured"
     yield from _origin(record)
@@ -60,6 +62,8 @@ def removed_sentence(rows: Mapping[str, int], go: str, forgotten: str) -> str:
     if rows.get("others_rewritten"):
         rewritten = _count(rows["others_rewritten"], "other")
         text += f", {rewritten} written anew without what goes"
+    if rows.get("skipped"):
+        text += f"; {_count(rows['skipped'], 'name')} of the request skipped: the data hold none"
     return text
 
 

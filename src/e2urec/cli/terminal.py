@@ -11,10 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..api.prepare import Preparation
+from ..api.request import UNCHANGED
 from ..api.unlearn import DryRun
 from ..data.overview import Overview
 from ..evaluation.comparison import Comparison
 from ..evaluation.demonstration import Demonstration
+from ..evaluation.disclosure import outcome_record
 from ..evaluation.results import Results
 from ..experiments.estimate import Estimate
 from ..report.page import sheets
@@ -75,8 +77,8 @@ def _show_scores(console: Console, results: Mapping[str, Any]) -> None:
         return
     columns = dict(SCORES)
     title = "Utility on test rows"
-    # Before any request nobody is forgotten, and D_f is empty.
-    if "rows" in results:
+    # Before any request nobody is forgotten, and D_f is empty; figures on few rows are left out.
+    if results.get("rows", {}).get("forget") and "forget_set" in measures:
         columns |= FORGET_SCORES
         title += ", and what is left on D_f"
     table = new_table(title, columns.values())
@@ -139,6 +141,8 @@ def show_dry_run(plan: DryRun, *, as_json: bool) -> None:
     if plan.rehearsal is not None:
         say(plan.rehearsal.sentence())
     say(removed_sentence(rows, "would go", "would be forgotten"))
+    if not rows["forget"]:
+        say(UNCHANGED)
     later = rows["later"]
     later_rows = "1 later row leaves" if later == 1 else f"{later:,} later rows leave"
     say(f"{rows['retain']:,} rows stay; {later_rows} validation and test")
@@ -172,6 +176,8 @@ def show_results(results: Results, *, as_json: bool) -> None:
         console.print(_from_sheet(sheet))
         if sheet.note:
             console.print(sheet.note, highlight=False, markup=False)
+    if results.left_out:
+        console.print(results.left_out, highlight=False)
     for role, verdict in results.verdicts.items():
         outcome = f"[bold]{verdict.outcome}[/] {role.title}: {verdict.reason}"
         console.print(outcome, highlight=False)
@@ -234,7 +240,8 @@ def show_demo(demonstration: Demonstration, out: Path, *, as_json: bool) -> None
     if retraining:
         share = demonstration.seconds["unlearning"] / retraining
         say(f"forgetting took {share:.0%} of a retraining")
-    for sentence in demonstration.outcome.sentences():
+    outcome = outcome_record(demonstration.outcome, demonstration.rows["forget"])
+    for sentence in outcome["sentences"]:
         say(sentence)
     if demonstration.shortage:
         say(demonstration.shortage)

@@ -3,6 +3,7 @@
     E2URecError       the input, the request or the machine is at fault; exit status 2
       · DataError     a table, a row of it, a prompt template, or a request for erasure
       · ConfigError   a setting
+          · DivergenceError  a learning rate, as training shows
       · ModelError    a model or a tokenizer
       · RunError      a run folder, or the cache
 
@@ -26,6 +27,10 @@ class DataError(E2URecError):
 
 class ConfigError(E2URecError):
     """A setting is unknown, of the wrong type, or out of its range."""
+
+
+class DivergenceError(ConfigError):
+    """Training came to a loss that is not finite, so its learning rate is too high."""
 
 
 class ModelError(E2URecError):

@@ -1,16 +1,31 @@
-"""Processes: which of several this is, waiting for the others, and the signal that ends one."""
+"""Processes: which of several this is, waiting for the others, and the signals that end one."""
 
 import contextlib
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
+
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Ctrl-C, a polite end, and a terminal that was closed (which Windows has not)."""
+REPEAT_SECONDS = 5.0
+"""A second signal within this time is the same wish: a launcher sends SIGTERM after Ctrl-C."""
 
 
 def first_process() -> bool:
     """Whether this is the only process, or the first of those that a launcher started."""
-    return os.environ.get("RANK", "0") == "0"
+    return rank() == 0
+
+
+def rank() -> int:
+    """The number of this process among those that a launcher started; 0 of a single one."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def wait_for_all() -> None:
@@ -24,19 +39,85 @@ def wait_for_all() -> None:
     PartialState().wait_for_everyone()
 
 
-@contextlib.contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt at SIGTERM, so that a run cleans up as it does after Ctrl-C."""
+@dataclass
+class _Interrupts:
+    """The signals of this process.
+
+    Attributes:
+        raised_at: when the last one was raised, on the monotonic clock.
+        holds: blocks at work that must not be interrupted.
+        is_pending: one came meanwhile.
+    """
+
+    raised_at: float = -math.inf
+    holds: int = 0
+    is_pending: bool = False
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt, at once or when nothing holds it back any more."""
+        # While the first is on its way up, a second one would end the clean-up half-way.
+        if self.is_recent():
+            return
+        if self.holds:
+            self.is_pending = True
+            return
+        self.raise_now()
+
+    def raise_now(self) -> None:
+        """Raise KeyboardInterrupt, and note when."""
+        self.is_pending = False
+        self.raised_at = time.monotonic()
+        raise KeyboardInterrupt
+
+    def is_recent(self) -> bool:
+        """Whether one was raised a moment ago."""
+        return time.monotonic() - self.raised_at < REPEAT_SECONDS
+
+
+_interrupts = _Interrupts()
+
+
+def handle_signals() -> None:
+    """From now on raise KeyboardInterrupt at every signal that politely ends a process."""
     # Python lets only the main thread set signal handlers.
     if threading.current_thread() is not threading.main_thread():
-        yield
         return
-    previous_handler = signal.signal(signal.SIGTERM, _interrupt)
+    for number in SIGNALS:
+        # Whoever started us with nohup, or in the background, wants the signal to be ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupts.receive)
+
+
+@contextlib.contextmanager
+def signals_as_interrupt() -> Iterator[None]:
+    """Handle signals as `handle_signals` does, until the block ends."""
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    handle_signals()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous_handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold signals back until the block ends: half a clean-up would leave what it should remove."""
+    _interrupts.holds += 1
+    try:
+        yield
+    finally:
+        _interrupts.holds -= 1
+    if _interrupts.is_pending and not _interrupts.holds:
+        _interrupts.raise_now()
+
+
+def was_interrupted() -> bool:
+    """Whether a signal is being handled, or waits to be."""
+    return _interrupts.is_pending or _interrupts.is_recent()
+
+
+def ignore_repeats() -> None:
+    """From now on ignore a repeated signal for a moment: the process is about to end anyway."""
+    _interrupts.raised_at = time.monotonic()

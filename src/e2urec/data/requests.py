@@ -125,6 +125,7 @@ class ForgetRetain:
     Attributes:
         forget: D_f, the training rows that go. Where prompts only show what goes, and none is of
             such a row, D_f are these prompts: nothing else taught the original anything of it.
+            Empty where no training prompt shows anything that goes: there is nothing to unlearn.
         retain: D_r, all other training rows.
         valid, test: without rows that go.
         later: the rows of valid and test that go, a slice of their own.
@@ -134,6 +135,7 @@ class ForgetRetain:
         rewritten: (m,) positions in `retain` of the rows whose prompt showed one that goes.
         old_prompts: these m rows with the prompts that showed it, unless they are D_f themselves;
             `retain` has their new prompts.
+        skipped: things that the request names and the data do not hold.
     """
 
     forget: Samples
@@ -147,23 +149,28 @@ class ForgetRetain:
     changed: Mask
     rewritten: Ints
     old_prompts: Samples
+    skipped: int = 0
 
 
 def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False) -> ForgetRetain:
     """Find the rows of `request`.
 
+    Anybody's rows go, also those of users who were held out and those that no prompt shows.
+
     Raises:
-        DataError: it names what no training prompt shows (unless `skip_unknown`), or the forget set
-            is empty or everything.
+        DataError: it names what the data do not hold (unless `skip_unknown`), nothing that they
+            hold, or all training rows.
     """
     train = split.train
-    erased = _erased_rows(request, split, skip_unknown=skip_unknown)
+    erased = _erased_rows(request, train.interactions, skip_unknown=skip_unknown)
+    if not erased.any():
+        raise DataError(
+            "request: nothing that it names is in the recommender's data; nothing to forget"
+        )
     is_target = erased[train.rows]
     stays = ~is_target
     # What its row says stays true, so it is no row of D_f; only its history changes.
     is_rewritten = train.shows(erased) & stays
-    if not (is_target | is_rewritten).any():
-        raise DataError("request: nothing that it names is in the training data; nothing to forget")
     if is_target.all():
         raise DataError(
             "request: names every training row; nothing would be retained, so delete the model "
@@ -185,6 +192,7 @@ def resolve(request: ErasureRequest, split: Split, *, skip_unknown: bool = False
         # D_r holds the rows that stay, in their order.
         rewritten=np.flatnonzero(is_rewritten[stays]),
         old_prompts=train.take(is_rewritten & ~is_forgotten),
+        skipped=_unknown_count(request, train.interactions),
     )
 
 
@@ -214,28 +222,36 @@ class _Search:
     row_keys: Ints
 
 
-def _erased_rows(request: ErasureRequest, split: Split, *, skip_unknown: bool) -> Mask:
-    """(n,) True where `request` names a row of the data, also if no training prompt shows it.
+def _erased_rows(request: ErasureRequest, data: Interactions, *, skip_unknown: bool) -> Mask:
+    """(n,) True where `request` names a row of the data, also if no prompt shows it.
 
     Raises:
-        DataError: no training prompt shows anything of some of what it names, and `skip_unknown` is
-            not set.
+        DataError: some of what it names has no row, and `skip_unknown` is not set.
     """
-    data = split.train.interactions
-    is_visible = split.train.visible_rows()
     erased = np.zeros(len(data), dtype=bool)
     for search in _searches(request, data):
         matches = np.isin(search.row_keys, search.keys)
-        visible_keys = np.unique(search.row_keys[matches & is_visible])
-        missing_count = search.name_count - len(visible_keys)
+        # The data may have the name of a user whose rows are gone.
+        present_keys = np.unique(search.row_keys[matches])
+        missing_count = search.name_count - len(present_keys)
         # The names themselves are not told: a message may end up in a log.
         if missing_count and not skip_unknown:
             raise DataError(
                 f"request: {missing_count} of {search.name_count} {search.unit} are not in the "
-                "training data; correct the request, or go on without them with --skip-unknown"
+                "recommender's data; correct the request, or go on without them with "
+                "--skip-unknown"
             )
         erased |= matches
     return erased
+
+
+def _unknown_count(request: ErasureRequest, data: Interactions) -> int:
+    """How many of the things that a request names have no row in the data."""
+    count = 0
+    for search in _searches(request, data):
+        present_keys = np.intersect1d(search.row_keys, search.keys)
+        count += search.name_count - len(present_keys)
+    return count
 
 
 def _searches(request: ErasureRequest, data: Interactions) -> Iterator[_Search]:

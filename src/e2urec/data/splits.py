@@ -13,12 +13,20 @@ from .samples import Samples
 
 # A part may have 5% more rows than its limit: users are whole, so it rarely fits exactly.
 OVERSHOOT = 1.05
+_REMEDIES = {
+    "train": "give more data, or raise the first of data.fractions",
+    "valid": "give more data, or raise the second of data.fractions",
+    "test": "give more data, or raise the third of data.fractions",
+    "calibration": "give more users, raise data.calibration, or set it to 0 to do without",
+    "unseen": "give more users, or raise data.unseen",
+}
+"""What brings rows into a part of a split."""
 
 
 class SplitSettings(BaseModel):
     """How interactions are cut into parts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     history: int = Field(10, ge=1, description="K: items that a prompt shows")
     min_history: int = Field(
@@ -37,7 +45,7 @@ class SplitSettings(BaseModel):
 class SizeLimits(BaseModel):
     """How large the parts of a split may be; None sets no limit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rows: int | None = Field(None, ge=1, description="about how many training rows, users whole")
     per_user: int | None = Field(
@@ -138,6 +146,32 @@ def split(interactions: Interactions, settings: SplitSettings, *, seed: int) -> 
         calibration=_rows_of(calibration_users, train),
         unseen=_rows_of(unseen_users, train),
     )
+
+
+def require_usable(parts: Split, *, calibration: bool) -> None:
+    """Check that a recommender can be trained on the parts of a split, and then be measured.
+
+    Args:
+        parts: of the split.
+        calibration: whether rows for calibration were asked for.
+
+    Raises:
+        DataError: a part has no rows, or none of one of the two answers, so that the work of hours
+            would end without a figure.
+    """
+    for name, part in vars(parts).items():
+        if name == "calibration" and not calibration:
+            continue
+        if not len(part):
+            raise DataError(f"split: there are no {name} rows; {_REMEDIES[name]}")
+        # On calibration rows nothing is measured that needs both answers.
+        answers = np.unique(part.labels)
+        if name != "calibration" and len(answers) == 1:
+            answer = "liked" if answers[0] else "not liked"
+            raise DataError(
+                f"split: all {len(part)} {name} rows are {answer}, so nothing can be told from "
+                f"them; set columns.liked_above between the ratings, or {_REMEDIES[name]}"
+            )
 
 
 def _check(settings: SplitSettings) -> None:

@@ -14,6 +14,9 @@ RATING_COLUMNS = ("user", "item", "rating", "time")
 ITEM_COLUMNS = ("item", "title")
 # Seconds that a row may lie in the future: clocks differ, and time zones do by up to a day.
 CLOCK_TOLERANCE = 86_400
+# Letters of a title, a detail or a part of a profile: a prompt shows many of them, and the longest
+# window of today's models ends far below. A text of megabytes would take hours and all memory.
+LONGEST_TEXT = 100_000
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,17 @@ def require_titles(rows: pl.DataFrame, texts: pl.DataFrame, place: str) -> None:
     is_blank = title.is_null() | (text == "")
     fault = _Fault("item", "has no title", "add it to the items")
     _refuse(rows_with_titles, is_blank, fault, place)
+
+
+def require_short_texts(table: pl.DataFrame, place: str) -> None:
+    """Raise DataError if a text that prompts would show is longer than `LONGEST_TEXT` letters."""
+    for column in table.select(pl.col(pl.String)):
+        length = column.str.len_chars().max()
+        if isinstance(length, int) and length > LONGEST_TEXT:
+            raise DataError(
+                f"{place}: column '{column.name}' holds a text of {length:,} letters, and the "
+                f"longest may have {LONGEST_TEXT:,}; shorten it, or leave the column out"
+            )
 
 
 def user_profiles(users: pl.DataFrame, ids: pl.Series, place: str) -> pl.DataFrame:

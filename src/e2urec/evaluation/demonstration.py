@@ -7,6 +7,7 @@ from typing import Any
 from ..unlearning.outcome import Outcome
 from ..unlearning.task import PhaseLog
 from .answers import Answers
+from .disclosure import outcome_record, phase_records
 from .results import Results
 from .roles import Role
 
@@ -73,8 +74,8 @@ class Demonstration:
         """The same as plain JSON values, without the answers."""
         return {
             "results": self.results.as_dict(),
-            "phase_logs": [vars(log) for log in self.phase_logs],
-            "outcome": self.outcome.as_dict(),
+            "phase_logs": phase_records(self.phase_logs, self.rows["forget"]),
+            "outcome": outcome_record(self.outcome, self.rows["forget"]),
             "seconds": self.seconds,
             "seconds_by_part": self.seconds_by_part,
             "phases": self.phases,

@@ -171,6 +171,9 @@ class Measure(ABC):
     group_titles: ClassVar[Mapping[str, str]] = {}
     about: ClassVar[Kind | None] = None
     brief: ClassVar[bool] = True
+    # What says nothing of its rows is taken to be measured on D_f: that errs on the safe side.
+    on_forget_set: ClassVar[bool] = True
+    """Whether its figures tell of the rows of D_f; these are rounded, or left out."""
     # Steps of ten between our own, so that another measure finds room between two.
     place: ClassVar[int] = 100
     """Where tables list it: lower ones first."""

@@ -34,7 +34,7 @@ ADAPTER = "relearned"
 class Relearning(BaseModel):
     """How a model is tuned on D_f again."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(
         200, ge=1, description="steps after which a model counts as not having relearned"

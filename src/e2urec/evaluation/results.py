@@ -18,11 +18,13 @@ class Results:
         tables: by name of the measure, in the order in which they are shown.
         verdicts: PASS, FAIL, RETRAIN or UNMEASURABLE of the original and each candidate, and why.
         roles: the models, in the order in which tables list them.
+        left_out: why figures on D_f are left out, in a sentence; empty where they are not.
     """
 
     tables: Mapping[str, Table]
     roles: tuple[Role, ...]
     verdicts: Mapping[Role, Verdict] = field(default_factory=dict)
+    left_out: str = ""
 
     def find(
         self, measure: str, column: str, role: Role | None = None, group: str = ""
@@ -71,7 +73,7 @@ class Results:
         return figures
 
     def as_dict(self) -> dict[str, Any]:
-        """Measure → model → figures, as plain JSON values, and `verdict` → model."""
+        """Measure → model → figures, as plain JSON values, `verdict` → model, and `left_out`."""
         plain: dict[str, Any] = {}
         for name, table in self.tables.items():
             plain[name] = table.as_dict()
@@ -79,6 +81,8 @@ class Results:
         for role, verdict in self.verdicts.items():
             verdicts[role.key] = verdict.as_dict()
         plain["verdict"] = verdicts
+        if self.left_out:
+            plain["left_out"] = self.left_out
         return plain
 
 

@@ -15,7 +15,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Floats, Mask
+from ..core.durable import make_folders, publish_folder
 from ..core.errors import RunError
+from ..core.locks import private_folder
 from ..core.seeding import derive
 from ..models import adapters
 from ..models.adapters import LoRA
@@ -31,7 +33,7 @@ from ..training.supervised import Tuning, tune
 class Shadows(BaseModel):
     """How shadow models are made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     count: int = Field(
         8,
@@ -98,6 +100,8 @@ class ShadowFactory:
         shadows: how many, and how they are tuned.
         seed: of the halves and of each shadow.
         folder: where their adapters are kept, under a hash of all they depend on; None: nowhere.
+        key: of that hash, up to 64 bytes. It is of rows, among other things: without a key whoever
+            knows all of them but one could test a guess of that one.
         progress: told of each step.
     """
 
@@ -106,6 +110,7 @@ class ShadowFactory:
     shadows: Shadows
     seed: int
     folder: Path | None = None
+    key: bytes = b""
     progress: Progress = silent
 
     def scores(self, rows: ShadowRows) -> ShadowScores:
@@ -152,7 +157,7 @@ class ShadowFactory:
             untuned.window,
             self.seed,
         ]
-        digest = hashlib.sha256(repr(settings).encode())
+        digest = hashlib.blake2b(repr(settings).encode(), key=self.key, digest_size=16)
         for tensor in untuned.lm.state_dict().values():
             # NumPy knows no bfloat16.
             weights = tensor.detach().cpu().contiguous().float().numpy()
@@ -160,7 +165,7 @@ class ShadowFactory:
         for part in parts:
             for column in (part.tokens, part.offsets, part.labels, part.users):
                 digest.update(np.ascontiguousarray(column).tobytes())
-        return digest.hexdigest()[:32]
+        return digest.hexdigest()
 
     def _shadow(
         self, number: int, tuning: Tuning, train: Examples, folder: Path | None
@@ -188,11 +193,16 @@ class ShadowFactory:
 
 def _keep(model: Recommender, folder: Path) -> None:
     """Write the adapter aside and rename it, so that a folder of this name is always whole."""
-    partial = folder.with_name(f"{folder.name}.partial")
     try:
-        adapters.save_adapter(model.lm, "original", partial)
-        partial.rename(folder)
+        make_folders(folder.parent)
+        # Of a name of its own: two evaluations of a run may come to one shadow at a time.
+        with private_folder(folder) as partial:
+            adapters.save_adapter(model.lm, "original", partial)
+            publish_folder(partial, folder)
     except OSError as error:
+        # Another evaluation was first: its shadow is of the same rows and the same seed.
+        if folder.is_dir():
+            return
         raise RunError(
             f"'{folder}': the shadow model cannot be kept there ({error.strerror})"
         ) from error

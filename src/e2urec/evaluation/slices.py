@@ -22,7 +22,7 @@ def slices(parts: ForgetRetain) -> dict[str, Mask]:
     - `popular items`, `rare items`: the most rated items that make up half of the retained rows,
       and the others.
     - `nearest users`: the fifth whose retained items overlap most with those of a forgotten user
-      (Jaccard index).
+      (Jaccard index); nobody where D_f is empty.
     - `column=value`, `column<=median`: by the users' own attributes.
     """
     test = parts.test
@@ -38,8 +38,10 @@ def slices(parts: ForgetRetain) -> dict[str, Mask]:
         "inactive users": ~active,
         "popular items": popular,
         "rare items": ~popular,
-        "nearest users": np.isin(test.users, nearest_users(retain, parts.forget)),
     }
+    # Nobody is near to nobody.
+    if len(parts.forget):
+        masks["nearest users"] = np.isin(test.users, nearest_users(retain, parts.forget))
     profiles = test.interactions.profiles
     if profiles is not None:
         for column in profiles.get_columns():

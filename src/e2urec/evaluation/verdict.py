@@ -28,7 +28,7 @@ REHEARSAL = "rehearsal"
 class Margins(BaseModel):
     """How far an unlearned model may be from a retrained one; set before anything is measured."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     memory: float = Field(
         0.25, gt=0, description="largest |M_auc|: the share of the memory of D_f that may be left"

@@ -9,6 +9,7 @@ import numpy as np
 from ..core.errors import ConfigError
 from ..data.samples import Samples
 from ..evaluation.answers import Answers
+from ..evaluation.disclosure import rounded_values
 from ..evaluation.roles import ORIGINAL, Role
 from ..methods import all_methods, build
 from ..metrics.classification import auc
@@ -53,7 +54,7 @@ class Trial:
             "method": self.method,
             "trial": self.number,
             "settings": self.settings,
-            "memory_auc": self.memory_auc,
+            "memory_auc": rounded_values(self.memory_auc),
             "valid_auc": self.valid_auc,
         }
 

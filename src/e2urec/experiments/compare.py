@@ -6,12 +6,13 @@ rows, and one evaluation measures them.
 """
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core.errors import ConfigError
+from ..core.durable import publish_folder, remove_tree
+from ..core.errors import ConfigError, RunError
+from ..core.locks import private_folder
 from ..core.say import Say, no_words
 from ..evaluation.comparison import Comparison, Key
 from ..evaluation.results import Results
@@ -19,7 +20,8 @@ from ..evaluation.roles import ORIGINAL, Role
 from ..evaluation.shadows import ShadowScores
 from ..methods import build
 from ..report.comparison import write_comparison
-from ..runs.folder import create_run
+from ..runs.folder import open_run, work_beside
+from ..runs.keys import controller_key
 from ..runs.record import RunRecord, write_record
 from ..training.loop import Progress, silent
 from .choose import Trial, choose
@@ -35,6 +37,8 @@ from .workspace import Workspace
 CELLS = "cells"
 SHADOWS = "shadows"
 RECIPE = "recipe.json"
+RESULT = "result"
+FORMER = "former"
 
 
 def compare(
@@ -45,7 +49,8 @@ def compare(
     Raises:
         ConfigError: an unknown method or setting, more trials than a method has settings, or
             several processes.
-        RunError: `out` exists, or was begun with another recipe.
+        RunError: `out` exists and is no earlier result with failed cells, or was begun with
+            another recipe.
     """
     plan = Plan.of(recipe)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -53,18 +58,42 @@ def compare(
             "compare: runs in one process, whose cells can be taken up again; start it without a "
             "launcher"
         )
-    with create_run(out, keep=CELLS) as partial:
-        refuse_other_settings(partial, RECIPE, recipe.model_dump_json(), "another recipe")
-        grid = Grid(partial / CELLS, len(plan), say)
-        comparison = _Run(plan, grid, partial / SHADOWS, progress).finish()
-        write_comparison(comparison, partial)
-        # Answers to D_f are as sensitive as D_f itself: they go once the figures are written.
-        for folder in (CELLS, SHADOWS):
-            shutil.rmtree(partial / folder, ignore_errors=True)
-        (partial / RECIPE).unlink()
-        settings = recipe.model_dump(mode="json")
-        write_record(partial, RunRecord(kind="comparison", recipe=settings, seed=recipe.seed))
+    # Answers to D_f are as sensitive as D_f itself: their folder goes once the result is on the
+    # disk. Cells that failed leave it there, to be tried again by the same command.
+    with work_beside(out, keep=CELLS) as work:
+        _refuse_other_result(out, work.path, recipe)
+        refuse_other_settings(work.path, RECIPE, recipe.model_dump_json(), "another recipe")
+        grid = Grid(work.path / CELLS, len(plan), say)
+        comparison = _Run(plan, grid, work.path / SHADOWS, progress).finish()
+        _publish(comparison, recipe, work.path, out)
+        work.stays = bool(comparison.failed)
     return comparison
+
+
+def _refuse_other_result(out: Path, work: Path, recipe: Recipe) -> None:
+    """Raise RunError where `out` is anything but an earlier result of this comparison."""
+    if not os.path.lexists(out):
+        return
+    # Without cells there is nothing to go on with: the comparison is finished.
+    if (work / CELLS).is_dir():
+        record = open_run(out).record
+        settings = recipe.model_dump(mode="json")
+        if record.kind == "comparison" and record.recipe == settings:
+            return
+    raise RunError(f"'{out}': exists already; choose another folder or remove it")
+
+
+def _publish(comparison: Comparison, recipe: Recipe, work: Path, out: Path) -> None:
+    """Write the result into folder `out`, in place of one in which cells had failed."""
+    settings = recipe.model_dump(mode="json")
+    with private_folder(work / RESULT) as result:
+        write_comparison(comparison, result)
+        write_record(result, RunRecord(kind="comparison", recipe=settings, seed=recipe.seed))
+        if out.is_dir():
+            # Killed between the two renames, the same command makes the result from its cells.
+            remove_tree(work / FORMER)
+            out.rename(work / FORMER)
+        publish_folder(result, out)
 
 
 @dataclass
@@ -94,6 +123,7 @@ class _Run:
         recipe = self.plan.recipe
         seeds = recipe.compare.seeds
         models = [SeedModels.of(recipe, seed, self.grid, self.progress) for seed in seeds]
+        models[0].space.check_before_training()
         settings, trials = choose(self.plan, models[0])
         methods = {name: build(name, values) for name, values in settings.items()}
         # Seed by seed, since an original and its sharded rivals fill the memory.
@@ -116,7 +146,7 @@ class _Run:
                     self.cells[key][cell.role] = finished
             if self.plan.recipe.compare.shadows:
                 folder = self.shadows / models.folder
-                self.shadow_scores[key] = study.shadow_scores(folder)
+                self.shadow_scores[key] = study.shadow_scores(folder, controller_key())
 
     def _comparison(
         self, methods: Methods, settings: Mapping[str, Settings], trials: list[Trial]

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.disk import require_room
+from ..core.errors import DataError
 from ..core.say import Say, no_words
 from ..evaluation.demonstration import Demonstration
+from ..evaluation.disclosure import is_told
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, UNTUNED, retrained
 from ..methods.retrain import Retrain
 from ..metrics.classification import auc
@@ -65,7 +68,16 @@ def demo(
     method = method_of(recipe)
     with resumable_run(out, checkpoints) as partial:
         space = Workspace(recipe, progress)
+        space.check_before_training()
+        # The original and the unlearned model.
+        require_room(partial, 2 * space.model_bytes())
         erasure = space.request(request)
+        parts = space.resolve(erasure)
+        if not len(parts.forget):
+            raise DataError(
+                "request: concerns no training row, so there is nothing to show; name training "
+                "users"
+            )
         if checkpoints.is_on:
             settings = {
                 "command": "demo",
@@ -75,7 +87,6 @@ def demo(
             }
             # Under the key, since a plain hash of a request could be guessed.
             space.checkpoints = checkpoints.begin(out, settings, controller_key())
-        parts = space.resolve(erasure)
         # The rows take their scores along. No score depends on the original.
         space.make_scores(partial)
         rows = space.rows(parts)
@@ -171,9 +182,10 @@ def _first_result(study: Study, unlearned: Unlearned, clock: _Clock) -> list[str
     lines = [
         f"First result after {clock.elapsed:.0f} s: training took {training:.0f} s, forgetting "
         f"{unlearned.seconds:.0f} s",
-        f"  AUC on the forgotten rows: {_change(before.forget, after.forget)}",
         f"  AUC on test rows: {_change(before.test, after.test)}",
     ]
+    if is_told(len(study.rows.forget)):
+        lines.insert(1, f"  AUC on the forgotten rows: {_change(before.forget, after.forget)}")
     count = study.space.recipe.retrained
     if count:
         lines.append(

@@ -1,7 +1,6 @@
 """Finished cells of a comparison, one folder a cell, so that an interrupted one goes on."""
 
 import json
-import shutil
 import time
 import traceback
 from collections.abc import Callable
@@ -9,12 +8,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ..core.durable import make_folders, publish_folder, write_text
 from ..core.errors import RunError
+from ..core.locks import private_folder
 from ..core.say import Say
 from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
 from ..runs.files import write_json
+from ..runs.keys import controller_key, derived_key
 
 ANSWERS = "answers.safetensors"
 RECORD = "cell.json"
@@ -36,6 +38,8 @@ class Grid:
         folder: of the cells.
         total: cells that there will be, for `say`.
         say: told of each finished cell.
+        key: file of the controller's key, under which answers to D_f are kept; see
+            `runs.keys.controller_key`.
         failed: why a cell could not be made.
         count: cells so far.
     """
@@ -43,13 +47,15 @@ class Grid:
     folder: Path
     total: int
     say: Say
+    key: Path | None = None
     failed: dict[str, str] = field(default_factory=dict)
     count: int = 0
 
     @cached_property
     def store(self) -> AnswerStore:
         """The cells' answers."""
-        return AnswerStore(self.folder)
+        key = derived_key(controller_key(self.key), b"e2urec answers")
+        return AnswerStore(self.folder, key)
 
     def cell(self, key: str, make: Callable[[Path], FinishedCell]) -> FinishedCell:
         """The cell `key`, made in a folder of its own unless it is there already.
@@ -73,17 +79,12 @@ class Grid:
         started = time.perf_counter()
         path = self.folder / key
         if not path.is_dir():
-            # Made aside and renamed: a folder of this name is always whole.
-            partial = path.with_name(f"{path.name}.half")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            try:
+            make_folders(path.parent)
+            # Made aside and renamed: a folder of this name is always whole. One that fails goes:
+            # a method may have left states of D_f there, which nobody will go on from.
+            with private_folder(path) as partial:
                 save(partial)
-            except BaseException:
-                # A method may have left states of D_f there, which nobody will go on from.
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            partial.rename(path)
+                publish_folder(partial, path)
         self._tell(key, time.perf_counter() - started)
         return path
 
@@ -115,7 +116,7 @@ def refuse_other_settings(folder: Path, name: str, settings: str, thing: str) ->
     """
     path = folder / name
     if not path.is_file():
-        path.write_text(settings, encoding="utf-8")
+        write_text(path, settings)
     elif path.read_text(encoding="utf-8") != settings:
         # Whoever keeps the folder says how to remove it.
         raise RunError(f"'{folder}': was begun with {thing}; go on with that one")

@@ -15,17 +15,18 @@ from ..data.splits import SizeLimits, SplitSettings
 from ..evaluation.relearning import Relearning
 from ..evaluation.shadows import Shadows
 from ..evaluation.verdict import Margins
-from ..methods import build
+from ..methods import build, suited_preset
 from ..training.out_of_fold import OutOfFold
 from ..training.supervised import Tuning
 from ..unlearning.method import Method
 
 # A comma inside a list is not followed by a key and its sign.
+NESTED = "is nested too deeply; no setting takes so many brackets"
 NEXT_SETTING = re.compile(r",(?=[A-Za-z_][\w.]*=)")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataRecipe(SizeLimits, SplitSettings, Reading):
@@ -65,7 +66,9 @@ class MethodRecipe(_Part):
     """How to forget."""
 
     name: str = Field("e2urec", description="method")
-    preset: str = Field("default", description="preset of the method")
+    preset: str | None = Field(
+        None, description="preset of the method; without it, the one that suits the recipe"
+    )
     settings: dict[str, Any] = Field(
         default_factory=dict, description="settings on top of the preset"
     )
@@ -117,7 +120,7 @@ class Recipe(_Part):
     relearning: Relearning = Relearning()
     compare: CompareRecipe = CompareRecipe()
     retrained: int = Field(
-        2, ge=0, description="retrained models to compare with; a PASS takes three"
+        3, ge=0, description="retrained models to compare with; a PASS takes three"
     )
     minutes: float | None = Field(
         None, gt=0, description="no retraining but the first that would end the demo later"
@@ -147,13 +150,17 @@ class Recipe(_Part):
     def load(cls, path: Path) -> "Recipe":
         """Read a TOML file; raises ConfigError as `build` does, and for a file that is no TOML."""
         try:
-            return cls.build(tomllib.loads(path.read_text(encoding="utf-8")), place=str(path))
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(
                 f"recipe '{path}': cannot be read ({error.strerror}); name a TOML file"
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # Also numbers of thousands of digits, and names that no file can have.
+        except ValueError as error:
             raise ConfigError(f"recipe '{path}': {error}; correct the line") from error
+        except RecursionError as error:
+            raise ConfigError(f"recipe '{path}': {NESTED}") from error
+        return cls.build(values, place=str(path))
 
     def updated(self, settings: Iterable[str]) -> "Recipe":
         """Return the recipe with settings such as `data.rows=3000` or `method.alpha=2`.
@@ -170,16 +177,30 @@ class Recipe(_Part):
 
 def method_of(recipe: Recipe) -> Method:
     """The recipe's method with its preset and settings; raises ConfigError as `build` does."""
-    return build(recipe.method.name, recipe.method.settings, recipe.method.preset)
+    method = recipe.method
+    preset = method.preset
+    if preset is None:
+        has_scores = recipe.scores.pairs > 0
+        preset = suited_preset(method.name, method.settings, has_scores=has_scores)
+    return build(method.name, method.settings, preset)
 
 
 # The command line speaks TOML, as recipes do: a list or a date is written the same in both.
 def toml_value(text: str) -> Any:
-    """A setting's value: TOML (`3`, `0.2`, `true`, `[1, 2]`), `none`, or else the text itself."""
+    """A setting's value: TOML (`3`, `0.2`, `true`, `[1, 2]`), `none`, or else the text itself.
+
+    Raises:
+        ConfigError: it is nested too deeply.
+    """
     try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+        values = tomllib.loads(f"x = {text}")
+    # Also a number of thousands of digits: as text it is refused wherever a number is expected.
+    except ValueError:
         return None if text == "none" else text
+    except RecursionError as error:
+        raise ConfigError(f"--set …={text}: {NESTED}") from error
+    # A line end in the text begins another setting.
+    return values["x"] if len(values) == 1 else text
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -197,6 +218,10 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         part = values
         for parent in parents:
             part = part.setdefault(parent, {})
+            if not isinstance(part, dict):
+                raise ConfigError(
+                    f"--set {setting}: '{parent}' has a value of its own already; set one of them"
+                )
         part[last] = value
     return values
 

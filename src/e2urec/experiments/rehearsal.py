@@ -19,6 +19,7 @@ from ..data.requests import ErasureRequest
 from ..data.samples import Samples
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
+from ..evaluation.disclosure import is_told
 from ..evaluation.evidence import Evidence
 from ..evaluation.pooled import Figures, ForgottenRows, mean_figure, retained_share
 from ..evaluation.roles import ORIGINAL, retrained
@@ -34,8 +35,6 @@ from .grid import FinishedCell, Grid
 from .study import NOT_UNLEARNING, Study, Unlearned
 from .workspace import Workspace
 
-MIN_ROWS = 5
-"""Rows below which a figure is left out: it would be the rows themselves, thinly veiled."""
 SECONDS = "total"
 UTILITY = "test_auc_to_retrained"
 
@@ -291,7 +290,7 @@ def _records(figures: dict[str, Interval]) -> Iterator[tuple[str, IntervalRecord
 
 def _kept(figure: Interval) -> IntervalRecord | None:
     """The record of a figure; None where it does not exist, or rests on too few rows."""
-    if figure.n < MIN_ROWS or not np.isfinite(figure.value):
+    if not is_told(figure.n) or not np.isfinite(figure.value):
         return None
     return IntervalRecord.of(figure)
 

@@ -22,6 +22,7 @@ class RequestRows:
         rewritten: positions in `retain` of the rows whose prompt no longer shows one that goes.
         removed: rows of the data that go.
         removed_users: users whom these are of.
+        skipped: things that the request names and the data do not hold.
         scores: out-of-fold scores; None where the original has none.
     """
 
@@ -39,6 +40,7 @@ class RequestRows:
     rewritten: Ints
     removed: int = 0
     removed_users: int = 0
+    skipped: int = 0
     scores: RequestScores | None = None
 
     @property
@@ -67,6 +69,7 @@ class RequestRows:
         return sizes | {
             "removed": self.removed,
             "removed_users": self.removed_users,
+            "skipped": self.skipped,
             "rewritten": len(self.rewritten),
             # All of them, unless D_f are just their old prompts.
             "others_rewritten": len(self.old_prompts),

@@ -11,11 +11,14 @@ from typing import Any
 from ..data.requests import ForgetRetain
 from ..data.samples import Samples
 from ..evaluation.comparison import CellRecord
+from ..evaluation.disclosure import outcome_record, phase_records
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind, Role
 from ..methods import build
 from ..methods.retrain import Retrain
 from ..models.recommender import Recommender
 from ..runs.files import write_json
+from ..runs.keys import controller_key
+from ..runs.row_digests import RowKey
 from ..runs.score_index import ScoreIndex
 from ..training.loop import Progress
 from ..training.out_of_fold import PHASE as SCORES
@@ -72,7 +75,11 @@ class SeedModels:
     @cached_property
     def space(self) -> Workspace:
         """Data and base."""
-        return Workspace(self.recipe, self.progress)
+        space = Workspace(self.recipe, self.progress)
+        # Only scores are found by it, and they stay where a comparison is interrupted.
+        if self.recipe.scores.pairs:
+            space.row_key = RowKey.under(controller_key())
+        return space
 
     @cached_property
     def original_folder(self) -> Path:
@@ -120,7 +127,7 @@ class SeedModels:
         """The study of such a request."""
         parts = self.parts(request, among)
         if self.recipe.scores.pairs:
-            self.space.score_index = ScoreIndex.load(self.original_folder)
+            self.space.score_index = ScoreIndex.load(self.original_folder, controller_key())
         return Study(self.space, self.space.rows(parts))
 
     # --- cells
@@ -153,6 +160,7 @@ class SeedModels:
         original, prepared = self._start(method)
         unlearned = study.unlearn(original, method, scratch=folder)
         costs = unlearned.costs
+        forget_rows = len(study.rows.forget)
         record = CellRecord(
             settings=method.model_dump(mode="json"),
             seconds={
@@ -163,8 +171,8 @@ class SeedModels:
             phases=costs.seconds,
             rows_read=costs.rows,
             trainable_parameters=costs.trainable,
-            phase_logs=[vars(log) for log in unlearned.phase_logs],
-            outcome=unlearned.outcome.as_dict(),
+            phase_logs=phase_records(unlearned.phase_logs, forget_rows),
+            outcome=outcome_record(unlearned.outcome, forget_rows),
         )
         return self._cell(study, unlearned.model, record)
 

@@ -3,27 +3,33 @@
 `api`, the demo and the comparison all go through it, so that a figure means the same everywhere.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.answers import Answers, softened
+from ..evaluation.answers import Answers, EvaluationSets, softened
 from ..evaluation.evaluate import evaluate
 from ..evaluation.evidence import Evidence
 from ..evaluation.results import Results
 from ..evaluation.roles import ORIGINAL, PLACEBO_TEMPERATURE, Role
 from ..evaluation.shadows import ShadowFactory, ShadowRows, ShadowScores
 from ..methods.finetune import Finetune
+from ..models.batches import Examples
 from ..models.recommender import Recommender
+from ..runs.keys import derived_key
 from ..training.costs import Costs
 from ..unlearning.method import Method
 from ..unlearning.outcome import Outcome
 from ..unlearning.task import PhaseLog
+from .recipe import Recipe
 from .request_rows import RequestRows
 from .workspace import Workspace
 
 SHARED_SETTINGS = ("batch_size", "learning_rate", "lora")
 """Settings of a method that its placebo takes over, where the method has them."""
+MEASURED_PARTS = ("test", "valid", "unseen")
+"""The parts of a split on which a model is measured that has nothing to forget."""
 # Every method loads the same model, and nobody need look at the phases of a real request.
 NOT_UNLEARNING = ("loading", "logging")
 """Phases that are not part of what a request costs."""
@@ -58,6 +64,20 @@ def unlearning_seconds(costs: Costs) -> float:
         if phase not in NOT_UNLEARNING:
             total += seconds
     return total
+
+
+def results_alone(recipe: Recipe, model: Recommender, rows: Mapping[str, Examples]) -> Results:
+    """How a model scores that has nothing to forget.
+
+    Args:
+        recipe: of the model.
+        model: the original, or what a request left as it was.
+        rows: those of `MEASURED_PARTS`, by name.
+    """
+    # D_f must not be empty: the unseen users stand in for it.
+    sets = EvaluationSets(forget=rows["unseen"], **rows)
+    answers = sets.ask(model, precision=recipe.tuning.schedule.precision)
+    return evaluate(Evidence({ORIGINAL: answers}, seed=recipe.seed))
 
 
 @dataclass
@@ -120,8 +140,13 @@ class Study:
         original = self.answers[ORIGINAL]
         self.answers[PLACEBO_TEMPERATURE] = softened(original)
 
-    def shadow_scores(self, folder: Path | None = None) -> ShadowScores:
-        """What models say of D_f and the unseen users that saw neither; kept in `folder`."""
+    def shadow_scores(self, folder: Path | None = None, controller: bytes = b"") -> ShadowScores:
+        """What models say of D_f and the unseen users that saw neither.
+
+        Args:
+            folder: where the models are kept; None: nowhere.
+            controller: the controller's key, under which they are found again.
+        """
         recipe = self.space.recipe
         # The recipe's own tuning, so that shadows differ from the original by their rows alone.
         factory = ShadowFactory(
@@ -130,6 +155,7 @@ class Study:
             shadows=recipe.shadows,
             seed=recipe.seed,
             folder=folder,
+            key=derived_key(controller, b"e2urec shadow models"),
             progress=self.space.progress,
         )
         rows = ShadowRows(self.rows.retain, self.rows.unseen, self.rows.forget)

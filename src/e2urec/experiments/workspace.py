@@ -15,7 +15,7 @@ from ..data.prompts import PromptTemplate
 from ..data.requests import ErasureRequest, ForgetRetain, resolve
 from ..data.samples import Samples
 from ..data.sources.reading import Columns, Reading
-from ..data.splits import Split, limit, split
+from ..data.splits import Split, limit, require_usable, split
 from ..data.templating import find_template
 from ..evaluation.slices import slices
 from ..models.backbone import Backbone, load_backbone
@@ -23,7 +23,7 @@ from ..models.batches import Examples
 from ..models.recommender import Recommender
 from ..models.tokens import tokenise
 from ..runs.folder import Run
-from ..runs.row_digests import salt_of
+from ..runs.row_digests import RowKey
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
 from ..training.checkpoints import NO_CHECKPOINTS, Checkpoints
@@ -45,15 +45,17 @@ TEMPLATE_PROBES = 20
 """Prompts that are rendered before a model is loaded, so that a bad template is told at once."""
 
 
-def read_source(reading: Reading, columns: Columns | None = None) -> Interactions:
-    """Read a packaged data set by name, raw files, tables or a database.
+def read_source(
+    reading: Reading, columns: Columns | None = None, *, named_by_user: bool = True
+) -> Interactions:
+    """Read a packaged data set by name, raw files, tables or a database; as `sources.read`.
 
     Raises:
         DataError: as `sources.read` does.
     """
     if reading.source in sources.packaged_names():
         reading = reading.model_copy(update={"source": str(fetch(reading.source))})
-    return sources.read(reading, columns)
+    return sources.read(reading, columns, named_by_user=named_by_user)
 
 
 def resolve_model(name: str) -> str | Path:
@@ -75,6 +77,9 @@ class Workspace:
             that it does not hold are left out.
         score_index: out-of-fold scores of the original's rows; None: it has none.
         checkpoints: where it is kept how far a training is.
+        of_run: whether the recipe is that of a run folder, which may come from a stranger: what it
+            names is not fetched from anywhere unless the user names it as well.
+        row_key: of the hashes of rows that are written; with a split index, that one's.
     """
 
     recipe: Recipe
@@ -84,13 +89,21 @@ class Workspace:
     split_index: SplitIndex | None = None
     score_index: ScoreIndex | None = None
     checkpoints: Checkpoints = NO_CHECKPOINTS
+    of_run: bool = False
+    row_key: RowKey = field(default_factory=RowKey.random)
+
+    def __post_init__(self) -> None:
+        # Both indices of a run go by the same hashes, after rows have gone as well.
+        if self.split_index is not None:
+            self.row_key = self.split_index.key
 
     # --- data
 
     @cached_property
     def data(self) -> Interactions:
         """All rows of the source; raises DataError if it cannot be read."""
-        return read_source(self.recipe.data, self.recipe.columns)
+        recipe = self.recipe
+        return read_source(recipe.data, recipe.columns, named_by_user=not self.of_run)
 
     @cached_property
     def split(self) -> Split:
@@ -154,6 +167,7 @@ class Workspace:
             retain_sample=np.sort(order[:RETAIN_SAMPLE_ROWS]),
             removed=int(parts.erased.sum()),
             removed_users=len(erased_users),
+            skipped=parts.skipped,
             rewritten=parts.rewritten,
             scores=self.request_scores(parts),
         )
@@ -178,11 +192,19 @@ class Workspace:
         """The backbone before any user's data; callers tune a copy."""
         model = self.recipe.model
         with self.costs.phase("loading"):
-            return load_backbone(resolve_model(model.name), layers=model.layers)
+            source = resolve_model(model.name)
+            return load_backbone(source, layers=model.layers, offline=self.of_run)
 
     def untuned(self) -> Recommender:
         """The base as a recommender; whoever tunes it tunes a copy."""
         return Recommender(self.base, self.template, window=self.recipe.model.window)
+
+    def model_bytes(self) -> int:
+        """Bytes that a tuned model takes on a disk; of base + LoRA only the adapter is written."""
+        if self.recipe.tuning.lora is not None:
+            return 0
+        # In float32, as it is trained. Tied weights count once, as in the file.
+        return sum(value.numel() * value.element_size() for value in self.base.lm.parameters())
 
     def load(self, run: Run) -> Recommender:
         """The recommender of a run folder."""
@@ -190,7 +212,7 @@ class Workspace:
 
     def train(self) -> tuple[Recommender, Trace]:
         """Tune the original on all training rows."""
-        self._probe_template()
+        self.check_before_training()
         untuned = self.untuned()
         train = self.encode(self.split.train)
         valid = self.encode(self.split.valid)
@@ -211,12 +233,9 @@ class Workspace:
         """
         if not self.recipe.scores.pairs:
             return
-        self._probe_template()
+        self.check_before_training()
         scores = self.row_scores(self.recipe.scores, self.costs, scratch)
-        # Both indices of a run go by the same hashes, after rows have gone as well.
-        index = self.split_index
-        salt = salt_of(self.split.train.interactions) if index is None else index.salt
-        self.score_index = ScoreIndex.of(self.split, scores, salt)
+        self.score_index = ScoreIndex.of(self.split, scores, self.row_key)
 
     def row_scores(
         self, settings: OutOfFold, costs: Costs, scratch: Path | None = None
@@ -241,8 +260,12 @@ class Workspace:
         epochs = self.recipe.tuning.schedule.epochs
         return self.recipe.scores.row_count(len(self.split.train), outsiders, epochs)
 
-    def _probe_template(self) -> None:
-        # Nothing is kept of it: a template that fails does so before a model is loaded.
+    def check_before_training(self) -> None:
+        """Raise DataError for what training could not end well with, before a model is loaded."""
+        # What requests left of a run's split is measured as far as it goes.
+        if self.split_index is None:
+            require_usable(self.split, calibration=self.recipe.data.calibration > 0)
+        # Nothing is kept of it: a template that fails does so now.
         probes = np.arange(min(TEMPLATE_PROBES, len(self.split.train)))
         self.template.render(self.split.train.take(probes))
 

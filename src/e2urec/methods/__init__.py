@@ -89,10 +89,7 @@ def build(name: str, settings: Mapping[str, Any] | None = None, preset: str = "d
     Raises:
         ConfigError: unknown method, preset or setting, or a value out of range.
     """
-    methods = all_methods()
-    if name not in methods:
-        raise ConfigError(f"unknown method '{name}'{did_you_mean(name, list(methods))}")
-    method = methods[name]
+    method = _method_type(name)
     values = _preset_values(method, preset)
     for key, value in (settings or {}).items():
         default = _default_of(method, key)
@@ -106,6 +103,27 @@ def build(name: str, settings: Mapping[str, Any] | None = None, preset: str = "d
         raise ConfigError(
             f"method '{name}': {place}={first.get('input')!r}: {first['msg']}"
         ) from error
+
+
+def suited_preset(name: str, settings: Mapping[str, Any] | None = None, *, has_scores: bool) -> str:
+    """The preset that method `name` takes where the user names none.
+
+    Args:
+        name: of the method.
+        settings: on top of the preset.
+        has_scores: whether the rows of the request have out-of-fold scores.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    return _method_type(name).suited_preset(settings or {}, has_scores=has_scores)
+
+
+def _method_type(name: str) -> type[Method]:
+    methods = all_methods()
+    if name not in methods:
+        raise ConfigError(f"unknown method '{name}'{did_you_mean(name, list(methods))}")
+    return methods[name]
 
 
 def _preset_values(method: type[Method], preset: str) -> dict[str, Any]:

@@ -142,6 +142,11 @@ class E2URec(TwoTeachers):
         "beta": (0.2, 0.3, 0.5),
     }
 
+    @classmethod
+    def suited_preset(cls, settings: Mapping[str, Any], *, has_scores: bool) -> str:
+        """Scores where there are any, unless the teacher is named; evidence.md has the figures."""
+        return "scores" if has_scores and "forgetting" not in settings else "default"
+
     @property
     def search_space(self) -> Mapping[str, tuple[Any, ...]]:
         """Values of the settings that the forgetting teacher reads."""
@@ -154,7 +159,8 @@ class E2URec(TwoTeachers):
         if scores is None:
             raise ConfigError(
                 "method 'e2urec': forgetting=scores needs out-of-fold scores, which this run "
-                "lacks; make them by e2urec prepare, or train with --set scores.pairs=2"
+                "lacks; make them by e2urec prepare, train with --set scores.pairs=2, or do "
+                "without by --preset default"
             )
         # An earlier request wrote their prompts anew; their scores were erased with the old ones.
         missing_count = int((~scores.forget.present).sum())
@@ -162,7 +168,7 @@ class E2URec(TwoTeachers):
             raise ConfigError(
                 "method 'e2urec': forgetting=scores needs out-of-fold scores, and "
                 f"{missing_count} of {len(scores.forget.mean)} rows of D_f have none; make them "
-                "anew by e2urec prepare"
+                "anew by e2urec prepare, or do without by --preset default"
             )
 
     def unlearn(self, task: Task) -> Recommender:

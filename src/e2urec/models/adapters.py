@@ -35,7 +35,7 @@ from . import blocks
 class LoRA(BaseModel):
     """Low-rank adapters (Hu et al. 2021): each target's weight W becomes W + (alpha / rank)·B·A."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rank: int = Field(16, ge=1, description="rank of the update of each target")
     alpha: float = Field(

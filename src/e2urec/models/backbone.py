@@ -54,12 +54,15 @@ class Backbone:
         return replace(self, lm=lm)
 
 
-def load_backbone(source: str | Path, *, layers: int | None = None) -> Backbone:
-    """Load a language model and its tokenizer.
+def load_backbone(
+    source: str | Path, *, layers: int | None = None, offline: bool = False
+) -> Backbone:
+    """Load a language model and its tokenizer; no code that comes with one is ever run.
 
     Args:
         source: a hub name, a local folder, or a folder that holds one GGUF file.
         layers: keep only the first `layers` blocks of a decoder; None keeps all.
+        offline: a hub name must be on this machine already: nothing is asked of the hub.
 
     Raises:
         ModelError: the model cannot be loaded, or has fewer blocks than `layers`.
@@ -67,17 +70,22 @@ def load_backbone(source: str | Path, *, layers: int | None = None) -> Backbone:
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
-        return _load(str(source), layers)
+        return _load(str(source), layers, offline)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = [*str(error).strip().splitlines(), type(error).__name__][0]
+        if offline and not Path(source).is_dir():
+            raise ModelError(
+                f"model '{source}': is named by the run folder, and is not on this machine; if you "
+                f"trust it, get it first: hf download {source}"
+            ) from error
         raise ModelError(
             f"model '{source}': cannot be loaded ({reason}); "
             "give a Hugging Face name that is reachable, a local folder, or smollm2-135m"
         ) from error
 
 
-def _load(source: str, layers: int | None) -> Backbone:
-    options: dict[str, Any] = {}
+def _load(source: str, layers: int | None, offline: bool) -> Backbone:
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
     gguf_file = _find_gguf(Path(source))
     if gguf_file is not None:
         options["gguf_file"] = gguf_file

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from ..evaluation.comparison import CellRecord, Comparison
+from ..evaluation.disclosure import is_told
 from ..evaluation.roles import ORIGINAL, retrained
 from ..runs.files import write_json
 from ..runs.record import RESULTS
@@ -135,14 +136,17 @@ def _page(comparison: Comparison) -> str:
     drawings = {
         "utility": plots.trade_off(_points(lines, UTILITY), "test AUC less the original's"),
         "cost": plots.trade_off(_points(lines, SECONDS), "seconds, everything included", log=True),
-        "scores": plots.score_spread(comparison.log_odds[first], comparison.labels[first[1]]),
     }
+    labels = comparison.labels[first[1]]
+    if is_told(len(labels)):
+        drawings["scores"] = plots.score_spread(comparison.log_odds[first], labels)
     return render(
         "comparison.html.j2",
         comparison=comparison,
         lines=lines,
         columns=headings(comparison),
         plots=drawings,
+        left_out=comparison.results[first].left_out,
         label=label,
         caption=caption(comparison),
     )

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from ..evaluation.demonstration import Demonstration
+from ..evaluation.disclosure import is_told
 from ..evaluation.results import Results
 from ..evaluation.roles import ORIGINAL, UNLEARNED, Kind, Role, retrained
 from ..metrics.bootstrap import Interval
@@ -24,6 +25,7 @@ def write_page(demonstration: Demonstration, path: Path) -> None:
         plots=_plots(demonstration),
         sheets=sheets(results),
         unlearned=UNLEARNED,
+        left_out=results.left_out,
     )
     path.write_text(page, encoding="utf-8")
 
@@ -59,10 +61,10 @@ def _plots(demonstration: Demonstration) -> dict[str, str]:
     labels = demonstration.answers[ORIGINAL].forget.labels
     # Where nothing was retrained there is no line to aim at.
     loss = results.find("forget_set", "forget_log_loss", first)
-    drawings = {
-        "scores": plots.score_distributions(log_odds, labels),
-        "phases": plots.phases(demonstration.phase_logs, loss.value if loss else None),
-    }
+    drawings = {}
+    if is_told(len(labels)):
+        drawings["scores"] = plots.score_distributions(log_odds, labels)
+        drawings["phases"] = plots.phases(demonstration.phase_logs, loss.value if loss else None)
     memories = memory_figures(results)
     if memories:
         drawings["memory"] = plots.memory(memories)

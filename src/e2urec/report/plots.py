@@ -193,7 +193,9 @@ def score_spread(log_odds: Mapping[Role, Floats], labels: Ints) -> str:
 
 
 def _box(axes: "plt.Axes", scores: Floats, height: float, colour: str) -> None:
-    """Median, quartiles, 5% and 95%."""
+    """Median, quartiles, 5% and 95%; nothing where there are no rows, as in D_f of one class."""
+    if not len(scores):
+        return
     shares = [0.05, 0.25, 0.5, 0.75, 0.95]
     low, first, median, third, high = np.quantile(scores, shares)
     line = [height, height]

@@ -5,7 +5,6 @@ Without it these hashes say nothing. Plain hashes would: ids are few and short, 
 """
 
 import hashlib
-import hmac
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..core.arrays import Mask
 from ..core.errors import RunError
 from ..data.interactions import Interactions
 from ..data.row_hashes import hashes
+from .keys import derived_key
 
 FILE = "erased.json"
 HASH_BYTES = 16
@@ -38,8 +38,7 @@ class ErasedRows:
     def under(cls, controller_key: bytes) -> "ErasedRows":
         """No rows yet, under the controller's key."""
         # A key of its own, so that these hashes say nothing of the requests' HMACs.
-        key = hmac.digest(controller_key, b"e2urec erased rows", "sha256")
-        return cls(key)
+        return cls(derived_key(controller_key, b"e2urec erased rows"))
 
     def with_rows(self, data: Interactions, erased: Mask) -> "ErasedRows":
         """These rows and those of `data` that `erased` (n,) marks."""

@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.durable import write_text
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON that is whole or not there; NaN and infinity become null."""
-    # Written aside and renamed: whoever reads it meanwhile sees the old file or the new one.
-    partial = path.with_name(path.name + ".tmp")
+
+def write_json(path: Path, value: Any, *, scratch: Path | None = None) -> None:
+    """Write JSON that is whole or not there, and on the disk; NaN and infinity become null.
+
+    Args:
+        path: the file.
+        value: of mappings, lists, texts and numbers.
+        scratch: folder for the half-written file; see `write_file`.
+    """
     text = json.dumps(finite(value), indent=2, sort_keys=True)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text + "\n", scratch=scratch)
 
 
 def finite(value: Any) -> Any:

@@ -1,27 +1,31 @@
-"""Run folders: made in `RUN.partial`, hashed, and renamed when whole.
+"""Run folders: made in `RUN.partial`, hashed, synced, and renamed when whole.
 
 An interrupt leaves nothing behind.
 """
 
 import contextlib
 import errno
-import shutil
-import tempfile
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.durable import make_folders, publish_folder
 from ..core.errors import E2URecError, RunError
-from ..core.process import first_process, sigterm_as_interrupt, wait_for_all
+from ..core.locks import SUFFIX, FolderLock, private_folder, remains, remove_folder, sweep
+from ..core.process import (
+    first_process,
+    rank,
+    signals_as_interrupt,
+    uninterrupted,
+    wait_for_all,
+)
 from .files import hash_file
-from .record import CHECKPOINTS, LOCK, RunRecord, read_record
+from .record import CHECKPOINTS, RESUMPTION, RunRecord, read_record
 
-try:
-    import fcntl
-except ImportError:  # Windows: a partial folder then counts as abandoned until it is discarded
-    fcntl = None  # type: ignore[assignment]
-
-PARTIAL = ".partial"
+PARTIAL = SUFFIX
+_WORKED_FOR: dict[Path, str | None] = {}
+"""Runs that this process worked for, and what lets it go on: what it left is told in the end."""
 
 
 @dataclass(frozen=True)
@@ -39,112 +43,169 @@ class Run:
 
 def partial_of(out: Path) -> Path:
     """The folder in which `out` is being made."""
-    # `.` and `..` have no names of their own.
-    if out.name in ("", ".."):
-        out = out.resolve()
-    return out.with_name(out.name + PARTIAL)
+    plain = _plain(out)
+    return plain.with_name(plain.name + PARTIAL)
+
+
+def _plain(out: Path) -> Path:
+    """The same folder with a name of its own, which `.` and `..` have not."""
+    return out.resolve() if out.name in ("", "..") else out
 
 
 @contextlib.contextmanager
-def create_run(out: Path, *, keep: str | None = None, resume: bool = True) -> Iterator[Path]:
+def create_run(
+    out: Path, *, keep: str | None = None, accept: Callable[[Path], object] | None = None
+) -> Iterator[Path]:
     """Yield the folder to work in; it becomes `out` when the block ends well, and is deleted else.
 
-    Of several processes the first makes the folder; what the others write is thrown away.
+    On return `out` is on the disk, with all that it holds. Of several processes the first makes the
+    folder; what the others write is thrown away.
 
     Args:
         out: the run folder to make.
         keep: once the folder holds a file or folder of this name, it stays even when the block does
-            not end well, and the next call goes on in it.
-        resume: whether that next call may be this one.
+            not end well, and a later call may go on in it.
+        accept: called with a folder that an earlier call left; raises RunError unless this call can
+            go on in it. None: it cannot.
 
     Raises:
         RunError: `out` exists, is being made by another process or was abandoned half-way, or the
             disk is full.
     """
-    if first_process():
-        with _partial_folder(out, keep, resume=resume) as partial:
-            yield partial
-    else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"{out.name}.rank", dir=out.parent) as scratch:
-            yield Path(scratch)
-    wait_for_all()
+    with signals_as_interrupt():
+        if first_process():
+            _refuse_existing(out)
+            with _working_folder(out, keep, accept or _refuse_left) as partial:
+                # Asked again: whoever made it meanwhile has left the partial folder's name to us.
+                _refuse_existing(out)
+                yield partial
+                publish_folder(partial, out)
+        else:
+            make_folders(out.parent)
+            with private_folder(_plain(out), f"rank{rank()}") as scratch:
+                yield scratch
+        wait_for_all()
+
+
+@dataclass
+class WorkFolder:
+    """A folder to work in beside a finished run, or beside one that is to be made.
+
+    Attributes:
+        path: of the folder.
+        stays: whether it shall stay when the block ends well, for the next call to go on in it.
+    """
+
+    path: Path
+    stays: bool = False
 
 
 @contextlib.contextmanager
-def add_to_run(run: Run, *, keep: str) -> Iterator[Path]:
-    """Yield a folder to work in while something is added to a finished run; it goes in the end.
+def work_beside(out: Path, *, keep: str) -> Iterator[WorkFolder]:
+    """Yield the partial folder of `out` to work in; it goes in the end, and `out` is not touched.
 
     Args:
-        run: the run, of which the folder is the partial one: `discard_run` removes it.
-        keep: as `create_run` has it.
+        out: the run; `discard_run` removes the folder.
+        keep: as `create_run` has it; the next call goes on in it.
 
     Raises:
-        RunError: another process works there, or the disk is full.
+        RunError: another process works there or left a half-made run, or the disk is full.
     """
-    partial = partial_of(run.path)
-    _refuse_unfinished(run.path, resumable=True)
-    with _working_folder(run.path, keep, finish=lambda: shutil.rmtree(partial)):
-        yield partial
+    with signals_as_interrupt(), _working_folder(out, keep, _refuse_resumable) as partial:
+        folder = WorkFolder(partial)
+        yield folder
+        if not folder.stays:
+            with uninterrupted():
+                remove_folder(partial, _plain(out))
 
 
 @contextlib.contextmanager
-def _partial_folder(out: Path, keep: str | None, *, resume: bool) -> Iterator[Path]:
-    if out.exists():
-        raise RunError(f"'{out}': exists already; choose another folder or remove it")
-    _refuse_unfinished(out, resumable=keep is not None and resume)
-    partial = partial_of(out)
-
-    def finish() -> None:
-        # Renamed only now: a folder of the run's own name is always whole.
-        (partial / LOCK).unlink()
-        partial.rename(out)
-
-    with _working_folder(out, keep, finish):
-        yield partial
-
-
-@contextlib.contextmanager
-def _working_folder(out: Path, keep: str | None, finish: Callable[[], object]) -> Iterator[None]:
-    """Make the partial folder of `out` and hold its lock; `finish` it if the block ends well."""
-    partial = partial_of(out)
+def _working_folder(
+    out: Path, keep: str | None, accept: Callable[[Path], object]
+) -> Iterator[Path]:
+    """Make the partial folder of `out` and hold its lock, past its renaming too."""
+    lock = None
     try:
-        # Private to its owner: what is made here may hold what was asked to be forgotten.
-        partial.mkdir(parents=True, mode=0o700, exist_ok=keep is not None)
-        with sigterm_as_interrupt(), (partial / LOCK).open("w") as lock:
-            if fcntl:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        finish()
+        # An interrupt between making and locking it would leave it behind.
+        with uninterrupted():
+            lock = _locked_folder(out, accept)
+            _WORKED_FOR[out] = keep
+        yield partial_of(out)
     except BaseException as error:
-        is_kept = keep is not None and (partial / keep).exists()
-        if not is_kept:
-            shutil.rmtree(partial, ignore_errors=True)
         explanation = _explanation(error, out)
-        if explanation is None and is_kept and isinstance(error, E2URecError):
+        if lock is not None and _clean_up(out, lock, keep) and isinstance(error, E2URecError):
             explanation = type(error)(
-                f"{error}; what is finished stays in '{partial}', and e2urec discard {out} "
+                f"{error}; what is finished stays in '{partial_of(out)}', and e2urec discard {out} "
                 "removes it"
             )
         if explanation is None:
             raise
         raise explanation from error
+    finally:
+        if lock is not None:
+            lock.release()
 
 
-def _refuse_unfinished(out: Path, *, resumable: bool) -> None:
-    """Raise RunError where somebody works in the partial folder, or left it and cannot go on."""
+def _clean_up(out: Path, lock: FolderLock, keep: str | None) -> bool:
+    """Remove the partial folder of `out` after an error; returns whether it stays all the same."""
     partial = partial_of(out)
-    if not partial.exists():
-        return
-    if _locked(partial):
-        raise RunError(f"'{partial}': is being made by another process; wait for it")
-    if not resumable:
-        hint = ""
-        if (partial / CHECKPOINTS).is_dir():
-            hint = "go on by the same command with --resume, or "
-        raise RunError(
-            f"'{partial}': was left half-made; {hint}remove it with: e2urec discard {out}"
-        )
+    # Only what is ours: after its renaming another process may have made a new one.
+    if not lock.owns(partial):
+        return False
+    if keep is not None and (partial / keep).exists():
+        return True
+    with uninterrupted(), contextlib.suppress(OSError):
+        remove_folder(partial, _plain(out))
+    return False
+
+
+def _locked_folder(out: Path, accept: Callable[[Path], object]) -> FolderLock:
+    """Make the partial folder, or go on in one that was left if `accept` does, and lock it."""
+    partial = partial_of(out)
+    make_folders(partial.parent)
+    sweep(_plain(out))
+    try:
+        # Private to its owner: what is made here may hold what was asked to be forgotten.
+        partial.mkdir(mode=0o700)
+        is_new = True
+    except FileExistsError:
+        is_new = False
+    lock = FolderLock.take(partial)
+    # A new one may have been taken up or discarded by another process before it was locked.
+    if lock is None:
+        raise _busy(partial, "wait for it")
+    try:
+        if not is_new:
+            accept(partial)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _refuse_left(partial: Path) -> None:
+    """Raise RunError, which says how a folder that was left is gone on with or removed."""
+    hint = ""
+    if (partial / CHECKPOINTS).is_dir():
+        hint = "go on by the same command with --resume, or "
+    out = partial.with_name(partial.name.removesuffix(PARTIAL))
+    raise RunError(f"'{partial}': was left half-made; {hint}remove it with: e2urec discard {out}")
+
+
+def _refuse_resumable(partial: Path) -> None:
+    """Raise RunError where a run that goes on by --resume was left."""
+    if (partial / RESUMPTION).exists():
+        _refuse_left(partial)
+
+
+def _refuse_existing(out: Path) -> None:
+    # A link that leads nowhere is in the way as well.
+    if os.path.lexists(out):
+        raise RunError(f"'{out}': exists already; choose another folder or remove it")
+
+
+def _busy(partial: Path, remedy: str) -> RunError:
+    return RunError(f"'{partial}': is being made by another process; {remedy}")
 
 
 def _explanation(error: BaseException, out: Path) -> E2URecError | None:
@@ -164,29 +225,69 @@ def _disk_full(error: BaseException) -> bool:
     return "os error 28" in str(error).lower()
 
 
-def _locked(partial: Path) -> bool:
-    if fcntl is None or not (partial / LOCK).exists():
-        return False
-    with (partial / LOCK).open("r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
 def discard_run(out: Path) -> None:
-    """Remove `out.partial`, and only that.
+    """Remove `out.partial` and what other processes of the same run left, and only that.
 
     Raises:
-        RunError: there is none, or a live process works in it.
+        RunError: there is nothing, a live process works in it, or it cannot be removed.
     """
     partial = partial_of(out)
-    if not partial.is_dir():
+    folders = remains(_plain(out))
+    if partial.is_dir():
+        folders.append(partial)
+    if not folders:
         raise RunError(f"'{partial}': there is no such folder; nothing to discard")
-    if _locked(partial):
-        raise RunError(f"'{partial}': is being made by another process; stop that first")
-    shutil.rmtree(partial)
+    for folder in folders:
+        lock = FolderLock.take(folder)
+        if lock is None:
+            # Renamed in this moment: it is a finished run, and none of ours to remove.
+            if not folder.exists():
+                continue
+            raise _busy(folder, "stop that first")
+        try:
+            with uninterrupted():
+                remove_folder(folder, _plain(out))
+        except OSError as error:
+            raise RunError(
+                f"'{folder}': cannot be removed ({error.strerror}); make it writable"
+            ) from error
+        finally:
+            lock.release()
+    left = [folder for folder in remains(_plain(out)) if folder.is_dir()]
+    if left:
+        raise RunError(f"'{left[0]}': cannot be removed; make all that it holds writable")
+
+
+def left_behind() -> str:
+    """What this process left of the runs that it worked for, in a sentence that is true now."""
+    for out, keep in _WORKED_FOR.items():
+        folders = [partial_of(out), *remains(_plain(out))]
+        if any(_is_abandoned(folder) for folder in folders):
+            return _what_stays(out, keep)
+    return "no half-made run was left behind"
+
+
+def _is_abandoned(folder: Path) -> bool:
+    lock = FolderLock.take(folder)
+    if lock is None:
+        return False
+    lock.release()
+    return True
+
+
+def _what_stays(out: Path, keep: str | None) -> str:
+    partial = partial_of(out)
+    if keep == CHECKPOINTS and (partial / keep).exists():
+        return (
+            f"'{partial}' goes on by the same command with --resume; e2urec discard {out} removes "
+            "it"
+        )
+    if keep is not None and (partial / keep).exists():
+        return (
+            f"what is finished stays in '{partial}'; run the same command to go on, or remove it "
+            f"with: e2urec discard {out}"
+        )
+    return f"a half-made run stays in '{partial}'; remove it with: e2urec discard {out}"
 
 
 def open_run(path: Path, *, verify: bool = False) -> Run:

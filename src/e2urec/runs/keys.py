@@ -1,6 +1,7 @@
-"""The controller's key, under which requests and erased rows are recorded.
+"""The controller's key, under which requests and rows are recorded.
 
-With it a record can be shown to be that of a request; without it the record says nothing.
+With it a record can be shown to be that of a request or a row; without it the record says nothing.
+Whoever has a record can try keys on it for as long as he likes, so a key has to be long and random.
 """
 
 import contextlib
@@ -8,17 +9,24 @@ import hashlib
 import hmac
 import os
 import secrets
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from platformdirs import user_data_path
 
+from ..core.durable import create_file, make_folders
 from ..core.errors import RunError
 
 VARIABLE = "E2UREC_KEY_FILE"
 """Environment variable that may name the key's file."""
 KEY_BYTES = 32
-"""As long as what HMAC-SHA256 puts out: a longer key adds nothing."""
+"""As long as what HMAC-SHA256 puts out: a longer key adds nothing, and a shorter one is refused."""
+# 32 random bytes have 30 different ones, 32 random hexadecimal digits 14. A disk that was cut off
+# leaves zeros, which are one.
+MIN_DISTINCT_BYTES = 8
+READABLE_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+MAKE_ANOTHER = "make one with: (umask 077; head -c 32 /dev/urandom > FILE)"
 
 
 def request_digest(lines: Iterable[str], key: bytes) -> str:
@@ -30,24 +38,52 @@ def request_digest(lines: Iterable[str], key: bytes) -> str:
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
+def derived_key(key: bytes, purpose: bytes) -> bytes:
+    """A key of its own for one purpose, 32 bytes: what it hashes says nothing of the others."""
+    return hmac.digest(key, purpose, "sha256")
+
+
 def controller_key(path: Path | None = None) -> bytes:
     """The key in `path`, in the file that the environment names, or one made once for this user.
 
     Raises:
-        RunError: the file cannot be read or made, or is empty.
+        RunError: the file cannot be read or made, can be read by others, or holds a key that is too
+            short or no random one.
     """
     # The nearest wins: an option of the command, then the environment, then this user's own.
     file = path or _named_by_environment() or _own_key_file()
     try:
-        key = file.read_bytes()
+        with file.open("rb") as stream:
+            # Of the file that was opened, whatever has the name by now.
+            mode = os.fstat(stream.fileno()).st_mode
+            key = stream.read()
     except OSError as error:
         raise RunError(
             f"key file '{file}': cannot be read ({error.strerror}); name another"
         ) from error
-    # An empty key would make every HMAC a plain hash.
-    if not key:
-        raise RunError(f"key file '{file}': is empty; it must hold the controller's key")
+    # Windows has no such modes, and tells all files to be readable by all.
+    if os.name == "posix" and mode & READABLE_BY_OTHERS:
+        raise RunError(
+            f"key file '{file}': can be read or changed by other users; take that back with: "
+            f"chmod 600 {file}"
+        )
+    _refuse_weak(key, file)
     return key
+
+
+def _refuse_weak(key: bytes, file: Path) -> None:
+    """Raise RunError for a key that could be guessed from what was recorded under it."""
+    if len(key) < KEY_BYTES:
+        raise RunError(
+            f"key file '{file}': holds {len(key)} bytes, and a key of fewer than {KEY_BYTES} can "
+            f"be guessed from a run folder; restore it, or {MAKE_ANOTHER}"
+        )
+    distinct = len(set(key))
+    if distinct < MIN_DISTINCT_BYTES:
+        raise RunError(
+            f"key file '{file}': holds {distinct} different bytes, so it is no random key and can "
+            f"be guessed; restore it, or {MAKE_ANOTHER}"
+        )
 
 
 def _named_by_environment() -> Path | None:
@@ -58,13 +94,14 @@ def _named_by_environment() -> Path | None:
 def _own_key_file() -> Path:
     """This user's own key file, made if it is not there yet."""
     file = user_data_path("e2urec") / "controller.key"
+    if file.exists():
+        return file
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(file.parent)
+        # Made once: under a new key nobody could check what was recorded under the old one. Of two
+        # commands at once only one makes it.
         with contextlib.suppress(FileExistsError):
-            # Created exclusively, so that of two commands at once only one makes the key.
-            handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(secrets.token_bytes(KEY_BYTES))
+            create_file(file, secrets.token_bytes(KEY_BYTES), mode=0o600)
     except OSError as error:
         raise RunError(
             f"key file '{file}': cannot be made ({error.strerror}); name one by --key-file"

@@ -18,13 +18,11 @@ from .files import finite, hash_file, write_json
 
 NAME = "run.json"
 RESULTS = "results.json"
-LOCK = ".lock"
-"""File that a process holds locked while it makes a run; it is no part of the run."""
 CHECKPOINTS = "checkpoints"
 """Folder of what a half-made run goes on from; see `runs.resumption`."""
 RESUMPTION = "resumption.json"
 """File that says with which settings it was begun."""
-FORMAT = 2
+FORMAT = 3
 """Raised whenever a run folder changes so that an older one cannot be read. 1 had no number."""
 LIBRARIES = ("e2urec", "torch", "transformers", "peft", "accelerate", "numpy", "polars")
 """Those whose version can change a result."""
@@ -121,14 +119,21 @@ class RunRecord(_Part):
         default_factory=dict, description="rows tuned on, dropped, and scored"
     )
     seconds_per_row: float | None = Field(None, description="of the original's training")
-    data: str | None = Field(None, description="fingerprint of the data that were tuned on")
     method: MethodRecord | None = None
     parent: ParentRecord | None = None
     rehearsal: CitationRecord | None = None
+    note: str | None = Field(
+        None, description="after a request for no training row: that the model is unchanged"
+    )
     request_hmac: str | None = Field(None, description="the request, under the controller's key")
     chain: tuple[str, ...] = Field((), description="the same of this request and all before it")
     versions: dict[str, str] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.bytes for file in self.files.values())
 
 
 def requests_text(times: int, size: int, unit: str) -> str:
@@ -153,7 +158,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 def _is_only_for_making(path: Path) -> bool:
     """Whether a file of a partial folder goes before that becomes the run."""
-    return path.parts[0] in (LOCK, CHECKPOINTS, RESUMPTION)
+    return path.parts[0] in (CHECKPOINTS, RESUMPTION)
 
 
 def read_record(folder: Path) -> RunRecord:

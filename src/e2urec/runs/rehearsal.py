@@ -88,10 +88,15 @@ class Rehearsal(_Part):
             memory=self.trials[place].figures.get(MEMORY),
         )
 
-    def save(self, run: Run) -> None:
-        """Write it into the run, in place of an older one."""
+    def save(self, run: Run, scratch: Path) -> None:
+        """Write it into the run, in place of an older one.
+
+        Args:
+            run: that was rehearsed on.
+            scratch: folder for the half-written file, of which a kill leaves nothing in the run.
+        """
         values = finite(self.model_dump(mode="json"))
-        write_json(run.path / FILE, values | {"check": _digest(values)})
+        write_json(run.path / FILE, values | {"check": _digest(values)}, scratch=scratch)
 
 
 def read_rehearsal(run: Run) -> Rehearsal | None:

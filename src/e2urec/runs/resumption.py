@@ -8,21 +8,22 @@ import hashlib
 import hmac
 import json
 import math
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.durable import remove_tree, sync_tree
 from ..core.errors import ConfigError, RunError
-from ..core.process import first_process
+from ..core.process import first_process, uninterrupted
 from ..core.say import Say, no_words
 from ..training.checkpoints import NO_CHECKPOINTS, CheckpointFolder, Checkpoints, clear_unfinished
 from .files import write_json
-from .folder import create_run, partial_of
-from .record import CHECKPOINTS, LOCK, NAME, RESUMPTION, versions
+from .folder import PARTIAL, create_run, partial_of
+from .keys import derived_key
+from .record import CHECKPOINTS, NAME, RESUMPTION, versions
 
-NEEDED = (LOCK, CHECKPOINTS, RESUMPTION)
+NEEDED = (CHECKPOINTS, RESUMPTION)
 """All that going on needs of a partial folder."""
 
 
@@ -51,7 +52,9 @@ class CheckpointOptions:
         """Whether there are checkpoints, or may be."""
         return bool(self.minutes) or self.resume
 
-    def begin(self, out: Path, settings: Mapping[str, Any], key: bytes = b"") -> Checkpoints:
+    def begin(
+        self, out: Path, settings: Mapping[str, Any], key: bytes | None = None
+    ) -> Checkpoints:
         """The checkpoints of the run that is being made in the partial folder of `out`.
 
         What an earlier process left there besides them is removed.
@@ -59,7 +62,8 @@ class CheckpointOptions:
         Args:
             out: the run folder to make.
             settings: all that the result depends on, besides the versions at work.
-            key: the controller's; what tells of a request is hashed under it.
+            key: the controller's, where there is a request: what tells of it is hashed under the
+                key, and checkpoints are encrypted under one made from it.
 
         Raises:
             RunError: there are checkpoints of a command with other settings.
@@ -68,34 +72,38 @@ class CheckpointOptions:
         folder = partial / CHECKPOINTS
         # Of several processes the first one writes, so the others need not know how often.
         if not first_process():
-            return CheckpointFolder(folder, math.inf)
+            return CheckpointFolder(folder, math.inf, key=_sealing_key(key))
         minutes = self.minutes or 0
-        digest = _digest(settings, key)
+        digest = _digest(settings, key or b"")
         left = _read(partial / RESUMPTION)
         _clear(partial)
         # What was begun without any checkpoint is begun anew: whoever began it loses nothing.
         if folder.is_dir():
             if left.get("settings") != digest:
                 raise RunError(
-                    f"'{partial}': was begun with other settings, data or versions of libraries; "
-                    "go on with those"
+                    f"'{partial}': was begun with other settings, data, key or versions of "
+                    "libraries; go on with those"
                 )
             minutes = minutes or left["minutes"]
         elif self.resume:
             self.say(f"'{partial}' has no checkpoint to go on from; it begins at the start")
         write_json(partial / RESUMPTION, {"minutes": minutes, "settings": digest})
-        return CheckpointFolder(folder, _seconds(minutes), self.say)
+        return CheckpointFolder(folder, _seconds(minutes), self.say, _sealing_key(key))
 
-    def within(self, folder: Path) -> Checkpoints:
+    def within(self, folder: Path, key: bytes) -> Checkpoints:
         """The checkpoints of a command that knows by itself whether `folder` is its own.
 
         It goes on with what is there, whatever `resume` says.
+
+        Args:
+            folder: in which they stand in a folder of their own.
+            key: the controller's; they are encrypted under one made from it.
         """
         place = folder / CHECKPOINTS
         clear_unfinished(place)
         if not self.minutes and not place.is_dir():
             return NO_CHECKPOINTS
-        return CheckpointFolder(place, _seconds(self.minutes), self.say)
+        return CheckpointFolder(place, _seconds(self.minutes), self.say, _sealing_key(key))
 
 
 NEVER = CheckpointOptions()
@@ -112,35 +120,36 @@ def resumable_run(out: Path, options: CheckpointOptions) -> Iterator[Path]:
         with create_run(out) as partial:
             yield partial
         return
-    _refuse_what_is_of_others(out)
-    with create_run(out, keep=CHECKPOINTS, resume=options.resume) as partial:
+    accept = _refuse_what_is_of_others if options.resume else None
+    with create_run(out, keep=CHECKPOINTS, accept=accept) as partial:
         try:
             yield partial
         except BaseException:
             if first_process():
                 _clear(partial)
             raise
-        # The record stands by now, so the checkpoints have done their work. Note of them goes last:
-        # as long as it is there, a run that was killed meanwhile can be made again.
         if first_process():
-            shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
-            (partial / RESUMPTION).unlink(missing_ok=True)
+            _remove_checkpoints(partial)
 
 
-def has_checkpoint(out: Path) -> bool:
-    """Whether a run that is not finished can be gone on with."""
-    return (partial_of(out) / CHECKPOINTS).is_dir()
+def _remove_checkpoints(partial: Path) -> None:
+    """Remove from the partial folder of a finished run what it went on from."""
+    # Synced first: a power cut would else take what they could make again.
+    sync_tree(partial)
+    with uninterrupted():
+        remove_tree(partial / CHECKPOINTS)
+        # Last: as long as it is there, a run that was killed meanwhile can be made again.
+        (partial / RESUMPTION).unlink(missing_ok=True)
 
 
-def _refuse_what_is_of_others(out: Path) -> None:
-    """Raise RunError where the partial folder holds what no command with checkpoints made."""
-    partial = partial_of(out)
-    if not partial.is_dir() or not first_process():
-        return
+def _refuse_what_is_of_others(partial: Path) -> None:
+    """Raise RunError where a partial folder holds what no command with checkpoints made."""
     names = {path.name for path in partial.iterdir()}
-    # Killed before the first note of it, or after the last.
-    is_bare = names <= {LOCK}
-    if not is_bare and not names & {RESUMPTION, NAME}:
+    # Without any, it was killed before it was noted whose they are, or half-way in that; with a
+    # record, after the note was removed.
+    is_own = any(name == NAME or name.startswith(RESUMPTION) for name in names)
+    if names and not is_own:
+        out = partial.with_name(partial.name.removesuffix(PARTIAL))
         raise RunError(
             f"'{partial}': was begun without checkpoints; remove it with: e2urec discard {out}"
         )
@@ -152,7 +161,7 @@ def _clear(partial: Path) -> None:
         if path.name in NEEDED:
             continue
         if path.is_dir():
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             path.unlink()
     clear_unfinished(partial / CHECKPOINTS)
@@ -165,6 +174,10 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _sealing_key(key: bytes | None) -> bytes | None:
+    return None if key is None else derived_key(key, b"e2urec checkpoints")
 
 
 def _seconds(minutes: float | None) -> float:

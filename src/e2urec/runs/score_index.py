@@ -1,12 +1,13 @@
 """Out-of-fold scores of a recommender's rows, so that each request has them at hand.
 
-A score is what half models say of a row that they never saw. It is found by the row's salted hash,
+A score is what half models say of a row that they never saw. It is found by the row's keyed hash,
 as the row's part is. An erased row takes its score along, and those of the prompts that showed it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..data.interactions import Interactions
 from ..data.samples import Samples
 from ..data.splits import Split
 from ..training.out_of_fold import RowScores
-from .row_digests import Digests, find, rehash, row_digests
+from .row_digests import Digests, RowKey, find, rehash, row_digests
 
 FILE = "scores.npz"
 
@@ -27,32 +28,32 @@ class ScoreIndex:
     """The score of each row, by the row's hash.
 
     Attributes:
-        salt: that of the run's split index.
+        key: of the hashes, that of the run's split index.
         digests: (n,) hashes of the rows, sorted.
         scores: of these rows, in this order.
     """
 
-    salt: bytes
+    key: RowKey
     digests: Digests
     scores: RowScores
 
     @classmethod
-    def of(cls, split: Split, scores: Mapping[str, RowScores], salt: bytes) -> "ScoreIndex":
+    def of(cls, split: Split, scores: Mapping[str, RowScores], key: RowKey) -> "ScoreIndex":
         """The scores of parts of `split`, by the name of the part."""
         parts = [getattr(split, name) for name in scores]
         rows = np.concatenate([part.rows for part in parts])
-        digests = row_digests(split.train.interactions, salt, rows)
+        digests = row_digests(split.train.interactions, key, rows)
         mean = np.concatenate([part.mean for part in scores.values()])
         spread = np.concatenate([part.spread for part in scores.values()])
         order = np.argsort(digests, kind="stable")
-        return cls(salt, digests[order], RowScores(mean, spread).take(order))
+        return cls(key, digests[order], RowScores(mean, spread).take(order))
 
     def __len__(self) -> int:
         return len(self.digests)
 
     def scores_of(self, samples: Samples) -> RowScores:
         """The scores of the samples' own rows, in their order; NaN for rows that have none."""
-        digests = row_digests(samples.interactions, self.salt, samples.rows)
+        digests = row_digests(samples.interactions, self.key, samples.rows)
         is_scored, position = find(digests, self.digests)
         mean = np.full(len(samples), np.nan, dtype=np.float32)
         spread = np.full(len(samples), np.nan, dtype=np.float32)
@@ -66,39 +67,42 @@ class ScoreIndex:
 
         A request changes more rows than it erases; see `Split.changed_rows`.
         """
-        digests = row_digests(data, self.salt, np.flatnonzero(changed))
+        digests = row_digests(data, self.key, np.flatnonzero(changed))
         stays = np.flatnonzero(~np.isin(self.digests, digests))
-        return ScoreIndex(self.salt, self.digests[stays], self.scores.take(stays))
+        return ScoreIndex(self.key, self.digests[stays], self.scores.take(stays))
 
-    def under(self, salt: bytes, data: Interactions) -> "ScoreIndex":
-        """The same scores, of rows of `data`, under another salt."""
-        digests, position = rehash(self.digests, data, self.salt, salt)
-        return ScoreIndex(salt, digests, self.scores.take(position))
+    def under(self, key: RowKey, data: Interactions) -> "ScoreIndex":
+        """The same scores, of rows of `data`, under another key."""
+        digests, position = rehash(self.digests, data, self.key, key)
+        return ScoreIndex(key, digests, self.scores.take(position))
 
     def save(self, folder: Path) -> None:
         """Write the scores."""
+        columns: dict[str, Any] = dict(self.key.columns())
         np.savez(
             folder / FILE,
-            salt=np.frombuffer(self.salt, np.uint8),
+            **columns,
             digests=self.digests,
             mean=self.scores.mean,
             spread=self.scores.spread,
         )
 
     @classmethod
-    def load(cls, folder: Path) -> "ScoreIndex | None":
+    def load(cls, folder: Path, controller_key: bytes) -> "ScoreIndex | None":
         """The scores of run `folder`; None where it was made without.
 
         Raises:
-            RunError: the file is damaged.
+            RunError: the file is damaged, or was made under another key.
         """
         file = folder / FILE
         if not file.exists():
             return None
         try:
-            with np.load(file, allow_pickle=False) as columns:
-                scores = RowScores(columns["mean"], columns["spread"])
-                index = cls(columns["salt"].tobytes(), columns["digests"], scores)
+            with np.load(file, allow_pickle=False) as archive:
+                columns = dict(archive)
+            scores = RowScores(columns["mean"], columns["spread"])
+            key = RowKey.of_file(columns, controller_key, file)
+            index = cls(key, columns["digests"], scores)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise _damaged(file) from error
         # Scores of other rows would teach the wrong thing, and nobody would notice.

@@ -2,11 +2,12 @@
 
 Which users are held out, and where time is cut, follow from all rows there are. Once rows are
 erased and deleted where they were kept, or others have come, the split could not be made again. So
-the part of each row is noted by a salted hash of the row.
+the part of each row is noted by a keyed hash of the row.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..core.errors import DataError, RunError
 from ..data.interactions import Interactions
 from ..data.samples import Samples
 from ..data.splits import Split
-from .row_digests import Digests, find, rehash, row_digests, salt_of
+from .row_digests import Digests, RowKey, find, rehash, row_digests
 
 FILE = "rows.npz"
 PARTS = tuple(Split.__dataclass_fields__)
@@ -35,20 +36,19 @@ class SplitIndex:
     """The part of each row, by the row's hash.
 
     Attributes:
-        salt: makes the same rows look otherwise in the index of another data set.
+        key: of the hashes.
         digests: (n,) hashes of the rows, sorted.
         codes: (n,) the part of each; see `PARTS`, `UNUSED` and `HISTORY_ONLY`.
     """
 
-    salt: bytes
+    key: RowKey
     digests: Digests
     codes: Codes
 
     @classmethod
-    def of(cls, split: Split) -> "SplitIndex":
-        """The rows of a split, and all other rows of its data."""
+    def of(cls, split: Split, key: RowKey) -> "SplitIndex":
+        """The rows of a split, and all other rows of its data, hashed under `key`."""
         data = split.train.interactions
-        salt = salt_of(data)
         codes = np.full(len(data), UNUSED, dtype=np.uint8)
         for name in PARTS:
             part = getattr(split, name)
@@ -57,9 +57,9 @@ class SplitIndex:
         for code, name in enumerate(PARTS, start=1):
             part = getattr(split, name)
             codes[part.rows] = code
-        digests = row_digests(data, salt, np.arange(len(data)))
+        digests = row_digests(data, key, np.arange(len(data)))
         order = np.argsort(digests, kind="stable")
-        return cls(salt, digests[order], codes[order])
+        return cls(key, digests[order], codes[order])
 
     def split(self, data: Interactions, history: int) -> Split:
         """The same split of `data`, without the rows that are not in the index.
@@ -67,7 +67,7 @@ class SplitIndex:
         Raises:
             DataError: rows that a prompt shows are not in the data.
         """
-        digests = row_digests(data, self.salt, np.arange(len(data)))
+        digests = row_digests(data, self.key, np.arange(len(data)))
         is_indexed, position = find(digests, self.digests)
         present = np.zeros(len(self.digests), dtype=bool)
         present[position[is_indexed]] = True
@@ -85,30 +85,33 @@ class SplitIndex:
             parts[name] = Samples(indexed, np.flatnonzero(codes == code), history)
         return Split(**parts)
 
-    def without(self, data: Interactions, erased: Mask) -> "SplitIndex":
-        """The index without the rows of `data` that `erased` (n,) marks.
+    def without(self, data: Interactions, erased: Mask, new_key: RowKey) -> "SplitIndex":
+        """The index without the rows of `data` that `erased` (n,) marks, hashed under `new_key`.
 
-        Nothing then says that they were ever there: the salt is that of the rows that stay. The old
-        one was made from all rows, so whoever knew the others could check a guess at those erased.
+        Nothing then says which rows went: the two indices have no hash in common.
         """
         remaining = data.without(erased)
-        salt = salt_of(remaining)
-        digests, position = rehash(self.digests, remaining, self.salt, salt)
-        return SplitIndex(salt, digests, self.codes[position])
+        digests, position = rehash(self.digests, remaining, self.key, new_key)
+        return SplitIndex(new_key, digests, self.codes[position])
 
     def save(self, folder: Path) -> None:
         """Write the index."""
-        salt = np.frombuffer(self.salt, np.uint8)
-        np.savez(folder / FILE, salt=salt, digests=self.digests, codes=self.codes)
+        columns: dict[str, Any] = dict(self.key.columns())
+        np.savez(folder / FILE, **columns, digests=self.digests, codes=self.codes)
 
     @classmethod
-    def load(cls, folder: Path) -> "SplitIndex":
-        """The index of run `folder`; raises RunError if there is no whole one."""
+    def load(cls, folder: Path, controller_key: bytes) -> "SplitIndex":
+        """The index of run `folder`.
+
+        Raises:
+            RunError: there is no whole one, or it was made under another key.
+        """
         file = folder / FILE
         try:
-            with np.load(file, allow_pickle=False) as columns:
-                salt = columns["salt"].tobytes()
-                return cls(salt, columns["digests"], columns["codes"])
+            with np.load(file, allow_pickle=False) as archive:
+                columns = dict(archive)
+            key = RowKey.of_file(columns, controller_key, file)
+            return cls(key, columns["digests"], columns["codes"])
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise RunError(
                 f"'{file}': is missing or damaged, so nobody can say for what the rows of this run "

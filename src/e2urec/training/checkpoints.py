@@ -10,7 +10,6 @@ Tensors and JSON alone: loading a checkpoint runs no code.
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, load_file, save, save_file
 
+from ..core.durable import sync_file, sync_folder
 from ..core.errors import RunError
 from ..core.process import first_process
 from ..core.say import Say, no_words
+from ..core.sealing import read_sealed, write_sealed
 from .state import TrainingState
 
 SUFFIX = ".safetensors"
@@ -32,7 +33,7 @@ ASIDE = ".new"
 # Sorts behind every number of steps, all of which begin with a digit.
 END = "end"
 POSITION = "position"
-"""Key of a file's metadata that holds the place of the call, and the state's plain values."""
+"""Tensor whose bytes are JSON: the place of the call, and the state's plain values."""
 ROLLING = 2
 """Files of a call that stay: the newest, and the one before it, should the newest be damaged."""
 
@@ -98,11 +99,13 @@ class CheckpointFolder(Checkpoints):
         folder: where they are; made with the first one.
         seconds: from one checkpoint to the next within a call.
         say: told where training goes on, and of what is damaged.
+        key: under which they are encrypted, 32 bytes; None: they are not.
     """
 
     folder: Path
     seconds: float
     say: Say = no_words
+    key: bytes | None = None
     calls: int = field(default=0, init=False)
     call: dict[str, Any] = field(default_factory=dict, init=False)
     call_start: float = field(default=0.0, init=False)
@@ -117,7 +120,7 @@ class CheckpointFolder(Checkpoints):
         self.call = {"part": part}
         for file in CheckpointFile.all_in(self.folder):
             # A damaged one says nothing of what it is of.
-            is_own = file.is_whole and _read(file.path)[0]["call"]["part"] == part
+            is_own = file.is_whole and self._read(file.path)[0]["call"]["part"] == part
             if not is_own:
                 file.path.unlink()
 
@@ -148,7 +151,7 @@ class CheckpointFolder(Checkpoints):
             if not file.is_whole:
                 self.say(f"checkpoint '{file.path}' is damaged; the one before it is used")
                 continue
-            values, tensors = _read(file.path)
+            values, tensors = self._read(file.path)
             if values["call"] != self.call:
                 raise RunError(
                     f"'{file.path}': is a checkpoint of '{values['call']['phase']}', where "
@@ -172,17 +175,37 @@ class CheckpointFolder(Checkpoints):
         values, tensors = state.snapshot(is_over=is_over)
         # A call that ended has added its seconds up; one under way has not.
         values["trace"]["seconds"] = state.trace.earlier_seconds + now - self.call_start
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        values = {"call": self.call, "state": values}
+        tensors[POSITION] = _as_tensor(values)
+        if not self.folder.is_dir():
+            self.folder.mkdir(mode=0o700)
+            sync_folder(self.folder.parent)
         step = END if is_over else f"{state.step:09d}"
-        position = json.dumps({"call": self.call, "state": values})
         aside = self.folder / f"{self.calls:04d}{ASIDE}"
-        save_file(tensors, aside, metadata={POSITION: position})
-        _flush(aside)
+        if self.key is None:
+            save_file(tensors, aside)
+        else:
+            write_sealed(aside, save(tensors), self.key)
+        sync_file(aside)
         aside.rename(self.folder / f"{self.calls:04d}-{step}-{_sha256(aside)}{SUFFIX}")
-        _flush(self.folder)
+        sync_folder(self.folder)
         self._remove_old()
         # Counted from here, so that training goes on for a while however slow the disk is.
         self.last_write = time.monotonic()
+
+    def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """The values and the tensors of a checkpoint that is whole."""
+        try:
+            if self.key is None:
+                tensors = load_file(path)
+            else:
+                tensors = load(read_sealed(path, self.key))
+            values = json.loads(bytes(tensors.pop(POSITION).numpy()))
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise RunError(
+                f"'{path}': is no checkpoint, or one of another key; name that key, or remove it"
+            ) from error
+        return values, tensors
 
     def _remove_old(self) -> None:
         """Leave the rolling pair of this call, and what each earlier one ended with."""
@@ -199,26 +222,10 @@ def clear_unfinished(folder: Path) -> None:
         path.unlink()
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The values and the tensors of a checkpoint that is whole."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            values = json.loads(file.metadata()[POSITION])
-        tensors = load_file(path)
-    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-        raise RunError(f"'{path}': is no checkpoint; remove it") from error
-    return values, tensors
+def _as_tensor(values: dict[str, Any]) -> torch.Tensor:
+    return torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from ..core.allocator import release_free_memory
+from ..core.errors import DivergenceError
 from ..core.seeding import derive
 from ..models.precision import autocast_type
 from .objective import Combine, Losses, LossFunction, Objective, Plan, Rows, Step, weighted_sum
@@ -67,6 +68,9 @@ def fit(
 
     Returns:
         The trace; the parameters themselves are changed in place.
+
+    Raises:
+        DivergenceError: a loss is not finite, or a parameter after the last step.
     """
     start_time = time.perf_counter()
     device_type = state.device.type
@@ -92,20 +96,35 @@ def fit(
             with torch.autocast(device_type, dtype=low, enabled=low is not None):
                 losses = objective.losses(shared_model, rows)
             loss = objective.combine(losses, objective.weights, state.parameters, accelerator)
+            value = float(loss)
+            _require_finite(value, state, phase, total)
             state.advance(losses, step)
             release_free_memory(state.step)
-            phase.progress(phase.name, state.step, total, float(loss))
+            phase.progress(phase.name, state.step, total, value)
             phase.checkpoints.step(state)
         state.end_epoch(len(steps))
         if monitor:
             state.judge(monitor())
             if state.is_out_of_patience:
                 break
+    # A loss tells of the weights before its step; none tells of those after the last one.
+    if not all(bool(parameter.isfinite().all()) for parameter in state.parameters):
+        _require_finite(math.nan, state, phase, total)
     if monitor:
         state.restore_best()
     state.trace.seconds = state.trace.earlier_seconds + time.perf_counter() - start_time
     phase.checkpoints.leave(state)
     return state.trace
+
+
+def _require_finite(loss: float, state: TrainingState, phase: Phase, total: int) -> None:
+    """Raise DivergenceError at a loss that is not finite: no step brings the weights back."""
+    if math.isfinite(loss):
+        return
+    raise DivergenceError(
+        f"{phase.name}: diverged at step {min(state.step + 1, total)} of {total}, where the loss "
+        f"is {loss}; lower its learning rate, now at most {state.schedule.learning_rate:g}"
+    )
 
 
 def _shared_model(model: nn.Module, objective: Objective, accelerator: Accelerator) -> nn.Module:

@@ -19,7 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Floats, Ints, Mask
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, DivergenceError
 from ..core.seeding import derive, stream
 from ..models import adapters
 from ..models.activation_cache import ActivationCache
@@ -44,7 +44,7 @@ PHASE = "scores"
 class OutOfFold(BaseModel):
     """How out-of-fold scores are made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pairs: int = Field(
         0, ge=0, description="pairs of half models, on complementary halves of the users; 0: none"
@@ -189,6 +189,8 @@ class HalfModels:
                 answers[name] = predictions.log_odds
                 self._check(number, predictions.log_odds)
             return answers
+        except DivergenceError as error:
+            raise self._divergence(number, "its loss is not finite") from error
         finally:
             # After an interrupt, too, the base is left as it was.
             base.lm = adapters.remove(base.lm, ADAPTER)
@@ -197,11 +199,14 @@ class HalfModels:
         """Raise ConfigError where half model `number` answers with what is no number."""
         # One such answer would make the scores of its rows NaN, which means that they have none.
         if not np.isfinite(log_odds).all():
-            rate = self.settings.learning_rate
-            raise ConfigError(
-                f"scores: half model {number + 1} of {self.count} diverged (an answer is not "
-                f"finite); lower scores.learning_rate, now {rate:g}"
-            )
+            raise self._divergence(number, "an answer is not finite")
+
+    def _divergence(self, number: int, reason: str) -> ConfigError:
+        rate = self.settings.learning_rate
+        return ConfigError(
+            f"scores: half model {number + 1} of {self.count} diverged ({reason}); lower "
+            f"scores.learning_rate, now {rate:g}"
+        )
 
     def _tune(self, half: Examples, phase: Phase) -> None:
         base = self.base

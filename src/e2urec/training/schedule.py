@@ -10,7 +10,7 @@ from ..models.precision import Precision
 class OptimizerSettings(BaseModel):
     """How AdamW takes its steps, besides their length."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     warmup: float = Field(
         0.06, ge=0, lt=1, description="share of the steps with a rising learning rate"
@@ -28,7 +28,8 @@ class Schedule(OptimizerSettings):
     AdamW with a linear warm-up, then a linear decay to `min_lr_ratio`·`learning_rate`.
     """
 
-    epochs: int = Field(3, ge=1, description="passes over the rows")
+    # All epochs are planned before the first one: a slip of the finger would fill the memory.
+    epochs: int = Field(3, ge=1, le=100_000, description="passes over the rows")
     batch_size: int = Field(16, ge=1, description="rows a step, over all processes")
     learning_rate: float = Field(3e-4, gt=0, description="highest learning rate of AdamW")
     min_lr_ratio: float = Field(

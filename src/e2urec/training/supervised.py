@@ -30,7 +30,7 @@ from .state import Trace, TrainingState
 class Tuning(BaseModel):
     """How a recommender is tuned from its base: the whole model, or base + LoRA."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schedule: Schedule = Schedule()
     lora: LoRA | None = None

@@ -16,7 +16,7 @@ class Method(BaseModel):
     Its fields are its settings: command line, recipes, checks and docs derive from them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
     # Settings that differ from the defaults, by name of the preset.
@@ -29,6 +29,11 @@ class Method(BaseModel):
     prepares: ClassVar[bool] = False
     # Values of settings among which a comparison chooses on its development request.
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    @classmethod
+    def suited_preset(cls, settings: Mapping[str, Any], *, has_scores: bool) -> str:
+        """The preset where the user names none, but perhaps some settings on top of it."""
+        return "default"
 
     @property
     def search_space(self) -> Mapping[str, tuple[Any, ...]]:

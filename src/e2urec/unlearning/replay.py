@@ -28,7 +28,7 @@ class Speed(BaseModel):
     Each can be switched off: to measure what it saves, or to rule it out as a cause.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kept_teachers: bool = Field(
         True, description="compute each teacher's answer once and keep its state"

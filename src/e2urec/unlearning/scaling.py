@@ -38,7 +38,7 @@ MAX_RETREATS = 16
 class Scaling(BaseModel):
     """How far the finished student may be taken."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     largest: float = Field(
         2.0, ge=0, description="largest multiple of the finished student; 0: it stays as trained"

@@ -41,15 +41,22 @@ def packaged_names() -> list[str]:
     return [name for source in all_sources().values() for name in source.packaged]
 
 
-def read(reading: Reading, columns: Columns | None = None) -> Interactions:
+def read(
+    reading: Reading, columns: Columns | None = None, *, named_by_user: bool = True
+) -> Interactions:
     """Read what `reading.source` names: a folder, a zip, a table or a database.
+
+    Args:
+        reading: settings that every source heeds.
+        columns: which column is what.
+        named_by_user: whether the user named the source, and not a run folder.
 
     Raises:
         DataError: there is no such thing, no source recognises it or more than one does, it cannot
             be used, or a setting is not for it.
     """
     columns = columns or Columns()
-    files = Files(reading.source, reading.limit)
+    files = Files(reading.source, reading.limit, named_by_user)
     if not files.exist():
         raise DataError(
             f"data '{reading.source}': no such data set, folder or file"

@@ -27,6 +27,9 @@ MAX_SECONDS = 600
 CHECK_EVERY = 1_000_000
 # the environment variable of the password: one in a recipe would be kept with every run
 PASSWORD = "E2UREC_DATABASE_PASSWORD"
+# the environment variable by which a user says that the address in a run folder is his own: whoever
+# made the folder could have written another, and have a password sent there
+ADDRESS = "E2UREC_DATABASE"
 # what a server has to run first, so that it refuses to write
 READ_ONLY = {
     "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
@@ -70,6 +73,8 @@ class Databases(Source):
             settings["items"] = "items_query"
         if self.users_query is not None:
             settings["users"] = "users_query"
+        if not files.named_by_user:
+            _require_named(files.source)
         names = columns_by_part(columns, settings)
         tables = {}
         for part, setting in settings.items():
@@ -120,6 +125,16 @@ def _select_from_server(address: str, query: str, place: str) -> pl.DataFrame:
         raise DataError(f"{place}: is no single SELECT; data are only read, so give one SELECT")
     return pl.read_database_uri(
         statement, _with_password(address), pre_execution_query=READ_ONLY[scheme]
+    )
+
+
+def _require_named(address: str) -> None:
+    """Raise DataError for a server that a run folder names, unless the user names it as well."""
+    if address.startswith("sqlite:") or os.environ.get(ADDRESS) == address:
+        return
+    raise DataError(
+        f"'{address}': is named by the run folder, and a server is asked only if you name it; if "
+        f"it is yours, set {ADDRESS} to this address"
     )
 
 

@@ -17,6 +17,8 @@ from .text import BLOCK, first_line
 
 # bytes of a line: 64 MiB, far more than a row of published data takes; what goes on is no text
 LONGEST_LINE = 1 << 26
+# files in a zip: published data come in dozens at most, and a list of millions fills the memory
+MOST_MEMBERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,12 @@ class Files:
     Attributes:
         source: a folder, a zip, a single file, or the address of a database.
         limit: most bytes that anything packed may unpack to.
+        named_by_user: whether the user named the source; a run folder may come from a stranger.
     """
 
     source: str
     limit: int
+    named_by_user: bool = True
 
     @property
     def path(self) -> Path:
@@ -122,9 +126,18 @@ class Files:
 
     def _archive(self) -> zipfile.ZipFile:
         try:
-            return zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError) as error:
+            archive = zipfile.ZipFile(self.path)
+        # a list of files may be damaged in other ways as well
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise DataError(f"'{self.path}': is no whole zip file; download it again") from error
+        count = len(archive.infolist())
+        if count > MOST_MEMBERS:
+            archive.close()
+            raise DataError(
+                f"'{self.path}': holds {count:,} files, and may hold {MOST_MEMBERS:,}; unpack it, "
+                "and name the folder with the data set's files"
+            )
+        return archive
 
 
 def blocks(file: IO[bytes], name: str, limit: int) -> Iterator[bytes]:

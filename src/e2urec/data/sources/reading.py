@@ -20,7 +20,7 @@ Moment = Annotated[str | None, AfterValidator(_check_moment)]
 class Columns(BaseModel):
     """Which column of the user's own tables is what; `liked_above` goes for every source."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     user: str = Field("user", description="who")
     item: str = Field("item", description="what")
@@ -39,11 +39,9 @@ class Columns(BaseModel):
     quotes: bool = Field(True, description="of CSV: quotes around a field are not part of it")
     encoding: Literal["utf-8", "latin-1"] = Field("utf-8", description="of text files")
     time_unit: Literal["s", "ms", "us"] = Field("s", description="of times that are numbers")
-    lowest: float = Field(1.0, allow_inf_nan=False, description="lowest rating")
-    highest: float = Field(5.0, allow_inf_nan=False, description="highest rating")
-    liked_above: float = Field(
-        3.0, allow_inf_nan=False, description="a rating above it means liked, of any source"
-    )
+    lowest: float = Field(1.0, description="lowest rating")
+    highest: float = Field(5.0, description="highest rating")
+    liked_above: float = Field(3.0, description="a rating above it means liked, of any source")
 
     @field_validator("profile", "details")
     @classmethod
@@ -60,7 +58,7 @@ class Columns(BaseModel):
 class Reading(BaseModel):
     """What a recipe's part `data` says of reading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: str = Field(
         "movielens-100k",
@@ -74,7 +72,7 @@ class Reading(BaseModel):
     since: Moment = Field(None, description="leave out what was before: a date such as 2015-01-01")
     until: Moment = Field(None, description="leave out what was then or later")
     unpacked_gb: float = Field(
-        16.0, gt=0, allow_inf_nan=False, description="most that a packed file may unpack to, in GB"
+        16.0, gt=0, description="most that a packed file may unpack to, in GB"
     )
     strict: bool = Field(False, description="refuse exact duplicates instead of dropping them")
 

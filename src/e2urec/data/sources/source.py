@@ -23,7 +23,7 @@ class Source(BaseModel, ABC):
             `liked_above`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
     expects: ClassVar[str]

@@ -3,14 +3,13 @@
 import csv
 import io
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from ...core.errors import DataError
+from ..json_objects import json_object, require_whole_letters
 from .files import LONGEST_LINE
 from .reading import Columns
 from .table_columns import ColumnNames, column_positions
@@ -161,34 +160,17 @@ def _json_rows(lines: list[str], names: ColumnNames, keys: set[str], place: str)
     """The named fields of each line; `keys` collects all keys that there are."""
     filled = (line for line in lines if line.strip())
     for number, line in enumerate(filled, start=1):
-        record = _json_object(line)
-        if record is None:
-            raise DataError(f"{place} row {number}: is no JSON object; correct the line")
-        keys.update(record)
         try:
+            record = json_object(line)
             fields = [json_text(record.get(own_name)) for own_name in names.values()]
+            if "\\u" in line:
+                require_whole_letters(fields)
+        except ValueError as error:
+            raise DataError(f"{place} row {number}: {error}") from error
         except TypeError as error:
             raise DataError(f"{place} row {number}: {error}; correct the row") from error
-        # an escape may spell half of a letter such as an emoji, which no file could hold
-        if "\\u" in line and not _is_text(fields):
-            raise DataError(f"{place} row {number}: a field holds half a letter; correct the row")
+        keys.update(record)
         yield fields
-
-
-def _json_object(line: str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _is_text(fields: Row) -> bool:
-    try:
-        "".join(field for field in fields if field).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _collect(rows: Iterator[Row], names: ColumnNames, place: str) -> pl.DataFrame:

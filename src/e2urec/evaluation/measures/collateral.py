@@ -17,6 +17,7 @@ class Collateral(Measure):
     name = "collateral"
     title = "Test rows by slice: the model less the original"
     place = 60
+    on_forget_set = False
     columns = (Column("rows", "rows", 0), Column("auc", "AUC"), Column("log_loss", "log loss"))
     needs = Needs(slices=True)
     group_title = "slice"

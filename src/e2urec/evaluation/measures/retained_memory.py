@@ -24,6 +24,7 @@ class RetainedMemory(Measure):
     name = "retained_memory"
     title = "Memory of D_r: 1 = as before, 0 = as of users nobody was tuned on"
     place = 45
+    on_forget_set = False
     columns = (
         Column("auc", "AUC on D_r"),
         Column("share", "retained memory", 2),

@@ -13,6 +13,7 @@ class Utility(Measure):
     name = "utility"
     title = "Utility on test rows"
     place = 10
+    on_forget_set = False
     columns = (
         Column("auc", "AUC"),
         Column("gauc", "AUC in users"),
