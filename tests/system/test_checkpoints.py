@@ -8,17 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors import safe_open
+from safetensors.numpy import load
 
 from e2urec.api.rehearse import RehearsalOptions, rehearse
 from e2urec.api.request import RequestOptions
 from e2urec.api.train import train
 from e2urec.api.unlearn import unlearn
 from e2urec.core.errors import ConfigError, RunError
+from e2urec.core.sealing import read_sealed, write_sealed
 from e2urec.experiments.demo import demo
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
-from e2urec.runs.folder import Run, open_run, partial_of
+from e2urec.runs.folder import Run, open_run, partial_of, work_beside
+from e2urec.runs.keys import controller_key, derived_key
 from e2urec.runs.rehearsal import FILE
 from e2urec.runs.resumption import CheckpointOptions
 from e2urec.runs.score_index import ScoreIndex
@@ -26,6 +28,7 @@ from e2urec.testing import toy_tables
 from e2urec.training.checkpoints import CheckpointFile
 from e2urec.training.loop import silent
 from e2urec.training.state import TrainingState
+from key_files import OTHER_KEY, write_key
 
 EVERY_STEP = 1e-9
 # Half models, early stopping by validation, and dropout: all that a checkpoint has to bring back.
@@ -51,16 +54,6 @@ MEASURED = {"seconds", "earlier_seconds", "seconds_per_row", "peak_bytes", "file
 
 class Killed(BaseException):
     """Stands for a signal that no code sees."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def key(tmp_path_factory: pytest.TempPathFactory):
-    file = tmp_path_factory.mktemp("key") / "key"
-    file.write_bytes(b"the key of a controller, 32 bytes")
-    file.chmod(0o600)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("E2UREC_KEY_FILE", str(file))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +102,7 @@ def content(folder: Path) -> dict[str, object]:
             # Salted anew by each command, and pages tell seconds.
             result[name] = "present"
         elif path.name == "scores.npz":
-            index = ScoreIndex.load(folder)
+            index = ScoreIndex.load(folder, controller_key())
             result[name] = [np.sort(index.scores.mean), np.sort(index.scores.spread)]
         elif path.is_file():
             result[name] = path.read_bytes()
@@ -205,7 +198,7 @@ def test_damaged_checkpoint_is_told_and_the_one_before_it_is_used(recipe, origin
 
 def test_half_made_run_holds_nothing_that_going_on_does_not_need(half_made):
     names = sorted(path.name for path in partial_of(half_made).iterdir())
-    assert names == [".lock", "checkpoints", "resumption.json"]
+    assert names == ["checkpoints", "resumption.json"]
     assert len(checkpoints_of(half_made)) == 2
 
 
@@ -253,10 +246,11 @@ def test_checkpoint_of_a_request_holds_no_teacher_and_no_row(original, tmp_path)
     killed(make, tmp_path / "run", 3)
     files = checkpoints_of(tmp_path / "run")
     assert files
+    key = derived_key(controller_key(), b"e2urec checkpoints")
     for checkpoint in files:
-        with safe_open(checkpoint.path, framework="np") as file:
-            kinds = {name.split("/")[0] for name in file.keys()}  # noqa: SIM118
-            position = json.loads(file.metadata()["position"])
+        tensors = load(read_sealed(checkpoint.path, key))
+        position = json.loads(tensors.pop("position").tobytes())
+        kinds = {name.split("/")[0] for name in tensors}
         assert kinds == {"parameter", "optimizer"}
         # Not the augmented model, which is tuned to remember D_f.
         assert position["call"]["phase"] in ("warmup", "joint", "final")
@@ -264,10 +258,42 @@ def test_checkpoint_of_a_request_holds_no_teacher_and_no_row(original, tmp_path)
     assert not any(b"user" in text for text in texts)
 
 
+def test_checkpoint_of_a_request_cannot_be_read_without_the_key(original, tmp_path):
+    def make(out, progress, checkpoints):
+        unlearn(original, out, build("npo"), REQUEST, progress=progress, checkpoints=checkpoints)
+
+    killed(make, tmp_path / "run", 3)
+    for checkpoint in checkpoints_of(tmp_path / "run"):
+        text = checkpoint.path.read_bytes()
+        assert b"parameter/0" not in text
+        with pytest.raises(ValueError, match="another key"):
+            read_sealed(checkpoint.path, bytes(32))
+    before = checkpoints_of(tmp_path / "run")
+    other = replace(REQUEST, key=write_key(tmp_path / "key", OTHER_KEY))
+    options = CheckpointOptions(resume=True)
+    # The original's own rows cannot be found under it, so it does not come to the checkpoints.
+    with pytest.raises(RunError, match="another key"):
+        unlearn(original, tmp_path / "run", build("npo"), other, checkpoints=options)
+    assert checkpoints_of(tmp_path / "run") == before
+
+
+def test_file_of_several_pieces_is_read_as_it_was_sealed(tmp_path, monkeypatch):
+    monkeypatch.setattr("e2urec.core.sealing.PIECE_BYTES", 10)
+    for content in (b"", b"0123456789", b"0123456789" * 3 + b"end"):
+        write_sealed(tmp_path / "file", content, bytes(32))
+        assert read_sealed(tmp_path / "file", bytes(32)) == content
+
+
+def test_comparison_does_not_take_over_a_run_that_can_be_gone_on_with(half_made):
+    with pytest.raises(RunError, match="with --resume"), work_beside(half_made, keep="cells"):
+        pytest.fail("works in a folder of another command")
+    assert len(checkpoints_of(half_made)) == 2
+
+
 def test_seconds_before_a_kill_count(recipe, half_made):
     newest = checkpoints_of(half_made)[-1]
-    with safe_open(newest.path, framework="np") as file:
-        earlier = json.loads(file.metadata()["position"])["state"]["trace"]["seconds"]
+    position = load(newest.path.read_bytes())["position"]
+    earlier = json.loads(position.tobytes())["state"]["trace"]["seconds"]
     run = train(recipe, half_made, checkpoints=CheckpointOptions(resume=True))
     trace = json.loads((run.path / "results.json").read_text())["trace"]
     assert trace["seconds"] > trace["earlier_seconds"] == earlier > 0
