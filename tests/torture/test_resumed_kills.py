@@ -4,12 +4,12 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from file_events import Counter, listen
 
 from e2urec.api.request import RequestOptions
 from e2urec.api.train import train
@@ -19,19 +19,20 @@ from e2urec.methods import build
 from e2urec.runs.folder import Run, partial_of
 from e2urec.runs.resumption import CheckpointOptions
 from e2urec.testing import toy_tables
+from key_files import write_key
 
 # Forked from a process that has computed nothing: the threads of Polars do not outlive a fork.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["e2urec.api.train", "e2urec.api.unlearn", "e2urec.methods.e2urec"])
 EVERY_STEP = 1e-9
-EVENTS = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 STEP = int(os.environ.get("TORTURE_STEP", "1"))
 """Of so many events one is tried."""
-SAMPLE = (20,)
+SAMPLE = (60,)
 """Events before which the ordinary suite kills."""
 SETTINGS = [
     "data.history=3",
     "data.rows=60",
+    "data.calibration=0",
     "scores.pairs=1",
     "tuning.schedule.epochs=2",
     "tuning.schedule.learning_rate=0.01",
@@ -42,9 +43,7 @@ SETTINGS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("kills")
-    file = folder / "key"
-    file.write_bytes(b"the key of a controller, 32 bytes")
-    file.chmod(0o600)
+    file = write_key(folder / "key")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("E2UREC_KEY_FILE", str(file))
         yield folder
@@ -86,18 +85,7 @@ def command(request: pytest.FixtureRequest, recipe: Recipe, original: Run) -> Co
 
 def die_before(command: Command, out: Path, checkpoints: CheckpointOptions, number: int) -> None:
     """Run `command`, and be killed before event `number` in `out.partial`; 0: before none."""
-    events = []
-
-    def listen(event, arguments):
-        is_write = event == "open" and isinstance(arguments[1], str) and arguments[1] != "rb"
-        if event not in EVENTS and not is_write:
-            return
-        if str(arguments[0]).startswith(str(out)):
-            events.append(event)
-            if len(events) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(listen)
+    listen(Counter(out, number))
     command(out, checkpoints)
 
 
