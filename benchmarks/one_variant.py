@@ -20,7 +20,8 @@ import psutil
 
 from common import RequestCase
 from e2urec.core.arrays import Floats
-from e2urec.experiments.workspace import Workspace, resolve_model
+from e2urec.experiments.packaged import resolve_model
+from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.models.backbone import load_backbone
 from e2urec.models.precision import Precision

@@ -17,8 +17,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from common import option_parser
 from e2urec.data.samples import Samples
+from e2urec.experiments.packaged import read_source
 from e2urec.experiments.recipe import Recipe
-from e2urec.experiments.workspace import Workspace, read_source
+from e2urec.experiments.workspace import Workspace
 from e2urec.training.loop import Phase, Schedule
 from e2urec.training.supervised import Tuning, tune
 

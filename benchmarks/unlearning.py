@@ -26,7 +26,7 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from common import add_json, add_original, interval_text, option_parser
-from e2urec.experiments.workspace import resolve_model
+from e2urec.experiments.packaged import resolve_model
 from e2urec.methods.e2urec import E2URec
 from e2urec.models.backbone import load_backbone
 from one_variant import Job, Measurement, measure_apart

@@ -24,6 +24,7 @@ from .experiments.recipe import Recipe
 from .methods import all_methods, build
 from .runs.folder import Run, open_run
 from .runs.rehearsal import Rehearsal
+from .runs.resumption import CheckpointOptions
 from .unlearning.method import Method
 from .unlearning.task import Task
 
@@ -34,6 +35,7 @@ __all__ = [
     "PLACEBO_RETAIN",
     "PLACEBO_TEMPERATURE",
     "UNLEARNED",
+    "CheckpointOptions",
     "Comparison",
     "ConfigError",
     "DataError",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..experiments.grid import Say, no_words
+from ..core.say import Say, no_words
 from ..methods import build, suited_preset
 from ..runs.folder import Run
 from ..runs.rehearsal import read_rehearsal

@@ -11,9 +11,10 @@ import numpy as np
 from ..core.arrays import Ints
 from ..core.contents import hash_file
 from ..core.errors import ConfigError, RunError
+from ..core.say import Say, no_words
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..evaluation.verdict import MIN_RETRAINED, MIN_USERS
-from ..experiments.grid import FinishedCell, Grid, Say, no_words, refuse_other_settings
+from ..experiments.grid import FinishedCell, Grid, refuse_other_settings
 from ..experiments.recipe import Recipe
 from ..experiments.rehearsal import (
     SECONDS,
@@ -29,6 +30,7 @@ from ..runs.folder import Run, work_beside
 from ..runs.keys import controller_key
 from ..runs.record import NAME, requests_text, versions
 from ..runs.rehearsal import Rehearsal
+from ..runs.resumption import NEVER, CheckpointOptions
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .evaluate import refuse_inexact, refuse_same_models
@@ -53,6 +55,8 @@ class RehearsalOptions:
         retrained: models to retrain without all of these users, unless runs are given.
         tolerance: test AUC that a chosen setting may lose to a retrained model.
         key: file of the controller's key; see `RequestOptions`.
+        checkpoints: how often the model that is being made is written down, so that an interrupted
+            rehearsal goes on inside of it. What is finished is kept in any case.
     """
 
     size: int = 1
@@ -62,6 +66,7 @@ class RehearsalOptions:
     retrained: int = 1
     tolerance: float = 0.005
     key: Path | None = None
+    checkpoints: CheckpointOptions = NEVER
 
 
 def rehearse(
@@ -110,6 +115,8 @@ def rehearse(
     plan.announce(say)
     with work_beside(run.path, keep=CELLS) as work:
         refuse_other_settings(work.path, PLAN, plan.text(), "another rehearsal")
+        key = controller_key(options.key)
+        space.checkpoints = options.checkpoints.within(work.path, key)
         grid = Grid(work.path / CELLS, plan.cell_count, say, options.key)
         rehearsal = plan.carry_out(grid)
         rehearsal.save(run, work.path)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..core.contents import hash_file
 from ..core.errors import ConfigError
+from ..core.say import Say, no_words
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
-from ..experiments.grid import Say, no_words
 from ..experiments.recipe import Recipe
 from ..experiments.study import Study
 from ..experiments.workspace import Workspace
@@ -17,12 +17,19 @@ from ..runs.folder import Run
 from ..runs.keys import controller_key, request_digest
 from ..runs.record import NAME, CitationRecord, MethodRecord, ParentRecord, RunRecord
 from ..runs.rehearsal import citation_of
+from ..runs.resumption import CheckpointOptions
 from ..runs.row_digests import RowKey
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
+from ..training.checkpoints import Checkpoints
 from ..training.loop import Progress
 from ..unlearning.method import Method
 
+HELD_BY_CHECKPOINTS = (
+    "a checkpoint holds weights and optimizer state that rows of D_f have moved, encrypted under "
+    "the controller's key, but no row, answer or teacher; it goes when the run is finished"
+)
+"""What a user is told who asks for checkpoints of a request."""
 UNCHANGED = "no training row: the model is unchanged"
 """What a run says of a request that concerns no row on which the recommender was tuned."""
 
@@ -116,6 +123,23 @@ class RequestCase:
     def has_training_rows(self) -> bool:
         """Whether a training prompt shows anything of what goes; else nothing to unlearn."""
         return len(self.parts.forget) > 0
+
+    def begin_checkpoints(
+        self, checkpoints: CheckpointOptions, out: Path, method: Method
+    ) -> Checkpoints:
+        """The checkpoints of the run in which `method` honours the request."""
+        settings = {
+            "command": "unlearn",
+            "parent": hash_file(self.parent.path / NAME),
+            "method": method.name,
+            "settings": method.model_dump(mode="json"),
+            "recipe": self.space.recipe.model_dump(mode="json"),
+            "request": self.digest,
+            "data": self.space.data.fingerprint(),
+        }
+        if self.has_training_rows and not method.exact:
+            checkpoints.say(HELD_BY_CHECKPOINTS)
+        return checkpoints.begin(out, settings, self.controller_key)
 
     def citation(self, method: Method) -> CitationRecord | None:
         """What the rehearsal of the original says of such a request; None if it does not."""

@@ -7,16 +7,22 @@ from ..experiments.recipe import Recipe
 from ..experiments.study import MEASURED_PARTS, results_alone
 from ..experiments.workspace import Workspace
 from ..runs.files import write_json
-from ..runs.folder import Run, create_run, open_run
+from ..runs.folder import Run, open_run
 from ..runs.keys import controller_key
 from ..runs.record import RESULTS, RunRecord, write_record
+from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..runs.row_digests import RowKey
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, Trace, silent
 
 
 def train(
-    recipe: Recipe, out: Path | str, *, key: Path | None = None, progress: Progress = silent
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    key: Path | None = None,
+    progress: Progress = silent,
+    checkpoints: CheckpointOptions = NEVER,
 ) -> Run:
     """Tune the original recommender of `recipe` into run folder `out`.
 
@@ -26,18 +32,27 @@ def train(
         key: file of the controller's key, under which it is recorded for what each row was used;
             see `runs.keys.controller_key`. No figure and no weight depends on it.
         progress: told of each step.
+        checkpoints: whether it can go on after it was killed, and whether it does so now.
 
     Raises:
-        RunError: `out` exists, the key cannot be used, or the disk is full.
+        RunError: `out` exists, the key cannot be used, the disk is full, or there is something else
+            to go on with.
         DataError, ConfigError, ModelError: the recipe cannot be followed.
     """
     out = Path(out)
     # Read first: a bad key is told before hours of work, and not after.
     secret = controller_key(key)
     row_key = RowKey.under(secret)
-    with create_run(out) as partial:
+    with resumable_run(out, checkpoints) as partial:
         space = Workspace(recipe, progress, row_key=row_key)
         space.check_before_training()
+        if checkpoints.is_on:
+            settings = {
+                "command": "train",
+                "recipe": recipe.model_dump(mode="json"),
+                "data": space.data.fingerprint(),
+            }
+            space.checkpoints = checkpoints.begin(out, settings)
         require_room(partial, space.model_bytes())
         model, trace = space.train()
         model.save(partial)

@@ -12,9 +12,10 @@ from ..experiments.request_rows import RequestRows
 from ..experiments.study import MEASURED_PARTS, Unlearned, results_alone
 from ..runs.copying import copy_files, is_of_model
 from ..runs.files import write_json
-from ..runs.folder import Run, create_run, open_run
+from ..runs.folder import Run, open_run
 from ..runs.record import RESULTS, CitationRecord, write_record
 from ..runs.rehearsal import read_rehearsal
+from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .request import RequestCase, RequestOptions, minutes_for
@@ -50,6 +51,7 @@ def unlearn(
     options: RequestOptions | None = None,
     *,
     progress: Progress = silent,
+    checkpoints: CheckpointOptions = NEVER,
 ) -> Run:
     """Make the recommender of `parent` forget a request; the result is a run folder of its own.
 
@@ -61,8 +63,12 @@ def unlearn(
     Where no training prompt shows any of the rows that go (users who were held out, say), the model
     is the parent's own: the rows leave all that is recorded, and there is nothing to unlearn.
 
+    A checkpoint holds weights and optimizer state of what is tuned to forget, which rows of D_f
+    have moved, encrypted under the controller's key. Teachers, caches and answers are in none.
+
     Raises:
-        RunError: `out` exists, `parent` is damaged, or the disk is full.
+        RunError: `out` exists, `parent` is damaged, the disk is full, or there is something else to
+            go on with.
         DataError: the request names what is not in the data, nothing, or every training row; or
             rows that the recommender was tuned on are no longer in the data.
     """
@@ -70,9 +76,11 @@ def unlearn(
     options = options or RequestOptions()
     # Read for the error alone: damage is told before hours of work, and not after.
     read_rehearsal(parent)
-    with create_run(out) as partial:
+    with resumable_run(out, checkpoints) as partial:
         require_room(partial, parent.record.size)
         case = RequestCase.open(parent, options, progress)
+        if checkpoints.is_on:
+            case.space.checkpoints = case.begin_checkpoints(checkpoints, out, method)
         if case.has_training_rows:
             seconds = _forget(case, method, partial)
         else:

@@ -52,6 +52,17 @@ Key = Annotated[
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
 Out = Annotated[Path, typer.Option("--out", help="Run folder to make; it must not exist.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+CheckpointEvery = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MINUTES",
+        help="Write down so often how far it is, so that it can go on; 0: never.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with what the same command left in OUT.partial."),
+]
 
 
 def recipe_from(

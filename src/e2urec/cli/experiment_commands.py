@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from ..core.errors import ConfigError
-from .app import AsJson, Out, RecipeFile, Settings, app, recipe_from
+from .app import (
+    AsJson,
+    CheckpointEvery,
+    Out,
+    RecipeFile,
+    Resume,
+    Settings,
+    app,
+    recipe_from,
+)
 
 
 @app.command()
@@ -61,14 +70,18 @@ def demo(
     forget_ratio: Annotated[
         float | None, typer.Option(help="Share of the training users to forget.")
     ] = None,
+    checkpoint_every: CheckpointEvery = None,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Train, retrain, forget and evaluate on real data; writes report.html."""
     from ..experiments import demo as demos
+    from ..runs.resumption import CheckpointOptions
     from .terminal import progress, show_demo
 
     options = {"seed": seed, "request.ratio": forget_ratio}
     full = recipe_from(recipe, settings, options, defaults=demos.RECIPE)
+    checkpoints = CheckpointOptions(checkpoint_every, resume, _say)
     with progress() as listener:
-        demonstration = demos.demo(full, out, progress=listener, say=_say)
+        demonstration = demos.demo(full, out, progress=listener, say=_say, checkpoints=checkpoints)
     show_demo(demonstration, out, as_json=as_json)

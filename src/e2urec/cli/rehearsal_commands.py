@@ -9,7 +9,15 @@ import typer
 
 from ..core.durable import create_file
 from ..core.errors import ConfigError
-from .app import AsJson, Key, MethodName, MethodSettings, RunFolder, app
+from .app import (
+    AsJson,
+    CheckpointEvery,
+    Key,
+    MethodName,
+    MethodSettings,
+    RunFolder,
+    app,
+)
 
 if TYPE_CHECKING:
     from ..data.requests import ErasureRequest
@@ -61,6 +69,7 @@ def rehearse(
         ),
     ] = None,
     key: Key = None,
+    checkpoint_every: CheckpointEvery = None,
     as_json: AsJson = False,
 ) -> None:
     """Erase groups of training users from copies of a run, and choose settings by what is left."""
@@ -68,6 +77,7 @@ def rehearse(
     from ..api.rehearse import rehearse as rehearse_run
     from ..runs.folder import open_run
     from ..runs.keys import controller_key
+    from ..runs.resumption import CheckpointOptions
     from .progress import progress
     from .rehearsal_table import show_rehearsal
 
@@ -77,7 +87,8 @@ def rehearse(
             "one out"
         )
     count = RETRAINED if retrained is None else retrained
-    options = RehearsalOptions(size, times, unit, seed, count, tolerance, key)
+    checkpoints = CheckpointOptions(checkpoint_every, say=_say)
+    options = RehearsalOptions(size, times, unit, seed, count, tolerance, key, checkpoints)
     secret = controller_key(key)
     parent = open_run(run, key=secret)
     if write_request is not None:

@@ -10,6 +10,7 @@ from ..core.errors import ConfigError
 from .app import (
     SOURCE,
     AsJson,
+    CheckpointEvery,
     Key,
     MethodName,
     MethodSettings,
@@ -17,6 +18,7 @@ from .app import (
     Ratio,
     RecipeFile,
     Request,
+    Resume,
     RunFolder,
     Settings,
     SkipUnknown,
@@ -46,10 +48,13 @@ def train(
         bool, typer.Option("--strict", help="Refuse exact duplicate rows, do not drop them.")
     ] = False,
     key: Key = None,
+    checkpoint_every: CheckpointEvery = None,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Tune the original recommender."""
     from ..api.train import train
+    from ..runs.resumption import CheckpointOptions
     from .terminal import progress, show_run
 
     options = {
@@ -59,8 +64,9 @@ def train(
         "data.strict": strict or None,
     }
     full = recipe_from(recipe, settings, options)
+    checkpoints = CheckpointOptions(checkpoint_every, resume, _say)
     with progress() as listener:
-        run = train(full, out, key=key, progress=listener)
+        run = train(full, out, key=key, progress=listener, checkpoints=checkpoints)
     show_run(run, as_json=as_json, key=key)
 
 
@@ -126,6 +132,8 @@ def unlearn(
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
     ] = False,
+    checkpoint_every: CheckpointEvery = None,
+    resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a recommender forget users, single interactions or items."""
@@ -135,6 +143,7 @@ def unlearn(
     from ..experiments.recipe import parse_settings
     from ..runs.folder import open_run
     from ..runs.keys import controller_key
+    from ..runs.resumption import CheckpointOptions
     from .terminal import progress, show_dry_run, show_run
 
     values = parse_settings(settings or [])
@@ -146,8 +155,11 @@ def unlearn(
         return
     if out is None:
         raise ConfigError("unlearn: no --out; name the run folder to make, or use --dry-run")
+    checkpoints = CheckpointOptions(checkpoint_every, resume, _say)
     with progress() as listener:
-        unlearned = unlearn(parent, out, how_to_forget, options, progress=listener)
+        unlearned = unlearn(
+            parent, out, how_to_forget, options, progress=listener, checkpoints=checkpoints
+        )
     show_run(unlearned, as_json=as_json, key=key)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..core.durable import publish_folder, remove_tree
 from ..core.errors import ConfigError, RunError
 from ..core.locks import private_folder
+from ..core.say import Say, no_words
 from ..evaluation.comparison import Comparison, Key
 from ..evaluation.results import Results
 from ..evaluation.roles import ORIGINAL, Role
@@ -24,7 +25,7 @@ from ..runs.keys import controller_key
 from ..runs.record import RunRecord, write_record
 from ..training.loop import Progress, silent
 from .choose import Trial, choose
-from .grid import FinishedCell, Grid, Say, no_words, refuse_other_settings
+from .grid import FinishedCell, Grid, refuse_other_settings
 from .plan import Plan, Settings
 from .recipe import Recipe
 from .request_rows import RequestRows

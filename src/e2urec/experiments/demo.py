@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.disk import require_room
 from ..core.errors import DataError
+from ..core.say import Say, no_words
 from ..evaluation.demonstration import Demonstration
 from ..evaluation.disclosure import is_told
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, UNTUNED, retrained
@@ -17,12 +18,11 @@ from ..models.recommender import Recommender
 from ..report.page import write_page
 from ..report.tables import number
 from ..runs.files import write_json
-from ..runs.folder import create_run
-from ..runs.keys import key_at_hand
+from ..runs.keys import controller_key, key_at_hand
 from ..runs.record import RunRecord, write_record
+from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..training.costs import Costs
 from ..training.loop import Progress, silent
-from .grid import Say, no_words
 from .recipe import Recipe, method_of
 from .study import Study, Unlearned, unlearning_seconds
 from .workspace import Workspace
@@ -46,6 +46,7 @@ def demo(
     request: Path | None = None,
     progress: Progress = silent,
     say: Say = no_words,
+    checkpoints: CheckpointOptions = NEVER,
 ) -> Demonstration:
     """Run the whole story of `recipe` into folder `out`.
 
@@ -57,6 +58,8 @@ def demo(
         request: file of users; None: the share that the recipe draws.
         progress: told of each step.
         say: told a first result, as soon as the unlearned model has answered.
+        checkpoints: whether it can go on after it was killed, and whether it does so now. Then the
+            minutes of the recipe begin anew, so that there may be more retrained models.
 
     Raises:
         E2URecError: as `train` and `unlearn` do.
@@ -64,17 +67,27 @@ def demo(
     clock = _Clock(recipe.minutes)
     method = method_of(recipe)
     key = key_at_hand()
-    with create_run(out) as partial:
+    with resumable_run(out, checkpoints) as partial:
         space = Workspace(recipe, progress)
         space.check_before_training()
         # The original and the unlearned model.
         require_room(partial, 2 * space.model_bytes())
-        parts = space.resolve(space.request(request))
+        erasure = space.request(request)
+        parts = space.resolve(erasure)
         if not len(parts.forget):
             raise DataError(
                 "request: concerns no training row, so there is nothing to show; name training "
                 "users"
             )
+        if checkpoints.is_on:
+            settings = {
+                "command": "demo",
+                "recipe": recipe.model_dump(mode="json"),
+                "data": space.data.fingerprint(),
+                "request": sorted(erasure.lines()),
+            }
+            # Under the key, since a plain hash of a request could be guessed.
+            space.checkpoints = checkpoints.begin(out, settings, controller_key())
         # The rows take their scores along. No score depends on the original.
         space.make_scores(partial)
         rows = space.rows(parts)

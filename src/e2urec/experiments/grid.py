@@ -12,22 +12,16 @@ from ..core.durable import make_folders, publish_folder, write_text
 from ..core.errors import RunError
 from ..core.locks import private_folder
 from ..core.reading import damaged, read_object
+from ..core.say import Say
 from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
 from ..runs.files import write_json
 from ..runs.keys import controller_key, derived_key
 
-Say = Callable[[str], object]
-"""Is told a sentence, or a line."""
-
 ANSWERS = "answers.safetensors"
 RECORD = "cell.json"
 REMEDY = "run the same command again, which makes the cell anew"
-
-
-def no_words(text: str) -> None:
-    """Say nothing."""
 
 
 @dataclass(frozen=True)

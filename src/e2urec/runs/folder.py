@@ -5,7 +5,7 @@ An interrupt leaves nothing behind.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ..core.process import (
     wait_for_all,
 )
 from ..core.reading import damaged
-from .record import ADDITIONS, NAME, RunRecord, read_record
+from .record import ADDITIONS, CHECKPOINTS, NAME, RESUMPTION, RunRecord, read_record
 
 PARTIAL = SUFFIX
 _WORKED_FOR: dict[Path, str | None] = {}
@@ -54,7 +54,9 @@ def _plain(out: Path) -> Path:
 
 
 @contextlib.contextmanager
-def create_run(out: Path, *, keep: str | None = None) -> Iterator[Path]:
+def create_run(
+    out: Path, *, keep: str | None = None, accept: Callable[[Path], object] | None = None
+) -> Iterator[Path]:
     """Yield the folder to work in; it becomes `out` when the block ends well, and is deleted else.
 
     On return `out` is on the disk, with all that it holds. Of several processes the first makes the
@@ -63,7 +65,9 @@ def create_run(out: Path, *, keep: str | None = None) -> Iterator[Path]:
     Args:
         out: the run folder to make.
         keep: once the folder holds a file or folder of this name, it stays even when the block does
-            not end well, and the next call goes on in it.
+            not end well, and a later call may go on in it.
+        accept: called with a folder that an earlier call left; raises RunError unless this call can
+            go on in it. None: it cannot.
 
     Raises:
         RunError: `out` exists, is being made by another process or was abandoned half-way, or the
@@ -72,7 +76,7 @@ def create_run(out: Path, *, keep: str | None = None) -> Iterator[Path]:
     with signals_as_interrupt():
         if first_process():
             _refuse_existing(out)
-            with _working_folder(out, keep) as partial:
+            with _working_folder(out, keep, accept or _refuse_left) as partial:
                 # Asked again: whoever made it meanwhile has left the partial folder's name to us.
                 _refuse_existing(out)
                 yield partial
@@ -103,12 +107,12 @@ def work_beside(out: Path, *, keep: str) -> Iterator[WorkFolder]:
 
     Args:
         out: the run; `discard_run` removes the folder.
-        keep: as `create_run` has it.
+        keep: as `create_run` has it; the next call goes on in it.
 
     Raises:
-        RunError: another process works there, or the disk is full.
+        RunError: another process works there or left a half-made run, or the disk is full.
     """
-    with signals_as_interrupt(), _working_folder(out, keep) as partial:
+    with signals_as_interrupt(), _working_folder(out, keep, _refuse_resumable) as partial:
         folder = WorkFolder(partial)
         yield folder
         if not folder.stays:
@@ -117,13 +121,15 @@ def work_beside(out: Path, *, keep: str) -> Iterator[WorkFolder]:
 
 
 @contextlib.contextmanager
-def _working_folder(out: Path, keep: str | None) -> Iterator[Path]:
+def _working_folder(
+    out: Path, keep: str | None, accept: Callable[[Path], object]
+) -> Iterator[Path]:
     """Make the partial folder of `out` and hold its lock, past its renaming too."""
     lock = None
     try:
         # An interrupt between making and locking it would leave it behind.
         with uninterrupted():
-            lock = _locked_folder(out, resumable=keep is not None)
+            lock = _locked_folder(out, accept)
             _WORKED_FOR[out] = keep
         yield partial_of(out)
     except BaseException as error:
@@ -154,8 +160,8 @@ def _clean_up(out: Path, lock: FolderLock, keep: str | None) -> bool:
     return False
 
 
-def _locked_folder(out: Path, *, resumable: bool) -> FolderLock:
-    """Make the partial folder, or go on in one that an earlier call left, and lock it."""
+def _locked_folder(out: Path, accept: Callable[[Path], object]) -> FolderLock:
+    """Make the partial folder, or go on in one that was left if `accept` does, and lock it."""
     partial = partial_of(out)
     make_folders(partial.parent)
     sweep(_plain(out))
@@ -169,10 +175,28 @@ def _locked_folder(out: Path, *, resumable: bool) -> FolderLock:
     # A new one may have been taken up or discarded by another process before it was locked.
     if lock is None:
         raise _busy(partial, "wait for it")
-    if is_new or resumable:
-        return lock
-    lock.release()
-    raise RunError(f"'{partial}': was left half-made; remove it with: e2urec discard {out}")
+    try:
+        if not is_new:
+            accept(partial)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _refuse_left(partial: Path) -> None:
+    """Raise RunError, which says how a folder that was left is gone on with or removed."""
+    hint = ""
+    if (partial / CHECKPOINTS).is_dir():
+        hint = "go on by the same command with --resume, or "
+    out = partial.with_name(partial.name.removesuffix(PARTIAL))
+    raise RunError(f"'{partial}': was left half-made; {hint}remove it with: e2urec discard {out}")
+
+
+def _refuse_resumable(partial: Path) -> None:
+    """Raise RunError where a run that goes on by --resume was left."""
+    if (partial / RESUMPTION).exists():
+        _refuse_left(partial)
 
 
 def _refuse_existing(out: Path) -> None:
@@ -247,6 +271,11 @@ def _is_abandoned(folder: Path) -> bool:
 
 def _what_stays(out: Path, keep: str | None) -> str:
     partial = partial_of(out)
+    if keep == CHECKPOINTS and (partial / keep).exists():
+        return (
+            f"'{partial}' goes on by the same command with --resume; e2urec discard {out} removes "
+            "it"
+        )
     if keep is not None and (partial / keep).exists():
         return (
             f"what is finished stays in '{partial}'; run the same command to go on, or remove it "

@@ -20,6 +20,10 @@ from .record_mac import FIELD, MacRecord, MacState, mac_of, mac_state
 
 NAME = "run.json"
 RESULTS = "results.json"
+CHECKPOINTS = "checkpoints"
+"""Folder of what a half-made run goes on from; see `runs.resumption`."""
+RESUMPTION = "resumption.json"
+"""File that says with which settings it was begun."""
 FORMAT = 3
 """Raised whenever a run folder changes so that an older one cannot be read. 1 had no number."""
 ADDITIONS = ("rehearsal.json", "shadows")
@@ -154,7 +158,7 @@ def write_record(folder: Path, record: RunRecord, key: bytes | None = None) -> N
         record: what it says.
         key: the controller's, for a MAC of all that; None: the record gets none.
     """
-    files = record_files(folder)
+    files = record_files(folder, apart=(CHECKPOINTS, RESUMPTION))
     complete = record.model_copy(update={"versions": versions(), "files": files, "mac": None})
     values = finite(complete.model_dump(mode="json", exclude_none=True))
     if key is not None:

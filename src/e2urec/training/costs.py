@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from ..core.allocator import release_free_memory
+from .state import Trace
 
 
 @dataclass
@@ -44,3 +45,15 @@ class Costs:
         """Add `rows` to those read in `phase`."""
         previous_rows = self.rows.get(phase, 0)
         self.rows[phase] = previous_rows + rows
+
+    def count_training(self, phase: str, trace: Trace) -> None:
+        """Add the rows of a training to those of `phase`, and its seconds before a checkpoint."""
+        self.count_rows(phase, trace.rows)
+        self.add_earlier_seconds(phase, trace)
+
+    def add_earlier_seconds(self, phase: str, trace: Trace) -> None:
+        """Add what a training took before the checkpoint that it went on from.
+
+        The seconds since then are those spent inside `phase`.
+        """
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + trace.earlier_seconds

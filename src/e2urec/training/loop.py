@@ -1,7 +1,7 @@
 """The only training loop: a plan of batches, an objective with named losses, a state to advance.
 
 Everything random is a function of (seed, phase, step), so a run's position is one object,
-`TrainingState`.
+`TrainingState`; from a checkpoint of it a run goes on.
 """
 
 import math
@@ -56,10 +56,12 @@ def fit(
     Args:
         model: given to the objective, wrapped for several processes where there are any. The caller
             sets modes.
-        state: before its first step; it holds the parameters that move, and the schedule.
+        state: before its first step; it holds the parameters that move, and the schedule. From a
+            checkpoint of the phase it is brought to where that was.
         plan: epoch → its steps, each naming the rows it reads.
         objective: named losses, and how their gradients become one.
-        phase: name, seed and progress. The seed is that of dropout; batch order is the plan's.
+        phase: name, seed, progress and checkpoints. The seed is that of dropout; batch order is
+            the plan's.
         monitor: called after each epoch with the model in place; lower is better. With
             `schedule.patience` training stops early; with a monitor the best epoch's parameters are
             what remains.
@@ -80,8 +82,12 @@ def fit(
     # The learning rate depends on the number of all steps, so all epochs are planned first.
     epochs = [plan(epoch) for epoch in range(state.schedule.epochs)]
     total = sum(len(steps) for steps in epochs)
-    for steps in epochs:
-        for step in steps:
+    call = {"phase": phase.name, "seed": phase.seed, "steps": total}
+    if phase.checkpoints.enter(state, call):
+        return state.trace
+    # From a checkpoint, epochs and steps that were taken before it are not taken again.
+    for steps in epochs[len(state.trace.losses) :]:
+        for step in steps[state.epoch_steps :]:
             state.set_learning_rate(total)
             # Seeded anew at each step, so that dropout does not depend on what ran before.
             step_seed = derive(phase.seed, phase.name, state.step)
@@ -96,6 +102,7 @@ def fit(
             state.advance(losses, step)
             release_free_memory(state.step)
             phase.progress(phase.name, state.step, total, value)
+            phase.checkpoints.step(state)
         state.end_epoch(len(steps))
         if monitor:
             state.judge(monitor())
@@ -106,7 +113,8 @@ def fit(
         raise _divergence("after which a weight is no number", state, phase, total)
     if monitor:
         state.restore_best()
-    state.trace.seconds = time.perf_counter() - start_time
+    state.trace.seconds = state.trace.earlier_seconds + time.perf_counter() - start_time
+    phase.checkpoints.leave(state)
     return state.trace
 
 

@@ -28,6 +28,7 @@ from ..models.batches import Examples
 from ..models.precision import autocast, autocast_type
 from ..models.predictions import predict
 from ..models.recommender import Recommender
+from .checkpoints import NO_CHECKPOINTS, Checkpoints
 from .costs import Costs
 from .loop import fit
 from .phase import Phase, Progress, silent
@@ -108,6 +109,7 @@ class HalfModels:
         costs: told of seconds and rows.
         progress: told of each step.
         scratch: folder for what does not fit into memory meanwhile; None: the system's.
+        checkpoints: where it is kept how far a half model is.
     """
 
     base: Recommender
@@ -117,6 +119,7 @@ class HalfModels:
     costs: Costs
     progress: Progress = silent
     scratch: Path | None = None
+    checkpoints: Checkpoints = NO_CHECKPOINTS
 
     @property
     def count(self) -> int:
@@ -174,7 +177,7 @@ class HalfModels:
         seed = derive(self.seed, PHASE, number)
         base.lm = adapters.attach(base.lm, ADAPTER, self.settings.lora, seed=seed)
         try:
-            self._tune(half, Phase(PHASE, seed, self.progress))
+            self._tune(half, Phase(PHASE, seed, self.progress, self.checkpoints))
             answers = {}
             for name, part in rows.items():
                 if not len(part):
@@ -216,7 +219,7 @@ class HalfModels:
         with base.using((ADAPTER,), train=ADAPTER) as parameters:
             state = TrainingState.start(parameters, schedule)
             trace = fit(base, state, plan, objective, phase)
-        self.costs.count_rows(PHASE, trace.rows)
+        self.costs.count_training(PHASE, trace)
 
     @contextlib.contextmanager
     def _cache(self) -> Iterator[ActivationCache | None]:

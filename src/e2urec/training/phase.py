@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from .checkpoints import NO_CHECKPOINTS, Checkpoints
+
 
 class Progress(Protocol):
     """Is told how far a phase has come."""
@@ -23,8 +25,10 @@ class Phase:
         name: of the phase, for progress and for its random streams.
         seed: of those streams; dropout at a step is a function of (seed, name, step).
         progress: told of each step.
+        checkpoints: where it is kept how far the phase is, and from where it goes on.
     """
 
     name: str
     seed: int
     progress: Progress = silent
+    checkpoints: Checkpoints = NO_CHECKPOINTS

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ class Trace:
         rows: read, over all processes.
         seconds: spent.
         best_epoch: epoch with the lowest monitored value; None without a monitor.
+        earlier_seconds: of these, those spent before the checkpoint that the run went on from.
     """
 
     losses: list[dict[str, float]] = field(default_factory=list)
@@ -32,6 +33,7 @@ class Trace:
     rows: int = 0
     seconds: float = 0.0
     best_epoch: int | None = None
+    earlier_seconds: float = 0.0
 
 
 @dataclass
@@ -45,6 +47,7 @@ class TrainingState:
         schedule: epochs, learning rate, precision.
         optimizer: AdamW over `parameters`.
         trace: steps so far, and what happened in them.
+        epoch_steps: steps taken in the current epoch.
         loss_sums: of the current epoch, by name of the loss.
         best_value: lowest monitored value so far; its epoch is `trace.best_epoch`.
         best_parameters: a copy of the parameters at that value; empty without a monitor.
@@ -54,6 +57,7 @@ class TrainingState:
     schedule: Schedule
     optimizer: torch.optim.Optimizer
     trace: Trace = field(default_factory=Trace)
+    epoch_steps: int = 0
     loss_sums: dict[str, float] = field(default_factory=dict)
     best_value: float = math.inf
     best_parameters: list[torch.Tensor] = field(default_factory=list)
@@ -99,6 +103,7 @@ class TrainingState:
             self.loss_sums[name] = total + float(loss.detach())
         trace = self.trace
         trace.steps += 1
+        self.epoch_steps += 1
         for rows in step.values():
             trace.rows += len(rows)
 
@@ -109,6 +114,7 @@ class TrainingState:
             means[name] = total / steps
         self.trace.losses.append(means)
         self.loss_sums = {}
+        self.epoch_steps = 0
 
     def keep_parameters(self) -> None:
         """Remember the parameters as the best so far."""
@@ -140,3 +146,54 @@ class TrainingState:
         pairs = zip(self.parameters, self.best_parameters, strict=True)
         for parameter, best in pairs:
             parameter.copy_(best)
+
+    def snapshot(self, *, is_over: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Plain values and named tensors, by which `restore` stands here again.
+
+        Args:
+            is_over: whether `fit` has ended, so that nothing is needed but the parameters.
+        """
+        values: dict[str, Any] = {"trace": asdict(self.trace)}
+        tensors = _numbered("parameter", self.parameters)
+        if is_over:
+            return values, tensors
+        values["epoch_steps"] = self.epoch_steps
+        values["loss_sums"] = dict(self.loss_sums)
+        values["best_value"] = self.best_value
+        tensors |= _numbered("best", self.best_parameters)
+        # A parameter that no step has moved yet has no moments.
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            for name, moment in moments.items():
+                tensors[f"optimizer/{number}/{name}"] = _on_cpu(moment)
+        return values, tensors
+
+    @torch.no_grad()
+    def restore(self, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Stand where `snapshot` was called; a state must have the same parameters."""
+        for number, parameter in enumerate(self.parameters):
+            parameter.copy_(tensors[f"parameter/{number}"])
+        self.trace = Trace(**values["trace"])
+        self.trace.earlier_seconds = self.trace.seconds
+        if "epoch_steps" not in values:
+            return
+        self.epoch_steps = values["epoch_steps"]
+        self.loss_sums = values["loss_sums"]
+        self.best_value = values["best_value"]
+        for number, best in enumerate(self.best_parameters):
+            best.copy_(tensors[f"best/{number}"])
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer/"):
+                _, number_text, moment = name.split("/")
+                # Copied: a tensor in a file's memory need not be aligned as others are.
+                moments.setdefault(int(number_text), {})[moment] = tensor.clone()
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _numbered(name: str, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{name}/{number}": _on_cpu(tensor) for number, tensor in enumerate(tensors)}
+
+
+def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().cpu().contiguous()

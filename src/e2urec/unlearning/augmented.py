@@ -5,7 +5,7 @@ It never touches the disk, and goes as soon as the teacher needs it no more.
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch
 from ..models.adapters import LoRA
 from ..models.batches import Examples, endless_batches
 from ..models.recommender import Recommender
+from ..training.checkpoints import NO_CHECKPOINTS
 from ..training.loop import Phase, Schedule, Step, TrainingState, fit
 from ..training.supervised import fully_trainable, supervised
 from .student import Student, frozen_teacher
@@ -87,7 +88,9 @@ def augmented_adapter(
     The adapter is taken off at once where the answers are precomputed, else on leaving.
     """
     original = task.original
-    with Student(task, lora, seed=augmentation.seed, name="augmented") as student:
+    # Tuned to remember D_f, which no checkpoint may: where a request goes on, it is tuned anew.
+    unkept_task = replace(task, checkpoints=NO_CHECKPOINTS)
+    with Student(unkept_task, lora, seed=augmentation.seed, name="augmented") as student:
         steps = augmentation.steps(task.forget)
         objective = supervised(original, task.forget)
         student.fit(PHASE, steps, objective, augmentation.schedule)
@@ -109,6 +112,7 @@ def augmented_copy(task: Task, augmentation: Augmentation) -> AugmentedModel:
     copy = task.original.copy()
     steps = augmentation.steps(task.forget)
     objective = supervised(copy, task.forget)
+    # As above, without checkpoints.
     phase = Phase(PHASE, augmentation.seed, task.progress)
     with (
         task.costs.phase(PHASE),

@@ -283,12 +283,12 @@ class Sharded(Method):
             # No validation rows: they are the combination's, and would tie the shards together.
             # The model's seed, not the request's: a shard trained again is trained alike.
             seed = derive(model.seed, "shard", shard)
-            phase = Phase(f"shard {shard}", seed, task.progress)
+            phase = Phase(f"shard {shard}", seed, task.progress, task.checkpoints)
             untuned = Recommender(base, model.template, window=model.window)
             tuning = self._shard_tuning(task.tuning)
             tuned, trace = tune(untuned, tuning, rows, None, phase)
             weights = adapters.weights(tuned.lm, *tuned.active)
-        task.costs.count_rows("shards", trace.rows)
+        task.costs.count_training("shards", trace)
         return weights
 
     def _assemble(

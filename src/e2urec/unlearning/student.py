@@ -70,11 +70,11 @@ class Student:
             return
         model = self.model
         costs = self.task.costs
-        loop_phase = Phase(phase, self.seed, self.task.progress)
+        loop_phase = Phase(phase, self.seed, self.task.progress, self.task.checkpoints)
         with costs.phase(phase), self._trainable() as parameters:
             state = TrainingState.start(parameters, schedule)
             trace = fit(model, state, lambda epoch: steps, objective, loop_phase)
-        costs.count_rows(phase, trace.rows)
+        costs.count_training(phase, trace)
 
     def parameter_count(self) -> int:
         """Parameters of the adapter."""

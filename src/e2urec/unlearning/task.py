@@ -14,6 +14,7 @@ from ..models.batches import Examples
 from ..models.precision import Precision
 from ..models.predictions import predict
 from ..models.recommender import Recommender
+from ..training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from ..training.costs import Costs
 from ..training.loop import OptimizerSettings, Progress, Schedule, silent
 from ..training.out_of_fold import RowScores
@@ -43,6 +44,7 @@ class Job:
         precision: of the method's own steps and answers.
         costs: filled by the method.
         progress: told of each step.
+        checkpoints: where it is kept how far a training is.
     """
 
     tuning: Tuning
@@ -51,6 +53,7 @@ class Job:
     precision: Precision = "auto"
     costs: Costs = field(default_factory=Costs)
     progress: Progress = silent
+    checkpoints: Checkpoints = NO_CHECKPOINTS
 
 
 @dataclass(frozen=True)

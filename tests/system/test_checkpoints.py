@@ -1,0 +1,385 @@
+"""A command that was killed goes on by --resume, and ends with the bytes of one that was not."""
+
+import json
+import shutil
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from e2urec.api.rehearse import RehearsalOptions, rehearse
+from e2urec.api.request import RequestOptions
+from e2urec.api.train import train
+from e2urec.api.unlearn import unlearn
+from e2urec.core.errors import ConfigError, RunError
+from e2urec.core.sealing import read_sealed, write_sealed
+from e2urec.experiments.demo import demo
+from e2urec.experiments.recipe import Recipe
+from e2urec.methods import build
+from e2urec.runs.folder import Run, open_run, partial_of, work_beside
+from e2urec.runs.keys import controller_key, derived_key
+from e2urec.runs.rehearsal import FILE
+from e2urec.runs.resumption import CheckpointOptions
+from e2urec.runs.score_index import ScoreIndex
+from e2urec.testing import toy_tables
+from e2urec.training.checkpoints import CheckpointFile
+from e2urec.training.loop import silent
+from e2urec.training.state import TrainingState
+from key_files import OTHER_KEY, write_key
+
+EVERY_STEP = 1e-9
+# Half models, early stopping by validation, and dropout: all that a checkpoint has to bring back.
+SETTINGS = [
+    "data.history=3",
+    "data.calibration=0.1",
+    "scores.pairs=1",
+    "scores.lora.dropout=0.1",
+    "tuning.schedule.epochs=3",
+    "tuning.schedule.patience=1",
+    "tuning.schedule.learning_rate=0.01",
+    "tuning.schedule.precision=fp32",
+]
+REQUEST = RequestOptions(ratio=0.2)
+METHODS = {
+    "e2urec": {"warmup": 1.0, "lora": {"dropout": 0.1}, "min_steps": 6},
+    "npo": {"min_steps": 6},
+    "retrain": {},
+}
+# They differ between any two runs; hashes of what holds them do as well.
+MEASURED = {"seconds", "earlier_seconds", "seconds_per_row", "peak_bytes", "files", "parent"}
+
+
+class Killed(BaseException):
+    """Stands for a signal that no code sees."""
+
+
+@pytest.fixture(scope="module")
+def recipe(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    source = tmp_path_factory.mktemp("data") / "ratings.csv"
+    ratings, items = toy_tables(users=24)
+    ratings.join(items, on="item").write_csv(source)
+    places = [f"data.source={source}", f"model.name={toy}"]
+    return Recipe.build({}, place="test").updated(places + SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def original(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(recipe, tmp_path_factory.mktemp("runs") / "original")
+
+
+def killed_after(steps: int):
+    """A listener that ends everything after so many steps of what has checkpoints."""
+    seen = []
+
+    def listen(phase: str, done: int, total: int, loss: float | None = None) -> None:
+        if phase == "augmented":
+            return
+        seen.append(done)
+        if len(seen) > steps:
+            raise Killed
+
+    return listen
+
+
+def unmeasured(value):
+    """JSON without what a clock decides."""
+    if isinstance(value, dict):
+        return {key: unmeasured(item) for key, item in value.items() if key not in MEASURED}
+    return [unmeasured(item) for item in value] if isinstance(value, list) else value
+
+
+def content(folder: Path) -> dict[str, object]:
+    """What must be the same in both folders: bytes, and JSON without what a clock decides."""
+    result: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".json" and path.name in ("run.json", "results.json"):
+            result[name] = unmeasured(json.loads(path.read_text()))
+        elif path.name in ("rows.npz", "erased.json", "report.html"):
+            # Salted anew by each command, and pages tell seconds.
+            result[name] = "present"
+        elif path.name == "scores.npz":
+            index = ScoreIndex.load(folder, controller_key())
+            result[name] = [np.sort(index.scores.mean), np.sort(index.scores.spread)]
+        elif path.is_file():
+            result[name] = path.read_bytes()
+    return result
+
+
+def assert_same(folder: Path, other: Path) -> None:
+    first, second = content(folder), content(other)
+    assert list(first) == list(second)
+    for name, value in first.items():
+        np.testing.assert_equal(second[name], value, err_msg=name)
+
+
+def interrupted(make, out: Path, steps: int, lines: list[str] | None = None) -> None:
+    """Kill `make` after `steps` of its steps, over and over, until it ends by itself."""
+    said = [] if lines is None else lines
+    resume = False
+    for _ in range(100):
+        checkpoints = CheckpointOptions(EVERY_STEP, resume, said.append)
+        try:
+            make(out, killed_after(steps), checkpoints)
+            return
+        except Killed:
+            resume = True
+            assert stat.S_IMODE(partial_of(out).stat().st_mode) == 0o700
+    pytest.fail("it does not get any further")
+
+
+def test_training_that_is_killed_again_and_again_ends_with_the_same_bytes(
+    recipe, original, tmp_path
+):
+    def make(out, progress, checkpoints):
+        train(recipe, out, progress=progress, checkpoints=checkpoints)
+
+    lines: list[str] = []
+    interrupted(make, tmp_path / "run", 7, lines)
+    assert any(line.startswith("goes on with 'original' after step") for line in lines)
+    assert any(line.startswith("goes on with 'scores' after step") for line in lines)
+    assert_same(tmp_path / "run", original.path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_unlearning_that_is_killed_again_and_again_ends_with_the_same_bytes(
+    original, tmp_path, name
+):
+    method = build(name, METHODS[name])
+
+    def make(out, progress, checkpoints):
+        unlearn(original, out, method, REQUEST, progress=progress, checkpoints=checkpoints)
+
+    lines: list[str] = []
+    interrupted(make, tmp_path / "run", 5, lines)
+    assert any(line.startswith("goes on with") for line in lines)
+    assert any("rows of D_f have moved" in line for line in lines) == (name != "retrain")
+    unlearn(original, tmp_path / "whole", method, REQUEST)
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def killed(make, out: Path, steps: int) -> None:
+    with pytest.raises(Killed):
+        make(out, killed_after(steps), CheckpointOptions(EVERY_STEP))
+
+
+@pytest.fixture
+def half_made(recipe, tmp_path) -> Path:
+    """A training that was killed after a few steps."""
+
+    def make(out, progress, checkpoints):
+        train(recipe, out, progress=progress, checkpoints=checkpoints)
+
+    killed(make, tmp_path / "run", 5)
+    return tmp_path / "run"
+
+
+def checkpoints_of(out: Path) -> list[CheckpointFile]:
+    return CheckpointFile.all_in(partial_of(out) / "checkpoints")
+
+
+def test_damaged_checkpoint_is_told_and_the_one_before_it_is_used(recipe, original, half_made):
+    older, newest = checkpoints_of(half_made)
+    text = bytearray(newest.path.read_bytes())
+    text[len(text) // 2] ^= 1
+    newest.path.write_bytes(text)
+    lines: list[str] = []
+    train(recipe, half_made, checkpoints=CheckpointOptions(resume=True, say=lines.append))
+    assert lines == [
+        f"checkpoint '{newest.path}' is damaged; the one before it is used",
+        f"goes on with 'original' after step {int(older.step)}",
+    ]
+    assert_same(half_made, original.path)
+
+
+def test_half_made_run_holds_nothing_that_going_on_does_not_need(half_made):
+    names = sorted(path.name for path in partial_of(half_made).iterdir())
+    assert names == ["checkpoints", "resumption.json"]
+    assert len(checkpoints_of(half_made)) == 2
+
+
+def test_other_settings_are_refused_and_the_checkpoints_stay(recipe, half_made):
+    other = recipe.updated(["seed=7"])
+    before = checkpoints_of(half_made)
+    with pytest.raises(RunError, match=r"was begun with other settings.*e2urec discard"):
+        train(other, half_made, checkpoints=CheckpointOptions(resume=True))
+    assert checkpoints_of(half_made) == before
+
+
+def test_half_made_run_is_not_gone_on_with_unless_that_is_asked_for(recipe, half_made):
+    with pytest.raises(RunError, match="go on by the same command with --resume, or remove it"):
+        train(recipe, half_made, checkpoints=CheckpointOptions(EVERY_STEP))
+    assert len(checkpoints_of(half_made)) == 2
+
+
+def test_resuming_where_nothing_was_begun_begins_and_says_so(recipe, original, tmp_path):
+    lines: list[str] = []
+    options = CheckpointOptions(resume=True, say=lines.append)
+    train(recipe, tmp_path / "run", checkpoints=options)
+    partial = partial_of(tmp_path / "run")
+    assert lines == [f"'{partial}' has no checkpoint to go on from; it begins at the start"]
+    assert_same(tmp_path / "run", original.path)
+
+
+def test_folder_of_another_command_is_not_cleared_by_resuming(recipe, tmp_path):
+    partial = partial_of(tmp_path / "run")
+    (partial / "cells").mkdir(parents=True)
+    with pytest.raises(RunError, match="was begun without checkpoints; remove it with"):
+        train(recipe, tmp_path / "run", checkpoints=CheckpointOptions(resume=True))
+    assert (partial / "cells").is_dir()
+
+
+def test_time_that_is_none_is_refused():
+    for minutes in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match="give minutes, from 0 on"):
+            CheckpointOptions(minutes)
+
+
+def test_checkpoint_of_a_request_holds_no_teacher_and_no_row(original, tmp_path):
+    def make(out, progress, checkpoints):
+        unlearn(original, out, build("e2urec"), REQUEST, progress=progress, checkpoints=checkpoints)
+
+    killed(make, tmp_path / "run", 3)
+    files = checkpoints_of(tmp_path / "run")
+    assert files
+    key = derived_key(controller_key(), b"e2urec checkpoints")
+    for checkpoint in files:
+        tensors = load(read_sealed(checkpoint.path, key))
+        position = json.loads(tensors.pop("position").tobytes())
+        kinds = {name.split("/")[0] for name in tensors}
+        assert kinds == {"parameter", "optimizer"}
+        # Not the augmented model, which is tuned to remember D_f.
+        assert position["call"]["phase"] in ("warmup", "joint", "final")
+    texts = [path.read_bytes() for path in partial_of(tmp_path / "run").glob("*.json")]
+    assert not any(b"user" in text for text in texts)
+
+
+def test_checkpoint_of_a_request_cannot_be_read_without_the_key(original, tmp_path):
+    def make(out, progress, checkpoints):
+        unlearn(original, out, build("npo"), REQUEST, progress=progress, checkpoints=checkpoints)
+
+    killed(make, tmp_path / "run", 3)
+    for checkpoint in checkpoints_of(tmp_path / "run"):
+        text = checkpoint.path.read_bytes()
+        assert b"parameter/0" not in text
+        with pytest.raises(ValueError, match="another key"):
+            read_sealed(checkpoint.path, bytes(32))
+    before = checkpoints_of(tmp_path / "run")
+    other = replace(REQUEST, key=write_key(tmp_path / "key", OTHER_KEY))
+    options = CheckpointOptions(resume=True)
+    # The original's own rows cannot be found under it, so it does not come to the checkpoints.
+    with pytest.raises(RunError, match="another key"):
+        unlearn(original, tmp_path / "run", build("npo"), other, checkpoints=options)
+    assert checkpoints_of(tmp_path / "run") == before
+
+
+def test_file_of_several_pieces_is_read_as_it_was_sealed(tmp_path, monkeypatch):
+    monkeypatch.setattr("e2urec.core.sealing.PIECE_BYTES", 10)
+    for content in (b"", b"0123456789", b"0123456789" * 3 + b"end"):
+        write_sealed(tmp_path / "file", content, bytes(32))
+        assert read_sealed(tmp_path / "file", bytes(32)) == content
+
+
+def test_comparison_does_not_take_over_a_run_that_can_be_gone_on_with(half_made):
+    with pytest.raises(RunError, match="with --resume"), work_beside(half_made, keep="cells"):
+        pytest.fail("works in a folder of another command")
+    assert len(checkpoints_of(half_made)) == 2
+
+
+def test_seconds_before_a_kill_count(recipe, half_made):
+    newest = checkpoints_of(half_made)[-1]
+    position = load(newest.path.read_bytes())["position"]
+    earlier = json.loads(position.tobytes())["state"]["trace"]["seconds"]
+    run = train(recipe, half_made, checkpoints=CheckpointOptions(resume=True))
+    trace = json.loads((run.path / "results.json").read_text())["trace"]
+    assert trace["seconds"] > trace["earlier_seconds"] == earlier > 0
+    assert run.record.seconds["original"] >= trace["seconds"]
+
+
+def test_demo_that_is_killed_ends_with_the_same_figures(recipe, tmp_path):
+    quick = recipe.updated(["minutes=none", "retrained=1", "scores.pairs=0"])
+
+    def make(out, progress, checkpoints):
+        demo(quick, out, progress=progress, checkpoints=checkpoints)
+
+    interrupted(make, tmp_path / "run", 60)
+    demo(quick, tmp_path / "whole")
+    for side in ("original", "unlearned"):
+        assert_same(tmp_path / "run" / side, tmp_path / "whole" / side)
+    first, second = (
+        json.loads((tmp_path / name / "results.json").read_text())["results"]
+        for name in ("run", "whole")
+    )
+    assert first == second
+
+
+def test_rehearsal_goes_on_inside_of_the_model_that_was_being_made(original, tmp_path):
+    method = build("npo", {"min_steps": 6})
+
+    def make(out, progress, checkpoints):
+        options = RehearsalOptions(times=2, checkpoints=replace(checkpoints, resume=False))
+        rehearse(open_run(out), [method], options, progress=progress)
+
+    for name in ("run", "whole"):
+        shutil.copytree(original.path, tmp_path / name)
+    lines: list[str] = []
+    interrupted(make, tmp_path / "run", 9, lines)
+    # A retrained model, and one that forgets.
+    for phase in ("retrain", "npo"):
+        assert any(line.startswith(f"goes on with '{phase}' after step") for line in lines)
+    make(tmp_path / "whole", silent, CheckpointOptions())
+    first, second = (json.loads((tmp_path / name / FILE).read_text()) for name in ("run", "whole"))
+    for trials in (first["trials"], second["trials"]):
+        assert trials[0].pop("seconds") > 0
+    assert first["trials"] == second["trials"]
+    assert first["headroom"] == second["headroom"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
+
+
+def test_interrupt_says_how_to_go_on_and_going_on_is_one_command(
+    call, recipe, tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    file = tmp_path / "recipe.toml"
+    file.write_text("seed = 0\n")
+    words = ["train", "--recipe", file, "--out", out]
+    words += ["--data", recipe.data.source, "--model", recipe.model.name]
+    for setting in SETTINGS:
+        words += ["--set", setting]
+    advance = TrainingState.advance
+    steps = []
+
+    def interrupt(self, losses, step):
+        steps.append(step)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        advance(self, losses, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "advance", interrupt)
+        status, _, error = call(*words, "--checkpoint-every", EVERY_STEP)
+    assert status == 130
+    assert error.splitlines()[-1] == (
+        f"e2urec: interrupted; '{out}.partial' goes on by the same command with --resume; "
+        f"e2urec discard {out} removes it"
+    )
+    status, _, error = call(*words, "--resume")
+    assert status == 0, error
+    assert "goes on with 'original' after step 3" in error
+    assert not partial_of(out).exists()
+
+
+def test_interrupt_before_the_first_checkpoint_leaves_nothing(call, recipe, tmp_path, monkeypatch):
+    def interrupt(self, losses, step):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingState, "advance", interrupt)
+    words = ["--data", recipe.data.source, "--model", recipe.model.name]
+    status, _, error = call("train", "--out", tmp_path / "run", *words, "--checkpoint-every", 10)
+    assert status == 130
+    assert error.splitlines()[-1] == "e2urec: interrupted; no half-made run was left behind"
+    assert not list(tmp_path.glob("run*"))
