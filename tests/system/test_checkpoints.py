@@ -48,8 +48,8 @@ METHODS = {
     "npo": {"min_steps": 6},
     "retrain": {},
 }
-# They differ between any two runs; hashes of what holds them do as well.
-MEASURED = {"seconds", "earlier_seconds", "seconds_per_row", "peak_bytes", "files", "parent"}
+# They differ between any two runs; hashes and the MAC of what holds them do as well.
+MEASURED = {"seconds", "earlier_seconds", "seconds_per_row", "peak_bytes", "files", "parent", "mac"}
 
 
 class Killed(BaseException):
