@@ -1,5 +1,6 @@
 """Requests are rehearsed on a toy model: settings are chosen, cited, and a gate rests on them."""
 
+import hashlib
 import json
 import shutil
 import stat
@@ -254,6 +255,16 @@ def test_rehearsal_of_another_run_or_a_damaged_one_is_refused(call, run, tmp_pat
     status, _, error = call("unlearn", run.path, "--method", "neggrad", "--dry-run")
     assert status == 2
     assert "is damaged; rehearse again" in error
+    values = json.loads(text)
+    mac = values.pop("mac")
+    values["times"] = 20
+    values.pop("check")
+    check = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    for forged in ({"mac": mac}, {}):
+        (run.path / FILE).write_text(json.dumps(values | {"check": check} | forged))
+        status, _, error = call("unlearn", run.path, "--method", "neggrad", "--dry-run")
+        assert status == 2
+        assert "is not as it was written under this controller key" in error
     (run.path / FILE).write_text(text)
     record = json.loads((run.path / "run.json").read_text()) | {"seed": 9}
     record.pop("mac", None)

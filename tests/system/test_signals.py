@@ -85,8 +85,9 @@ def test_interrupt_that_leaves_finished_work_says_where_and_how_it_goes_on(tmp_p
     error = child.communicate(timeout=60)[1]
     assert child.returncode == 130
     assert error.splitlines()[-1] == (
-        f"e2urec: interrupted; what is finished stays in '{partial_of(out)}'; run the same command "
-        f"to go on, or remove it with: e2urec discard {out}"
+        f"e2urec: interrupted; what is finished stays in '{partial_of(out)}', readable by you "
+        "alone: models in plain, answers to forgotten rows encrypted; run the same command to go "
+        f"on, or remove it with: e2urec discard {out}"
     )
     discard_run(out)
     assert list(tmp_path.iterdir()) == []

@@ -27,7 +27,7 @@ def rehearsed_basis(
     Raises:
         RunError: the rehearsal is damaged, or another run's.
     """
-    rehearsal = read_rehearsal(case.parent)
+    rehearsal = read_rehearsal(case.parent, case.controller_key)
     if rehearsal is None:
         return None
     basis = _basis(run, case, rehearsal)

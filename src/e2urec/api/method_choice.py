@@ -6,6 +6,7 @@ from typing import Any
 from ..core.say import Say, no_words
 from ..methods import build, suited_preset
 from ..runs.folder import Run
+from ..runs.keys import key_at_hand
 from ..runs.rehearsal import read_rehearsal
 from ..runs.score_index import FILE
 from ..unlearning.method import Method
@@ -61,7 +62,7 @@ def _rehearsed_method(run: Run, name: str, options: RequestOptions) -> Method | 
     # It chose for requests of users, and for no others.
     if not options.is_of_users(run):
         return None
-    rehearsal = read_rehearsal(run)
+    rehearsal = read_rehearsal(run, key_at_hand(options.key))
     if rehearsal is None or rehearsal.chosen is None or rehearsal.method != name:
         return None
     return build(name, rehearsal.trials[rehearsal.chosen].settings)

@@ -119,7 +119,7 @@ def rehearse(
         space.checkpoints = options.checkpoints.within(work.path, key)
         grid = Grid(work.path / CELLS, plan.cell_count, say, options.key)
         rehearsal = plan.carry_out(grid)
-        rehearsal.save(run, work.path)
+        rehearsal.save(run, work.path, key)
     return rehearsal
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..core.contents import hash_file
 from ..core.errors import ConfigError
-from ..core.say import Say, no_words
+from ..core.say import Say, minutes_text, no_words
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..experiments.recipe import Recipe
 from ..experiments.study import Study
@@ -145,7 +145,9 @@ class RequestCase:
         """What the rehearsal of the original says of such a request; None if it does not."""
         if self.request.interactions or self.request.items or not self.has_training_rows:
             return None
-        return citation_of(self.parent, method.name, method.model_dump(mode="json"))
+        return citation_of(
+            self.parent, method.name, method.model_dump(mode="json"), self.controller_key
+        )
 
     def save_erased_rows(self, folder: Path) -> None:
         """Write which rows are erased by now, and for what the others are used."""
@@ -244,7 +246,7 @@ def time_clause(run: Run, rows: int) -> str:
     minutes = minutes_for(run, rows)
     if minutes is None:
         return ""
-    return f", about {minutes:.1f} minutes at the speed the original was trained"
+    return f", about {minutes_text(minutes)} at the speed the original was trained"
 
 
 def minutes_for(run: Run, rows: int) -> float | None:

@@ -13,6 +13,7 @@ from ..experiments.study import MEASURED_PARTS, Unlearned, results_alone
 from ..runs.copying import copy_files, is_of_model
 from ..runs.files import write_json
 from ..runs.folder import Run, open_run
+from ..runs.keys import key_at_hand
 from ..runs.record import RESULTS, CitationRecord, write_record
 from ..runs.rehearsal import read_rehearsal
 from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
@@ -75,7 +76,7 @@ def unlearn(
     out = Path(out)
     options = options or RequestOptions()
     # Read for the error alone: damage is told before hours of work, and not after.
-    read_rehearsal(parent)
+    read_rehearsal(parent, key_at_hand(options.key))
     with resumable_run(out, checkpoints) as partial:
         require_room(partial, parent.record.size)
         case = RequestCase.open(parent, options, progress)

@@ -95,14 +95,15 @@ def prepare(
     from ..runs.rehearsal import read_rehearsal
     from .terminal import progress, show_preparation, show_run
 
-    parent = open_run(run, key=controller_key(key))
+    secret = controller_key(key)
+    parent = open_run(run, key=secret)
     if dry:
         plan = plan_preparation(parent, settings or [], key=key)
         show_preparation(plan, as_json=as_json)
         return
     if out is None:
         raise ConfigError("prepare: no --out; name the run folder to make, or use --dry-run")
-    rehearsal = read_rehearsal(parent)
+    rehearsal = read_rehearsal(parent, secret)
     with progress() as listener:
         prepared = prepare(parent, out, settings or [], key=key, progress=listener)
     if rehearsal is not None:

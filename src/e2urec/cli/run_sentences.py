@@ -12,8 +12,14 @@ DROPPED = {
 }
 
 
-def run_sentences(run: Run, counts: Mapping[str, int]) -> Iterator[str]:
-    """The sentences on a run; `counts` are the rows by part, after a request."""
+def run_sentences(run: Run, counts: Mapping[str, int], key: bytes | None = None) -> Iterator[str]:
+    """The sentences on a run.
+
+    Args:
+        run: the run.
+        counts: rows by part, after a request.
+        key: the controller's, if it is at hand: under it the rehearsal's MAC is checked.
+    """
     record = run.record
     for name, meaning in DROPPED.items():
         if record.rows.get(name):
@@ -26,7 +32,7 @@ def run_sentences(run: Run, counts: Mapping[str, int]) -> Iterator[str]:
     if len(record.chain) > 1:
         yield f"request {len(record.chain)} of a chain: all earlier ones stay honoured"
     yield from _origin(record)
-    rehearsal = read_rehearsal(run)
+    rehearsal = read_rehearsal(run, key)
     if rehearsal is not None:
         yield rehearsal.sentence()
     if record.kind in ("original", "unlearned"):

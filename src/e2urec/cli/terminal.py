@@ -15,6 +15,7 @@ from ..api.request import UNCHANGED
 from ..api.unlearn import DryRun
 from ..core.contents import RESTORE
 from ..core.reading import damaged, read_object
+from ..core.say import minutes_text
 from ..data.overview import Overview
 from ..evaluation.comparison import Comparison
 from ..evaluation.demonstration import Demonstration
@@ -50,7 +51,8 @@ def show_run(run: Run, *, as_json: bool, key: Path | None = None) -> None:
     """
     path = run.path / RESULTS
     results = read_object(path, RESTORE)
-    mac = record_state(run.path, key_at_hand(key))
+    secret = key_at_hand(key)
+    mac = record_state(run.path, secret)
     if as_json:
         plain = run.record.model_dump(mode="json", exclude_none=True)
         _print_json(
@@ -58,19 +60,21 @@ def show_run(run: Run, *, as_json: bool, key: Path | None = None) -> None:
         )
         return
     try:
-        _show_run(run, results, mac)
+        # Under another key nothing can be said of the rehearsal either.
+        holder = secret if mac is MacState.HOLDS else None
+        sentences = [*run_sentences(run, results.get("rows", {}), holder), mac.value]
+        _show_run(run, results, sentences)
     except (TypeError, LookupError, AttributeError, ValueError) as error:
         raise damaged(path, RESTORE) from error
 
 
-def _show_run(run: Run, results: dict[str, Any], mac: MacState) -> None:
+def _show_run(run: Run, results: dict[str, Any], sentences: Iterable[str]) -> None:
     record = run.record
     console = Console()
     say = speaker(console)
     console.print(f"[bold]{run.path}[/]: {record.kind}, seed {record.seed}", highlight=False)
-    for sentence in run_sentences(run, results.get("rows", {})):
+    for sentence in sentences:
         say(sentence)
-    say(mac.value)
     _show_scores(console, results)
     # Every bound that was hit, and what is estimated to be left.
     for sentence in results.get("outcome", {}).get("sentences", []):
@@ -174,8 +178,8 @@ def show_dry_run(plan: DryRun, *, as_json: bool) -> None:
     for phase, count in plan.phases.items():
         if count:
             say(f"  {phase}: reads {count:,} rows")
-    if plan.minutes is not None:
-        say(f"about {plan.minutes:.1f} minutes, at the speed the original was trained")
+    if plan.minutes:
+        say(f"about {minutes_text(plan.minutes)}, at the speed the original was trained")
     say("Nothing was changed.")
 
 
@@ -186,8 +190,8 @@ def show_preparation(plan: Preparation, *, as_json: bool) -> None:
         return
     say = speaker(Console())
     say(f"{plan.models} half models would read {plan.rows:,} rows")
-    if plan.minutes is not None:
-        say(f"at most about {plan.minutes:.1f} minutes, at the speed the original was trained")
+    if plan.minutes:
+        say(f"at most about {minutes_text(plan.minutes)}, at the speed the original was trained")
     say("Nothing was changed.")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..core.disk import require_room
 from ..core.durable import publish_folder, remove_tree
 from ..core.errors import ConfigError, RunError
 from ..core.locks import private_folder
@@ -126,7 +127,11 @@ class _Run:
         recipe = self.plan.recipe
         seeds = recipe.compare.seeds
         models = [SeedModels.of(recipe, seed, self.grid, self.progress) for seed in seeds]
-        models[0].space.check_before_training()
+        space = models[0].space
+        space.check_before_training()
+        # No other model than an original a seed stays on the disk.
+        originals = sum(not self.grid.has(seed_models.model_key) for seed_models in models)
+        require_room(self.grid.folder.parent, originals * space.model_bytes())
         settings, trials = choose(self.plan, models[0])
         methods = {name: build(name, values) for name, values in settings.items()}
         # Seed by seed, since an original and its sharded rivals fill the memory.

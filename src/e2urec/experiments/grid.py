@@ -80,6 +80,10 @@ class Grid:
             raise damaged(path / RECORD, REMEDY) from error
         return FinishedCell(self.store.load(path / ANSWERS), record)
 
+    def has(self, key: str) -> bool:
+        """Whether the folder `key` is there already."""
+        return (self.folder / key).is_dir()
+
     def folder_of(self, key: str, save: Callable[[Path], None]) -> Path:
         """The folder `key`, filled by `save` unless it is there already."""
         started = time.perf_counter()

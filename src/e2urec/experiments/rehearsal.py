@@ -19,7 +19,7 @@ from ..data.requests import ErasureRequest
 from ..data.samples import Samples
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
-from ..evaluation.disclosure import is_told
+from ..evaluation.disclosure import ForgetSetFigure, is_told
 from ..evaluation.evidence import Evidence
 from ..evaluation.pooled import Figures, ForgottenRows, mean_figure, retained_share
 from ..evaluation.roles import ORIGINAL, retrained
@@ -289,10 +289,10 @@ def _records(figures: dict[str, Interval]) -> Iterator[tuple[str, IntervalRecord
 
 
 def _kept(figure: Interval) -> IntervalRecord | None:
-    """The record of a figure; None where it does not exist, or rests on too few rows."""
+    """The record of a figure, rounded; None where it does not exist, or rests on too few rows."""
     if not is_told(figure.n) or not np.isfinite(figure.value):
         return None
-    return IntervalRecord.of(figure)
+    return IntervalRecord.of(ForgetSetFigure.of(figure))
 
 
 def choose_trial(trials: Sequence[Trial], tolerance: float) -> int | None:

@@ -72,6 +72,11 @@ class SeedModels:
         """Name of the folder of all cells of this seed."""
         return seed_folder(self.recipe.seed)
 
+    @property
+    def model_key(self) -> str:
+        """Name of the folder of this seed's original, in the grid."""
+        return f"{self.folder}/model"
+
     @cached_property
     def space(self) -> Workspace:
         """Data and base."""
@@ -94,7 +99,7 @@ class SeedModels:
                 space.score_index.save(folder)
             write_json(folder / SECONDS, space.costs.seconds)
 
-        return self.grid.folder_of(f"{self.folder}/model", save)
+        return self.grid.folder_of(self.model_key, save)
 
     @cached_property
     def original(self) -> Recommender:

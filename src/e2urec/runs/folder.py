@@ -278,7 +278,8 @@ def _what_stays(out: Path, keep: str | None) -> str:
         )
     if keep is not None and (partial / keep).exists():
         return (
-            f"what is finished stays in '{partial}'; run the same command to go on, or remove it "
+            f"what is finished stays in '{partial}', readable by you alone: models in plain, "
+            "answers to forgotten rows encrypted; run the same command to go on, or remove it "
             f"with: e2urec discard {out}"
         )
     return f"a half-made run stays in '{partial}'; remove it with: e2urec discard {out}"

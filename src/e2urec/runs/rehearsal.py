@@ -1,7 +1,7 @@
 """A rehearsal, kept in the run whose model it was made with: figures and settings, and nobody's.
 
 `run.json` stays as it is, since runs made from this one go by its hash. So the file names that hash
-in turn, and holds one of itself.
+in turn, and holds one of itself, and a MAC as `run.json` does: a gate goes by these figures.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from ..data.requests import Unit
 from .files import finite, write_json
 from .folder import Run
 from .record import NAME, CitationRecord, IntervalRecord, requests_text
+from .record_mac import FIELD, MacState, mac_of, mac_state
 
 FILE = "rehearsal.json"
 MEMORY = "memory_auc"
@@ -91,28 +92,37 @@ class Rehearsal(_Part):
             memory=self.trials[place].figures.get(MEMORY),
         )
 
-    def save(self, run: Run, scratch: Path) -> None:
+    def save(self, run: Run, scratch: Path, key: bytes) -> None:
         """Write it into the run, in place of an older one.
 
         Args:
             run: that was rehearsed on.
             scratch: folder for the half-written file, of which a kill leaves nothing in the run.
+            key: the controller's, for the MAC.
         """
         values = finite(self.model_dump(mode="json"))
-        write_json(run.path / FILE, values | {"check": _digest(values)}, scratch=scratch)
+        values |= {"check": _digest(values)}
+        values |= {FIELD: mac_of(values, key).model_dump(mode="json")}
+        write_json(run.path / FILE, values, scratch=scratch)
 
 
-def read_rehearsal(run: Run) -> Rehearsal | None:
+def read_rehearsal(run: Run, key: bytes | None = None) -> Rehearsal | None:
     """The rehearsal of a run; None where there was none.
 
+    Args:
+        run: that was rehearsed on.
+        key: the controller's; None: the MAC is not checked.
+
     Raises:
-        RunError: it is damaged, or another run's.
+        RunError: it is damaged, another run's, or it has no MAC that holds under `key`.
     """
     path = run.path / FILE
     # A folder or a link of that name is no rehearsal, and must not pass for none.
     if not path.exists() and not path.is_symlink():
         return None
     values = read_object(path, REMEDY)
+    state = mac_state(values, key)
+    values.pop(FIELD, None)
     check = values.pop("check", None)
     try:
         rehearsal = Rehearsal.model_validate(values)
@@ -120,15 +130,20 @@ def read_rehearsal(run: Run) -> Rehearsal | None:
         raise damaged(path, REMEDY) from error
     if check != _digest(values):
         raise damaged(path, REMEDY)
+    # Every rehearsal is written under a key, so one without a MAC was changed as well.
+    if key is not None and state is not MacState.HOLDS:
+        raise RunError(f"'{path}': is not as it was written under this controller key; {REMEDY}")
     # A copy of another run's would speak for a model that nobody rehearsed with.
     if rehearsal.run != hash_file(run.path / NAME):
         raise RunError(f"'{path}': is of another run; remove it, or rehearse again")
     return rehearsal
 
 
-def citation_of(run: Run, method: str, settings: dict[str, Any]) -> CitationRecord | None:
+def citation_of(
+    run: Run, method: str, settings: dict[str, Any], key: bytes
+) -> CitationRecord | None:
     """What the rehearsal of a run says of a method as it is set; None if it does not."""
-    rehearsal = read_rehearsal(run)
+    rehearsal = read_rehearsal(run, key)
     if rehearsal is None:
         return None
     place = rehearsal.find(method, settings)
