@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+import time
 import warnings
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from ..core.process import (
     first_process,
     handle_signals,
     ignore_repeats,
+    rank,
     was_interrupted,
 )
 from . import data_commands, experiment_commands, rehearsal_commands, run_commands
@@ -28,6 +30,8 @@ from .failures import failure_line, one_line
 COMMANDS = (data_commands, run_commands, rehearsal_commands, experiment_commands)
 WRONG_INPUT = 2
 INTERRUPTED = 130
+FIRST_SPEAKS_SECONDS = 5.0
+"""How long the other processes leave an error to the first."""
 
 # Click's own, or that of the copy inside newer Typers.
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -85,6 +89,14 @@ def main() -> None:
 
 
 def _tell(text: str) -> None:
+    # As a rule all processes meet the same error: then the launcher ends the others when the first
+    # has said it, and they need not say it again.
+    if not first_process():
+        try:
+            time.sleep(FIRST_SPEAKS_SECONDS)
+        except KeyboardInterrupt:
+            return
+        text = f"rank {rank()}: {text}"
     print(f"e2urec: {one_line(text)}", file=sys.stderr)
 
 
