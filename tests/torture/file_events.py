@@ -5,6 +5,7 @@ wrapped. What libraries write by themselves, such as safetensors, is seen by its
 time of the last change at its last sync must be those that it has when it gets its name.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -67,6 +68,28 @@ class Counter:
             path = os.fsdecode(arguments[0]) if not isinstance(arguments[0], int) else ""
         # A removal names what it removes by the open folder that holds it.
         return path.startswith(self.folder) or "/" not in path
+
+
+class FailingDisk(Counter):
+    """A disk that from one event on is full, or cannot be written at all."""
+
+    def __init__(self, folder: Path, fails_at: int, number: int) -> None:
+        super().__init__(folder)
+        self.fails_at = fails_at
+        self.number = number
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        super().__call__(event, arguments)
+        if self.count < self.fails_at or not self._fails(event):
+            return
+        if self._is_below(event, arguments):
+            raise OSError(self.number, os.strerror(self.number), str(self.folder))
+
+    def _fails(self, event: str) -> bool:
+        # On a full disk files can still be renamed and removed.
+        if self.number == errno.ENOSPC:
+            return event in ("open", "os.mkdir")
+        return event != "synced"
 
 
 class SyncLog:

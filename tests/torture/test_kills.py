@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import shutil
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from e2urec.runs.folder import create_run, discard_run, open_run, partial_of, wo
 from e2urec.runs.record import RunRecord, write_record
 
 FORK = multiprocessing.get_context("fork")
-STEP = int(os.environ.get("TORTURE_STEP", "1"))
-"""Of so many events one is tried: a quicker look than at all of them."""
 TIMED = ("results.json", "run.json", "seconds.json", "rehearsal.json", "report.html")
 """Files that hold seconds or a time, and differ from run to run."""
 
@@ -135,7 +132,7 @@ def test_command_that_is_killed_anywhere_ends_whole_or_goes_on_to_the_same_files
     assert answer["status"] == 0
     expected = contents(folder)
     bad = []
-    numbers = range(1, answer["events"] + 1, STEP)
+    numbers = range(1, answer["events"] + 1, toy_commands.STEP)
     for number in numbers:
         shutil.rmtree(folder)
         shutil.copytree(start, folder)

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,8 @@ from e2urec.experiments import compare  # noqa: F401
 from e2urec.runs import row_digests
 from e2urec.testing import toy_backbone, toy_tables
 
+STEP = int(os.environ.get("TORTURE_STEP", "1"))
+"""Of so many events one is tried: a quicker look than at all of them."""
 SMOKE = Path(__file__).parents[2] / "recipes" / "compare-smoke.toml"
 METHOD = ("--method", "neggrad", "--set", "min_steps=2")
 TUNING = (
@@ -90,17 +93,19 @@ def prepare_folder(folder: Path) -> None:
     (folder / "key").chmod(0o600)
 
 
-def call(words: list[str], folder: Path) -> int:
-    """Run the command line in this process, silently; returns its exit status."""
+def call(words: list[str], folder: Path) -> tuple[int, str]:
+    """Run the command line in this process; returns its exit status and what it says of errors."""
     os.environ["E2UREC_KEY_FILE"] = str(folder / "key")
     sys.argv = ["e2urec", *words]
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+    error = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(error):
         try:
             cli.main()
         except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
+            return int(stop.code or 0), error.getvalue()
+        except Exception:
+            return 1, traceback.format_exc()
+    return 0, error.getvalue()
 
 
 def killed_call(words: list[str], folder: Path, kill_at: int | None, report: Path) -> None:
@@ -109,15 +114,22 @@ def killed_call(words: list[str], folder: Path, kill_at: int | None, report: Pat
     row_digests.secrets = SimpleNamespace(token_bytes=bytes)
     counter = file_events.Counter(folder, kill_at)
     file_events.listen(counter)
-    status = call(words, folder)
+    status, _ = call(words, folder)
     report.write_text(json.dumps({"status": status, "events": counter.count}))
+
+
+def failing_call(words: list[str], folder: Path, fails_at: int, number: int, report: Path) -> None:
+    """Run a command on a disk that fails from one event on; `report` gets status and error."""
+    file_events.listen(file_events.FailingDisk(folder, fails_at, number))
+    status, error = call(words, folder)
+    report.write_text(json.dumps({"status": status, "error": error}))
 
 
 def logged_call(words: list[str], folder: Path, results: list[Path], report: Path) -> None:
     """Run a command, and check that its results were synced; `report` gets what was not."""
     log = file_events.SyncLog(folder)
     file_events.listen(log)
-    status = call(words, folder)
+    status, _ = call(words, folder)
     for result in results:
         log.check(result)
         # The folder that holds the name, and nothing else in it.
