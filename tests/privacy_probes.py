@@ -84,8 +84,8 @@ def row_texts(data: Interactions, row: int) -> Iterator[str]:
     user = str(data.user_ids[int(data.user[row])])
     item = str(data.item_ids[int(data.item[row])])
     time, rating = int(data.time[row]), float(data.rating[row])
-    yield f"{json.dumps(user)},{json.dumps(item)},{time},{rating:g}"
-    yield f"{user},{item},{rating:g},{time}"
+    yield f"{json.dumps(user)},{json.dumps(item)},{time},{rating:.9g}"
+    yield f"{user},{item},{rating:.9g},{time}"
     yield f"{user},{item}"
     yield json.dumps([user, item])
     yield json.dumps(["interaction", user, item])

@@ -210,6 +210,23 @@ def test_other_settings_are_refused_and_the_checkpoints_stay(recipe, half_made):
     assert checkpoints_of(half_made) == before
 
 
+def test_base_or_data_of_the_same_name_with_other_content_are_refused(recipe, half_made):
+    source, base = Path(recipe.data.source), Path(recipe.model.name)
+    weights = base / "model.safetensors"
+    for path, change in (
+        (source, lambda text: text.replace(b",1063,", b",1064,", 1)),
+        (weights, lambda text: text[:-1] + bytes([text[-1] ^ 1])),
+    ):
+        before = path.read_bytes()
+        path.write_bytes(change(before))
+        try:
+            assert path.read_bytes() != before
+            with pytest.raises(RunError, match="was begun with other settings"):
+                train(recipe, half_made, checkpoints=CheckpointOptions(resume=True))
+        finally:
+            path.write_bytes(before)
+
+
 def test_half_made_run_is_not_gone_on_with_unless_that_is_asked_for(recipe, half_made):
     with pytest.raises(RunError, match="go on by the same command with --resume, or remove it"):
         train(recipe, half_made, checkpoints=CheckpointOptions(EVERY_STEP))

@@ -129,7 +129,7 @@ def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_pa
                 break
     assert not (tmp_path / "cut").exists()
     assert (tmp_path / "cut.partial" / "cells" / "seed-0" / "model").is_dir()
-    with pytest.raises(RunError, match="begun with another recipe"):
+    with pytest.raises(RunError, match="was begun with other settings"):
         compare(recipe(toy, *FEW, "compare.seeds=[0, 2]"), tmp_path / "cut")
     weights = tmp_path / "cut.partial" / "cells" / "seed-0" / "model" / "recommender.json"
     kept = weights.stat().st_mtime_ns

@@ -72,7 +72,14 @@ def test_record_that_was_changed_is_refused_with_the_key_and_told_of_without(toy
     assert json.loads(call(toys.key, "show", run, "--json").output)["mac"] == "none"
 
 
-def test_a_copy_with_scores_gets_no_mac_that_its_run_had_not(toys, tmp_path):
+REQUEST = ("--forget-ratio", "0.1", "--method", "neggrad", "--set", "min_steps=1")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("prepare", ("--set", "scores.pairs=1")), ("unlearn", REQUEST)],
+)
+def test_what_is_made_from_a_run_gets_no_mac_that_the_run_had_not(toys, tmp_path, command, words):
     run = tmp_path / "run"
     shutil.copytree(toys.root / "lora", run)
     record = json.loads((run / "run.json").read_text())
@@ -80,6 +87,6 @@ def test_a_copy_with_scores_gets_no_mac_that_its_run_had_not(toys, tmp_path):
     (run / "run.json").write_text(json.dumps(record))
     for source, has_mac in ((run, False), (toys.root / "lora", True)):
         out = tmp_path / f"out-{has_mac}"
-        answer = call(toys.key, "prepare", source, "--set", "scores.pairs=1", "--out", out)
+        answer = call(toys.key, command, source, *words, "--out", out)
         assert answer.status == 0, answer.error
         assert ("mac" in json.loads((out / "run.json").read_text())) is has_mac

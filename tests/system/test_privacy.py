@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from e2urec.api.prepare import prepare
 from e2urec.api.request import RequestCase, RequestOptions
 from e2urec.api.stale_shadows import SHADOWS
 from e2urec.api.train import train
@@ -105,6 +106,21 @@ def test_no_weight_and_no_figure_depends_on_the_key(chain, tmp_path):
             if name in ("rows.npz", "scores.npz"):
                 assert run.record.files[name].bytes == file.bytes
                 assert run.record.files[name].sha256 != file.sha256
+
+
+def test_shadow_models_go_from_the_run_that_prepare_copied_and_a_moved_one_is_told(chain, tmp_path):
+    earlier = unlearn(chain.original, tmp_path / "first", QUICK, RequestOptions(ratio=0.1, seed=5))
+    prepared = prepare(earlier, tmp_path / "prepared", ["scores.pairs=1"])
+    (earlier.path / SHADOWS).mkdir()
+    told: list[str] = []
+    options = RequestOptions(ratio=0.1, say=told.append)
+    unlearn(prepared, tmp_path / "second", QUICK, options)
+    assert not (earlier.path / SHADOWS).exists()
+    assert f"removed '{earlier.path / SHADOWS}'" in told[0]
+    earlier.path.rename(tmp_path / "moved")
+    told.clear()
+    unlearn(prepared, tmp_path / "third", QUICK, options)
+    assert [text.partition(";")[0] for text in told] == [f"'{earlier.path}': is not there any more"]
 
 
 def test_shadow_models_stay_when_they_saw_none_of_the_rows(chain, tmp_path):

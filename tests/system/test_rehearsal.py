@@ -163,7 +163,7 @@ def test_interrupted_rehearsal_goes_on_to_the_same_figures(call, run, tmp_path, 
 
     status, _, error = call("rehearse", run.path, *WORDS, "--seed", 5)
     assert status == 2
-    assert "was begun with another rehearsal" in error
+    assert "was begun with other settings" in error
     assert error.splitlines()[-1].endswith(f"and e2urec discard {run.path} removes it")
     status, out, error = call("rehearse", run.path, *WORDS, "--json")
     assert status == 0, error

@@ -163,9 +163,9 @@ def test_no_score_outlives_an_erased_row_that_its_prompt_showed(original, tmp_pa
         remaining = index_of(child)
         assert len(tainted) >= index.scores_of(parts.forget).present.sum() > 0
         with np.load(child.path / FILE) as columns:
-            assert set(columns) == {"salt", "check", "digests", "mean", "spread"}
-            assert not np.isin(columns["mean"], [mean for mean, _ in tainted]).any()
-            assert not np.isin(columns["spread"], [spread for _, spread in tainted]).any()
+            assert set(columns) == {"salt", "check", "digests", "scores"}
+        assert not np.isin(remaining.scores.mean, [mean for mean, _ in tainted]).any()
+        assert not np.isin(remaining.scores.spread, [spread for _, spread in tainted]).any()
         assert len(remaining) == len(index) - len(tainted)
         if unit == "users":
             assert len(tainted) == len(parts.forget)

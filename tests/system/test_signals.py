@@ -96,7 +96,7 @@ def test_interrupt_that_leaves_finished_work_says_where_and_how_it_goes_on(tmp_p
 def start_rank(out: Path) -> "subprocess.Popen[str]":
     """A second process, which has made its folder."""
     # Alone it cannot meet the others, and needs not: the interrupt comes before.
-    child = start(out, env=os.environ | {"RANK": "1"})
+    child = start(out, env=os.environ | {"RANK": "1", "WORLD_SIZE": "2"})
     while not list(out.parent.glob(f"{out.name}.rank1~*.partial/secret")):
         assert child.poll() is None
         time.sleep(0.05)

@@ -23,6 +23,7 @@ import file_events
 
 from e2urec import cli
 from e2urec.api import evaluate, prepare, rehearse, train, unlearn  # noqa: F401
+from e2urec.core import sealing
 from e2urec.experiments import compare  # noqa: F401
 from e2urec.runs import row_digests
 from e2urec.testing import toy_backbone, toy_tables
@@ -112,6 +113,7 @@ def killed_call(words: list[str], folder: Path, kill_at: int | None, report: Pat
     """Run a command that SIGKILL ends before one event; `report` gets status and events."""
     # Salts are random, and the same command shall write the same bytes.
     row_digests.secrets = SimpleNamespace(token_bytes=bytes)
+    sealing.secrets = SimpleNamespace(token_bytes=bytes)
     counter = file_events.Counter(folder, kill_at)
     file_events.listen(counter)
     status, _ = call(words, folder)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from e2urec.core.errors import ConfigError, DataError
+from e2urec.core.say import no_words
 from e2urec.data.difficulty import Difficulty
 from e2urec.evaluation.answer_store import NO_HEAD
 from e2urec.evaluation.answers import Answers
@@ -21,7 +22,7 @@ from e2urec.evaluation.measures.alignment import Alignment
 from e2urec.evaluation.measures.memory import Memory
 from e2urec.evaluation.measures.retained_memory import RetainedMemory
 from e2urec.evaluation.roles import ORIGINAL, UNLEARNED, retrained
-from e2urec.experiments.grid import Grid, no_words
+from e2urec.experiments.grid import Grid
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.models.predictions import Predictions

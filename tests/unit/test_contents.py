@@ -44,6 +44,17 @@ def test_a_folder_is_refused_unless_it_holds_what_it_held(tmp_path, way):
     assert "\n" not in str(error.value)
 
 
+def test_contents_that_another_wrote_are_refused_by_the_holder_of_the_key(tmp_path):
+    (tmp_path / "weights").write_bytes(b"1234")
+    write_contents(tmp_path, KEY)
+    check_contents(tmp_path, KEY)
+    (tmp_path / "weights").write_bytes(b"5678")
+    for key in (None, sha256(b"another").digest()):
+        write_contents(tmp_path, key)
+        with pytest.raises(RunError, match="was not written under this controller key"):
+            check_contents(tmp_path, KEY)
+
+
 def answers() -> Answers:
     """Of a model with states and a head, on a few rows."""
     random = np.random.default_rng(0)

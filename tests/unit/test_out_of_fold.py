@@ -291,12 +291,24 @@ def test_damaged_scores_are_refused_in_one_line_with_a_remedy(tmp_path):
         ) as told:
             ScoreIndex.load(tmp_path, KEY)
         assert "\n" not in str(told.value)
-    np.savez(
-        tmp_path / FILE,
-        **index.key.columns(),
-        digests=index.digests,
-        mean=index.scores.mean[1:],
-        spread=index.scores.spread,
-    )
+    index.save(tmp_path)
+    with np.load(tmp_path / FILE) as archive:
+        columns = dict(archive)
+    np.savez(tmp_path / FILE, **columns | {"digests": index.digests[1:]})
     with pytest.raises(RunError, match="is damaged"):
         ScoreIndex.load(tmp_path, KEY)
+
+
+def test_files_of_the_same_scores_have_no_number_in_common(tmp_path):
+    _, index = numbered()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        index.save(tmp_path / name)
+    files = []
+    for name in ("a", "b"):
+        with np.load(tmp_path / name / FILE) as archive:
+            files.append(archive["scores"].tobytes())
+    mean = index.scores.mean
+    for number in np.unique(mean[np.isfinite(mean) & (mean != 0)]):
+        assert not any(number.tobytes() in content for content in files)
+    assert files[0] != files[1]

@@ -14,7 +14,7 @@ from e2urec.data.fetch import PACKAGED, fetch
 from e2urec.runs import keys
 from e2urec.runs.files import write_json
 from e2urec.runs.folder import create_run, discard_run, open_run
-from e2urec.runs.keys import controller_key, request_digest
+from e2urec.runs.keys import controller_key, derived_key, request_digest
 from e2urec.runs.record import RunRecord, write_record
 from key_files import KEY, OTHER_KEY, write_key
 
@@ -141,6 +141,11 @@ def test_request_digest_needs_the_key_and_ignores_order(tmp_path):
     digest = request_digest(["7", "3"], KEY)
     assert digest == request_digest(["3", "7", "3"], KEY)
     assert digest != request_digest(["3", "7"], OTHER_KEY)
+
+
+@pytest.mark.parametrize("purpose", ["e2urec run record", "e2urec answers", "e2urec erased rows"])
+def test_user_whose_id_is_a_purpose_does_not_publish_its_key(purpose):
+    assert request_digest([purpose], KEY) != derived_key(KEY, purpose.encode()).hex()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Slices of the test rows, counted by hand on a small data set."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -77,6 +78,11 @@ def test_nearest_users_share_most_with_a_forgotten_one(parts):
     near = set(parts.test.users[mask].tolist())
     others = set(parts.test.users[~mask].tolist()) & set(kept)
     assert min(overlap[user] for user in near) >= max(overlap[user] for user in others)
+
+
+def test_nobody_is_told_to_be_near_to_a_forget_set_whose_figures_are_left_out(parts):
+    few = replace(parts, forget=parts.forget.take(np.arange(len(parts.forget)) < 4))
+    assert "nearest users" not in slices(few)
 
 
 def test_attributes_are_sliced_by_value_and_numbers_at_their_median(parts):

@@ -4,20 +4,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.contents import hash_file
 from ..core.disk import require_room
-from ..core.errors import ConfigError, RunError
+from ..core.errors import ConfigError
 from ..experiments.recipe import Recipe
 from ..experiments.workspace import Workspace
 from ..runs.copying import copy_files
 from ..runs.folder import Run, create_run, open_run
 from ..runs.keys import controller_key
-from ..runs.record import RunRecord, record_state, write_record
-from ..runs.record_mac import MacState
+from ..runs.record import NAME, ParentRecord, RunRecord, is_vouched, write_record
 from ..runs.score_index import FILE
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, silent
 from ..training.out_of_fold import PHASE
-from .request import minutes_for
+from .request import minutes_for, require_recommender
 
 # With one pair a score is the word of a single half model, and has no spread.
 PAIRS = 2
@@ -67,8 +67,7 @@ def prepare(
     out = Path(out)
     recipe = _recipe_with_scores(run, settings)
     secret = controller_key(key)
-    # Read again: a record that the key's holder did not write gets no MAC of theirs by a copy.
-    vouched = record_state(run.path, secret) is MacState.HOLDS
+    vouched = is_vouched(run.path, run.record, secret)
     with create_run(out) as partial:
         require_room(partial, run.record.size)
         space = _open_space(run, recipe, secret, progress)
@@ -97,10 +96,7 @@ def plan_preparation(
 
 
 def _recipe_with_scores(run: Run, settings: Iterable[str]) -> Recipe:
-    if run.record.kind not in ("original", "unlearned"):
-        raise RunError(
-            f"'{run.path}': is a {run.record.kind}; name a run made by e2urec train or unlearn"
-        )
+    require_recommender(run)
     recipe = Recipe.build(run.record.recipe, place=str(run.path))
     own = recipe if recipe.scores.pairs else recipe.updated([f"scores.pairs={PAIRS}"])
     updated = own.updated(settings)
@@ -131,5 +127,9 @@ def _record(run: Run, space: Workspace) -> RunRecord:
         "recipe": space.recipe.model_dump(mode="json"),
         "seconds": record.seconds | {PHASE: space.costs.seconds[PHASE]},
         "rows": rows,
+        # Shadow models of it are to be found when a row of theirs is erased.
+        "prepared_from": ParentRecord(
+            path=str(run.path.resolve()), sha256=hash_file(run.path / NAME)
+        ),
     }
     return record.model_copy(update=changes)

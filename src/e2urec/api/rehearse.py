@@ -1,16 +1,16 @@
 """Rehearse requests before a model goes live, and choose a method's settings by it."""
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..core.arrays import Ints
 from ..core.contents import hash_file
 from ..core.errors import ConfigError, RunError
+from ..core.process import process_count
 from ..core.say import Say, no_words
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..evaluation.verdict import MIN_RETRAINED, MIN_USERS
@@ -34,11 +34,10 @@ from ..runs.resumption import NEVER, CheckpointOptions
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .evaluate import refuse_inexact, refuse_same_models
-from .request import erased_rows_of, open_space, time_clause
+from .request import erased_rows_of, open_space, require_recommender, time_clause
 
 # Its presence is what lets an interrupted rehearsal go on.
 CELLS = "cells"
-PLAN = "rehearsal.json"
 LARGE_SHARE = 0.25
 """Share of the training users beyond which the retrained models lack much that a request leaves."""
 
@@ -114,8 +113,8 @@ def rehearse(
     plan = _Plan(run, space, groups, candidates, options, against)
     plan.announce(say)
     with work_beside(run.path, keep=CELLS) as work:
-        refuse_other_settings(work.path, PLAN, plan.text(), "another rehearsal")
         key = controller_key(options.key)
+        refuse_other_settings(work.path, plan.settings(), key)
         space.checkpoints = options.checkpoints.within(work.path, key)
         grid = Grid(work.path / CELLS, plan.cell_count, say, options.key)
         rehearsal = plan.carry_out(grid)
@@ -139,10 +138,7 @@ def rehearsal_request(run: Run, options: RehearsalOptions | None = None) -> Eras
 def _refuse_what_cannot_be_rehearsed(
     run: Run, candidates: Sequence[Method], options: RehearsalOptions
 ) -> None:
-    if run.record.kind not in ("original", "unlearned"):
-        raise RunError(
-            f"'{run.path}': is a {run.record.kind}; name a run made by e2urec train or unlearn"
-        )
+    require_recommender(run)
     # Their rows overlap: an erased row also rewrites prompts of rows that other requests erase, and
     # no model retrained without all of them says what each of these prompts should be answered.
     if options.unit != "users":
@@ -150,7 +146,7 @@ def _refuse_what_cannot_be_rehearsed(
             f"rehearse: --unit {options.unit}: such requests share prompts, so that no retrained "
             "model serves them all; rehearse users"
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise ConfigError("rehearse: runs in one process; start it without a launcher")
     names = {method.name for method in candidates}
     if len(names) != 1:
@@ -227,9 +223,10 @@ class _Plan:
         """Number of models that are asked."""
         return 1 + self.reference_count + len(self.candidates) * len(self.groups)
 
-    def text(self) -> str:
+    def settings(self) -> dict[str, Any]:
         """All that the result depends on, by which an interrupted rehearsal is known again."""
-        values = {
+        return {
+            "data": self.space.data.fingerprint(),
             "run": hash_file(self.run.path / NAME),
             "method": self.candidates[0].name,
             "candidates": [method.model_dump(mode="json") for method in self.candidates],
@@ -239,7 +236,6 @@ class _Plan:
             "retrained": self.options.retrained,
             "against": [hash_file(other.path / NAME) for other in self.against],
         }
-        return json.dumps(values)
 
     def announce(self, say: Say) -> None:
         """Say what will be done, and what the dearest part of it costs."""

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..core.contents import hash_file
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, RunError
 from ..core.say import Say, minutes_text, no_words
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..experiments.recipe import Recipe
@@ -94,6 +94,7 @@ class RequestCase:
                 "--forget-ratio and --unit: draw a request; leave them out where --request names "
                 "one"
             )
+        require_recommender(parent)
         # Read for the error alone: a wrong key is told before hours of work, and not after.
         erased_rows_of(parent, options.key)
         space = open_space(parent, _recipe_of(parent, options), options.key, progress)
@@ -139,7 +140,7 @@ class RequestCase:
         }
         if self.has_training_rows and not method.exact:
             checkpoints.say(HELD_BY_CHECKPOINTS)
-        return checkpoints.begin(out, settings, self.controller_key)
+        return checkpoints.begin(out, settings, self.controller_key, sealed=True)
 
     def citation(self, method: Method) -> CitationRecord | None:
         """What the rehearsal of the original says of such a request; None if it does not."""
@@ -215,6 +216,14 @@ def _recipe_of(run: Run, options: RequestOptions) -> Recipe:
     recipe = run.record.recipe
     request = recipe["request"] | changes
     return Recipe.build(recipe | {"request": request}, place=str(run.path))
+
+
+def require_recommender(run: Run) -> None:
+    """Raise RunError for a run that holds no recommender."""
+    if run.record.kind not in ("original", "unlearned"):
+        raise RunError(
+            f"'{run.path}': is a {run.record.kind}; name a run made by e2urec train or unlearn"
+        )
 
 
 def erased_rows_of(run: Run, key: Path | None) -> ErasedRows | None:

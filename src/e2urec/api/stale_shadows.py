@@ -1,13 +1,15 @@
 """Shadow models that were tuned on rows which a request erases."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.contents import hash_file
 from ..core.durable import sync_folder
 from ..core.errors import RunError
+from ..core.say import Say
 from ..runs.folder import Run
-from ..runs.record import NAME, read_record
+from ..runs.record import NAME, ParentRecord, read_record
 from .request import RequestCase
 
 SHADOWS = "shadows"
@@ -24,10 +26,8 @@ def remove_stale_shadows(case: RequestCase) -> None:
     read_by_shadows = split.train.visible_rows() | split.unseen.visible_rows()
     if not (read_by_shadows & case.parts.erased).any():
         return
-    run: Run | None = case.parent
-    while run is not None:
+    for run in _with_earlier_runs(case.parent, case.options.say):
         _remove(run.path / SHADOWS, case)
-        run = _parent_of(run)
 
 
 def _remove(folder: Path, case: RequestCase) -> None:
@@ -49,14 +49,31 @@ def _remove(folder: Path, case: RequestCase) -> None:
     )
 
 
-def _parent_of(run: Run) -> Run | None:
-    """The run that a request was put to, if it still is where it was."""
-    record = run.record.parent
-    if record is None:
-        return None
+def _with_earlier_runs(run: Run, say: Say) -> Iterator[Run]:
+    """A run, and all from which it was made or copied; `say` is told of those that have moved."""
+    runs = [run]
+    while runs:
+        later = runs.pop()
+        yield later
+        for record in (later.record.parent, later.record.prepared_from):
+            if record is None:
+                continue
+            earlier = _found(record)
+            if earlier is not None:
+                runs.append(earlier)
+            else:
+                say(
+                    f"'{record.path}': is not there any more; where it is now, remove its "
+                    f"'{SHADOWS}': shadow models there may be tuned on rows that are erased now"
+                )
+
+
+def _found(record: ParentRecord) -> Run | None:
+    """An earlier run, if it still is where it was."""
+    folder = Path(record.path)
     try:
         # Its other files do not matter: the shadow models of a damaged run have to go as well.
-        parent = Run(Path(record.path), read_record(Path(record.path)))
-    except RunError:
+        run = Run(folder, read_record(folder))
+        return run if hash_file(folder / NAME) == record.sha256 else None
+    except (RunError, OSError):
         return None
-    return parent if hash_file(parent.path / NAME) == record.sha256 else None

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..core.disk import require_room
+from ..experiments.dependencies import dependencies
 from ..experiments.recipe import Recipe
 from ..experiments.study import MEASURED_PARTS, results_alone
 from ..experiments.workspace import Workspace
@@ -47,12 +48,8 @@ def train(
         space = Workspace(recipe, progress, row_key=row_key)
         space.check_before_training()
         if checkpoints.is_on:
-            settings = {
-                "command": "train",
-                "recipe": recipe.model_dump(mode="json"),
-                "data": space.data.fingerprint(),
-            }
-            space.checkpoints = checkpoints.begin(out, settings)
+            settings = {"command": "train"} | dependencies(space)
+            space.checkpoints = checkpoints.begin(out, settings, secret)
         require_room(partial, space.model_bytes())
         model, trace = space.train()
         model.save(partial)

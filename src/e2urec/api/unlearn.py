@@ -14,7 +14,7 @@ from ..runs.copying import copy_files, is_of_model
 from ..runs.files import write_json
 from ..runs.folder import Run, open_run
 from ..runs.keys import key_at_hand
-from ..runs.record import RESULTS, CitationRecord, write_record
+from ..runs.record import RESULTS, CitationRecord, is_vouched, write_record
 from ..runs.rehearsal import read_rehearsal
 from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..training.loop import Progress, silent
@@ -88,11 +88,23 @@ def unlearn(
             seconds = {}
             _leave_as_it_is(case, partial)
         case.save_erased_rows(partial)
-        write_record(partial, case.record(method, seconds), case.controller_key)
-    # Last: what a failed request leaves can still be measured.
-    if first_process():
-        remove_stale_shadows(case)
+        write_record(partial, case.record(method, seconds), _mac_key(case))
+        # Last: what a failed request leaves can still be measured.
+        if first_process():
+            remove_stale_shadows(case)
     return open_run(out)
+
+
+def _mac_key(case: RequestCase) -> bytes | None:
+    """The key for the MAC of the result; None, which is told, where the parent has no such MAC."""
+    parent = case.parent
+    if is_vouched(parent.path, parent.record, case.controller_key):
+        return case.controller_key
+    case.options.say(
+        f"'{parent.path}': has no MAC that holds under this controller key, so the new run gets "
+        "none either"
+    )
+    return None
 
 
 def _forget(case: RequestCase, method: Method, folder: Path) -> dict[str, float]:

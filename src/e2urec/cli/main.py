@@ -58,8 +58,7 @@ def main() -> None:
     # A name with half a letter in it shall be printed as well as it can be.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    if not first_process():
-        sys.stdout = io.StringIO()  # of several processes one speaks
+    _let_one_process_speak()
     # Typer would print usage and exit by itself; errors shall be one line, here.
     try:
         # A number where Typer was told to exit, or was interrupted.
@@ -86,6 +85,18 @@ def main() -> None:
         if first_process():
             _tell_what_is_left()
     raise SystemExit(status or 0)
+
+
+def _let_one_process_speak() -> None:
+    """Silence all processes but the first."""
+    try:
+        speaks = first_process()
+    except E2URecError as error:
+        # Nobody knows which of them this is, so each says it.
+        print(f"e2urec: {one_line(str(error))}", file=sys.stderr)
+        raise SystemExit(WRONG_INPUT) from None
+    if not speaks:
+        sys.stdout = io.StringIO()
 
 
 def _tell(text: str) -> None:

@@ -5,14 +5,14 @@ file of another run, a link to somewhere else.
 """
 
 import hashlib
-import json
+import hmac
 import os
 import shutil
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from .errors import RunError
 from .reading import UNREADABLE, damaged
@@ -37,7 +37,17 @@ class FileRecord(BaseModel):
     sha256: str
 
 
-_Records = TypeAdapter(dict[str, FileRecord])
+class Contents(BaseModel):
+    """What a folder holds, with a MAC where a key was at hand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    files: dict[str, FileRecord]
+    mac: str | None = None
+
+    def mac_under(self, key: bytes) -> str:
+        """HMAC-SHA256 of the files under `key`, in hexadecimal."""
+        return hmac.digest(key, self.model_dump_json(include={"files"}).encode(), "sha256").hex()
 
 
 def hash_file(path: Path) -> str:
@@ -133,10 +143,10 @@ def _is_same(path: Path, record: FileRecord) -> bool:
         raise damaged(path, RESTORE, error) from error
 
 
-def fault_of(folder: Path) -> str | None:
+def fault_of(folder: Path, key: bytes | None = None) -> str | None:
     """What `check_contents` finds wrong with a folder, without a remedy; None: nothing."""
     try:
-        check_contents(folder)
+        check_contents(folder, key)
     except RunError as error:
         return str(error).partition(";")[0]
     return None
@@ -150,15 +160,22 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def write_contents(folder: Path) -> None:
-    """Write what a folder holds into a file of it, for `check_contents`."""
-    records = record_files(folder, apart=(CONTENTS,))
-    text = json.dumps(_Records.dump_python(records))
+def write_contents(folder: Path, key: bytes | None = None) -> None:
+    """Write what a folder holds into a file of it, for `check_contents`.
+
+    Args:
+        folder: the folder.
+        key: for a MAC, so that nobody else can write such a file; None: there is none.
+    """
+    contents = Contents(files=record_files(folder, apart=(CONTENTS,)))
+    if key is not None:
+        contents = contents.model_copy(update={"mac": contents.mac_under(key)})
+    text = contents.model_dump_json(exclude_none=True)
     (folder / CONTENTS).write_text(f"{text}\n", encoding="utf-8")
 
 
-def check_contents(folder: Path) -> None:
-    """Check a folder that `write_contents` was called for.
+def check_contents(folder: Path, key: bytes | None = None) -> None:
+    """Check a folder that `write_contents` was called for, with the same key.
 
     Raises:
         RunError: it is not what it was.
@@ -167,7 +184,14 @@ def check_contents(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir():
         raise RunError(f"'{folder}': is no folder of its own; {RESTORE}")
     try:
-        records = _Records.validate_json(path.read_bytes())
+        contents = Contents.model_validate_json(path.read_bytes())
     except UNREADABLE as error:
         raise damaged(path, RESTORE, error) from error
-    check_files(folder, records, apart=(CONTENTS,))
+    if key is not None and not _is_equal(contents.mac or "", contents.mac_under(key)):
+        raise RunError(f"'{path}': was not written under this controller key; {RESTORE}")
+    check_files(folder, contents.files, apart=(CONTENTS,))
+
+
+def _is_equal(text: str, expected: str) -> bool:
+    # Bytes, since texts that are not ASCII would be an error here.
+    return hmac.compare_digest(text.encode(), expected.encode())

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
+from .errors import ConfigError
+
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -25,13 +27,30 @@ def first_process() -> bool:
 
 def rank() -> int:
     """The number of this process among those that a launcher started; 0 of a single one."""
-    return int(os.environ.get("RANK", "0"))
+    return _launched("RANK", 0) if process_count() > 1 else 0
+
+
+def process_count() -> int:
+    """How many processes a launcher started; 1 without one."""
+    return _launched("WORLD_SIZE", 1)
+
+
+def _launched(name: str, alone: int) -> int:
+    """A number that a launcher writes into the environment; raises ConfigError if it is none."""
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return alone
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"environment variable {name} '{text}': is no number; unset it, or start by torchrun"
+        ) from error
 
 
 def wait_for_all() -> None:
     """Wait until every process has come to this line, so that all of them see the same files."""
-    process_count = int(os.environ.get("WORLD_SIZE", "1"))
-    if process_count <= 1:
+    if process_count() <= 1:
         return
     # Imported here because accelerate loads torch, which most commands never need.
     from accelerate import PartialState

@@ -20,7 +20,8 @@ CHUNK = 1_000_000
 def hashes(data: Interactions, rows: Ints, key: bytes, size: int) -> Iterator[bytes]:
     """BLAKE2b under `key`, `size` bytes, of each row's user, item, time and rating.
 
-    Exact duplicates are dropped when data are read, so no two rows have the same text.
+    Exact duplicates are dropped when data are read, so no two rows have the same text: nine digits
+    tell any two ratings apart.
     """
     user_names = _json_names(data.user_ids)
     item_names = _json_names(data.item_ids)
@@ -35,7 +36,7 @@ def hashes(data: Interactions, rows: Ints, key: bytes, size: int) -> Iterator[by
         for user, item, time, rating in zip(*columns, strict=True):
             user_name = user_names[user]
             item_name = item_names[item]
-            text = f"{user_name},{item_name},{time},{rating:g}"
+            text = f"{user_name},{item_name},{time},{rating:.9g}"
             digest = hashlib.blake2b(text.encode(), key=key, digest_size=size)
             yield digest.digest()
 

@@ -20,7 +20,7 @@ from .verdict import REHEARSAL, Verdict
 MIN_ROWS = 5
 """Rows of D_f below which no figure on it is told."""
 DIGITS = 3
-"""Significant digits: more than the interval of any figure on D_f leaves certain."""
+"""Significant digits, of differences decimals: more than an interval on D_f leaves certain."""
 LEFT_OUT = (
     f"Figures on D_f are left out: it has fewer than {MIN_ROWS} rows, and they would tell what "
     "these rows were."
@@ -40,6 +40,23 @@ class ForgetSetFigure(Interval):
         """The rounded numbers, and how many rows they rest on."""
         rounded: dict[str, float | int] = rounded_values(super().as_dict())
         return rounded
+
+
+@dataclass(frozen=True)
+class SliceDifference(Interval):
+    """A difference on a slice that D_f may decide, which is written with three decimals.
+
+    Of a difference near zero three significant digits would still tell guesses of D_f apart.
+    """
+
+    @classmethod
+    def of(cls, figure: Interval) -> "SliceDifference":
+        """The same difference."""
+        return cls(figure.value, figure.low, figure.high, figure.n)
+
+    def as_dict(self) -> dict[str, float | int]:
+        """The rounded numbers, and how many rows they rest on."""
+        return {name: round(value, DIGITS) for name, value in super().as_dict().items()}
 
 
 def is_told(rows: int) -> bool:

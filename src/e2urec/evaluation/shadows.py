@@ -182,13 +182,13 @@ class ShadowFactory:
         # An interrupted evaluation goes on with the shadows that were finished.
         adapter = folder / f"{number:02}"
         if adapter.exists() or adapter.is_symlink():
-            fault = fault_of(adapter)
+            fault = fault_of(adapter, self.key)
             if fault is None:
                 return self._load(adapter)
             self.say(f"{fault}; the shadow model is made anew")
             remove(adapter)
         model, _ = tune(self.untuned, tuning, train, None, phase)
-        _keep(model, adapter)
+        _keep(model, adapter, self.key)
         return model
 
     def _load(self, adapter: Path) -> Recommender:
@@ -199,14 +199,14 @@ class ShadowFactory:
         return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)
 
 
-def _keep(model: Recommender, folder: Path) -> None:
+def _keep(model: Recommender, folder: Path, key: bytes) -> None:
     """Write the adapter aside and rename it, so that a folder of this name is always whole."""
     try:
         make_folders(folder.parent)
         # Of a name of its own: two evaluations of a run may come to one shadow at a time.
         with private_folder(folder) as partial:
             adapter_files.save_adapter(model.lm, "original", partial)
-            write_contents(partial)
+            write_contents(partial, key)
             publish_folder(partial, folder)
     except OSError as error:
         # Another evaluation was first: its shadow is of the same rows and the same seed.

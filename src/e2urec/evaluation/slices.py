@@ -6,6 +6,7 @@ import polars as pl
 from ..core.arrays import Ints, Mask
 from ..data.requests import ForgetRetain
 from ..data.samples import Samples
+from .disclosure import is_told
 
 MIN_ROWS = 50
 """Rows below which a slice says nothing: its interval is wider than any effect we look for."""
@@ -22,7 +23,7 @@ def slices(parts: ForgetRetain) -> dict[str, Mask]:
     - `popular items`, `rare items`: the most rated items that make up half of the retained rows,
       and the others.
     - `nearest users`: the fifth whose retained items overlap most with those of a forgotten user
-      (Jaccard index); nobody where D_f is empty.
+      (Jaccard index); left out where D_f has so few rows that its figures are.
     - `column=value`, `column<=median`: by the users' own attributes.
     """
     test = parts.test
@@ -39,8 +40,8 @@ def slices(parts: ForgetRetain) -> dict[str, Mask]:
         "popular items": popular,
         "rare items": ~popular,
     }
-    # Nobody is near to nobody.
-    if len(parts.forget):
+    # Who is nearest is told by D_f, and tells of it.
+    if is_told(len(parts.forget)):
         masks["nearest users"] = np.isin(test.users, nearest_users(retain, parts.forget))
     profiles = test.interactions.profiles
     if profiles is not None:

@@ -14,6 +14,7 @@ from ..core.disk import require_room
 from ..core.durable import publish_folder, remove_tree
 from ..core.errors import ConfigError, RunError
 from ..core.locks import private_folder
+from ..core.process import process_count
 from ..core.say import Say, no_words
 from ..evaluation.comparison import Comparison, Key
 from ..evaluation.results import Results
@@ -26,6 +27,7 @@ from ..runs.keys import controller_key
 from ..runs.record import RunRecord, write_record
 from ..training.loop import Progress, silent
 from .choose import Trial, choose
+from .dependencies import dependencies
 from .grid import FinishedCell, Grid, refuse_other_settings
 from .plan import Plan, Settings
 from .recipe import Recipe
@@ -37,7 +39,6 @@ from .workspace import Workspace
 # Its presence is what lets an interrupted comparison go on.
 CELLS = "cells"
 SHADOWS = "shadows"
-RECIPE = "recipe.json"
 RESULT = "result"
 FORMER = "former"
 
@@ -54,7 +55,7 @@ def compare(
             another recipe.
     """
     plan = Plan.of(recipe)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise ConfigError(
             "compare: runs in one process, whose cells can be taken up again; start it without a "
             "launcher"
@@ -65,9 +66,8 @@ def compare(
     # disk. Cells that failed leave it there, to be tried again by the same command.
     with work_beside(out, keep=CELLS) as work:
         _refuse_other_result(out, work.path, recipe, secret)
-        refuse_other_settings(work.path, RECIPE, recipe.model_dump_json(), "another recipe")
         grid = Grid(work.path / CELLS, len(plan), say)
-        comparison = _Run(plan, grid, work.path / SHADOWS, progress).finish()
+        comparison = _Run(plan, grid, work.path / SHADOWS, progress).finish(secret)
         settings = recipe.model_dump(mode="json")
         record = RunRecord(kind="comparison", recipe=settings, seed=recipe.seed)
         with private_folder(work.path / RESULT) as result:
@@ -122,13 +122,14 @@ class _Run:
     rows: dict[int, RequestRows] = field(default_factory=dict)
     shadow_scores: dict[Key, ShadowScores] = field(default_factory=dict)
 
-    def finish(self) -> Comparison:
-        """Make all cells, and measure them."""
+    def finish(self, key: bytes) -> Comparison:
+        """Make all cells, and measure them; they are known again under the controller's key."""
         recipe = self.plan.recipe
         seeds = recipe.compare.seeds
         models = [SeedModels.of(recipe, seed, self.grid, self.progress) for seed in seeds]
         space = models[0].space
         space.check_before_training()
+        refuse_other_settings(self.grid.folder.parent, dependencies(space), key)
         # No other model than an original a seed stays on the disk.
         originals = sum(not self.grid.has(seed_models.model_key) for seed_models in models)
         require_room(self.grid.folder.parent, originals * space.model_bytes())

@@ -23,6 +23,7 @@ from ..runs.record import RunRecord, write_record
 from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..training.costs import Costs
 from ..training.loop import Progress, silent
+from .dependencies import dependencies
 from .recipe import Recipe, method_of
 from .study import Study, Unlearned, unlearning_seconds
 from .workspace import Workspace
@@ -80,14 +81,10 @@ def demo(
                 "users"
             )
         if checkpoints.is_on:
-            settings = {
-                "command": "demo",
-                "recipe": recipe.model_dump(mode="json"),
-                "data": space.data.fingerprint(),
-                "request": sorted(erasure.lines()),
-            }
-            # Under the key, since a plain hash of a request could be guessed.
-            space.checkpoints = checkpoints.begin(out, settings, controller_key())
+            settings = {"command": "demo", "request": sorted(erasure.lines())}
+            space.checkpoints = checkpoints.begin(
+                out, settings | dependencies(space), controller_key(), sealed=True
+            )
         # The rows take their scores along. No score depends on the original.
         space.make_scores(partial)
         rows = space.rows(parts)

@@ -2,12 +2,14 @@
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ..core.contents import fault_of, remove, write_contents
+from ..core.disk import is_full
 from ..core.durable import make_folders, publish_folder, write_text
 from ..core.errors import RunError
 from ..core.locks import private_folder
@@ -17,10 +19,12 @@ from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
 from ..runs.files import write_json
-from ..runs.keys import controller_key, derived_key
+from ..runs.keys import controller_key, derived_key, settings_digest
 
 ANSWERS = "answers.safetensors"
 RECORD = "cell.json"
+SETTINGS = "settings.hmac"
+"""File beside the cells that says with what they were begun."""
 REMEDY = "run the same command again, which makes the cell anew"
 
 
@@ -56,8 +60,15 @@ class Grid:
     @cached_property
     def store(self) -> AnswerStore:
         """The cells' answers."""
-        key = derived_key(controller_key(self.key), b"e2urec answers")
-        return AnswerStore(self.folder, key)
+        return AnswerStore(self.folder, self._derived_key(b"e2urec answers"))
+
+    @cached_property
+    def mac_key(self) -> bytes:
+        """Under which it is written what a folder holds."""
+        return self._derived_key(b"e2urec cells")
+
+    def _derived_key(self, purpose: bytes) -> bytes:
+        return derived_key(controller_key(self.key), purpose)
 
     def cell(self, key: str, make: Callable[[Path], FinishedCell]) -> FinishedCell:
         """The cell `key`, made in a folder of its own unless it is there already.
@@ -95,7 +106,7 @@ class Grid:
             # a method may have left states of D_f there, which nobody will go on from.
             with private_folder(path) as partial:
                 save(partial)
-                write_contents(partial)
+                write_contents(partial, self.mac_key)
                 publish_folder(partial, path)
         self._tell(key, time.perf_counter() - started)
         return path
@@ -105,7 +116,7 @@ class Grid:
         path = self.folder / key
         if not path.exists() and not path.is_symlink():
             return
-        fault = fault_of(path) or self.store.fault_of(path / ANSWERS)
+        fault = fault_of(path, self.mac_key) or self.store.fault_of(path / ANSWERS)
         if fault is not None:
             self.say(f"{fault}; the cell is made anew")
             remove(path)
@@ -115,9 +126,10 @@ class Grid:
         started = time.perf_counter()
         try:
             return self.cell(key, make)
-        except OSError:  # the disk is at fault, and not the method
-            raise
         except Exception as error:  # any bug of a method, ours or another package's, costs one cell
+            # The disk is at fault, and not the method.
+            if isinstance(error, OSError) or is_full(error):
+                raise
             reason = " ".join(str(error).split())
             self.failed[key] = f"{type(error).__name__}: {reason}"
             self.say(traceback.format_exc())
@@ -130,15 +142,24 @@ class Grid:
         self.say(f"[{self.count} of {self.total}] {key}: {seconds:.1f} s")
 
 
-def refuse_other_settings(folder: Path, name: str, settings: str, thing: str) -> None:
-    """Note in file `name` the settings that cells in `folder` are made with.
+def refuse_other_settings(folder: Path, settings: Mapping[str, Any], key: bytes) -> None:
+    """Note what the cells in `folder` are made with.
+
+    Args:
+        folder: of unfinished work.
+        settings: all that the cells depend on, besides the versions at work.
+        key: the controller's.
 
     Raises:
-        RunError: other cells were begun there, with other settings; `thing` says of what.
+        RunError: other cells were begun there.
     """
-    path = folder / name
+    path = folder / SETTINGS
+    digest = settings_digest(settings, key)
     if not path.is_file():
-        write_text(path, settings)
-    elif path.read_text(encoding="utf-8") != settings:
+        write_text(path, digest)
+    elif path.read_bytes() != digest.encode():
         # Whoever keeps the folder says how to remove it.
-        raise RunError(f"'{folder}': was begun with {thing}; go on with that one")
+        raise RunError(
+            f"'{folder}': was begun with other settings, data, models, key or versions of "
+            "libraries; go on with those"
+        )

@@ -5,18 +5,20 @@ Whoever has a record can try keys on it for as long as he likes, so a key has to
 """
 
 import contextlib
-import hashlib
 import hmac
+import json
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_data_path
 
 from ..core.durable import create_file, make_folders
 from ..core.errors import RunError
+from .record import versions
 
 VARIABLE = "E2UREC_KEY_FILE"
 """Environment variable that may name the key's file."""
@@ -35,7 +37,18 @@ def request_digest(lines: Iterable[str], key: bytes) -> str:
     A plain hash of ids could be guessed.
     """
     text = "\n".join(sorted(set(lines)))
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    # Under a key of its own: an id may be the name of another key's purpose.
+    return hmac.digest(derived_key(key, b"e2urec requests"), text.encode(), "sha256").hex()
+
+
+def settings_digest(settings: Mapping[str, Any], key: bytes) -> str:
+    """HMAC-SHA256 of JSON values and of the versions at work under the controller's key.
+
+    By it a command is known again that goes on with unfinished work. A plain hash of what tells of
+    data would be a fingerprint of them.
+    """
+    text = json.dumps({"settings": settings, "versions": versions()}, sort_keys=True)
+    return hmac.digest(derived_key(key, b"e2urec settings"), text.encode(), "sha256").hex()
 
 
 def derived_key(key: bytes, purpose: bytes) -> bytes:

@@ -134,6 +134,7 @@ class RunRecord(_Part):
     chain: tuple[str, ...] = Field((), description="the same of this request and all before it")
     versions: dict[str, str] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict)
+    prepared_from: ParentRecord | None = Field(None, description="the run that prepare copied")
     base: BaseRecord | None = Field(None, description="the language model before any user's data")
     mac: MacRecord | None = Field(None, description="of all other fields, under a key")
 
@@ -199,6 +200,18 @@ def read_record(folder: Path, key: bytes | None = None) -> RunRecord:
         return RunRecord.model_validate(values)
     except UNREADABLE as error:
         raise damaged(path, RESTORE) from error
+
+
+def is_vouched(folder: Path, record: RunRecord, key: bytes) -> bool:
+    """Whether a record that was read from `folder` is as the holder of the key wrote it.
+
+    What is made from any other gets no MAC: it would vouch for what nobody vouched for.
+    """
+    values = read_object(folder / NAME, RESTORE)
+    if mac_state(values, key) is not MacState.HOLDS:
+        return False
+    # Read again, so it may be another by now.
+    return RunRecord.model_validate(values) == record
 
 
 def record_state(folder: Path, key: bytes | None) -> MacState:

@@ -4,8 +4,6 @@ They stand in the partial folder, which is private to its owner, and go before i
 """
 
 import contextlib
-import hashlib
-import hmac
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -20,8 +18,8 @@ from ..core.say import Say, no_words
 from ..training.checkpoints import NO_CHECKPOINTS, CheckpointFolder, Checkpoints, clear_unfinished
 from .files import write_json
 from .folder import PARTIAL, create_run, partial_of
-from .keys import derived_key
-from .record import CHECKPOINTS, NAME, RESUMPTION, versions
+from .keys import derived_key, settings_digest
+from .record import CHECKPOINTS, NAME, RESUMPTION
 
 NEEDED = (CHECKPOINTS, RESUMPTION)
 """All that going on needs of a partial folder."""
@@ -53,7 +51,7 @@ class CheckpointOptions:
         return bool(self.minutes) or self.resume
 
     def begin(
-        self, out: Path, settings: Mapping[str, Any], key: bytes | None = None
+        self, out: Path, settings: Mapping[str, Any], key: bytes, *, sealed: bool = False
     ) -> Checkpoints:
         """The checkpoints of the run that is being made in the partial folder of `out`.
 
@@ -62,19 +60,21 @@ class CheckpointOptions:
         Args:
             out: the run folder to make.
             settings: all that the result depends on, besides the versions at work.
-            key: the controller's, where there is a request: what tells of it is hashed under the
-                key, and checkpoints are encrypted under one made from it.
+            key: the controller's, under which it is noted what the settings are.
+            sealed: whether checkpoints are encrypted under a key made from it, as they must be
+                where there is a request.
 
         Raises:
             RunError: there are checkpoints of a command with other settings.
         """
         partial = partial_of(out)
         folder = partial / CHECKPOINTS
+        sealing_key = _sealing_key(key) if sealed else None
         # Of several processes the first one writes, so the others need not know how often.
         if not first_process():
-            return CheckpointFolder(folder, math.inf, key=_sealing_key(key))
+            return CheckpointFolder(folder, math.inf, key=sealing_key)
         minutes = self.minutes or 0
-        digest = _digest(settings, key or b"")
+        digest = settings_digest(settings, key)
         left = _read(partial / RESUMPTION)
         _clear(partial)
         # What was begun without any checkpoint is begun anew: whoever began it loses nothing.
@@ -88,7 +88,7 @@ class CheckpointOptions:
         elif self.resume:
             self.say(f"'{partial}' has no checkpoint to go on from; it begins at the start")
         write_json(partial / RESUMPTION, {"minutes": minutes, "settings": digest})
-        return CheckpointFolder(folder, _seconds(minutes), self.say, _sealing_key(key))
+        return CheckpointFolder(folder, _seconds(minutes), self.say, sealing_key)
 
     def within(self, folder: Path, key: bytes) -> Checkpoints:
         """The checkpoints of a command that knows by itself whether `folder` is its own.
@@ -176,14 +176,9 @@ def _read(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _sealing_key(key: bytes | None) -> bytes | None:
-    return None if key is None else derived_key(key, b"e2urec checkpoints")
+def _sealing_key(key: bytes) -> bytes:
+    return derived_key(key, b"e2urec checkpoints")
 
 
 def _seconds(minutes: float | None) -> float:
     return 60 * minutes if minutes else math.inf
-
-
-def _digest(settings: Mapping[str, Any], key: bytes) -> str:
-    text = json.dumps({"settings": settings, "versions": versions()}, sort_keys=True)
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

@@ -14,6 +14,7 @@ import numpy as np
 from ..core.arrays import Mask
 from ..core.errors import RunError
 from ..core.reading import UNREADABLE
+from ..core.sealing import seal, unseal
 from ..data.interactions import Interactions
 from ..data.samples import Samples
 from ..data.splits import Split
@@ -79,13 +80,10 @@ class ScoreIndex:
     def save(self, folder: Path) -> None:
         """Write the scores."""
         columns: dict[str, Any] = dict(self.key.columns())
-        np.savez(
-            folder / FILE,
-            **columns,
-            digests=self.digests,
-            mean=self.scores.mean,
-            spread=self.scores.spread,
-        )
+        # Scores stay the same from run to run: in plain they would show which hashes went.
+        scores = np.stack([self.scores.mean, self.scores.spread]).astype(np.float32)
+        sealed = np.frombuffer(seal(scores.tobytes(), self.key.secret), np.uint8)
+        np.savez(folder / FILE, **columns, digests=self.digests, scores=sealed)
 
     @classmethod
     def load(cls, folder: Path, controller_key: bytes) -> "ScoreIndex | None":
@@ -100,15 +98,14 @@ class ScoreIndex:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 columns = dict(archive)
-            scores = RowScores(columns["mean"], columns["spread"])
             key = RowKey.of_file(columns, controller_key, file)
-            index = cls(key, columns["digests"], scores)
+            digests = columns["digests"]
+            content = unseal(columns["scores"].tobytes(), key.secret)
+            # Scores of other rows would teach the wrong thing, and nobody would notice.
+            mean, spread = np.frombuffer(content, np.float32).reshape(2, len(digests))
         except UNREADABLE as error:
             raise _damaged(file) from error
-        # Scores of other rows would teach the wrong thing, and nobody would notice.
-        if not len(index.digests) == len(scores.mean) == len(scores.spread):
-            raise _damaged(file)
-        return index
+        return cls(key, digests, RowScores(mean, spread))
 
 
 def _damaged(file: Path) -> RunError:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ...metrics.bootstrap import Bootstrap, Figure, Interval
+from ..disclosure import SliceDifference
 from ..evidence import Evidence
 from ..measure import Column, Measure, Needs, Row
 from ..roles import ORIGINAL, Kind, Role
@@ -35,7 +36,7 @@ class Collateral(Measure):
                 rows[name] = {"rows": Interval(count, float("nan"), float("nan"), count)}
                 for key in ("auc", "log_loss"):
                     difference = figures[role][key] - figures[ORIGINAL][key]
-                    rows[name][key] = bootstrap.interval(difference)
+                    rows[name][key] = SliceDifference.of(bootstrap.interval(difference))
             prominent, minor = _by_harm(rows)
             for name in prominent:
                 # How the model is deployed changes little of this: once is enough for people.
