@@ -113,6 +113,7 @@ class Family:
         attention: whether adapters can lie on query and value projections.
         replay: whether upper blocks need no more of the lower ones than their output.
         prefix: whether every text of the decoder's begins with a token of its own.
+        ordinary: whether it is in the ordinary tests: one family for each way of being built.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Family:
     attention: bool = True
     replay: bool = True
     prefix: bool = False
+    ordinary: bool = False
 
 
 def decoder(name: str, model_type: str, *parts: Config, **fields: bool) -> Family:
@@ -132,7 +134,7 @@ def decoder(name: str, model_type: str, *parts: Config, **fields: bool) -> Famil
 
 
 FAMILIES = [
-    decoder("Llama", "llama"),
+    decoder("Llama", "llama", ordinary=True),
     decoder("Llama 4 (text)", "llama4_text", EXPERTS, {"attention_chunk_size": 64}),
     decoder("Mistral", "mistral", {"sliding_window": 6}),
     decoder("Mixtral", "mixtral", EXPERTS),
@@ -151,9 +153,10 @@ FAMILIES = [
             "linear_num_key_heads": 2,
             "linear_num_value_heads": 4,
         },
+        ordinary=True,
     ),
     decoder("Gemma", "gemma"),
-    decoder("Gemma 2", "gemma2", SLIDING, {"final_logit_softcapping": 0.5}),
+    decoder("Gemma 2", "gemma2", SLIDING, {"final_logit_softcapping": 0.5}, ordinary=True),
     decoder("Gemma 3 (1B)", "gemma3_text", SLIDING),
     Family(
         "Gemma 3 (from 4B)",
@@ -163,6 +166,7 @@ FAMILIES = [
             "vision_config": PICTURES,
             "mm_tokens_per_image": 4,
         },
+        ordinary=True,
     ),
     decoder(
         "Gemma 3n (text)",
@@ -184,12 +188,13 @@ FAMILIES = [
         LAYER_INPUTS,
         {"num_kv_shared_layers": 2},
         replay=False,
+        ordinary=True,
     ),
     decoder("DeepSeek V2", "deepseek_v2", DEEPSEEK, {"topk_method": "greedy"}),
     decoder("DeepSeek V2 Lite", "deepseek_v2", DEEPSEEK, {"q_lora_rank": None}),
-    decoder("DeepSeek V3", "deepseek_v3", DEEPSEEK),
+    decoder("DeepSeek V3", "deepseek_v3", DEEPSEEK, ordinary=True),
     decoder("gpt-oss", "gpt_oss", EXPERTS, SLIDING),
-    Family("GPT-2", "gpt2", GPT2),
+    Family("GPT-2", "gpt2", GPT2, ordinary=True),
     Family("GPT-J", "gptj", GPT2 | {"rotary_dim": 4}),
     decoder(
         "GPT-Neo",
@@ -211,7 +216,7 @@ FAMILIES = [
     decoder("GLM-4", "glm4"),
     decoder("StableLM", "stablelm"),
     decoder("StarCoder2", "starcoder2"),
-    decoder("Granite", "granite", {"logits_scaling": 8.0}),
+    decoder("Granite", "granite", {"logits_scaling": 8.0}, ordinary=True),
     decoder(
         "Granite 4 (hybrid)",
         "granitemoehybrid",
@@ -230,8 +235,9 @@ FAMILIES = [
         "OPT-350m",
         "opt",
         {"ffn_dim": 48, "word_embed_proj_dim": 16, "do_layer_norm_before": False},
+        ordinary=True,
     ),
-    Family("Falcon 7B", "falcon", FALCON),
+    Family("Falcon 7B", "falcon", FALCON, ordinary=True),
     Family("Falcon 40B", "falcon", FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2}),
     Family("Falcon RW", "falcon", FALCON | {"alibi": True, "parallel_attn": False}),
     decoder("Falcon-H1", "falcon_h1", MAMBA, {"mamba_d_ssm": 64, "lm_head_multiplier": 0.5}),
@@ -261,12 +267,18 @@ FAMILIES = [
             "chunk_size": 16,
         },
         attention=False,
+        ordinary=True,
     ),
     Family("T5", "t5", T5),
-    Family("Flan-T5", "t5", T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    Family(
+        "Flan-T5",
+        "t5",
+        T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        ordinary=True,
+    ),
     Family("mT5", "mt5", T5),
     Family("UMT5", "umt5", T5),
-    Family("BART", "bart", BART, prefix=True),
+    Family("BART", "bart", BART, prefix=True, ordinary=True),
     Family("mBART-50", "mbart", BART, prefix=True),
     Family("Marian", "marian", BART),
     Family("Pegasus", "pegasus", BART),

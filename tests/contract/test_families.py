@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from peft import PeftModel
 from torch.nn import functional as F
 
@@ -37,7 +38,16 @@ def samples():
     )
 
 
-@pytest.fixture(params=FAMILIES, ids=lambda family: family.name)
+def params_of(families: list[Family]) -> list[ParameterSet]:
+    """The families as parameters of a test; `make families` runs those that are not ordinary."""
+    rarer = pytest.mark.families
+    return [
+        pytest.param(family, id=family.name, marks=() if family.ordinary else rarer)
+        for family in families
+    ]
+
+
+@pytest.fixture(params=params_of(FAMILIES))
 def family(request: pytest.FixtureRequest) -> Family:
     return request.param
 
@@ -178,9 +188,7 @@ def test_merged_model_is_saved_and_scores_the_same(family, samples, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "family",
-    [family for family in FAMILIES if not family.attention],
-    ids=lambda family: family.name,
+    "family", params_of([family for family in FAMILIES if not family.attention])
 )
 def test_family_without_attention_is_told_what_to_set(family):
     lm = build(family).lm

@@ -66,8 +66,9 @@ def check_shortcuts(model: Answering, tokens: Sequence[int]) -> list[int | None]
         raise
     # A model of another task may fail in any way.
     except Exception as error:
+        reason = [*str(error).splitlines(), type(error).__name__]
         raise ModelError(
-            f"model '{model.name}': answers no prompt ({type(error).__name__}: {error}); "
+            f"model '{model.name}': answers no prompt ({reason[0]}); "
             "use a causal or a sequence-to-sequence language model"
         ) from error
     if _gives(model, batch, expected):
