@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FRESH := build/constraints
 
-.PHONY: demo lint types test torture coverage check docs constraints clean
+.PHONY: demo lint types test torture families coverage check docs constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/e2urec demo --out demo
@@ -22,6 +22,10 @@ test: $(VENV)/.fetched
 # What takes minutes: hundreds of kills, power cuts, races, probes and bad inputs.
 torture: $(VENV)/.installed
 	$(BIN)/python -m pytest -m torture tests/torture
+
+# Every family of models, built tiny from its config; the ordinary tests hold one of each kind.
+families: $(VENV)/.installed
+	$(BIN)/python -m pytest -n auto -m "families or not families" tests/contract/test_families.py
 
 # The same tests, which take longer when every branch is counted. The last line holds statements,
 # misses, branches, half-taken branches, and the share covered.

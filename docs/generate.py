@@ -7,6 +7,7 @@ A test (`tests/unit/test_docs.py`) holds the committed pages to what this prints
 
 import importlib
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ import e2urec.cli
 from e2urec.cli.app import app
 from e2urec.report.method_table import method_table
 
+# The list of families is that of their tests.
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+FAMILIES = importlib.import_module("families").FAMILIES
 REFERENCE = Path(__file__).parent / "reference"
 # What stands for a value of each kind.
 METAVARS = {Path: "PATH", int: "N", float: "X"}
@@ -65,6 +69,29 @@ METHODS = f"""\
 [A comparison of methods](../how-to/compare-methods.md) shows how to weigh them against each other.
 """
 
+MODELS = f"""\
+{NOTICE}
+# Families of models
+
+Any causal or sequence-to-sequence language model of Hugging Face may serve. These families are
+tested, each as a tiny model with random weights: scores are those of the plain forward pass, an
+adapter learns the same with and without each shortcut, only the adapter moves, and what is saved
+scores the same with PEFT alone. `make families` runs the tests.
+
+Every shortcut is compared with the plain forward pass when a model is loaded. Where it gives other
+logits, it is done without, and one sentence says so. A model that changes its logits in a way that
+its config does not tell is refused.
+
+*Query and value* says whether the default adapters (`tuning.lora.targets=attention`, and
+`lora.targets` of a method) fit; the others take `all`. *Cached* says whether what the blocks below
+the adapters compute is computed once for each row, if adapters are on the upper blocks
+(`lora.upper` below 1). It is not where upper blocks read keys and values of lower ones.
+
+With `all`, the weights of routed experts get no adapter, since they are no linear layers. Some
+further layers get none because PEFT's adapters would not work there: shared experts of DeepSeek and
+Qwen 3 Next, and Mamba's `out_proj` and `dt_proj`. The command says how many.
+"""
+
 PYTHON = f"""\
 {NOTICE}
 # Python
@@ -79,6 +106,7 @@ def pages() -> dict[Path, str]:
         "command-line.md": [COMMANDS, *_commands()],
         "recipes.md": [RECIPES, *recipe_sections()],
         "methods.md": [METHODS, method_table()],
+        "models.md": [MODELS, _families()],
         "python.md": [PYTHON, *_public_names()],
     }
     texts = {}
@@ -86,6 +114,19 @@ def pages() -> dict[Path, str]:
         path = REFERENCE / name
         texts[path] = "\n".join(parts)
     return texts
+
+
+def _families() -> str:
+    rows = []
+    for family in FAMILIES:
+        row = (
+            cell(family.name),
+            f"`{family.model_type}`",
+            "yes" if family.attention else "no",
+            "yes" if family.replay else "no",
+        )
+        rows.append(row)
+    return table(("family", "type in Transformers", "query and value", "cached"), rows)
 
 
 # --- the command line ---

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from damage import DAMAGES, files_of
+from e2urec.core.arrays import Head
 from e2urec.core.contents import check_contents, write_contents
 from e2urec.core.errors import ModelError, RunError
 from e2urec.data import fetch as fetch_module
@@ -65,7 +66,7 @@ def answers() -> Answers:
         hidden=None,
         head=NO_HEAD,
     )
-    head = (random.normal(size=(5, 3)).astype(np.float32), None)
+    head = Head(random.normal(size=(5, 3)).astype(np.float32), None, cap=30.0)
     states = random.normal(size=(4, 3)).astype(np.float32)
     forget = replace(rows, hidden=states, head=head)
     return Answers(forget=forget, valid=rows, test=rows, unseen=rows)
@@ -89,6 +90,7 @@ def test_a_damaged_cell_is_made_anew_after_one_sentence(tmp_path, name, way):
     again = Grid(tmp_path, 1, sentences.append).cell("cell", make)
     assert np.array_equal(again.answers.forget.hidden, answers().forget.hidden)
     assert np.array_equal(again.answers.forget.head[0], answers().forget.head[0])
+    assert again.answers.forget.head.cap == 30
     assert again.record.seconds == {"total": 1.0}
     # Beside a head other files may lie, and one of the right content is the right one.
     if name == "head" and is_link_or_more:

@@ -82,9 +82,10 @@ def test_power_iteration_finds_the_largest_eigenvalue():
     assert largest_eigenvalue(lambda v: 0 * v, torch.zeros(4), 5, 0) == 0.0
 
 
-@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-def test_curvature_product_equals_that_of_an_explicit_jacobian(kind):
+@pytest.mark.parametrize(("kind", "cap"), [("causal", None), ("seq2seq", None), ("causal", 0.5)])
+def test_curvature_product_equals_that_of_an_explicit_jacobian(kind, cap):
     model, parameters, rows = student(kind)
+    model.lm.config.final_logit_softcapping = cap
     batch = model.collate(rows, np.arange(3))
     with model.using():
         for parameter in parameters:

@@ -9,6 +9,7 @@ from scipy.special import expit, rel_entr, softmax
 from scipy.stats import ks_2samp
 from sklearn import metrics as sk
 
+from e2urec.core.arrays import Head
 from e2urec.metrics import classification as m
 from e2urec.metrics import distances, published
 from e2urec.metrics.bootstrap import user_bootstrap
@@ -146,20 +147,26 @@ def test_answer_distances_of_certain_answers_keep_their_digits():
     assert found["js"] == pytest.approx([np.log(2)])
 
 
+@pytest.mark.parametrize("cap", [None, 5.0])
 @pytest.mark.parametrize("bias", [True, False])
-def test_vocabulary_distances_do_not_depend_on_the_chunk_and_match_float64(bias):
+def test_vocabulary_distances_do_not_depend_on_the_chunk_and_match_float64(bias, cap):
+    def logits(states, weight, bias):
+        z = states.astype(float) @ weight.T.astype(float) + (0 if bias is None else bias)
+        return z if cap is None else cap * np.tanh(z / cap)
+
     random = np.random.default_rng(0)
     states = random.normal(size=(2, 21, 16)).astype(np.float32)
     heads = [
-        (
+        Head(
             random.normal(size=(300, 16)).astype(np.float32),
             random.normal(size=300).astype(np.float32) if bias else None,
+            cap,
         )
         for _ in range(2)
     ]
     p, q = (
-        softmax(h.astype(float) @ w.T.astype(float) + (0 if b is None else b), axis=1)
-        for h, (w, b) in zip(states, heads, strict=True)
+        softmax(logits(h, head.weight, head.bias), axis=1)
+        for h, head in zip(states, heads, strict=True)
     )
     for chunk in (4, 21, 256):
         found = distances.vocabulary_distances(states[0], heads[0], states[1], heads[1], chunk)

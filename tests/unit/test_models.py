@@ -1,5 +1,6 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import load_backbone
 from e2urec.models.batches import batches_by_length, endless_batches, epoch_batches, join_batches
 from e2urec.models.recommender import Recommender
-from e2urec.models.verbaliser import find_verbaliser
+from e2urec.models.verbaliser import Verbaliser, find_verbaliser
 from e2urec.testing import toy_backbone, toy_interactions, toy_tokenizer
 
 
@@ -41,24 +42,34 @@ def test_verbaliser_is_the_answer_in_its_context():
 
 
 def test_tokenizer_whose_answers_share_their_first_token_is_refused():
-    tokenizer = toy_tokenizer(closes=True)
-    tokenizer.add_tokens([])
     with pytest.raises(ModelError, match="share their first token"):
-        find_verbaliser(_SameFirstToken(tokenizer), ["Movie?"], seq2seq=True)
+        find_verbaliser(_Letters([1]), ["Movie?"], seq2seq=False)
 
 
-class _SameFirstToken:
-    """Begins every answer with the same token, as byte-level tokenizers without merges do."""
+def test_what_every_target_begins_with_goes_before_the_answer():
+    verbaliser = find_verbaliser(_Letters([7, 8]), ["Movie?"], seq2seq=True)
+    assert verbaliser == Verbaliser(ord("Y"), ord("N"), prefix=(7, 8))
 
-    name_or_path = "shared"
 
-    def __init__(self, inner):
-        self.inner = inner
+def test_tokenizer_that_writes_both_targets_alike_is_refused():
+    with pytest.raises(ModelError, match="the same tokens"):
+        find_verbaliser(_Letters([7], letters=0), ["Movie?"], seq2seq=True)
 
-    def __call__(self, text_target):
-        encoding = self.inner("x")
-        encoding.input_ids = [7, *self.inner(text_target).input_ids]
-        return encoding
+
+class _Letters:
+    """Begins every target as it is told, and gives each letter a token, the space as well."""
+
+    name_or_path = "letters"
+    eos_token_id = 2
+
+    def __init__(self, prefix, letters=None):
+        self.prefix = prefix
+        self.letters = letters
+
+    def __call__(self, texts=(), text_target="", **options):
+        target = [*self.prefix, *map(ord, text_target[: self.letters])]
+        rows = [list(map(ord, text)) for text in texts]
+        return SimpleNamespace(input_ids=target if text_target else rows)
 
 
 def test_score_does_not_depend_on_batch_neighbours(recommender, samples):

@@ -304,7 +304,7 @@ def answers_of_both(model: Recommender, examples: Examples) -> list[FrozenTeache
     rows = torch.arange(len(examples))
     return [
         FrozenTeacher(
-            answer_states(model, examples, active=active, precision="fp32"), tuple(model.head), rows
+            answer_states(model, examples, active=active, precision="fp32"), model.head, rows
         )
         for active in ((), ("student",))
     ]

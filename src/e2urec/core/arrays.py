@@ -1,6 +1,6 @@
 """The shared array types. No other file defines its own."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,5 +11,17 @@ Ints = npt.NDArray[np.integer[Any]]
 """Codes, row numbers, counts, labels of 0 and 1: of any width."""
 Mask = npt.NDArray[np.bool_]
 """True for the rows that are meant."""
-Head = tuple[Floats, Floats | None]
-"""A model's output head as arrays: weight (V, d) and bias (V,) or None."""
+
+
+class Head(NamedTuple):
+    """A model's output head as arrays.
+
+    Attributes:
+        weight: (V, d).
+        bias: (V,), or None.
+        cap: c, if logits z become c·tanh(z / c).
+    """
+
+    weight: Floats
+    bias: Floats | None
+    cap: float | None = None

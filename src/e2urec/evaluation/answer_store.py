@@ -107,10 +107,11 @@ class AnswerStore:
         return Answers(**parts)
 
     def _save_head(self, head: Head) -> str:
-        weight, bias = head
-        table = {"weight": weight}
-        if bias is not None:
-            table["bias"] = bias
+        table = {"weight": head.weight}
+        if head.bias is not None:
+            table["bias"] = head.bias
+        if head.cap is not None:
+            table["cap"] = np.array(head.cap, np.float64)
         # Named by its content: models that share a head share the file.
         digest = hashlib.sha256()
         for values in table.values():
@@ -130,7 +131,10 @@ class AnswerStore:
             path = self._head_path(name)
             _check_head(path, metadata)
             table = load_file(path)
-            self.heads[name] = (table["weight"], table.get("bias"))
+            cap = table.get("cap")
+            self.heads[name] = Head(
+                table["weight"], table.get("bias"), None if cap is None else float(cap)
+            )
         return self.heads[name]
 
     def _head_path(self, name: str) -> Path:

@@ -110,11 +110,11 @@ def gauss_newton(
 ) -> torch.Tensor:
     """`Σ_rows Jᵀ(diag(p) − ppᵀ)J·v` at the answer position, over the whole vocabulary.
 
-    J = W·J_h with the output head W, which is frozen and linear, so only the state h needs
-    differentiating. J_h·v comes from two backward passes: g(u) = J_hᵀu is linear in u, and its
-    derivative along v is J_h·v. (m,) → (m,).
+    J = S·W·J_h with the output head W, which is frozen, and the slope S of the cap after it (1
+    without one), so only the state h needs differentiating. J_h·v comes from two backward passes:
+    g(u) = J_hᵀu is linear in u, and its derivative along v is J_h·v. (m,) → (m,).
     """
-    weight, _ = model.head
+    head = model.head
     hidden = model.hidden(batch)
     # g(u) is linear, so its derivative is the same at every u: zeros serve as well as any other.
     probe = torch.zeros_like(hidden, requires_grad=True)
@@ -131,13 +131,14 @@ def gauss_newton(
         vector,
         retain_graph=True,
     )
-    logit_change = state_change @ weight.T
     z = model.to_logits(hidden.detach())
+    slope = head.slope(z)
+    logit_change = slope * (state_change @ head.weight.T)
     p = z.softmax(-1)
     mean_change = (p * logit_change).sum(-1, keepdim=True)
     deviation = logit_change - mean_change
     loss_slope = p * deviation
-    state_slope = loss_slope @ weight
+    state_slope = (slope * loss_slope) @ head.weight
     parts = torch.autograd.grad(hidden, parameters, state_slope)
     return _flat(parts)
 

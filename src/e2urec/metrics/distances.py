@@ -43,7 +43,7 @@ def vocabulary_distances(
 
     Args:
         hidden_p: (n, d) float32 states of one model.
-        head_p: its output head: weight (V, d), bias (V,) or None.
+        head_p: its output head.
         hidden_q: (n, d') states of the other model on the same rows.
         head_q: its output head; the same V.
         chunk: rows at a time. 256 rows of 49,152 float32 logits are 50 MB an array, and about eight
@@ -107,11 +107,15 @@ def _answer_logs(d: Floats) -> Floats:
 
 
 def _log_softmax(states: Floats, head: Head) -> Floats:
-    weight, bias = head
+    weight, bias, cap = Head(*head)
     logits = states @ weight.T
     # In place from here on: each copy of the logits would be 50 MB.
     if bias is not None:
         logits += bias
+    if cap is not None:
+        logits /= cap
+        np.tanh(logits, out=logits)
+        logits *= cap
     logits -= logits.max(axis=-1, keepdims=True)
     totals = np.exp(logits).sum(axis=-1, keepdims=True)
     logits -= np.log(totals)

@@ -22,6 +22,7 @@ import torch
 from ..core.allocator import release_free_memory
 from ..core.arrays import Ints, Mask
 from .batches import FORWARD_BATCH_SIZE, Examples, batches_by_length
+from .precision import Precision, autocast_type
 from .recommender import Recommender
 
 UInt8s = npt.NDArray[np.uint8]
@@ -99,6 +100,47 @@ class CachedActivations:
             yield row[:length]
 
 
+@contextlib.contextmanager
+def open_cache(
+    model: Recommender,
+    first_block: int,
+    *,
+    precision: Precision,
+    max_gb: float,
+    folder: Path | None,
+) -> Iterator["ActivationCache | None"]:
+    """Open a cache for the blocks below the adapters.
+
+    Args:
+        model: see `ActivationCache`.
+        first_block: the lowest block that an adapter changes.
+        precision: in which the model computes.
+        max_gb: largest size of the file, in GB.
+        folder: folder of the file; None for the system's folder for temporary files.
+
+    Yields:
+        The cache; None where no block lies below, there is no room, or the blocks above cannot go
+        on from what is cached.
+    """
+    max_bytes = int(max_gb * 1e9)
+    if first_block == 0 or max_bytes == 0:
+        yield None
+        return
+    if not model.can_replay(first_block):
+        warnings.warn(
+            f"model '{model.name}': its blocks from {first_block} on read more of the lower ones "
+            "than their output, so the lower ones are computed anew at each step, which is slower",
+            stacklevel=2,
+        )
+        yield None
+        return
+    dtype = autocast_type(precision, model.device) or torch.float32
+    with ActivationCache(
+        model, first_block, dtype=dtype, max_bytes=max_bytes, folder=folder
+    ) as cache:
+        yield cache
+
+
 class ActivationCache:
     """While it is open, holds the states that reach block `first_block` of `model`.
 
@@ -149,8 +191,7 @@ class ActivationCache:
 
         Where there is no room for all of them, the first ones are cached.
         """
-        weight, _ = self.model.head
-        width = weight.shape[1]
+        width = self.model.state_width
         ends = self.token_count + np.cumsum(examples.lengths[rows])
         fits = ends * width * self.dtype.itemsize <= self.max_bytes
         self.left_out_count += int((~fits).sum())

@@ -1,6 +1,6 @@
 """Arithmetic on adapters: which weights they update, by row, merged, or added up to one.
 
-This file and `adapters.py` are the only two files that call PEFT.
+`adapters.py` says which files call PEFT.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from .adapters import lora_layers
+from .adapted_layers import lora_layers
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """LoRA adapters on a language model: attach, switch, freeze, remove.
 
-This file, `adapter_files.py` and `adapter_algebra.py` are the only three that call PEFT.
+This file, `adapted_layers.py`, `adapter_files.py` and `adapter_algebra.py` are the only four that
+call PEFT.
 
 A model may carry several adapters at once. Which of them are active says whose model it is: none
 for a fully tuned original, `("original",)` for base + LoRA, and one more for a student or an
@@ -10,7 +11,7 @@ augmented model on top.
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from peft import (
@@ -23,10 +24,10 @@ from peft import (
 from peft.tuners.lora import LoraLayer
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from ..core.errors import ModelError
 from . import blocks
+from .adapted_layers import Targets, target_layers
 
 
 class LoRA(BaseModel):
@@ -41,9 +42,7 @@ class LoRA(BaseModel):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout on the adapter's input while it is trained"
     )
-    targets: Literal["attention", "all"] = Field(
-        "attention", description="query and value, or all linear layers"
-    )
+    targets: Targets = Field("attention", description="query and value, or all linear layers")
     upper: float = Field(
         1.0,
         gt=0,
@@ -61,78 +60,18 @@ class LoRA(BaseModel):
         return block_count - adapted_count
 
 
-# Model families name their query and value projections differently. Some compute both in one
-# layer, with the key, so a family's set may hold a single name.
-ATTENTION_LAYERS = (
-    {"q_proj", "v_proj"},
-    {"q", "v"},
-    {"query", "value"},
-    {"c_attn"},
-    {"query_key_value"},
-)
-
-
-def target_layers(lm: Any, lora: LoRA) -> list[str]:
-    """Names of the layers that get an adapter, as `lora` has it.
-
-    These are the query and value projections, or every linear layer but the output head.
-
-    Raises:
-        ModelError: the model has no layers of such names.
-    """
-    excluded = _layers_without_adapter(lm, lora)
-    linear_types = (nn.Linear, Conv1D, LoraLayer)
-    linear_layers = [
-        name
-        for name, module in lm.named_modules()
-        if isinstance(module, linear_types) and module not in excluded
-    ]
-    if lora.targets == "all":
-        return linear_layers
-    suffixes = {_last_part(name) for name in linear_layers}
-    for attention_layers in ATTENTION_LAYERS:
-        if attention_layers <= suffixes:
-            return [name for name in linear_layers if _last_part(name) in attention_layers]
-    raise ModelError(
-        f"model of type '{lm.config.model_type}': no query and value projections found; "
-        "set targets=all"
-    )
-
-
-def _last_part(name: str) -> str:
-    return name.rsplit(".", 1)[-1]
-
-
-def _layers_without_adapter(lm: Any, lora: LoRA) -> set[nn.Module]:
-    """The head, the blocks below the first adapted one, and what adapters consist of."""
-    excluded: set[nn.Module] = {lm.get_output_embeddings()}
-    first_block = lora.first_block(lm)
-    if first_block:
-        for block in blocks.stack(lm)[:first_block]:
-            excluded.update(block.modules())
-    # A layer that has an adapter holds the bare layer and the adapter's own matrices, all of them
-    # linear: a further adapter goes on the layer as a whole.
-    for layer in lora_layers(lm):
-        excluded.update(module for module in layer.modules() if module is not layer)
-    return excluded
-
-
-def lora_layers(lm: Any) -> list[LoraLayer]:
-    """The layers of `lm` that have an adapter."""
-    return [module for module in lm.modules() if isinstance(module, LoraLayer)]
-
-
 def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:
     """Add adapter `name` to `lm` and return the model that carries it, all of it frozen.
 
     The adapter changes nothing at first: its B is zero.
     """
     bare = lm.get_base_model() if isinstance(lm, PeftModel) else lm
+    targets = target_layers(bare, lora.targets, lora.first_block(bare))
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=target_layers(bare, lora),
+        target_modules=targets,
     )
     # PEFT draws A from the global random stream, which is the caller's.
     with torch.random.fork_rng():
@@ -142,7 +81,30 @@ def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:
         else:
             lm = get_peft_model(lm, config, adapter_name=name)
     lm.requires_grad_(False)
+    _check_places(lm, name, targets)
     return lm
+
+
+def _check_places(lm: Any, name: str, targets: Sequence[str]) -> None:
+    """Check that adapter `name` lies on the layers `targets` and on no other.
+
+    What is replayed of lower blocks would be wrong with an adapter there.
+
+    Raises:
+        ModelError: it does not.
+    """
+    bare = lm.get_base_model()
+    places = {
+        place
+        for place, module in bare.named_modules()
+        if isinstance(module, LoraLayer) and name in module.lora_A
+    }
+    different = places ^ set(targets)
+    if different:
+        raise ModelError(
+            f"model of type '{bare.config.model_type}': PEFT puts adapters on {len(different)} "
+            f"other layers than it was told, such as {min(different)}; set lora.targets=attention"
+        )
 
 
 def names(lm: Any) -> list[str]:

@@ -156,8 +156,11 @@ def _find_gguf(folder: Path) -> str | None:
 
 
 def _check_layers(layers: int, config: Any, source: str) -> None:
-    if config.is_encoder_decoder:
-        raise ModelError(f"model '{source}': layers={layers} works for decoders only; leave it out")
+    # A model that reads pictures, too, keeps the number of its blocks elsewhere.
+    if config.is_encoder_decoder or config.get_text_config() is not config:
+        raise ModelError(
+            f"model '{source}': layers={layers} works for decoders of text only; leave it out"
+        )
     if not 1 <= layers <= config.num_hidden_layers:
         raise ModelError(
             f"model '{source}': layers={layers} is outside 1..{config.num_hidden_layers}; "

@@ -6,7 +6,7 @@ is never read.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,26 +17,64 @@ from ..core.errors import ModelError
 # The names that model families have for the output projection of a block's attention, and for its
 # feed-forward network. These see one position at a time, and their output is added to the block's
 # input. A block's other parts mix positions, or feed those that do.
-ANSWER_ONLY = ("self_attn.o_proj", "attn.c_proj", "attention.dense", "mlp")
+ANSWER_ONLY = (
+    "self_attn.o_proj",
+    "attn.c_proj",
+    "attention.dense",
+    "self_attention.dense",
+    "mlp",
+)
 """Parts of a decoder's block that may compute the answer's position alone."""
 
 
+def reader(lm: Any) -> nn.Module:
+    """The part of `lm` that reads the prompt: a decoder, or an encoder-decoder's encoder.
+
+    A model that reads pictures, too, has a decoder of its own for text.
+    """
+    part: nn.Module = lm.get_encoder() if lm.config.is_encoder_decoder else lm.get_decoder()
+    return part
+
+
 def stack(lm: Any) -> nn.ModuleList:
-    """The blocks that read the prompt: a decoder's, or an encoder-decoder's encoder.
+    """The blocks of `reader(lm)`.
 
     Raises:
         ModelError: the model has no list of `num_hidden_layers` blocks.
     """
-    block_count = lm.config.num_hidden_layers
-    place = "encoder" if lm.config.is_encoder_decoder else ""
-    for name, module in lm.named_modules():
-        if not isinstance(module, nn.ModuleList) or place not in name:
-            continue
-        if len(module) == block_count:
+    blocks = _find_stack(lm)
+    if blocks is None:
+        raise ModelError(
+            f"model of type '{lm.config.model_type}': its blocks were not found; set lora.upper=1"
+        )
+    return blocks
+
+
+def _find_stack(lm: Any) -> nn.ModuleList | None:
+    block_count = getattr(lm.config.get_text_config(), "num_hidden_layers", None)
+    for module in reader(lm).modules():
+        if isinstance(module, nn.ModuleList) and len(module) == block_count:
             return module
-    raise ModelError(
-        f"model of type '{lm.config.model_type}': its blocks were not found; set lora.upper=1"
-    )
+    return None
+
+
+@contextlib.contextmanager
+def record_outputs(lm: Any) -> Iterator[list[int | None]]:
+    """Inside, each block that runs adds the form of what it returns to a list.
+
+    Yields:
+        The list: the length of a tuple whose first item are the states; None for states alone.
+    """
+    forms: list[int | None] = []
+
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:
+        forms.append(len(output) if isinstance(output, tuple) else None)
+
+    with contextlib.ExitStack() as hooks:
+        for block in _find_stack(lm) or ():
+            hook = block.register_forward_hook(record)
+            hooks.callback(hook.remove)
+        yield forms
 
 
 @contextlib.contextmanager
@@ -79,20 +117,32 @@ def answer_only(lm: Any, position: torch.Tensor) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replay_states(lm: Any, first_block: int, states: torch.Tensor) -> Iterator[None]:
-    """Inside, block `first_block` gets `states` (b, t, d), and those below are not computed."""
+def replay_states(
+    lm: Any, states: torch.Tensor, lower_forms: Sequence[int | None]
+) -> Iterator[None]:
+    """Inside, the lowest blocks are not computed, and the first one above them gets `states`.
+
+    Args:
+        lm: the model.
+        states: (b, t, d).
+        lower_forms: of each of the lowest blocks what it returns, as `record_outputs` has it.
+    """
     with contextlib.ExitStack() as changes:
-        for block in stack(lm)[:first_block]:
-            changes.enter_context(forward_instead(block, _forward_giving(states, block)))
+        for block, form in zip(stack(lm), lower_forms, strict=False):
+            forward = _forward_giving(states, block, form)
+            changes.enter_context(forward_instead(block, forward))
         yield
 
 
-def _forward_giving(states: torch.Tensor, block: nn.Module) -> Callable[..., Any]:
-    """A forward pass of `block` that computes nothing and returns `states`."""
+def _forward_giving(states: torch.Tensor, block: nn.Module, form: int | None) -> Callable[..., Any]:
+    """A forward pass of `block` that computes nothing and returns `states` in this form."""
+    if form is None:
+        return lambda hidden, *args, **kwargs: states
     layers: Any = getattr(block, "layer", [None])
     attention = getattr(layers[0], "SelfAttention", None)
     if attention is None:
-        return lambda hidden, *args, **kwargs: states
+        # What else these return are attention weights, which nobody asks for.
+        return lambda hidden, *args, **kwargs: (states, *[None] * (form - 1))
 
     # T5's first block computes the position bias of all blocks; each hands it on to the next.
     def t5_forward(

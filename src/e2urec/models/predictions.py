@@ -12,11 +12,11 @@ from ..metrics.distances import answer_distances, vocabulary_distances
 from . import adapters
 from .batches import FORWARD_BATCH_SIZE, Batch, Examples, batches_by_length
 from .ensemble import Ensemble
+from .output_head import OutputHead
 from .precision import Precision, autocast
 from .recommender import Recommender
-from .verbaliser import OutputHead
 
-NO_HEAD: Head = (np.zeros((0, 0), np.float32), None)
+NO_HEAD = Head(np.zeros((0, 0), np.float32), None)
 """Of answers without states."""
 
 
@@ -27,8 +27,7 @@ class Predictions:
     Attributes:
         hidden: (n, d) float32 answer-position states, 85 times smaller than the logits; None where
             nobody asked for them, or a model has log-odds alone.
-        head: weight (V, d) and bias (V,) or None that turn states into logits; `NO_HEAD` without
-            states.
+        head: the output head, which turns states into logits; `NO_HEAD` without states.
         log_odds: (n,) log-odds of Yes against No.
         labels: (n,) 1 = liked.
         users: (n,) user codes.
@@ -145,9 +144,9 @@ def answer_states(
 
 
 def _as_arrays(head: OutputHead) -> Head:
-    weight, bias = head
-    bias_array = None if bias is None else bias.detach().cpu().numpy()
-    return weight.detach().cpu().numpy(), bias_array
+    weight, bias, cap = head.detach()
+    bias_array = None if bias is None else bias.cpu().numpy()
+    return Head(weight.cpu().numpy(), bias_array, cap)
 
 
 def _states(model: Recommender, batch: Batch) -> torch.Tensor:

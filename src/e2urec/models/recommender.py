@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..core.arrays import Ints
@@ -27,17 +26,15 @@ from ..data.templating import find_template
 from . import adapter_files, adapters, blocks
 from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, batches_by_length, collate, pack
+from .output_head import OutputHead, logit_scale, output_head
+from .shortcuts import check_replay, check_shortcuts
 from .tokens import tokenise
-from .verbaliser import OutputHead, Verbaliser, find_verbaliser, prompt_ids
+from .verbaliser import Verbaliser, find_verbaliser, prompt_ids
 
 CARD = "recommender.json"
 
 # Any prompt that ends as the templates do shows how a tokenizer treats the answer after it.
 SAMPLE_PROMPT = "Liked: Toy Story (1995). Disliked: none. Will the user like Heat (1995)?"
-
-# A model's own logits and those of the separate head are the same sums in another order. A cap or a
-# scale after the head changes them by far more.
-LOGIT_TOLERANCE = 1e-3
 
 
 class Recommender(nn.Module):
@@ -55,6 +52,7 @@ class Recommender(nn.Module):
         verbaliser: the tokens of the two answers.
         answer_only: whether the last block computes the answer's position alone, in what no other
             position is read from.
+        block_forms: what each block that reads the prompt returns; see `blocks.record_outputs`.
     """
 
     def __init__(
@@ -65,11 +63,11 @@ class Recommender(nn.Module):
         active: Sequence[str] = (),
         window: int = 512,
     ) -> None:
-        """Read the answers' tokens off the tokenizer, and check the model's head.
+        """Read the answers' tokens off the tokenizer, and check the shortcuts to the logits.
 
         Raises:
-            ModelError: the answers have the same token, or the model changes its logits after the
-                head.
+            ModelError: the answers have the same token, or the model's logits are not what its
+                head makes of its states.
         """
         super().__init__()
         self.lm = backbone.lm
@@ -84,7 +82,8 @@ class Recommender(nn.Module):
             self.tokenizer, [SAMPLE_PROMPT], seq2seq=self.seq2seq
         )
         self.answer_only = not self.seq2seq
-        self._check_head()
+        with self.using():
+            self.block_forms = check_shortcuts(self, self._sample_tokens())
 
     @property
     def device(self) -> torch.device:
@@ -93,10 +92,13 @@ class Recommender(nn.Module):
 
     @property
     def head(self) -> OutputHead:
-        """The output head in float32: weight (V, d) and bias (V,) or None."""
-        layer = self.lm.get_output_embeddings()
-        bias = getattr(layer, "bias", None)
-        return layer.weight.float(), None if bias is None else bias.float()
+        """The output head in float32."""
+        return output_head(self.lm)
+
+    @property
+    def state_width(self) -> int:
+        """Width d of the states between blocks; in a few families not that of the last state."""
+        return int(self.lm.config.get_text_config().hidden_size)
 
     def using(
         self, active: Sequence[str] | None = None, *, train: str | None = None
@@ -132,19 +134,17 @@ class Recommender(nn.Module):
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Return the final state at each row's answer position, (b, d).
 
-        That is the state that the output head is applied to. Blocks are skipped for which
-        `batch.cached` holds the result.
+        That is the state that `head` is applied to. Blocks are skipped for which `batch.cached`
+        holds the result.
         """
         cached_states = self._cached_states(batch)
         answer_states: list[torch.Tensor] = []
 
         def gather(states: torch.Tensor) -> torch.Tensor:
             rows = torch.arange(len(states), device=states.device)
-            # A decoder of its own answers at its first position.
-            position = torch.zeros_like(batch.position) if self.seq2seq else batch.position
-            answer_states.append(states[rows, position])
-            # The model goes on with no position at all, which costs nothing.
-            return states[:, :0]
+            answer_states.append(states[rows, self._answer_position(batch)])
+            # The model goes on with the logits of no position, which cost nothing.
+            return states.new_zeros(len(rows), 0, head.weight.shape[0])
 
         # The head itself would compute (b, t, V) logits, of which one position of each row is
         # needed, and under autocast it would copy all its weights.
@@ -154,11 +154,22 @@ class Recommender(nn.Module):
             if self.answer_only:
                 shortcuts.enter_context(blocks.answer_only(self.lm, batch.position))
             if cached_states is not None:
-                shortcuts.enter_context(
-                    blocks.replay_states(self.lm, batch.first_block, cached_states)
-                )
+                lower_forms = self.block_forms[: batch.first_block]
+                shortcuts.enter_context(blocks.replay_states(self.lm, cached_states, lower_forms))
             self.lm(**self._inputs(batch))
-        return answer_states[0]
+        return answer_states[0] * logit_scale(self.lm)
+
+    def plain_logits(self, batch: Batch) -> torch.Tensor:
+        """Return what `logits` does by the model's own forward pass, without a shortcut: (b, V)."""
+        logits = self.lm(**self._inputs(batch)).logits
+        rows = torch.arange(len(logits), device=logits.device)
+        at_answer: torch.Tensor = logits[rows, self._answer_position(batch)]
+        return at_answer.float()
+
+    def can_replay(self, first_block: int) -> bool:
+        """Whether the blocks from `first_block` on need no more than that block's input."""
+        with self.using():
+            return check_replay(self, self._sample_tokens(), first_block)
 
     def states_before(self, batch: Batch, first_block: int) -> torch.Tensor:
         """Return the input of block `first_block`, (b, t, d): what `Batch.cached` holds."""
@@ -184,9 +195,7 @@ class Recommender(nn.Module):
 
     def to_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Apply the output head in float32, outside autocast: (b, d) → (b, V)."""
-        # In bf16 logits are so coarse that the scores of different rows tie.
-        with torch.autocast(hidden.device.type, enabled=False):
-            return F.linear(hidden.float(), *self.head)
+        return self.head.logits(hidden)
 
     @torch.no_grad()
     def score(
@@ -264,6 +273,25 @@ class Recommender(nn.Module):
             window=window,
         )
 
+    def _sample_tokens(self) -> list[int]:
+        return prompt_ids(self.tokenizer, [SAMPLE_PROMPT], seq2seq=self.seq2seq)[0]
+
+    def _answer_position(self, batch: Batch) -> torch.Tensor:
+        """Column of the answer among the positions that the head sees, (b,)."""
+        if not self.seq2seq:
+            return batch.position
+        # A decoder of its own sees what comes before the answer, and nothing of the prompt.
+        return torch.full_like(batch.position, len(self.verbaliser.prefix))
+
+    def _decoder_tokens(self) -> list[int]:
+        """What the decoder of an encoder-decoder is given: its start, and what comes before Yes."""
+        start = self.lm.config.decoder_start_token_id
+        if start is None:
+            raise ModelError(
+                f"model '{self.name}': has no decoder_start_token_id; set it in its config.json"
+            )
+        return [start, *self.verbaliser.prefix]
+
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         inputs: dict[str, Any] = {
             "input_ids": batch.ids,
@@ -271,43 +299,9 @@ class Recommender(nn.Module):
             "use_cache": False,
         }
         if self.seq2seq:
-            start = self.lm.config.decoder_start_token_id
-            inputs["decoder_input_ids"] = torch.full_like(batch.ids[:, :1], start)
+            before_answer = torch.tensor(self._decoder_tokens(), device=self.device)
+            inputs["decoder_input_ids"] = before_answer.expand(len(batch.ids), -1)
         return inputs
-
-    @torch.no_grad()
-    def _check_head(self) -> None:
-        """Check that `logits` gives the model's own logits, on a short prompt.
-
-        Some families scale or cap their logits after the head, so that a state and the head give
-        other logits. In some the last block is built otherwise than `answer_only` needs it; these
-        compute all positions.
-
-        Raises:
-            ModelError: the logits differ with all positions computed, too.
-        """
-        # Eight tokens show a difference as well as a whole prompt does.
-        tokens = self.tokenizer(SAMPLE_PROMPT).input_ids[:8]
-        ids = torch.tensor([tokens], device=self.device)
-        last = torch.tensor([len(tokens) - 1], device=self.device)
-        zero = torch.zeros_like(last)
-        batch = Batch(ids, torch.ones_like(ids), position=last, labels=zero, index=zero)
-        with self.using():
-            output = self.lm(**self._inputs(batch))
-            answer_column = 0 if self.seq2seq else -1
-            expected = output.logits[:, answer_column].float()
-            if self._gives(expected, batch):
-                return
-            self.answer_only = False
-            if not self._gives(expected, batch):
-                raise ModelError(
-                    f"model '{self.name}': changes its logits after the output head (a cap or a "
-                    "scale), which is not supported; use a model without"
-                )
-
-    def _gives(self, expected: torch.Tensor, batch: Batch) -> bool:
-        logits = self.logits(batch)
-        return torch.allclose(expected, logits, atol=LOGIT_TOLERANCE, rtol=LOGIT_TOLERANCE)
 
 
 def _read_card(folder: Path) -> dict[str, Any]:

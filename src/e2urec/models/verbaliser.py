@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from ..core.errors import ModelError
-
-OutputHead = tuple[torch.Tensor, torch.Tensor | None]
-"""A model's output head as tensors: weight (V, d) and bias (V,) or None."""
+from .output_head import OutputHead
 
 # The words that the published prompts ask for.
 ANSWERS = ("Yes", "No")
@@ -18,10 +15,18 @@ ANSWERS = ("Yes", "No")
 
 @dataclass(frozen=True)
 class Verbaliser:
-    """Token ids of the two answers at the answer position."""
+    """Token ids of the two answers at the answer position.
+
+    Attributes:
+        yes: of *Yes*.
+        no: of *No*.
+        prefix: what an encoder-decoder's decoder writes before either of them: nothing (T5), the
+            beginning of a text (BART) or its language (mBART).
+    """
 
     yes: int
     no: int
+    prefix: tuple[int, ...] = ()
 
     def log_odds(self, logits: torch.Tensor) -> torch.Tensor:
         """Return `z_yes − z_no`, the log-odds of P(Yes) / (P(Yes) + P(No)): (b, V) → (b,)."""
@@ -32,13 +37,9 @@ class Verbaliser:
 
         Only the head's rows of the two answers are multiplied.
         """
-        weight, bias = head
-        answers = [self.yes, self.no]
-        answer_weight = weight[answers]
-        answer_bias = None if bias is None else bias[answers]
-        with torch.autocast(states.device.type, enabled=False), torch.no_grad():
-            pair = F.linear(states.float(), answer_weight, answer_bias)
-            yes, no = pair.unbind(1)
+        with torch.no_grad():
+            answer_head = head.of_tokens([self.yes, self.no])
+            yes, no = answer_head.logits(states).unbind(1)
             return yes - no
 
     def tokens(self, labels: torch.Tensor) -> torch.Tensor:
@@ -68,19 +69,18 @@ def find_verbaliser(tokenizer: Any, prompts: Sequence[str], *, seq2seq: bool) ->
     """Return the first token of each answer in its context.
 
     For a decoder that is the first token of `prompt + " Yes"` after the prompt's own (" Yes" is not
-    "Yes"); for an encoder-decoder the first token of the target text.
+    "Yes"); for an encoder-decoder the first token in which the target texts differ.
 
     Raises:
         ModelError: the answers share their first token, or a prompt is tokenised otherwise once an
             answer follows it.
     """
     name = getattr(tokenizer, "name_or_path", "?")
+    if seq2seq:
+        return _find_in_targets(tokenizer, name)
     token_pairs = set()
     for prompt in prompts:
-        if seq2seq:
-            tokens = [tokenizer(text_target=answer).input_ids[0] for answer in ANSWERS]
-        else:
-            tokens = [_token_after(tokenizer, prompt, answer, name) for answer in ANSWERS]
+        tokens = [_token_after(tokenizer, prompt, answer, name) for answer in ANSWERS]
         token_pairs.add(tuple(tokens))
     if len(token_pairs) != 1:
         raise ModelError(
@@ -93,6 +93,18 @@ def find_verbaliser(tokenizer: Any, prompts: Sequence[str], *, seq2seq: bool) ->
             "use a model whose tokenizer tells them apart"
         )
     return Verbaliser(int(yes), int(no))
+
+
+def _find_in_targets(tokenizer: Any, name: str) -> Verbaliser:
+    """The first tokens in which an encoder-decoder's target texts differ."""
+    yes_ids, no_ids = (tokenizer(text_target=answer).input_ids for answer in ANSWERS)
+    for place, (yes, no) in enumerate(zip(yes_ids, no_ids, strict=False)):
+        if yes != no:
+            return Verbaliser(int(yes), int(no), prefix=tuple(yes_ids[:place]))
+    raise ModelError(
+        f"tokenizer '{name}': Yes and No have the same tokens; use a model whose tokenizer tells "
+        "them apart"
+    )
 
 
 def _token_after(tokenizer: Any, prompt: str, answer: str, name: str) -> int:

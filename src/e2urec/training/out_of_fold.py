@@ -9,23 +9,22 @@ A half model is an adapter on the upper blocks of the base. What the blocks belo
 same for all of them, so it is computed once for each row.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Floats, Ints, Mask
 from ..core.errors import ConfigError, DivergenceError
 from ..core.seeding import derive, stream
 from ..models import adapters
-from ..models.activation_cache import ActivationCache
+from ..models.activation_cache import ActivationCache, open_cache
 from ..models.adapters import LoRA
 from ..models.batches import Examples
-from ..models.precision import autocast, autocast_type
+from ..models.precision import autocast
 from ..models.predictions import predict
 from ..models.recommender import Recommender
 from .checkpoints import NO_CHECKPOINTS, Checkpoints
@@ -221,25 +220,14 @@ class HalfModels:
             trace = fit(base, state, plan, objective, phase)
         self.costs.count_training(PHASE, trace)
 
-    @contextlib.contextmanager
-    def _cache(self) -> Iterator[ActivationCache | None]:
-        """Open a cache for the blocks below the adapters; None where there are none, or no room."""
-        base = self.base
-        first_block = self.settings.lora.first_block(base.lm)
-        max_bytes = int(self.settings.cache_gb * 1e9)
-        if first_block == 0 or max_bytes == 0:
-            yield None
-            return
-        low = autocast_type(self.schedule.precision, base.device)
-        cache = ActivationCache(
-            base,
-            first_block,
-            dtype=low or torch.float32,
-            max_bytes=max_bytes,
+    def _cache(self) -> AbstractContextManager[ActivationCache | None]:
+        return open_cache(
+            self.base,
+            self.settings.lora.first_block(self.base.lm),
+            precision=self.schedule.precision,
+            max_gb=self.settings.cache_gb,
             folder=self.scratch,
         )
-        with cache:
-            yield cache
 
     def _cached(self, rows: Examples, cache: ActivationCache | None) -> Examples:
         if cache is None:

@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Ints
-from ..models.activation_cache import ActivationCache
+from ..models.activation_cache import ActivationCache, open_cache
 from ..models.adapters import LoRA
 from ..models.batches import WINDOW, Examples
 from ..models.precision import autocast_type
@@ -83,25 +83,18 @@ def with_cached_blocks(
             one model.
     """
     model = task.original
-    first_block = lora.first_block(model.lm)
-    max_bytes = int(speed.cache_gb * 1e9)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_answer_position(model, speed))
-        # Nothing lies below the first block.
-        is_cached = first_block > 0 and speed.replay and max_bytes > 0
-        if not is_cached:
+    with _answer_position(model, speed):
+        if not speed.replay:
             yield task
             return
-        cache = ActivationCache(
+        with open_cache(
             model,
-            first_block,
-            dtype=autocast_type(task.precision, model.device) or torch.float32,
-            max_bytes=max_bytes,
+            lora.first_block(model.lm),
+            precision=task.precision,
+            max_gb=speed.cache_gb,
             folder=task.scratch,
-        )
-        stack.enter_context(cache)
-        sets = _cached_sets(task, cache, batches)
-        yield replace(task, **sets)
+        ) as cache:
+            yield task if cache is None else replace(task, **_cached_sets(task, cache, batches))
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from ..models.recommender import Recommender
 from ..training.loop import Objective, Phase, Rows, Schedule, Step, TrainingState, fit
 from .replay import Speed, distinct_rows
 from .task import Task
-from .teachers import FrozenTeacher, detached_head
+from .teachers import FrozenTeacher
 
 
 class Student:
@@ -145,11 +145,11 @@ def frozen_teacher(
         active = model.active
     needed_rows = distinct_rows(batches)
     row_tensor = torch.from_numpy(needed_rows).to(model.device)
-    head = detached_head(model)
+    head = model.head.detach()
     if not precomputed:
         live = LiveStates(model, rows, active, task.precision)
         return FrozenTeacher(live, head, row_tensor)
-    width = head[0].shape[1]
+    width = head.weight.shape[1]
     # Rows that no batch holds stay zero, so that a row's number is its place.
     hidden = torch.zeros((len(rows), width), device=model.device)
     if len(needed_rows):

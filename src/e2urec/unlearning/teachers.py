@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from ..core.arrays import Floats
+from ..models.output_head import OutputHead
 from ..models.predictions import LiveStates
-from ..models.recommender import Recommender
-from ..models.verbaliser import OutputHead, Verbaliser
+from ..models.verbaliser import Verbaliser
 from . import losses
 from .losses import TeacherSpace
 
@@ -17,29 +16,13 @@ from .losses import TeacherSpace
 States = torch.Tensor | LiveStates
 
 
-def detached_head(model: Recommender) -> OutputHead:
-    """The output head of `model` as plain tensors, through which no gradient flows."""
-    weight, bias = model.head
-    if bias is None:
-        return weight.detach(), None
-    return weight.detach(), bias.detach()
-
-
-def _logits(states: torch.Tensor, head: OutputHead) -> torch.Tensor:
-    """Logits in float32, as the models' own."""
-    # Autocast would round them, and copy the whole head at each step.
-    no_autocast = torch.autocast(states.device.type, enabled=False)
-    with no_autocast, torch.no_grad():
-        return F.linear(states, *head)
-
-
 @dataclass(frozen=True)
 class FrozenTeacher:
     """A model's answers as they are. The original's on D_r are E2URec's remembering teacher.
 
     Attributes:
         states: (n, d) answer-position states of the model.
-        head: its output head, weight (V, d) and bias (V,) or None.
+        head: its output head.
         rows: (m,) rows that it was asked about; the states of all others may be anything.
     """
 
@@ -49,7 +32,8 @@ class FrozenTeacher:
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Target logits of `rows`: (b,) → (b, V)."""
-        return _logits(self.states[rows], self.head)
+        with torch.no_grad():
+            return self.head.logits(self.states[rows])
 
     def log_odds(self, rows: torch.Tensor, verbaliser: Verbaliser) -> torch.Tensor:
         """Log-odds of Yes against No on `rows`, by two rows of the head alone: (b,) → (b,)."""

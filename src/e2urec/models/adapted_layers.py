@@ -1,0 +1,135 @@
+"""Which layers of a language model get an adapter."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from ..core.errors import ModelError
+from . import blocks
+
+Targets = Literal["attention", "all"]
+"""The query and value projections, or every linear layer but the output head."""
+
+# Model families name their query and value projections differently. Some compute both in one
+# layer, with the key, so a family's set may hold a single name.
+ATTENTION_LAYERS = (
+    {"q_proj", "v_proj"},
+    {"q", "v"},
+    {"query", "value"},
+    {"c_attn"},
+    {"query_key_value"},
+    {"qkv_proj"},
+    {"Wqkv"},
+    # DeepSeek's latent attention expands queries, and keys with values, from narrower states. Its
+    # smaller models compute queries at once.
+    {"q_b_proj", "kv_b_proj"},
+    {"q_proj", "kv_b_proj"},
+)
+
+# Models of these types read the weights of these layers past the layer, and so past an adapter:
+# PEFT refuses the first, and one on the second would have no effect.
+MAMBA = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+MAMBA_LAYERS = ("out_proj", "dt_proj")
+
+
+def target_layers(lm: Any, targets: Targets, first_block: int) -> list[str]:
+    """Names of the layers that get an adapter, none of them below block `first_block`.
+
+    These are the query and value projections, or every linear layer but the output head.
+
+    Raises:
+        ModelError: the model, or its upper blocks, have no such layers.
+    """
+    linear_layers = {
+        name: module
+        for name, module in lm.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D, LoraLayer))
+    }
+    excluded = _layers_without_adapter(lm, first_block)
+    names = [name for name, module in linear_layers.items() if module not in excluded]
+    family = f"model of type '{lm.config.model_type}'"
+    if targets == "attention":
+        # The names of all blocks: in some families upper ones take their values from lower ones.
+        attention_layers = _attention_layers(linear_layers, family)
+        names = [name for name in names if _last_part(name) in attention_layers]
+    if not names:
+        raise ModelError(
+            f"{family}: no layer for an adapter from block {first_block} on; raise lora.upper"
+        )
+    return _adaptable(lm, names, family)
+
+
+def _attention_layers(linear_layers: Iterable[str], family: str) -> set[str]:
+    suffixes = {_last_part(name) for name in linear_layers}
+    for attention_layers in ATTENTION_LAYERS:
+        if attention_layers <= suffixes:
+            return attention_layers
+    raise ModelError(f"{family}: no query and value projections found; set lora.targets=all")
+
+
+def _adaptable(lm: Any, names: Sequence[str], family: str) -> list[str]:
+    """Those of `names` on which an adapter works; of others it says how many they are."""
+    config = LoraConfig(target_modules=list(names))
+    # PEFT takes some names of shared experts for those of the routed ones, whose weights it would
+    # adapt in all blocks.
+    convert_peft_config_for_transformers(config, lm, conversions=None)
+    adaptable = [
+        name
+        for name in names
+        if name in config.target_modules
+        and not (lm.config.model_type in MAMBA and _last_part(name) in MAMBA_LAYERS)
+    ]
+    skipped = [name for name in names if name not in adaptable]
+    if skipped:
+        warnings.warn(
+            f"{family}: no adapter of PEFT works on {len(skipped)} of its {len(names)} linear "
+            f"layers, such as {skipped[0]}; these stay as they are",
+            stacklevel=2,
+        )
+    return adaptable
+
+
+def _last_part(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
+def _layers_without_adapter(lm: Any, first_block: int) -> set[nn.Module]:
+    """The head, what reads pictures, routers, what adapters consist of.
+
+    With a first adapted block, also what reads the prompt below it, or beside the blocks.
+    """
+    excluded: set[nn.Module] = {lm.get_output_embeddings()}
+    reader = blocks.reader(lm)
+    if not lm.config.is_encoder_decoder:
+        text_modules = set(reader.modules())
+        excluded.update(module for module in lm.modules() if module not in text_modules)
+    if first_block:
+        stack = blocks.stack(lm)
+        lower_modules = _modules(stack[:first_block])
+        # A module that blocks share is the lower ones' as well.
+        upper_modules = _modules(stack[first_block:]) - lower_modules
+        excluded.update(module for module in reader.modules() if module not in upper_modules)
+    # Routers choose among experts. Llama 4's is a linear layer that returns more than its product;
+    # those of other families are no linear layers, and get no adapter either.
+    excluded.update(module for module in lm.modules() if type(module).__name__.endswith("Router"))
+    # A layer that has an adapter holds the bare layer and the adapter's own matrices, all of them
+    # linear: a further adapter goes on the layer as a whole.
+    for layer in lora_layers(lm):
+        excluded.update(module for module in layer.modules() if module is not layer)
+    return excluded
+
+
+def _modules(parts: Iterable[nn.Module]) -> set[nn.Module]:
+    """All modules in `parts`, themselves included."""
+    return {module for part in parts for module in part.modules()}
+
+
+def lora_layers(lm: Any) -> list[LoraLayer]:
+    """The layers of `lm` that have an adapter."""
+    return [module for module in lm.modules() if isinstance(module, LoraLayer)]

@@ -1,0 +1,78 @@
+"""The output head: what turns the state at the answer's position into logits.
+
+Some families scale or cap their logits after the head. Both stand in a model's config, and are
+applied here as the model itself applies them.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+# What families call it in their config. Logits are divided by the first, multiplied by the others.
+DIVISOR = "logits_scaling"
+FACTORS = ("logit_scale", "lm_head_multiplier")
+CAPS = ("final_logit_softcapping", "logits_soft_cap")
+
+
+class OutputHead(NamedTuple):
+    """A model's output head.
+
+    Attributes:
+        weight: (V, d).
+        bias: (V,), or None.
+        cap: c, if logits z become c·tanh(z / c) (Gemma 2, arXiv 2408.00118, section 2).
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    cap: float | None = None
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Apply the head in float32, outside autocast: (b, d) → (b, V)."""
+        # In bf16 logits are so coarse that the scores of different rows tie. Autocast would also
+        # copy the whole head at each step.
+        with torch.autocast(states.device.type, enabled=False):
+            z = F.linear(states.float(), self.weight, self.bias)
+            return z if self.cap is None else self.cap * torch.tanh(z / self.cap)
+
+    def slope(self, logits: torch.Tensor) -> torch.Tensor:
+        """Derivative of each logit with respect to what it was before the cap: 1 − (z / c)²."""
+        if self.cap is None:
+            return torch.ones_like(logits)
+        return 1 - (logits / self.cap) ** 2
+
+    def of_tokens(self, tokens: list[int]) -> "OutputHead":
+        """The head of some of the tokens alone."""
+        bias = None if self.bias is None else self.bias[tokens]
+        return OutputHead(self.weight[tokens], bias, self.cap)
+
+    def detach(self) -> "OutputHead":
+        """The same head, through which no gradient flows."""
+        bias = None if self.bias is None else self.bias.detach()
+        return OutputHead(self.weight.detach(), bias, self.cap)
+
+
+def logit_scale(lm: Any) -> float:
+    """What `lm` multiplies its logits by, after the head."""
+    config = lm.config.get_text_config()
+    scale = 1 / (getattr(config, DIVISOR, None) or 1.0)
+    for name in FACTORS:
+        scale *= getattr(config, name, None) or 1.0
+    return float(scale)
+
+
+def output_head(lm: Any) -> OutputHead:
+    """The output head of `lm` in float32, for states that are scaled by `logit_scale` already."""
+    layer = lm.get_output_embeddings()
+    bias = getattr(layer, "bias", None)
+    # BART and its kin keep a bias of their own beside the head, (1, V).
+    further_bias = getattr(lm, "final_logits_bias", None)
+    if further_bias is not None:
+        bias = further_bias[0] if bias is None else bias + further_bias[0]
+    if bias is not None:
+        bias = bias.float() * logit_scale(lm)
+    config = lm.config.get_text_config()
+    caps = [getattr(config, name, None) for name in CAPS]
+    cap = next(filter(None, caps), None)
+    return OutputHead(layer.weight.float(), bias, cap)
