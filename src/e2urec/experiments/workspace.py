@@ -10,6 +10,7 @@ from ..core.contents import RESTORE
 from ..core.errors import ModelError, RunError
 from ..core.seeding import derive, stream
 from ..data.difficulty import difficulty
+from ..data.given_split import given_split
 from ..data.interactions import Interactions
 from ..data.prompts import PromptTemplate
 from ..data.requests import ErasureRequest, ForgetRetain, resolve
@@ -103,7 +104,8 @@ class Workspace:
         if self.split_index is not None:
             return self.split_index.split(self.data, settings.history)
         seed = self.recipe.data_seed
-        whole = split(self.data, settings, seed=seed)
+        cut = split if self.data.prompts is None else given_split
+        whole = cut(self.data, settings, seed=seed)
         return limit(whole, settings, seed=seed)
 
     @property
