@@ -50,6 +50,11 @@ class ModelRecipe(_Part):
     name: str = Field("smollm2-135m", description="packaged name, Hugging Face name or folder")
     layers: int | None = Field(None, ge=1, description="keep the first so many blocks of a decoder")
     window: int = Field(512, ge=16, description="longest prompt in tokens")
+    answers: tuple[int, int] | None = Field(
+        None,
+        description="tokens of the answers liked and not liked; default: Yes and No, as they "
+        "follow the prompt. `e2urec import` finds those of a model made elsewhere",
+    )
 
 
 class RequestRecipe(_Part):

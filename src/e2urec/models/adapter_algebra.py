@@ -1,6 +1,6 @@
 """Arithmetic on adapters: which weights they update, by row, merged, or added up to one.
 
-This file and `adapters.py` are the only two files that call PEFT.
+See `adapters.py` for which files call PEFT.
 """
 
 import contextlib

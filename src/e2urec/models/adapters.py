@@ -1,6 +1,7 @@
 """LoRA adapters on a language model: attach, switch, freeze, remove.
 
-This file, `adapter_files.py` and `adapter_algebra.py` are the only three that call PEFT.
+This file, `adapter_files.py`, `adapter_algebra.py` and `importing.py` are the only four that call
+PEFT.
 
 A model may carry several adapters at once. Which of them are active says whose model it is: none
 for a fully tuned original, `("original",)` for base + LoRA, and one more for a student or an
@@ -41,8 +42,10 @@ class LoRA(BaseModel):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout on the adapter's input while it is trained"
     )
-    targets: Literal["attention", "all"] = Field(
-        "attention", description="query and value, or all linear layers"
+    targets: Literal["attention", "all"] | tuple[str, ...] = Field(
+        "attention",
+        description="query and value, all linear layers, or layers by name, such as "
+        '`["q_proj", "o_proj"]`',
     )
     upper: float = Field(
         1.0,
@@ -75,7 +78,8 @@ ATTENTION_LAYERS = (
 def target_layers(lm: Any, lora: LoRA) -> list[str]:
     """Names of the layers that get an adapter, as `lora` has it.
 
-    These are the query and value projections, or every linear layer but the output head.
+    These are the query and value projections, every linear layer but the output head, or those
+    whose names end so.
 
     Raises:
         ModelError: the model has no layers of such names.
@@ -89,6 +93,8 @@ def target_layers(lm: Any, lora: LoRA) -> list[str]:
     ]
     if lora.targets == "all":
         return linear_layers
+    if isinstance(lora.targets, tuple):
+        return _layers_by_name(lm, linear_layers, lora.targets)
     suffixes = {_last_part(name) for name in linear_layers}
     for attention_layers in ATTENTION_LAYERS:
         if attention_layers <= suffixes:
@@ -97,6 +103,16 @@ def target_layers(lm: Any, lora: LoRA) -> list[str]:
         f"model of type '{lm.config.model_type}': no query and value projections found; "
         "set targets=all"
     )
+
+
+def _layers_by_name(lm: Any, layers: list[str], targets: tuple[str, ...]) -> list[str]:
+    unknown_names = set(targets).difference(map(_last_part, layers))
+    if unknown_names or not targets:
+        raise ModelError(
+            f"model of type '{lm.config.model_type}': has no layer called {sorted(unknown_names)}; "
+            "correct targets, or set targets=all"
+        )
+    return [name for name in layers if _last_part(name) in targets]
 
 
 def _last_part(name: str) -> str:

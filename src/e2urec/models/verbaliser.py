@@ -14,6 +14,7 @@ OutputHead = tuple[torch.Tensor, torch.Tensor | None]
 
 # The words that the published prompts ask for.
 ANSWERS = ("Yes", "No")
+SPACED_ANSWERS = (" Yes", " No")
 
 
 @dataclass(frozen=True)
@@ -64,32 +65,48 @@ def _without_end(ids: list[int], end: int | None) -> list[int]:
     return ids
 
 
-def find_verbaliser(tokenizer: Any, prompts: Sequence[str], *, seq2seq: bool) -> Verbaliser:
+def find_verbaliser(
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    seq2seq: bool,
+    answers: tuple[str, str] | None = None,
+) -> Verbaliser:
     """Return the first token of each answer in its context.
 
     For a decoder that is the first token of `prompt + " Yes"` after the prompt's own (" Yes" is not
     "Yes"); for an encoder-decoder the first token of the target text.
+
+    Args:
+        tokenizer: the model's.
+        prompts: the contexts.
+        seq2seq: whether the model is an encoder-decoder.
+        answers: liked and not, as they follow a prompt; None: Yes and No, after a space where they
+            follow the prompt itself.
 
     Raises:
         ModelError: the answers share their first token, or a prompt is tokenised otherwise once an
             answer follows it.
     """
     name = getattr(tokenizer, "name_or_path", "?")
+    if answers is None:
+        answers = ANSWERS if seq2seq else SPACED_ANSWERS
     token_pairs = set()
     for prompt in prompts:
         if seq2seq:
-            tokens = [tokenizer(text_target=answer).input_ids[0] for answer in ANSWERS]
+            tokens = [tokenizer(text_target=answer).input_ids[0] for answer in answers]
         else:
-            tokens = [_token_after(tokenizer, prompt, answer, name) for answer in ANSWERS]
+            tokens = [_token_after(tokenizer, prompt, answer, name) for answer in answers]
         token_pairs.add(tuple(tokens))
     if len(token_pairs) != 1:
         raise ModelError(
-            f"tokenizer '{name}': the answers' tokens depend on the prompt; use another template"
+            f"tokenizer '{name}': the answers' tokens depend on the prompt; use another template, "
+            "or prompts that all end alike"
         )
     yes, no = token_pairs.pop()
     if yes == no:
         raise ModelError(
-            f"tokenizer '{name}': Yes and No share their first token ({yes}); "
+            f"tokenizer '{name}': the answers share their first token ({yes}); "
             "use a model whose tokenizer tells them apart"
         )
     return Verbaliser(int(yes), int(no))
@@ -97,13 +114,14 @@ def find_verbaliser(tokenizer: Any, prompts: Sequence[str], *, seq2seq: bool) ->
 
 def _token_after(tokenizer: Any, prompt: str, answer: str, name: str) -> int:
     """First token of `answer` after a decoder's `prompt`."""
-    texts = [prompt, f"{prompt} {answer}"]
+    texts = [prompt, prompt + answer]
     before, after = prompt_ids(tokenizer, texts, seq2seq=False)
     # An answer may merge with the prompt's last token. The model would then never see the prompt
     # that it is asked with.
     if after[: len(before)] != before or len(after) == len(before):
         raise ModelError(
-            f"tokenizer '{name}': the answer '{answer}' changes the tokens of the prompt before "
-            "it; use a template that ends in a full token, such as a question mark"
+            f"tokenizer '{name}': the answer '{answer.strip()}' changes the tokens of the prompt "
+            "before it; end prompts in a full token, such as a question mark, and begin the answer "
+            "with the space that follows it"
         )
     return after[len(before)]
