@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from .app import AsJson, Key, Out, RecipeFile, Settings, app, recipe_from
+from ..core.errors import ConfigError
+from .app import AsJson, Key, Out, RecipeFile, RunFolder, Settings, app, recipe_from
 
 
 @app.command("import")
@@ -64,6 +65,35 @@ def import_model(
     full = recipe_from(recipe, settings, options)
     run = adopt(full, model, out, AdoptOptions(base, scores, key, say=_say))
     show_run(run, as_json=as_json, key=key)
+
+
+@app.command("export")
+def export_model(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", help="Folder to make; it must not exist.")],
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="As an adapter, which PEFT loads on its base.")
+    ] = False,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="As a whole model, which Transformers loads.")
+    ] = False,
+    max_lora_rank: Annotated[
+        int | None,
+        typer.Option(help="Highest rank that your server takes; an adapter beyond it is refused."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the recommender of a run as other programs load it, in the precision it came in."""
+    from ..api.export import export
+    from ..runs.folder import open_run
+    from ..runs.keys import key_at_hand
+    from .terminal import show_export
+
+    if adapter == merged:
+        raise ConfigError("export: takes one of --adapter and --merged; give one")
+    opened = open_run(run, key=key_at_hand())
+    form: Literal["adapter", "merged"] = "adapter" if adapter else "merged"
+    show_export(export(opened, out, form, max_lora_rank=max_lora_rank), as_json=as_json)
 
 
 def _say(text: str) -> None:
