@@ -12,6 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from e2urec.testing import toy_backbone
 
 PROMPT = "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+# Jinja2 leaves out the last line end of a file.
+FORM = "### Instruction:\n{{ instruction }}\n\n### Input:\n{{ input }}\n\n### Response:\n\n"
 RANK = 4
 BATCH = 16
 

@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-import foreign_models as foreign
 import numpy as np
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
-from test_import import FORM
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import foreign_models as foreign
 
 # 8 bits of mantissa: a log-odds of a few units is off by a few hundredths.
 ROUNDED = 0.02
@@ -28,7 +28,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     tokenizer = AutoTokenizer.from_pretrained(base)
     adapted = foreign.tune_adapter(lm, tokenizer, rows, folder / "float32")
     adapted.to(dtype).save_pretrained(str(folder / "adapter"))
-    (folder / "form.j2").write_text(FORM, encoding="utf-8")
+    (folder / "form.j2").write_text(foreign.FORM, encoding="utf-8")
     lines = [json.dumps({"prompt": prompt}) for prompt in foreign.prompts_of(rows)[::6]]
     (folder / "prompts.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return folder

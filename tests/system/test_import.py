@@ -13,8 +13,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import foreign_models as foreign
 
-FORM = "### Instruction:\n{{ instruction }}\n\n### Input:\n{{ input }}\n\n### Response:\n\n"
-
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -27,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     adapted = foreign.tune_adapter(lm, tokenizer, rows, folder / "adapter")
     scores = foreign.score(adapted, tokenizer, foreign.prompts_of(rows))
     np.save(folder / "scores.npy", np.array(scores))
-    (folder / "form.j2").write_text(FORM, encoding="utf-8")
+    (folder / "form.j2").write_text(foreign.FORM, encoding="utf-8")
     return folder
 
 

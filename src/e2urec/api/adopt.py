@@ -78,10 +78,8 @@ def adopt(recipe: Recipe, model: str, out: Path | str, options: AdoptOptions | N
     with create_run(Path(out)) as partial:
         space = Workspace(recipe, row_key=RowKey.under(secret))
         _check_rows(space)
-        if is_adapter(source):
-            base = _take_adapter(space, source, partial, options)
-        else:
-            base = _take_model(space, source, partial, options)
+        take = _take_adapter if is_adapter(source) else _take_model
+        base = take(space, source, partial, options)
         loaded = Recommender.load(partial, None if (partial / "model").is_dir() else space.base)
         space.tokenizer_owner = loaded
         results = _checked_results(space, loaded, options)

@@ -158,7 +158,7 @@ def _read_scores(file: Path, count: int) -> Floats:
         )
     if not ((scores >= 0) & (scores <= 1)).all():
         raise DataError(f"scores '{file}': are no probabilities from 0 to 1; give P(liked)")
-    return scores.astype(np.float64)
+    return np.asarray(scores, dtype=np.float64)
 
 
 def window_sentence(train: Examples, window: int) -> str | None:

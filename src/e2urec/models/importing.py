@@ -107,10 +107,10 @@ class ForeignAdapter:
         save_file(self.tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
         config = LoraConfig(
             r=self.rank,
-            lora_alpha=self.alpha,  # type: ignore[arg-type]  # a float is as good
+            lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=self.layers,
-            task_type=self.task,  # type: ignore[arg-type]  # its name is as good
+            task_type=self.task,
             base_model_name_or_path=base,
             revision=revision,
             inference_mode=True,
