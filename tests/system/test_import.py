@@ -245,3 +245,38 @@ def test_whole_model_keeps_its_precision_and_needs_its_base_to_be_retrained(
     command[command.index(run)] = based
     assert call(*command, "--base", made / "base")[0] == 0
     assert call("unlearn", based, *retraining)[0] == 0
+
+
+def test_prompts_said_in_a_chat_are_read_in_the_tokenizers_own_form(
+    call, made: Path, tmp_path: Path
+) -> None:
+    command = [*words(made, made / "adapter", tmp_path / "run"), "--chat"]
+    status, _, told = call(*command)
+    assert (status, "has no template for a chat" in told) == (2, True), told
+    base = tmp_path / "base"
+    shutil.copytree(made / "base", base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    # A chat that adds nothing: the model then answers as it was tuned to.
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    tokenizer.save_pretrained(base)
+    scores = ["--scores", made / "scores.npy"]
+    assert call(*command, "--base", base, *scores)[0] == 0
+    tokenizer.chat_template = (
+        "{{ messages[0]['content'] }}{% if add_generation_prompt %}A{% endif %}"
+    )
+    tokenizer.save_pretrained(base)
+    command[command.index(tmp_path / "run")] = tmp_path / "other"
+    status, _, told = call(*command, "--base", base, *scores)
+    assert status == 2
+    assert "scores differ" in told or "so they are not read as it was tuned" in told
+
+
+def test_request_for_a_row_says_that_other_prompts_stay(call, made: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert call(*words(made, made / "adapter", run))[0] == 0
+    pairs = tmp_path / "rows.csv"
+    pairs.write_text("user,item\nu1,m1\n", encoding="utf-8")
+    status, out, told = call("unlearn", run, "--request", pairs, "--dry-run")
+    assert status == 0, told
+    assert "which stay word for word" in told
+    assert "1 row of 1 user would go" in out

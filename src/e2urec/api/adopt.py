@@ -7,7 +7,6 @@ from typing import Any
 from ..core.errors import ConfigError, ModelError
 from ..core.say import Say, no_words
 from ..core.seeding import stream
-from ..data.prompts import VERBATIM
 from ..data.written_prompts import WrittenPrompts
 from ..experiments.packaged import resolve_model
 from ..experiments.recipe import Recipe
@@ -91,10 +90,10 @@ def adopt(recipe: Recipe, model: str, out: Path | str, options: AdoptOptions | N
 
 def _check_rows(space: Workspace) -> None:
     """Raise an error for rows that nothing could be made of, before a model is loaded."""
-    if space.data.prompts is None or space.recipe.data.template != VERBATIM.name:
+    if space.data.prompts is None or not space.template.verbatim:
         raise ConfigError(
             f"data '{space.recipe.data.source}': are no rows with their own prompts, which import "
-            "needs; give JSON lines with user, prompt and output, and data.template=verbatim"
+            "needs; give JSON lines with user, prompt and output, and leave data.template alone"
         )
     check_rows(space.split)
 
@@ -216,6 +215,7 @@ def _note_answers(space: Workspace, backbone: Backbone) -> None:
         _contexts(space),
         seq2seq=backbone.seq2seq,
         answers=_prompts_of(space).answers,
+        chat=space.template.chat,
     )
     model = space.recipe.model.model_copy(update={"answers": (verbaliser.yes, verbaliser.no)})
     space.recipe = space.recipe.model_copy(update={"model": model})
@@ -224,7 +224,7 @@ def _note_answers(space: Workspace, backbone: Backbone) -> None:
 def _write_card(space: Workspace, folder: Path, dtype: str) -> None:
     model = space.recipe.model
     card = Card(
-        template=VERBATIM.name,
+        template=space.template.name,
         window=model.window,
         base=model.name,
         answers=model.answers,

@@ -42,6 +42,9 @@ def import_model(
             "--format", help="How fields become a prompt: alpaca, tallrec or a Jinja2 file (.j2)."
         ),
     ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Prompts were said in the tokenizer's form of a chat.")
+    ] = False,
     scores: Annotated[
         Path | None,
         typer.Option(help="What your own code says of the rows, P(liked) each, as .npy: a check."),
@@ -57,7 +60,7 @@ def import_model(
 
     options = {
         "data.source": str(rows),
-        "data.template": "verbatim",
+        "data.template": "chat" if chat else "verbatim",
         "data.options.held": None if held is None else str(held),
         "data.options.answers": None if answers is None else list(answers),
         "data.options.format": layout,

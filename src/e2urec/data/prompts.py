@@ -89,6 +89,8 @@ class PromptTemplate(ABC):
     """Whether pieces are the same in many prompts, so that it pays to keep their tokens."""
     verbatim = False
     """Whether prompts come with the data, space at their end included."""
+    chat = False
+    """Whether a prompt is what a user says in a chat, which the tokenizer knows how to write."""
 
     def bind(self, catalogue: Catalogue) -> "PromptTemplate":
         """The template for the items and users of `catalogue`.
@@ -209,7 +211,15 @@ class Verbatim(PromptTemplate):
             yield [text]
 
 
+class Chat(Verbatim):
+    """The same, each as what a user says in a chat."""
+
+    name = "chat"
+    chat = True
+
+
 VERBATIM = Verbatim()
+CHAT = Chat()
 TEMPLATES: dict[str, PromptTemplate] = {
     template.name: template for template in (Compact(), Paper())
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import TemplateError, meta
 
 from ..core.errors import DataError, did_you_mean
-from .prompts import TEMPLATES, VERBATIM, Catalogue, PromptFields, PromptTemplate
+from .prompts import CHAT, TEMPLATES, VERBATIM, Catalogue, PromptFields, PromptTemplate
 from .sandbox import FILTERS, Fields, Sandbox, check_nodes
 
 SUFFIXES = (".j2", ".jinja", ".jinja2")
@@ -30,8 +30,9 @@ def find_template(name: str, source: str | None = None) -> PromptTemplate:
         return JinjaTemplate(name, source)
     if name in TEMPLATES:
         return TEMPLATES[name]
-    if name == VERBATIM.name:
-        return VERBATIM
+    for template in (VERBATIM, CHAT):
+        if name == template.name:
+            return template
     path = Path(name)
     if path.suffix not in SUFFIXES:
         suggestion = did_you_mean(name, list(TEMPLATES))

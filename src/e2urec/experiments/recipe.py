@@ -33,7 +33,9 @@ class DataRecipe(SizeLimits, SplitSettings, Reading):
     """Which interactions, how they are split, how they become prompts."""
 
     template: str = Field(
-        "compact", description="prompt template: compact, paper, or a Jinja2 file (.j2)"
+        "compact",
+        description="prompt template: compact, paper, or a Jinja2 file (.j2); for rows that bring "
+        "their own prompts verbatim or chat",
     )
     joined: bool = Field(
         True,

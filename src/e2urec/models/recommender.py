@@ -125,7 +125,7 @@ class Recommender(nn.Module):
 
     def encode_texts(self, prompts: Sequence[str]) -> Examples:
         """Tokenise prompts that the caller wrote; their labels and users are unknown, and 0."""
-        rows = prompt_ids(self.tokenizer, prompts, seq2seq=self.seq2seq)
+        rows = prompt_ids(self.tokenizer, prompts, seq2seq=self.seq2seq, chat=self.template.chat)
         unknown = np.zeros(len(prompts), dtype=np.int8)
         return pack(rows, unknown, unknown, window=self.window)
 

@@ -47,12 +47,37 @@ class Verbaliser:
         return torch.where(labels.bool(), self.yes, self.no)
 
 
-def prompt_ids(tokenizer: Any, texts: Sequence[str], *, seq2seq: bool) -> list[list[int]]:
+def prompt_ids(
+    tokenizer: Any, texts: Sequence[str], *, seq2seq: bool, chat: bool = False
+) -> list[list[int]]:
     """Tokenise prompts.
 
-    A decoder's prompt stays open for the answer, so it has no end-of-text token.
+    A decoder's prompt stays open for the answer, so it has no end-of-text token. A chat is written
+    by the tokenizer's own template, which brings all special tokens.
+
+    Raises:
+        ModelError: the tokenizer has no template for a chat.
     """
-    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=True).input_ids
+    if chat:
+        texts = [_as_chat(tokenizer, text) for text in texts]
+    return _ids(tokenizer, texts, seq2seq=seq2seq, special=not chat)
+
+
+def _as_chat(tokenizer: Any, text: str) -> str:
+    """What a model reads when a user says `text`, up to where it answers."""
+    if tokenizer.chat_template is None:
+        name = getattr(tokenizer, "name_or_path", "?")
+        raise ModelError(
+            f"tokenizer '{name}': has no template for a chat; leave out --chat, or use a model "
+            "that was made for chats"
+        )
+    message = {"role": "user", "content": text}
+    written = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    return str(written)
+
+
+def _ids(tokenizer: Any, texts: Sequence[str], *, seq2seq: bool, special: bool) -> list[list[int]]:
+    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=special).input_ids
     if seq2seq:
         return encoded
     return [_without_end(ids, tokenizer.eos_token_id) for ids in encoded]
@@ -71,6 +96,7 @@ def find_verbaliser(
     *,
     seq2seq: bool,
     answers: tuple[str, str] | None = None,
+    chat: bool = False,
 ) -> Verbaliser:
     """Return the first token of each answer in its context.
 
@@ -83,6 +109,7 @@ def find_verbaliser(
         seq2seq: whether the model is an encoder-decoder.
         answers: liked and not, as they follow a prompt; None: Yes and No, after a space where they
             follow the prompt itself.
+        chat: whether a prompt is what a user says in a chat.
 
     Raises:
         ModelError: the answers share their first token, or a prompt is tokenised otherwise once an
@@ -92,11 +119,15 @@ def find_verbaliser(
     if answers is None:
         answers = ANSWERS if seq2seq else SPACED_ANSWERS
     token_pairs = set()
+    if chat:
+        prompts = [_as_chat(tokenizer, prompt) for prompt in prompts]
     for prompt in prompts:
         if seq2seq:
             tokens = [tokenizer(text_target=answer).input_ids[0] for answer in answers]
         else:
-            tokens = [_token_after(tokenizer, prompt, answer, name) for answer in answers]
+            tokens = [
+                _token_after(tokenizer, prompt, answer, special=not chat) for answer in answers
+            ]
         token_pairs.add(tuple(tokens))
     if len(token_pairs) != 1:
         raise ModelError(
@@ -112,13 +143,14 @@ def find_verbaliser(
     return Verbaliser(int(yes), int(no))
 
 
-def _token_after(tokenizer: Any, prompt: str, answer: str, name: str) -> int:
+def _token_after(tokenizer: Any, prompt: str, answer: str, *, special: bool) -> int:
     """First token of `answer` after a decoder's `prompt`."""
     texts = [prompt, prompt + answer]
-    before, after = prompt_ids(tokenizer, texts, seq2seq=False)
+    before, after = _ids(tokenizer, texts, seq2seq=False, special=special)
     # An answer may merge with the prompt's last token. The model would then never see the prompt
     # that it is asked with.
     if after[: len(before)] != before or len(after) == len(before):
+        name = getattr(tokenizer, "name_or_path", "?")
         raise ModelError(
             f"tokenizer '{name}': the answer '{answer.strip()}' changes the tokens of the prompt "
             "before it; end prompts in a full token, such as a question mark, and begin the answer "
