@@ -99,4 +99,10 @@ def test_form_that_cannot_be_had_is_refused_with_the_other(call, made: Path, tmp
     assert call("import", tmp_path / "whole", *options, *form, "--out", whole)[0] == 0
     status, _, told = call("export", whole, "--adapter", *out)
     assert (status, "holds a whole model, and no adapter; use --merged" in told) == (2, True), told
+    again = tmp_path / "whole again"
+    assert call("export", whole, "--merged", "--out", again)[0] == 0
+    first = load_file(tmp_path / "whole" / "model.safetensors")
+    second = load_file(again / "model.safetensors")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert first.keys() == second.keys()
     assert not (tmp_path / "out").exists()
