@@ -59,10 +59,10 @@ class Card:
         values = read_object(path, REMEDY)
         if not _is_card(values):
             raise damaged(path, REMEDY)
-        known = {name: values[name] for name in (*REQUIRED, *OPTIONAL) if name in values}
-        if known.get("answers") is not None:
-            known["answers"] = tuple(known["answers"])
-        return cls(**known)
+        fields = {name: values[name] for name in (*REQUIRED, *OPTIONAL) if name in values}
+        if fields.get("answers") is not None:
+            fields["answers"] = tuple(fields["answers"])
+        return cls(**fields)
 
 
 def _is_card(values: dict[str, Any]) -> bool:

@@ -132,25 +132,25 @@ def _time(value: object) -> str:
     return str(value)
 
 
-def find_answers(rows: Iterable[PromptRow], given: tuple[str, str] | None) -> tuple[str, str]:
+def find_answers(rows: Iterable[PromptRow], own_words: tuple[str, str] | None) -> tuple[str, str]:
     """What stands for liked and for not liked.
 
     Args:
         rows: all of them.
-        given: what the user says; None: the two outputs that begin with yes and no.
+        own_words: what the user says; None: the two outputs that begin with yes and no.
 
     Raises:
         DataError: an output is neither, or nobody can say which of them means liked.
     """
     outputs = {row.output for row in rows}
-    if given is not None:
-        unknown_count = len(outputs - set(given))
-        if unknown_count or given[0] == given[1]:
+    if own_words is not None:
+        unknown_count = len(outputs - set(own_words))
+        if unknown_count or own_words[0] == own_words[1]:
             raise DataError(
-                f"data.options.answers {list(given)}: {unknown_count} outputs of the rows are "
+                f"data.options.answers {list(own_words)}: {unknown_count} outputs of the rows are "
                 "neither; give the two, liked first, letter by letter"
             )
-        return given
+        return own_words
     liked = [text for text in outputs if _begins(text, "yes")]
     disliked = [text for text in outputs if _begins(text, "no")]
     if len(outputs) == 2 and len(liked) == len(disliked) == 1:
