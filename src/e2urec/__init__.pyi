@@ -1,4 +1,6 @@
+from .api.adopt import AdoptOptions, adopt
 from .api.evaluate import EvaluationOptions, evaluate
+from .api.export import Export, export
 from .api.inspect import inspect_data
 from .api.method_choice import choose_method
 from .api.prepare import prepare
@@ -35,6 +37,7 @@ __all__ = [
     "PLACEBO_RETAIN",
     "PLACEBO_TEMPERATURE",
     "UNLEARNED",
+    "AdoptOptions",
     "CheckpointOptions",
     "Comparison",
     "ConfigError",
@@ -43,6 +46,7 @@ __all__ = [
     "DryRun",
     "E2URecError",
     "EvaluationOptions",
+    "Export",
     "Method",
     "ModelError",
     "Recipe",
@@ -54,12 +58,14 @@ __all__ = [
     "Run",
     "RunError",
     "Task",
+    "adopt",
     "all_methods",
     "build",
     "choose_method",
     "compare",
     "dry_run",
     "evaluate",
+    "export",
     "inspect_data",
     "open_run",
     "prepare",

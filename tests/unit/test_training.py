@@ -7,6 +7,7 @@ from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import SplitSettings, split
 from e2urec.evaluation.answers import EvaluationSets
 from e2urec.metrics.classification import auc
+from e2urec.models.output_head import OutputHead
 from e2urec.models.predictions import answer_states, predict
 from e2urec.models.recommender import Recommender
 from e2urec.testing import TUNING, toy_backbone, toy_interactions, toy_task
@@ -139,7 +140,7 @@ def test_states_are_kept_where_distances_over_the_vocabulary_are_measured_alone(
 def test_teachers_keep_float32_under_autocast():
     states_, weight = torch.randn(6, 16), torch.randn(40, 16)
     rows = torch.arange(6)
-    teacher = FrozenTeacher(states_, (weight, None), rows)
+    teacher = FrozenTeacher(states_, OutputHead(weight, None), rows)
     expected = states_ @ weight.T
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(teacher(rows), expected)
@@ -155,7 +156,8 @@ def test_matching_teacher_reaches_the_auc_it_was_asked_for():
     sign = torch.from_numpy(2.0 * task.forget.labels - 1)[:, None]
     gained = plain + sign * direction + 0.01 * torch.randn(plain.shape, generator=random)
     rows = torch.arange(len(task.forget))
-    answers = [FrozenTeacher(hidden, (weight, bias), rows) for hidden in (plain, gained.float())]
+    head = OutputHead(weight, bias)
+    answers = [FrozenTeacher(hidden, head, rows) for hidden in (plain, gained.float())]
     teacher = ForgettingTeacher(*answers, 1.0, "odds", original.verbaliser)
     labels = task.forget.labels
     before = auc(labels, match_auc(teacher, labels, 1.0).teacher.odds())

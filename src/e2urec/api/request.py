@@ -32,6 +32,11 @@ HELD_BY_CHECKPOINTS = (
 """What a user is told who asks for checkpoints of a request."""
 UNCHANGED = "no training row: the model is unchanged"
 """What a run says of a request that concerns no row on which the recommender was tuned."""
+PROMPTS_STAY = (
+    "the rows bring their own prompts, which stay word for word: where another row's prompt shows "
+    "what goes, name that row as well, or its whole user"
+)
+"""What a user is told who asks for single rows or items of such data."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class RequestOptions:
         skip_unknown: go on when some of what the file names is not in the data.
         key: file of the controller's key, under which the request is recorded; see
             `runs.keys.controller_key`.
-        say: told of shadow models of earlier runs that are removed.
+        say: told of shadow models of earlier runs that are removed, and of prompts that stay.
     """
 
     file: Path | str | None = None
@@ -100,6 +105,8 @@ class RequestCase:
         space = open_space(parent, _recipe_of(parent, options), options.key, progress)
         request = space.request(None if options.file is None else Path(options.file))
         parts = space.resolve(request, skip_unknown=options.skip_unknown)
+        if space.data.prompts is not None and (request.interactions or request.items):
+            options.say(PROMPTS_STAY)
         original = space.load(parent)
         # The run's own template and tokenizer, whatever the recipe's file says by now.
         space.tokenizer_owner = original

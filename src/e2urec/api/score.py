@@ -17,5 +17,8 @@ def score(run: Run, examples: Path) -> list[float]:
     prompts = read_prompts(examples)
     recipe = Recipe.build(run.record.recipe, place=str(run.path))
     model = Workspace(recipe, record=run.record).load(run)
+    # Elsewhere a prompt ends where the answer begins, which brings its own space.
+    if not model.template.verbatim:
+        prompts = [prompt.rstrip() for prompt in prompts]
     rows = model.encode_texts(prompts)
     return [float(probability) for probability in model.score(rows)]

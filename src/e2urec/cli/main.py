@@ -22,12 +22,24 @@ from ..core.process import (
     rank,
     was_interrupted,
 )
-from . import data_commands, experiment_commands, rehearsal_commands, run_commands
+from . import (
+    data_commands,
+    exchange_commands,
+    experiment_commands,
+    rehearsal_commands,
+    run_commands,
+)
 from .app import app
 from .failures import failure_line, one_line
 
 # The modules register their commands when they are imported.
-COMMANDS = (data_commands, run_commands, rehearsal_commands, experiment_commands)
+COMMANDS = (
+    data_commands,
+    run_commands,
+    exchange_commands,
+    rehearsal_commands,
+    experiment_commands,
+)
 WRONG_INPUT = 2
 INTERRUPTED = 130
 FIRST_SPEAKS_SECONDS = 5.0

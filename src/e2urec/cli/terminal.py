@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..api.export import Export
 from ..api.prepare import Preparation
 from ..api.request import UNCHANGED
 from ..api.unlearn import DryRun
@@ -76,6 +77,8 @@ def _show_run(run: Run, results: dict[str, Any], sentences: Iterable[str]) -> No
     for sentence in sentences:
         say(sentence)
     _show_scores(console, results)
+    for sentence in results.get("import", {}).get("sentences", []):
+        say(sentence)
     # Every bound that was hit, and what is estimated to be left.
     for sentence in results.get("outcome", {}).get("sentences", []):
         say(sentence)
@@ -193,6 +196,17 @@ def show_preparation(plan: Preparation, *, as_json: bool) -> None:
     if plan.minutes:
         say(f"at most about {minutes_text(plan.minutes)}, at the speed the original was trained")
     say("Nothing was changed.")
+
+
+def show_export(result: Export, *, as_json: bool) -> None:
+    """What was given back, and what whoever serves it should know."""
+    if as_json:
+        _print_json(result.as_dict())
+        return
+    say = speaker(Console())
+    say(f"{result.path}: {result.form}, {result.dtype}")
+    for sentence in result.sentences:
+        say(sentence)
 
 
 def show_results(results: Results, *, as_json: bool) -> None:

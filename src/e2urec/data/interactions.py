@@ -13,6 +13,7 @@ import polars as pl
 from ..core.arrays import Ints, Mask
 from . import tables
 from .tables import RatingScale
+from .written_prompts import WrittenPrompts
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Interactions:
         duplicates: exact duplicate rows that were dropped.
         details: one row an item code with text columns beyond the title, or None.
         unrated: rows that were dropped because they hold no rating.
+        prompts: those that the rows bring, which no template writes; None: they bring none.
     """
 
     user: Ints
@@ -45,6 +47,7 @@ class Interactions:
     duplicates: int
     details: pl.DataFrame | None = None
     unrated: int = 0
+    prompts: WrittenPrompts | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -79,6 +82,8 @@ class Interactions:
         # before details were read.
         if self.details is not None:
             text.append(_as_lists(self.details))
+        if self.prompts is not None:
+            text += [self.prompts.texts.to_list(), self.prompts.parts.to_list()]
         digest.update(json.dumps(text).encode())
         return digest.hexdigest()
 
@@ -94,6 +99,7 @@ class Interactions:
             item=self.item[stays],
             rating=self.rating[stays],
             time=self.time[stays],
+            prompts=None if self.prompts is None else self.prompts.where(stays),
         )
 
     @classmethod
@@ -111,7 +117,7 @@ class Interactions:
 
         Args:
             ratings: columns user, item, rating, time, in file order; `position`, the 0-based row of
-                the file, where rows were left out.
+                the file, where rows were left out; `prompt` and `part` where rows bring them.
             items: columns item, title, and details: text that tells more of an item.
             users: column user, and profile columns; None if the data set has none.
             place: file name for messages.
@@ -144,6 +150,9 @@ class Interactions:
             profiles = tables.user_profiles(users, user_ids, place)
         # A user's rows are together, so the run that a row is in is its user's code.
         user_codes = ordered["user"].rle_id()
+        prompts = None
+        if scale.answers is not None:
+            prompts = WrittenPrompts(ordered["prompt"], ordered["part"], scale.answers)
         return cls(
             user=user_codes.cast(pl.Int32).to_numpy(),
             item=_item_codes(ordered, rated_items["item"]),
@@ -156,6 +165,7 @@ class Interactions:
             liked_above=scale.liked_above,
             duplicates=all_rows.height - rows.height,
             details=details if details.width else None,
+            prompts=prompts,
         )
 
 

@@ -87,6 +87,10 @@ class PromptTemplate(ABC):
     """
     recurs = True
     """Whether pieces are the same in many prompts, so that it pays to keep their tokens."""
+    verbatim = False
+    """Whether prompts come with the data, space at their end included."""
+    chat = False
+    """Whether a prompt is what a user says in a chat, which the tokenizer knows how to write."""
 
     def bind(self, catalogue: Catalogue) -> "PromptTemplate":
         """The template for the items and users of `catalogue`.
@@ -112,6 +116,11 @@ class PromptTemplate(ABC):
     def pieces_of(self, samples: Samples) -> Iterator[list[str]]:
         """The same in pieces."""
         data = samples.interactions
+        if data.prompts is not None:
+            raise DataError(
+                f"data.template '{self.name}': the rows bring their own prompts; set "
+                "data.template=verbatim"
+            )
         catalogue = Catalogue.of(data)
         template = self.bind(catalogue)
         labels = catalogue.labels()
@@ -179,9 +188,42 @@ class Paper(PromptTemplate):
         return pieces
 
 
+class Verbatim(PromptTemplate):
+    """The prompts that the data bring, letter by letter."""
+
+    name = "verbatim"
+    recurs = False
+    verbatim = True
+
+    def pieces(self, fields: PromptFields) -> list[str]:
+        """Not here: such a prompt is not made of fields."""
+        raise NotImplementedError
+
+    def pieces_of(self, samples: Samples) -> Iterator[list[str]]:
+        """The whole prompts, each as one piece; raises DataError where the data bring none."""
+        prompts = samples.interactions.prompts
+        if prompts is None:
+            raise DataError(
+                f"data.template '{self.name}': the data bring no prompts of their own; name "
+                "compact, paper, or a file with .j2"
+            )
+        for text in prompts.of_rows(samples.rows):
+            yield [text]
+
+
+class Chat(Verbatim):
+    """The same, each as what a user says in a chat."""
+
+    name = "chat"
+    chat = True
+
+
+VERBATIM = Verbatim()
+CHAT = Chat()
 TEMPLATES: dict[str, PromptTemplate] = {
     template.name: template for template in (Compact(), Paper())
 }
+"""Those that write the prompts of any data."""
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -211,9 +253,7 @@ def _prompt(line: str) -> str:
     if not isinstance(prompt, str):
         raise ValueError('is no object {"prompt": "…"}; correct it')
     require_whole_letters([prompt])
-    # A prompt ends where the answer begins, and the answer brings its own space.
-    prompt = prompt.rstrip()
-    if not prompt:
+    if not prompt.strip():
         raise ValueError("holds an empty prompt; fill it in or remove the line")
     if len(prompt) > LONGEST_TEXT:
         raise ValueError(

@@ -15,6 +15,8 @@ from .interactions import Interactions
 class Samples:
     """Rows that become prompts: the row is the target, its user's rows before it the history.
 
+    Of rows that bring their own prompts the history is not known, and counts as empty.
+
     Attributes:
         interactions: where the rows are.
         rows: (n,) int64 indices into the ordered interactions.
@@ -45,6 +47,9 @@ class Samples:
     @cached_property
     def starts(self) -> Ints:
         """(n,) first row that each sample's prompt shows."""
+        # A prompt that somebody else wrote is known to show its own row, and no other.
+        if self.interactions.prompts is not None:
+            return self.rows
         first_rows = self.interactions.first_rows[self.rows]
         return np.maximum(first_rows, self.rows - self.history)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ..core.errors import DataError
+from .written_prompts import PROMPT_COLUMNS
 
 RATING_COLUMNS = ("user", "item", "rating", "time")
 ITEM_COLUMNS = ("item", "title")
@@ -26,11 +27,13 @@ class RatingScale:
     Attributes:
         lowest, highest: a rating outside of these is refused.
         liked_above: a row is liked if its rating is greater.
+        answers: how rows that bring their prompts spell liked and not; None: they bring none.
     """
 
     lowest: float = 1.0
     highest: float = 5.0
     liked_above: float = 3.0
+    answers: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def valid_ratings(ratings: pl.DataFrame, scale: RatingScale, place: str) -> pl.D
         raise DataError(f"{place}: holds no rows; give a table of ratings")
     if "position" not in ratings.columns:
         ratings = ratings.with_row_index("position")
-    rows = ratings.select("position", *RATING_COLUMNS)
+    further_columns = [name for name in PROMPT_COLUMNS if name in ratings.columns]
+    rows = ratings.select("position", *RATING_COLUMNS, *further_columns)
     for column in ("user", "item"):
         fault = _Fault(column, "is empty", "fill it in or remove the row")
         _refuse(rows, pl.col(column).is_null(), fault, place)
@@ -75,7 +79,9 @@ def valid_ratings(ratings: pl.DataFrame, scale: RatingScale, place: str) -> pl.D
 
 def without_duplicates(rows: pl.DataFrame, place: str, *, strict: bool) -> pl.DataFrame:
     """The first of each set of equal rows; raises DataError if `strict` and there are any."""
-    distinct = rows.unique(RATING_COLUMNS, keep="first", maintain_order=True)
+    # A row that was tuned on and is held out as well counts as the first of the two.
+    columns = [name for name in rows.columns if name not in ("position", "part")]
+    distinct = rows.unique(columns, keep="first", maintain_order=True)
     duplicate_count = rows.height - distinct.height
     if duplicate_count and strict:
         positions = distinct["position"].implode()

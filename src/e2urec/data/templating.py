@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import TemplateError, meta
 
 from ..core.errors import DataError, did_you_mean
-from .prompts import TEMPLATES, Catalogue, PromptFields, PromptTemplate
+from .prompts import CHAT, TEMPLATES, VERBATIM, Catalogue, PromptFields, PromptTemplate
 from .sandbox import FILTERS, Fields, Sandbox, check_nodes
 
 SUFFIXES = (".j2", ".jinja", ".jinja2")
@@ -30,6 +30,9 @@ def find_template(name: str, source: str | None = None) -> PromptTemplate:
         return JinjaTemplate(name, source)
     if name in TEMPLATES:
         return TEMPLATES[name]
+    for template in (VERBATIM, CHAT):
+        if name == template.name:
+            return template
     path = Path(name)
     if path.suffix not in SUFFIXES:
         suggestion = did_you_mean(name, list(TEMPLATES))
@@ -59,7 +62,7 @@ class JinjaTemplate(PromptTemplate):
     recurs = False
 
     def __post_init__(self) -> None:
-        with _errors_of(self.name):
+        with template_errors(self.name):
             tree = Sandbox().parse(self.source)
             names = meta.find_undeclared_variables(tree)
             check_nodes(tree)
@@ -72,7 +75,7 @@ class JinjaTemplate(PromptTemplate):
 
     def bind(self, catalogue: Catalogue) -> PromptTemplate:
         """The template compiled, with the fields of all items at hand."""
-        with _errors_of(self.name):
+        with template_errors(self.name):
             render = Sandbox().from_string(self.source).render
         items = []
         item_count = len(catalogue.titles)
@@ -114,7 +117,7 @@ class _BoundTemplate(PromptTemplate):
             stars = _plain_number(rating)
             item = Fields(self.items[code], rating=stars, liked=liked)
             history.append(item)
-        with _errors_of(self.name):
+        with template_errors(self.name):
             text = self.render_fields(
                 user=Fields(self.no_profile | fields.profile),
                 history=history,
@@ -138,7 +141,7 @@ def _plain_number(rating: float) -> float | int:
 
 
 @contextlib.contextmanager
-def _errors_of(name: str) -> Iterator[None]:
+def template_errors(name: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into one line that names the template."""
     try:
         yield

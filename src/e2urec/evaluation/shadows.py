@@ -8,7 +8,7 @@ may be kept in the run folder, while what they say of D_f is not.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from ..core.locks import private_folder
 from ..core.seeding import derive
 from ..models import adapter_files
 from ..models.adapters import LoRA
-from ..models.backbone import Backbone
 from ..models.batches import Examples, concatenate
 from ..models.predictions import predict
 from ..models.recommender import Recommender
@@ -193,9 +192,9 @@ class ShadowFactory:
 
     def _load(self, adapter: Path) -> Recommender:
         untuned = self.untuned
-        backbone = Backbone(untuned.lm, untuned.tokenizer, untuned.name).copy()
+        backbone = untuned.backbone.copy()
         lm = adapter_files.load_adapter(backbone.lm, adapter, "original")
-        tuned = Backbone(lm, backbone.tokenizer, backbone.name)
+        tuned = replace(backbone, lm=lm)
         return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)
 
 

@@ -33,7 +33,9 @@ class DataRecipe(SizeLimits, SplitSettings, Reading):
     """Which interactions, how they are split, how they become prompts."""
 
     template: str = Field(
-        "compact", description="prompt template: compact, paper, or a Jinja2 file (.j2)"
+        "compact",
+        description="prompt template: compact, paper, or a Jinja2 file (.j2); for rows that bring "
+        "their own prompts verbatim or chat",
     )
     joined: bool = Field(
         True,
@@ -50,6 +52,11 @@ class ModelRecipe(_Part):
     name: str = Field("smollm2-135m", description="packaged name, Hugging Face name or folder")
     layers: int | None = Field(None, ge=1, description="keep the first so many blocks of a decoder")
     window: int = Field(512, ge=16, description="longest prompt in tokens")
+    answers: tuple[int, int] | None = Field(
+        None,
+        description="tokens of the answers liked and not liked; default: Yes and No, as they "
+        "follow the prompt. `e2urec import` finds those of a model made elsewhere",
+    )
 
 
 class RequestRecipe(_Part):

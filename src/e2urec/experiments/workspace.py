@@ -1,6 +1,6 @@
 """The data and the base of a recipe, and what they become for a request."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from ..core.contents import RESTORE
 from ..core.errors import ModelError, RunError
 from ..core.seeding import derive, stream
 from ..data.difficulty import difficulty
+from ..data.given_split import given_split
 from ..data.interactions import Interactions
 from ..data.prompts import PromptTemplate
 from ..data.requests import ErasureRequest, ForgetRetain, resolve
@@ -22,6 +23,7 @@ from ..models.base_files import base_folder, base_hashes, refuse_other_base
 from ..models.batches import Examples
 from ..models.recommender import Recommender
 from ..models.tokens import tokenise
+from ..models.verbaliser import Verbaliser
 from ..runs.folder import Run
 from ..runs.record import BaseRecord, RunRecord
 from ..runs.row_digests import RowKey
@@ -103,7 +105,8 @@ class Workspace:
         if self.split_index is not None:
             return self.split_index.split(self.data, settings.history)
         seed = self.recipe.data_seed
-        whole = split(self.data, settings, seed=seed)
+        cut = split if self.data.prompts is None else given_split
+        whole = cut(self.data, settings, seed=seed)
         return limit(whole, settings, seed=seed)
 
     @property
@@ -182,8 +185,14 @@ class Workspace:
         """The backbone before any user's data; callers tune a copy.
 
         Raises:
-            ModelError: it cannot be loaded, or is not the one that the run was made from.
+            ModelError: it cannot be loaded, is not the one that the run was made from, or nobody
+                knows which that was.
         """
+        if self.record is not None and self.record.base is None:
+            raise ModelError(
+                "base model: the run does not say from which its model was tuned, so none can be "
+                "tuned again; import the model with --base"
+            )
         model = self.recipe.model
         revision = None if self.pinned is None else self.pinned.revision
         with self.costs.phase("loading"):
@@ -193,6 +202,8 @@ class Workspace:
             )
             if self.pinned is not None:
                 refuse_other_base(source, revision, self.pinned.files)
+        if model.answers is not None:
+            base = replace(base, verbaliser=Verbaliser(*model.answers))
         return base
 
     def base_record(self) -> BaseRecord:

@@ -13,8 +13,8 @@ from transformers.pytorch_utils import Conv1D
 from ..core.errors import ModelError
 from . import blocks
 
-Targets = Literal["attention", "all"]
-"""The query and value projections, or every linear layer but the output head."""
+Targets = Literal["attention", "all"] | tuple[str, ...]
+"""The query and value projections, every linear layer but the output head, or layers by name."""
 
 # Model families name their query and value projections differently. Some compute both in one
 # layer, with the key, so a family's set may hold a single name.
@@ -41,7 +41,8 @@ MAMBA_LAYERS = ("out_proj", "dt_proj")
 def target_layers(lm: Any, targets: Targets, first_block: int) -> list[str]:
     """Names of the layers that get an adapter, none of them below block `first_block`.
 
-    These are the query and value projections, or every linear layer but the output head.
+    These are the query and value projections, every linear layer but the output head, or those
+    whose names end so.
 
     Raises:
         ModelError: the model, or its upper blocks, have no such layers.
@@ -54,10 +55,10 @@ def target_layers(lm: Any, targets: Targets, first_block: int) -> list[str]:
     excluded = _layers_without_adapter(lm, first_block)
     names = [name for name, module in linear_layers.items() if module not in excluded]
     family = f"model of type '{lm.config.model_type}'"
-    if targets == "attention":
+    if targets != "all":
         # The names of all blocks: in some families upper ones take their values from lower ones.
-        attention_layers = _attention_layers(linear_layers, family)
-        names = [name for name in names if _last_part(name) in attention_layers]
+        wanted = _wanted_layers(linear_layers, targets, family)
+        names = [name for name in names if _last_part(name) in wanted]
     if not names:
         raise ModelError(
             f"{family}: no layer for an adapter from block {first_block} on; raise lora.upper"
@@ -65,8 +66,17 @@ def target_layers(lm: Any, targets: Targets, first_block: int) -> list[str]:
     return _adaptable(lm, names, family)
 
 
-def _attention_layers(linear_layers: Iterable[str], family: str) -> set[str]:
+def _wanted_layers(linear_layers: Iterable[str], targets: Targets, family: str) -> set[str]:
+    """Last parts of the names of the layers that `targets` asks for."""
     suffixes = {_last_part(name) for name in linear_layers}
+    if isinstance(targets, tuple):
+        unknown_names = set(targets) - suffixes
+        if unknown_names or not targets:
+            raise ModelError(
+                f"{family}: has no layer called {sorted(unknown_names)}; correct lora.targets, or "
+                "set lora.targets=all"
+            )
+        return set(targets)
     for attention_layers in ATTENTION_LAYERS:
         if attention_layers <= suffixes:
             return attention_layers

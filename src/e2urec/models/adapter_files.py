@@ -1,9 +1,11 @@
 """LoRA adapters on the disk, as PEFT writes and reads them."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -15,18 +17,35 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 
-def save_adapter(lm: Any, name: str, folder: Path) -> None:
-    """Write adapter `name` so that plain `PeftModel.from_pretrained(base, folder)` loads it."""
+def save_adapter(
+    lm: Any,
+    name: str,
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Write adapter `name` so that plain `PeftModel.from_pretrained(base, folder)` loads it.
+
+    Args:
+        lm: the model that carries it.
+        name: of the adapter.
+        folder: to write to.
+        dtype: precision of what is written; None: that in which it is at hand.
+        settings: of PEFT's configuration, in place of the adapter's own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(lm, adapter_name=name)
     # Safetensors refuses a tensor that is a strided view.
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    tensors = {key: value.detach().cpu().to(dtype).contiguous() for key, value in state.items()}
     # Loaders ask for the format before they read a tensor.
     metadata = {"format": "pt"}
     save_file(tensors, folder / WEIGHTS_FILE, metadata=metadata)
     # A copy, so that the adapter may still be trained after it was saved.
     config = copy.copy(lm.peft_config[name])
     config.inference_mode = True
+    for key, value in (settings or {}).items():
+        setattr(config, key, value)
     config.save_pretrained(str(folder))
 
 

@@ -1,7 +1,7 @@
 """LoRA adapters on a language model: attach, switch, freeze, remove.
 
-This file, `adapted_layers.py`, `adapter_files.py` and `adapter_algebra.py` are the only four that
-call PEFT.
+This file, `adapted_layers.py`, `adapter_files.py`, `adapter_algebra.py` and `importing.py` are the
+only five that call PEFT.
 
 A model may carry several adapters at once. Which of them are active says whose model it is: none
 for a fully tuned original, `("original",)` for base + LoRA, and one more for a student or an
@@ -42,7 +42,11 @@ class LoRA(BaseModel):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout on the adapter's input while it is trained"
     )
-    targets: Targets = Field("attention", description="query and value, or all linear layers")
+    targets: Targets = Field(
+        "attention",
+        description="query and value, all linear layers, or layers by name, such as "
+        '`["q_proj", "o_proj"]`',
+    )
     upper: float = Field(
         1.0,
         gt=0,

@@ -5,13 +5,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from ..core.errors import ModelError
+from .verbaliser import Verbaliser
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,14 @@ class Backbone:
         lm: a `PreTrainedModel` in float32 and evaluation mode.
         tokenizer: its tokenizer.
         name: the name or folder that the caller asked for.
+        verbaliser: the answers that it was tuned on elsewhere; None: Yes and No, as they follow our
+            prompts.
     """
 
     lm: Any
     tokenizer: Any
     name: str
+    verbaliser: Verbaliser | None = None
 
     @property
     def seq2seq(self) -> bool:
@@ -62,6 +66,7 @@ def load_backbone(
     revision: str | None = None,
     exact: bool = False,
     offline: bool = False,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
 ) -> Backbone:
     """Load a language model and its tokenizer; no code that comes with one is ever run.
 
@@ -72,13 +77,18 @@ def load_backbone(
         exact: whether weights that the model has no use for are an error, too. A model of ours has
             none; one from elsewhere may come with another task's head.
         offline: a hub name must be on this machine already: nothing is asked of the hub.
+        dtype: precision of the weights in memory; `auto`: that in which they are stored.
 
     Raises:
         ModelError: the model cannot be loaded, lacks weights, or has fewer blocks than `layers`.
     """
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline}
+    options: dict[str, Any] = {
+        "trust_remote_code": False,
+        "local_files_only": offline,
+        "dtype": dtype,
+    }
     if revision is not None:
         options["revision"] = revision
     try:
@@ -110,6 +120,7 @@ def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool)
     gguf_file = _find_gguf(Path(source))
     if gguf_file is not None:
         options["gguf_file"] = gguf_file
+    dtype = options.pop("dtype")
     config = AutoConfig.from_pretrained(source, **options)
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
     if layers is not None:
@@ -123,9 +134,7 @@ def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool)
         # We write no other; a pickled file that lies there is not ours.
         options["use_safetensors"] = True
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    lm, loading = loader.from_pretrained(
-        source, dtype=torch.float32, output_loading_info=True, **options
-    )
+    lm, loading = loader.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     _check_weights(source, loading, exact)
     # The weights of a GGUF file are unpacked to float32: nothing quantised is left to describe.
     if gguf_file is not None:

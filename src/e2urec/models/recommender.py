@@ -5,7 +5,6 @@ The answer is read at one position, the one after the prompt.
 
 import contextlib
 import copy
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,19 +18,17 @@ from torch import nn
 
 from ..core.arrays import Ints
 from ..core.errors import ModelError, RunError
-from ..core.reading import damaged, read_object
 from ..data.prompts import PromptTemplate
 from ..data.samples import Samples
 from ..data.templating import find_template
 from . import adapter_files, adapters, blocks
 from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, batches_by_length, collate, pack
+from .card import Card
 from .output_head import OutputHead, logit_scale, output_head
 from .shortcuts import check_replay, check_shortcuts
 from .tokens import tokenise
 from .verbaliser import Verbaliser, find_verbaliser, prompt_ids
-
-CARD = "recommender.json"
 
 # Any prompt that ends as the templates do shows how a tokenizer treats the answer after it.
 SAMPLE_PROMPT = "Liked: Toy Story (1995). Disliked: none. Will the user like Heat (1995)?"
@@ -50,6 +47,8 @@ class Recommender(nn.Module):
         active: the adapters that make it this recommender; none for a fully tuned model.
         window: longest prompt in tokens.
         verbaliser: the tokens of the two answers.
+        stored_dtype: precision of the weights of somebody else's model, for whoever gives it back
+            to the world; None: it is ours, in float32.
         answer_only: whether the last block computes the answer's position alone, in what no other
             position is read from.
         block_forms: what each block that reads the prompt returns; see `blocks.record_outputs`.
@@ -78,12 +77,20 @@ class Recommender(nn.Module):
         self.template = template
         self.active = tuple(active)
         self.window = window
-        self.verbaliser: Verbaliser = find_verbaliser(
+        self._own_answers = backbone.verbaliser is not None
+        self.verbaliser: Verbaliser = backbone.verbaliser or find_verbaliser(
             self.tokenizer, [SAMPLE_PROMPT], seq2seq=self.seq2seq
         )
+        self.stored_dtype: str | None = None
         self.answer_only = not self.seq2seq
         with self.using():
             self.block_forms = check_shortcuts(self, self._sample_tokens())
+
+    @property
+    def backbone(self) -> Backbone:
+        """The language model as it is now, with its tokenizer and answers."""
+        answers = self.verbaliser if self._own_answers else None
+        return Backbone(self.lm, self.tokenizer, self.name, answers)
 
     @property
     def device(self) -> torch.device:
@@ -120,7 +127,7 @@ class Recommender(nn.Module):
 
     def encode_texts(self, prompts: Sequence[str]) -> Examples:
         """Tokenise prompts that the caller wrote; their labels and users are unknown, and 0."""
-        rows = prompt_ids(self.tokenizer, prompts, seq2seq=self.seq2seq)
+        rows = prompt_ids(self.tokenizer, prompts, seq2seq=self.seq2seq, chat=self.template.chat)
         unknown = np.zeros(len(prompts), dtype=np.int8)
         return pack(rows, unknown, unknown, window=self.window)
 
@@ -229,9 +236,6 @@ class Recommender(nn.Module):
         goes to `adapter/`, which `peft` loads on the base that is named in its config.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"template": self.template.name, "window": self.window, "base": self.name}
-        if self.template.source is not None:
-            record["template_source"] = self.template.source
         if self.active:
             # A folder holds one adapter: whoever adds others merges or concatenates them first.
             (name,) = self.active
@@ -239,8 +243,16 @@ class Recommender(nn.Module):
         else:
             self.lm.save_pretrained(str(folder / "model"))
             self.tokenizer.save_pretrained(str(folder / "model"))
-        text = json.dumps(record, indent=2) + "\n"
-        (folder / CARD).write_text(text, encoding="utf-8")
+        answers = (self.verbaliser.yes, self.verbaliser.no)
+        card = Card(
+            template=self.template.name,
+            window=self.window,
+            base=self.name,
+            template_source=self.template.source,
+            answers=answers if self._own_answers else None,
+            dtype=self.stored_dtype,
+        )
+        card.write(folder)
 
     @classmethod
     def load(cls, folder: Path, base: Backbone | None = None) -> "Recommender":
@@ -255,23 +267,23 @@ class Recommender(nn.Module):
             DataError: its template is none.
             ModelError: its weights are not those of one.
         """
-        card = _read_card(folder)
-        window = card["window"]
-        template = find_template(card["template"], card.get("template_source"))
+        card = Card.read(folder)
+        template = find_template(card.template, card.template_source)
+        active: tuple[str, ...] = ()
         if (folder / "model").is_dir():
             backbone = load_backbone(folder / "model", exact=True)
-            return cls(backbone, template, window=window)
-        if base is None:
+        elif base is None:
             raise RunError(
-                f"'{folder}': holds an adapter; give the base model '{card['base']}' with it"
+                f"'{folder}': holds an adapter; give the base model '{card.base}' with it"
             )
-        lm = adapter_files.load_adapter(base.lm, folder / "adapter", "original")
-        return cls(
-            Backbone(lm, base.tokenizer, base.name),
-            template,
-            active=("original",),
-            window=window,
-        )
+        else:
+            lm = adapter_files.load_adapter(base.lm, folder / "adapter", "original")
+            backbone = replace(base, lm=lm)
+            active = ("original",)
+        backbone = replace(backbone, verbaliser=card.verbaliser)
+        model = cls(backbone, template, active=active, window=card.window)
+        model.stored_dtype = card.dtype
+        return model
 
     def _sample_tokens(self) -> list[int]:
         return prompt_ids(self.tokenizer, [SAMPLE_PROMPT], seq2seq=self.seq2seq)[0]
@@ -302,24 +314,3 @@ class Recommender(nn.Module):
             before_answer = torch.tensor(self._decoder_tokens(), device=self.device)
             inputs["decoder_input_ids"] = before_answer.expand(len(batch.ids), -1)
         return inputs
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    """What `save` wrote of a recommender beside its weights.
-
-    Raises:
-        RunError: there is no whole one.
-    """
-    path = folder / CARD
-    remedy = "name a folder made by e2urec train"
-    if not path.is_file():
-        raise RunError(f"'{folder}': holds no recommender; {remedy}")
-    card = read_object(path, remedy)
-    types = {"template": str, "window": int, "base": str, "template_source": str}
-    # A template's source is there only where it came from a file.
-    card.setdefault("template_source", "")
-    for name, kind in types.items():
-        if not isinstance(card.get(name), kind):
-            raise damaged(path, remedy)
-    card["template_source"] = card["template_source"] or None
-    return card

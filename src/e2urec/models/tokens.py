@@ -97,7 +97,7 @@ def _whole_rows(
         texts = ["".join(pieces) for pieces in islice(prompts, CHUNK_ROWS)]
         if not texts:
             return
-        yield from prompt_ids(tokenizer, texts, seq2seq=seq2seq)
+        yield from prompt_ids(tokenizer, texts, seq2seq=seq2seq, chat=template.chat)
 
 
 class Pieces:

@@ -11,6 +11,7 @@ from .output_head import OutputHead
 
 # The words that the published prompts ask for.
 ANSWERS = ("Yes", "No")
+SPACED_ANSWERS = (" Yes", " No")
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,37 @@ class Verbaliser:
         return torch.where(labels.bool(), self.yes, self.no)
 
 
-def prompt_ids(tokenizer: Any, texts: Sequence[str], *, seq2seq: bool) -> list[list[int]]:
+def prompt_ids(
+    tokenizer: Any, texts: Sequence[str], *, seq2seq: bool, chat: bool = False
+) -> list[list[int]]:
     """Tokenise prompts.
 
-    A decoder's prompt stays open for the answer, so it has no end-of-text token.
+    A decoder's prompt stays open for the answer, so it has no end-of-text token. A chat is written
+    by the tokenizer's own template, which brings all special tokens.
+
+    Raises:
+        ModelError: the tokenizer has no template for a chat.
     """
-    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=True).input_ids
+    if chat:
+        texts = [_as_chat(tokenizer, text) for text in texts]
+    return _ids(tokenizer, texts, seq2seq=seq2seq, special=not chat)
+
+
+def _as_chat(tokenizer: Any, text: str) -> str:
+    """What a model reads when a user says `text`, up to where it answers."""
+    if tokenizer.chat_template is None:
+        name = getattr(tokenizer, "name_or_path", "?")
+        raise ModelError(
+            f"tokenizer '{name}': has no template for a chat; leave out --chat, or use a model "
+            "that was made for chats"
+        )
+    message = {"role": "user", "content": text}
+    written = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    return str(written)
+
+
+def _ids(tokenizer: Any, texts: Sequence[str], *, seq2seq: bool, special: bool) -> list[list[int]]:
+    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=special).input_ids
     if seq2seq:
         return encoded
     return [_without_end(ids, tokenizer.eos_token_id) for ids in encoded]
@@ -65,39 +91,59 @@ def _without_end(ids: list[int], end: int | None) -> list[int]:
     return ids
 
 
-def find_verbaliser(tokenizer: Any, prompts: Sequence[str], *, seq2seq: bool) -> Verbaliser:
+def find_verbaliser(
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    seq2seq: bool,
+    answers: tuple[str, str] | None = None,
+    chat: bool = False,
+) -> Verbaliser:
     """Return the first token of each answer in its context.
 
     For a decoder that is the first token of `prompt + " Yes"` after the prompt's own (" Yes" is not
     "Yes"); for an encoder-decoder the first token in which the target texts differ.
+
+    Args:
+        tokenizer: the model's.
+        prompts: the contexts.
+        seq2seq: whether the model is an encoder-decoder.
+        answers: liked and not, as they follow a prompt; None: Yes and No, after a space where they
+            follow the prompt itself.
+        chat: whether a prompt is what a user says in a chat.
 
     Raises:
         ModelError: the answers share their first token, or a prompt is tokenised otherwise once an
             answer follows it.
     """
     name = getattr(tokenizer, "name_or_path", "?")
+    if answers is None:
+        answers = ANSWERS if seq2seq else SPACED_ANSWERS
     if seq2seq:
-        return _find_in_targets(tokenizer, name)
+        return _find_in_targets(tokenizer, answers, name)
     token_pairs = set()
+    if chat:
+        prompts = [_as_chat(tokenizer, prompt) for prompt in prompts]
     for prompt in prompts:
-        tokens = [_token_after(tokenizer, prompt, answer, name) for answer in ANSWERS]
+        tokens = [_token_after(tokenizer, prompt, answer, special=not chat) for answer in answers]
         token_pairs.add(tuple(tokens))
     if len(token_pairs) != 1:
         raise ModelError(
-            f"tokenizer '{name}': the answers' tokens depend on the prompt; use another template"
+            f"tokenizer '{name}': the answers' tokens depend on the prompt; use another template, "
+            "or prompts that all end alike"
         )
     yes, no = token_pairs.pop()
     if yes == no:
         raise ModelError(
-            f"tokenizer '{name}': Yes and No share their first token ({yes}); "
+            f"tokenizer '{name}': the answers share their first token ({yes}); "
             "use a model whose tokenizer tells them apart"
         )
     return Verbaliser(int(yes), int(no))
 
 
-def _find_in_targets(tokenizer: Any, name: str) -> Verbaliser:
+def _find_in_targets(tokenizer: Any, answers: tuple[str, str], name: str) -> Verbaliser:
     """The first tokens in which an encoder-decoder's target texts differ."""
-    yes_ids, no_ids = (tokenizer(text_target=answer).input_ids for answer in ANSWERS)
+    yes_ids, no_ids = (tokenizer(text_target=answer).input_ids for answer in answers)
     for place, (yes, no) in enumerate(zip(yes_ids, no_ids, strict=False)):
         if yes != no:
             return Verbaliser(int(yes), int(no), prefix=tuple(yes_ids[:place]))
@@ -107,15 +153,17 @@ def _find_in_targets(tokenizer: Any, name: str) -> Verbaliser:
     )
 
 
-def _token_after(tokenizer: Any, prompt: str, answer: str, name: str) -> int:
+def _token_after(tokenizer: Any, prompt: str, answer: str, *, special: bool) -> int:
     """First token of `answer` after a decoder's `prompt`."""
-    texts = [prompt, f"{prompt} {answer}"]
-    before, after = prompt_ids(tokenizer, texts, seq2seq=False)
+    texts = [prompt, prompt + answer]
+    before, after = _ids(tokenizer, texts, seq2seq=False, special=special)
     # An answer may merge with the prompt's last token. The model would then never see the prompt
     # that it is asked with.
     if after[: len(before)] != before or len(after) == len(before):
+        name = getattr(tokenizer, "name_or_path", "?")
         raise ModelError(
-            f"tokenizer '{name}': the answer '{answer}' changes the tokens of the prompt before "
-            "it; use a template that ends in a full token, such as a question mark"
+            f"tokenizer '{name}': the answer '{answer.strip()}' changes the tokens of the prompt "
+            "before it; end prompts in a full token, such as a question mark, and begin the answer "
+            "with the space that follows it"
         )
     return after[len(before)]

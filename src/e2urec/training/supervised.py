@@ -16,7 +16,6 @@ from ..core.seeding import derive
 from ..metrics.classification import log_loss
 from ..models import adapters
 from ..models.adapters import LoRA
-from ..models.backbone import Backbone
 from ..models.batches import Examples, epoch_batches
 from ..models.predictions import predict
 from ..models.recommender import Recommender
@@ -123,8 +122,7 @@ def tune(
 def _fresh_copy(untuned: Recommender, tuning: Tuning, seed: int) -> Recommender:
     """A recommender with weights of its own, and the adapter that will be tuned, if one is."""
     # The base itself stays as it is: other models are tuned from it as well.
-    untuned_backbone = Backbone(untuned.lm, untuned.tokenizer, untuned.name)
-    backbone = untuned_backbone.copy()
+    backbone = untuned.backbone.copy()
     active: tuple[str, ...] = ()
     if tuning.lora is not None:
         adapter_seed = derive(seed, "adapter")

@@ -9,6 +9,7 @@ from pydantic import Field
 from ..interactions import Interactions
 from ..tables import RatingScale
 from .files import Files
+from .prompt_rows import holds_prompts
 from .reading import Columns, Reading
 from .source import Source
 from .table_columns import columns_by_part
@@ -32,7 +33,8 @@ class Tables(Source):
         """Whether the source is a file with a table's suffix."""
         if files.is_address or files.path.is_dir():
             return False
-        return files.path.suffix.lower() in SUFFIXES
+        # Prompts with their answers are no ratings, though they are JSON lines as well.
+        return files.path.suffix.lower() in SUFFIXES and not holds_prompts(files.path)
 
     def read(self, files: Files, reading: Reading, columns: Columns) -> Interactions:
         """Read the tables; raises DataError if one lacks a column or a row cannot be used."""

@@ -1,0 +1,268 @@
+"""Take over a recommender that was made elsewhere."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ConfigError, ModelError
+from ..core.say import Say, no_words
+from ..core.seeding import stream
+from ..data.written_prompts import WrittenPrompts
+from ..experiments.packaged import resolve_model
+from ..experiments.recipe import Recipe
+from ..experiments.study import MEASURED_PARTS, results_alone
+from ..experiments.workspace import Workspace
+from ..models.adapted_layers import target_layers
+from ..models.backbone import Backbone, load_backbone
+from ..models.base_files import base_folder
+from ..models.card import Card
+from ..models.importing import ForeignAdapter, is_adapter, model_folder, read_adapter
+from ..models.recommender import Recommender
+from ..models.verbaliser import find_verbaliser
+from ..runs.files import write_json
+from ..runs.folder import Run, create_run, open_run
+from ..runs.keys import controller_key
+from ..runs.record import RESULTS, BaseRecord, RunRecord, write_record
+from ..runs.row_digests import RowKey
+from ..runs.split_index import SplitIndex
+from .adopt_checks import (
+    calibration_sentence,
+    check_answers,
+    check_rows,
+    check_scores,
+    window_sentence,
+)
+
+CONTEXTS = 1000
+"""Training prompts, at most, in which the answers' tokens are looked for."""
+
+
+@dataclass(frozen=True)
+class AdoptOptions:
+    """What is known of a recommender beside its rows.
+
+    Attributes:
+        base: the language model that it was tuned from; None: what an adapter says itself.
+        scores: `.npy` file of what its makers' own code says of the rows, in their order: P(liked).
+        key: file of the controller's key; see `runs.keys.controller_key`.
+        say: told what was found, and what will not be possible.
+    """
+
+    base: str | None = None
+    scores: Path | None = None
+    key: Path | None = None
+    say: Say = no_words
+
+
+def adopt(recipe: Recipe, model: str, out: Path | str, options: AdoptOptions | None = None) -> Run:
+    """Take over a recommender that was made elsewhere: the run is an original like any other.
+
+    Args:
+        recipe: `data.source` are the rows with their prompts. What it says of tuning is how
+            retrained models and shadow models will be tuned; an adapter's own rank, scale and
+            layers are put into it.
+        model: folder or Hugging Face name of a LoRA adapter or of a whole model.
+        out: folder to make.
+        options: its base, and what is there to check it by.
+
+    Raises:
+        DataError: the rows cannot be used, or too few were held out to measure anything.
+        ModelError: the model cannot be taken over exactly, or does not answer as its rows say.
+        ConfigError: the recipe is of other data.
+        RunError: `out` exists, the key cannot be used, or the disk is full.
+    """
+    options = options or AdoptOptions()
+    secret = controller_key(options.key)
+    source = model_folder(model)
+    with create_run(Path(out)) as partial:
+        space = Workspace(recipe, row_key=RowKey.under(secret))
+        _check_rows(space)
+        take = _take_adapter if is_adapter(source) else _take_model
+        base = take(space, source, partial, options)
+        loaded = Recommender.load(partial, None if (partial / "model").is_dir() else space.base)
+        space.tokenizer_owner = loaded
+        results = _checked_results(space, loaded, options)
+        write_json(partial / RESULTS, results)
+        SplitIndex.of(space.split, space.row_key).save(partial)
+        write_record(partial, _record(space, base), secret)
+    return open_run(Path(out))
+
+
+def _check_rows(space: Workspace) -> None:
+    """Raise an error for rows that nothing could be made of, before a model is loaded."""
+    if space.data.prompts is None or not space.template.verbatim:
+        raise ConfigError(
+            f"data '{space.recipe.data.source}': are no rows with their own prompts, which import "
+            "needs; give JSON lines with user, prompt and output, and leave data.template alone"
+        )
+    check_rows(space.split)
+
+
+def _prompts_of(space: Workspace) -> WrittenPrompts:
+    prompts = space.data.prompts
+    assert prompts is not None, "other rows were refused"
+    return prompts
+
+
+def _take_adapter(
+    space: Workspace, source: Path, folder: Path, options: AdoptOptions
+) -> BaseRecord:
+    """Write the adapter as a run has it; the recipe then says of what base and form it is."""
+    adapter = read_adapter(source)
+    recipe = space.recipe
+    name = _base_name(adapter, source, options)
+    tuning = recipe.tuning.model_copy(update={"lora": adapter.lora})
+    model = recipe.model.model_copy(update={"name": name})
+    space.recipe = recipe.model_copy(update={"model": model, "tuning": tuning})
+    try:
+        base = space.base
+    except ModelError as error:
+        if options.base is not None:
+            raise
+        raise ModelError(
+            f"adapter '{source}': says that it is of '{name}', which cannot be loaded; name its "
+            "base with --base"
+        ) from error
+    _refuse_missing_layers(base, adapter)
+    if len(target_layers(base.lm, adapter.lora.targets, 0)) != len(adapter.layers):
+        options.say(
+            f"the adapter is on {len(adapter.layers)} layers, and not on all that are called so: "
+            "retrained and shadow models will be tuned on all of them"
+        )
+    _note_answers(space, base)
+    place, revision = base_folder(resolve_model(name))
+    adapter.save(folder / "adapter", str(place if revision is None else name), revision)
+    _write_card(space, folder, adapter.dtype)
+    return space.base_record()
+
+
+def _refuse_missing_layers(base: Backbone, adapter: ForeignAdapter) -> None:
+    present = {name for name, _ in base.lm.named_modules()}
+    missing = [name for name in adapter.layers if name not in present]
+    if missing:
+        raise ModelError(
+            f"base '{base.name}': lacks {len(missing)} of the adapter's layers, such as "
+            f"{missing[0]}; name the base that it was tuned on with --base"
+        )
+
+
+def _base_name(adapter: ForeignAdapter, source: Path, options: AdoptOptions) -> str:
+    if options.base is not None:
+        return options.base
+    if adapter.base is None:
+        raise ModelError(
+            f"adapter '{source}': does not say of which base it is; name it with --base"
+        )
+    if adapter.revision not in (None, "main"):
+        raise ModelError(
+            f"adapter '{source}': is of revision {adapter.revision} of '{adapter.base}'; download "
+            "that and name its folder with --base"
+        )
+    return adapter.base
+
+
+def _take_model(
+    space: Workspace, source: Path, folder: Path, options: AdoptOptions
+) -> BaseRecord | None:
+    """Write the model as a run has it, in the precision in which it came."""
+    name = options.base or str(source)
+    model = space.recipe.model.model_copy(update={"name": name, "layers": None})
+    space.recipe = space.recipe.model_copy(update={"model": model})
+    whole = load_backbone(source, dtype="auto")
+    _note_answers(space, whole)
+    dtype = str(whole.lm.dtype).removeprefix("torch.")
+    whole.lm.save_pretrained(str(folder / "model"))
+    whole.tokenizer.save_pretrained(str(folder / "model"))
+    _write_card(space, folder, dtype)
+    if options.base is None:
+        options.say(
+            "the base of the model is not known: nothing can be retrained, and no shadow model "
+            "tuned; name it with --base to be able to"
+        )
+        return None
+    _check_base(space, whole)
+    return space.base_record()
+
+
+def _check_base(space: Workspace, whole: Backbone) -> None:
+    """Raise ModelError unless the base reads prompts as the model that is said to be made of it."""
+    base = space.base
+    texts = _contexts(space)
+    if base.tokenizer(texts).input_ids != whole.tokenizer(texts).input_ids:
+        raise ModelError(
+            f"base '{base.name}': tokenises prompts otherwise than the model; name the base that "
+            "it was tuned from"
+        )
+    sizes = [sum(weight.numel() for weight in lm.parameters()) for lm in (base.lm, whole.lm)]
+    if sizes[0] != sizes[1]:
+        raise ModelError(
+            f"base '{base.name}': has {sizes[0]:,} weights, the model {sizes[1]:,}; name the base "
+            "that it was tuned from"
+        )
+
+
+def _contexts(space: Workspace) -> list[str]:
+    """Random training prompts."""
+    rows = space.split.train.rows
+    order = stream(space.recipe.seed, "contexts").permutation(len(rows))
+    return _prompts_of(space).of_rows(rows[order[:CONTEXTS]])
+
+
+def _note_answers(space: Workspace, backbone: Backbone) -> None:
+    """Put the tokens of the answers, as they follow the rows' own prompts, into the recipe."""
+    verbaliser = find_verbaliser(
+        backbone.tokenizer,
+        _contexts(space),
+        seq2seq=backbone.seq2seq,
+        answers=_prompts_of(space).answers,
+        chat=space.template.chat,
+    )
+    if verbaliser.prefix:
+        raise ModelError(
+            f"model '{backbone.name}': begins both answers with the same tokens, and only models "
+            "that tell them apart by the first can be imported"
+        )
+    model = space.recipe.model.model_copy(update={"answers": (verbaliser.yes, verbaliser.no)})
+    space.recipe = space.recipe.model_copy(update={"model": model})
+
+
+def _write_card(space: Workspace, folder: Path, dtype: str) -> None:
+    model = space.recipe.model
+    card = Card(
+        template=space.template.name,
+        window=model.window,
+        base=model.name,
+        answers=model.answers,
+        dtype=dtype,
+    )
+    card.write(folder)
+
+
+def _checked_results(space: Workspace, model: Recommender, options: AdoptOptions) -> dict[str, Any]:
+    """How the model scores, after checks that it answers its rows as it was tuned to."""
+    train = space.encode(space.split.train)
+    answers = check_answers(model, train, seed=space.recipe.seed)
+    sentences: list[str | None] = [answers.sentence(), calibration_sentence(space.split)]
+    if options.scores is not None:
+        sentences.append(check_scores(space, model, options.scores))
+    sentences.append(window_sentence(train, model.window))
+    facts = [sentence for sentence in sentences if sentence is not None]
+    for fact in facts:
+        options.say(fact)
+    rows = {name: space.encode(getattr(space.split, name)) for name in MEASURED_PARTS}
+    results = results_alone(space.recipe, model, rows).as_dict()
+    return results | {"import": answers.as_dict() | {"sentences": facts}}
+
+
+def _record(space: Workspace, base: BaseRecord | None) -> RunRecord:
+    return RunRecord(
+        kind="original",
+        recipe=space.recipe.model_dump(mode="json"),
+        seed=space.recipe.seed,
+        seconds=space.costs.seconds,
+        rows={
+            "train": len(space.split.train),
+            "duplicates_dropped": space.data.duplicates,
+        },
+        base=base,
+    )

@@ -1,0 +1,103 @@
+"""From and to the world outside: take a recommender over, and give one back."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..core.errors import ConfigError
+from .app import AsJson, Key, Out, RecipeFile, RunFolder, Settings, app, recipe_from
+
+
+@app.command("import")
+def import_model(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Folder or Hugging Face name of a LoRA adapter or a model."
+        ),
+    ],
+    rows: Annotated[
+        Path,
+        typer.Option(help="JSON lines that it was tuned on: user, prompt and output, and more."),
+    ],
+    out: Out,
+    base: Annotated[
+        str | None,
+        typer.Option(help="What it was tuned from; default: what the adapter says itself."),
+    ] = None,
+    held: Annotated[
+        Path | None, typer.Option(help="The same, of rows that it was not tuned on.")
+    ] = None,
+    answers: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="LIKED NOT", help='Outputs that mean so; default: "Yes…" and "No…", as found.'
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="How fields become a prompt: alpaca, tallrec or a Jinja2 file (.j2)."
+        ),
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Prompts were said in the tokenizer's form of a chat.")
+    ] = False,
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="What your own code says of the rows, P(liked) each, as .npy: a check."),
+    ] = None,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take over a recommender that was made elsewhere, with its own prompts."""
+    from ..api.adopt import AdoptOptions, adopt
+    from .terminal import show_run
+
+    options = {
+        "data.source": str(rows),
+        "data.template": "chat" if chat else "verbatim",
+        "data.options.held": None if held is None else str(held),
+        "data.options.answers": None if answers is None else list(answers),
+        "data.options.format": layout,
+    }
+    full = recipe_from(recipe, settings, options)
+    run = adopt(full, model, out, AdoptOptions(base, scores, key, say=_say))
+    show_run(run, as_json=as_json, key=key)
+
+
+@app.command("export")
+def export_model(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", help="Folder to make; it must not exist.")],
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="As an adapter, which PEFT loads on its base.")
+    ] = False,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="As a whole model, which Transformers loads.")
+    ] = False,
+    max_lora_rank: Annotated[
+        int | None,
+        typer.Option(help="Highest rank that your server takes; an adapter beyond it is refused."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the recommender of a run as other programs load it, in the precision it came in."""
+    from ..api.export import export
+    from ..runs.folder import open_run
+    from ..runs.keys import key_at_hand
+    from .terminal import show_export
+
+    if adapter == merged:
+        raise ConfigError("export: takes one of --adapter and --merged; give one")
+    opened = open_run(run, key=key_at_hand())
+    form: Literal["adapter", "merged"] = "adapter" if adapter else "merged"
+    show_export(export(opened, out, form, max_lora_rank=max_lora_rank), as_json=as_json)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
