@@ -63,6 +63,27 @@ def test_existing_folder_is_not_touched(tmp_path):
     assert (tmp_path / "run" / "a").read_text() == "text"
 
 
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_finished_run_stays_when_its_name_is_taken_and_gets_it_by_what_is_said(tmp_path, is_folder):
+    out = tmp_path / "run"
+
+    def make_in_the_way():
+        with create_run(out) as partial:
+            (partial / "weights").write_text("hours of work")
+            write_record(partial, RunRecord(kind="demo", recipe={}, seed=0))
+            log = out / "log.txt" if is_folder else out
+            log.parent.mkdir(exist_ok=True)
+            log.write_text("of somebody else")
+
+    with pytest.raises(RunError, match="is finished, but .* is in the way; move that") as told:
+        make_in_the_way()
+    out.rename(tmp_path / "other")
+    remedy = str(told.value).partition("then: ")[2]
+    subprocess.run(remedy.split(), check=True)
+    open_run(out)
+    assert (out / "weights").read_text() == "hours of work"
+
+
 def test_abandoned_partial_folder_is_named_and_can_be_discarded(tmp_path):
     (tmp_path / "run.partial").mkdir()
     with pytest.raises(RunError, match="e2urec discard"):

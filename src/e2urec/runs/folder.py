@@ -4,6 +4,7 @@ An interrupt leaves nothing behind.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,8 +26,14 @@ from ..core.reading import damaged
 from .record import ADDITIONS, CHECKPOINTS, NAME, RESUMPTION, RunRecord, read_record
 
 PARTIAL = SUFFIX
+IN_THE_WAY = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+"""What a system says that cannot give a folder the name of something else."""
 _WORKED_FOR: dict[Path, str | None] = {}
 """Runs that this process worked for, and what lets it go on: what it left is told in the end."""
+
+
+class UnnamedRunError(RunError):
+    """A finished run could not get its name; it stays, and the message says how it gets one."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ def create_run(
     Raises:
         RunError: `out` exists, is being made by another process or was abandoned half-way, or the
             disk is full.
+        UnnamedRunError: something else got the name `out` meanwhile.
     """
     with signals_as_interrupt():
         if first_process():
@@ -80,12 +88,25 @@ def create_run(
                 # Asked again: whoever made it meanwhile has left the partial folder's name to us.
                 _refuse_existing(out)
                 yield partial
-                publish_folder(partial, out)
+                _publish(partial, out)
         else:
             make_folders(out.parent)
             with private_folder(_plain(out), f"rank{rank()}") as scratch:
                 yield scratch
         wait_for_all()
+
+
+def _publish(partial: Path, out: Path) -> None:
+    """Give a finished run its name."""
+    try:
+        publish_folder(partial, out)
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
+            raise
+        raise UnnamedRunError(
+            f"'{partial}': is finished, but '{out}' is in the way; move that, then: "
+            f"mv {partial} {out}"
+        ) from error
 
 
 @dataclass
@@ -132,6 +153,9 @@ def _working_folder(
             lock = _locked_folder(out, accept)
             _WORKED_FOR[out] = keep
         yield partial_of(out)
+    except UnnamedRunError:
+        # Hours of work, and whole.
+        raise
     except BaseException as error:
         explanation = _explanation(error, out)
         if lock is not None and _clean_up(out, lock, keep) and isinstance(error, E2URecError):
