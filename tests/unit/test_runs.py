@@ -75,7 +75,7 @@ def test_finished_run_stays_when_its_name_is_taken_and_gets_it_by_what_is_said(t
             log.parent.mkdir(exist_ok=True)
             log.write_text("of somebody else")
 
-    with pytest.raises(RunError, match="is finished, but .* is in the way; move that") as told:
+    with pytest.raises(RunError, match=r"is finished, but .* is in the way; move that") as told:
         make_in_the_way()
     out.rename(tmp_path / "other")
     remedy = str(told.value).partition("then: ")[2]

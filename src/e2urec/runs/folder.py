@@ -12,7 +12,13 @@ from pathlib import Path
 
 from ..core.contents import RESTORE, check_files
 from ..core.disk import is_full
-from ..core.durable import make_folders, publish_folder
+from ..core.durable import (
+    make_folders,
+    publish_folder,
+    remove_tree,
+    sync_folder,
+    sync_tree,
+)
 from ..core.errors import E2URecError, RunError
 from ..core.locks import SUFFIX, FolderLock, private_folder, remains, remove_folder, sweep
 from ..core.process import (
@@ -55,6 +61,11 @@ def partial_of(out: Path) -> Path:
     return plain.with_name(plain.name + PARTIAL)
 
 
+def out_of(partial: Path) -> Path:
+    """The folder that is being made in `partial`."""
+    return partial.with_name(partial.name.removesuffix(PARTIAL))
+
+
 def _plain(out: Path) -> Path:
     """The same folder with a name of its own, which `.` and `..` have not."""
     return out.resolve() if out.name in ("", "..") else out
@@ -71,8 +82,8 @@ def create_run(
 
     Args:
         out: the run folder to make.
-        keep: once the folder holds a file or folder of this name, it stays even when the block does
-            not end well, and a later call may go on in it.
+        keep: once the folder holds a folder of this name, it stays even when the block does not end
+            well, and a later call may go on in it. The finished run is without it.
         accept: called with a folder that an earlier call left; raises RunError unless this call can
             go on in it. None: it cannot.
 
@@ -88,7 +99,7 @@ def create_run(
                 # Asked again: whoever made it meanwhile has left the partial folder's name to us.
                 _refuse_existing(out)
                 yield partial
-                _publish(partial, out)
+                _publish(partial, out, keep)
         else:
             make_folders(out.parent)
             with private_folder(_plain(out), f"rank{rank()}") as scratch:
@@ -96,10 +107,20 @@ def create_run(
         wait_for_all()
 
 
-def _publish(partial: Path, out: Path) -> None:
-    """Give a finished run its name."""
+def _publish(partial: Path, out: Path, keep: str | None) -> None:
+    """Remove from a finished run what it went on from, and give it its name."""
+    if keep is not None:
+        # Now, since it may take long: a power cut would else take what that could make again.
+        sync_tree(partial)
     try:
-        publish_folder(partial, out)
+        # An interrupt amid all this would leave neither the run nor what could make it again.
+        with uninterrupted():
+            if keep is not None:
+                # First, since without it the run counts as finished.
+                (partial / RESUMPTION).unlink(missing_ok=True)
+                sync_folder(partial)
+                remove_tree(partial / keep)
+            publish_folder(partial, out)
     except OSError as error:
         if error.errno not in IN_THE_WAY:
             raise
@@ -107,6 +128,11 @@ def _publish(partial: Path, out: Path) -> None:
             f"'{partial}': is finished, but '{out}' is in the way; move that, then: "
             f"mv {partial} {out}"
         ) from error
+
+
+def is_finished(partial: Path) -> bool:
+    """Whether a run lacks its name alone: its record comes last, and the note goes after that."""
+    return (partial / NAME).exists() and not (partial / RESUMPTION).exists()
 
 
 @dataclass
@@ -177,7 +203,7 @@ def _clean_up(out: Path, lock: FolderLock, keep: str | None) -> bool:
     # Only what is ours: after its renaming another process may have made a new one.
     if not lock.owns(partial):
         return False
-    if keep is not None and (partial / keep).exists():
+    if keep is not None and ((partial / keep).exists() or is_finished(partial)):
         return True
     with uninterrupted(), contextlib.suppress(OSError):
         remove_folder(partial, _plain(out))
@@ -210,11 +236,15 @@ def _locked_folder(out: Path, accept: Callable[[Path], object]) -> FolderLock:
 
 def _refuse_left(partial: Path) -> None:
     """Raise RunError, which says how a folder that was left is gone on with or removed."""
+    out = out_of(partial)
+    state = "was left half-made"
     hint = ""
     if (partial / CHECKPOINTS).is_dir():
         hint = "go on by the same command with --resume, or "
-    out = partial.with_name(partial.name.removesuffix(PARTIAL))
-    raise RunError(f"'{partial}': was left half-made; {hint}remove it with: e2urec discard {out}")
+    elif is_finished(partial):
+        state = "is finished"
+        hint = f"give it its name with: mv {partial} {out}; or "
+    raise RunError(f"'{partial}': {state}; {hint}remove it with: e2urec discard {out}")
 
 
 def _refuse_resumable(partial: Path) -> None:
@@ -295,7 +325,7 @@ def _is_abandoned(folder: Path) -> bool:
 
 def _what_stays(out: Path, keep: str | None) -> str:
     partial = partial_of(out)
-    if keep == CHECKPOINTS and (partial / keep).exists():
+    if keep == CHECKPOINTS and ((partial / keep).exists() or is_finished(partial)):
         return (
             f"'{partial}' goes on by the same command with --resume; e2urec discard {out} removes "
             "it"

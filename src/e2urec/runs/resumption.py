@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.durable import remove_tree, sync_tree
+from ..core.contents import check_files
+from ..core.durable import remove_tree
 from ..core.errors import ConfigError, RunError
-from ..core.process import first_process, uninterrupted
+from ..core.process import first_process, wait_for_all
 from ..core.say import Say, no_words
 from ..training.checkpoints import NO_CHECKPOINTS, CheckpointFolder, Checkpoints, clear_unfinished
-from .files import write_json
-from .folder import PARTIAL, create_run, partial_of
+from .files import finite, write_json
+from .folder import UnnamedRunError, create_run, is_finished, out_of, partial_of
 from .keys import derived_key
-from .record import CHECKPOINTS, NAME, RESUMPTION, versions
+from .record import CHECKPOINTS, NAME, RESUMPTION, RunRecord, read_record, versions
 
 NEEDED = (CHECKPOINTS, RESUMPTION)
 """All that going on needs of a partial folder."""
@@ -66,10 +67,17 @@ class CheckpointOptions:
                 key, and checkpoints are encrypted under one made from it.
 
         Raises:
-            RunError: there are checkpoints of a command with other settings.
+            RunError: there are checkpoints of a command with other settings, or its finished run.
         """
         partial = partial_of(out)
         folder = partial / CHECKPOINTS
+        has_ended = is_finished(partial)
+        # All look before the first one changes anything: they leave the block together.
+        wait_for_all()
+        if has_ended:
+            if first_process():
+                self._accept_finished(partial, settings, key)
+            raise _HasEndedError
         # Of several processes the first one writes, so the others need not know how often.
         if not first_process():
             return CheckpointFolder(folder, math.inf, key=_sealing_key(key))
@@ -80,15 +88,30 @@ class CheckpointOptions:
         # What was begun without any checkpoint is begun anew: whoever began it loses nothing.
         if folder.is_dir():
             if left.get("settings") != digest:
-                raise RunError(
-                    f"'{partial}': was begun with other settings, data, key or versions of "
-                    "libraries; go on with those"
-                )
+                raise _other_settings(partial)
             minutes = minutes or left["minutes"]
         elif self.resume:
             self.say(f"'{partial}' has no checkpoint to go on from; it begins at the start")
         write_json(partial / RESUMPTION, {"minutes": minutes, "settings": digest})
         return CheckpointFolder(folder, _seconds(minutes), self.say, _sealing_key(key))
+
+    def _accept_finished(
+        self, partial: Path, settings: Mapping[str, Any], key: bytes | None
+    ) -> None:
+        """Raise RunError unless a run that lacks its name alone is whole, and of these settings."""
+        record = read_record(partial, key)
+        check_files(partial, record.files, apart=(NAME, CHECKPOINTS))
+        # No record tells a demo's request, and no file all that its command prints.
+        if record.kind not in ("original", "unlearned"):
+            out = out_of(partial)
+            remove_tree(partial / CHECKPOINTS)
+            raise UnnamedRunError(
+                f"'{partial}': is finished; give it its name with: mv {partial} {out}"
+            )
+        recorded = _recorded_settings(record)
+        if recorded != {name: finite(settings.get(name)) for name in recorded}:
+            raise _other_settings(partial)
+        self.say(f"'{partial}' is finished, and gets its name")
 
     def within(self, folder: Path, key: bytes) -> Checkpoints:
         """The checkpoints of a command that knows by itself whether `folder` is its own.
@@ -109,9 +132,16 @@ class CheckpointOptions:
 NEVER = CheckpointOptions()
 
 
+class _HasEndedError(Exception):
+    """The block of a command is left at once: its run lacks nothing but its name."""
+
+
 @contextlib.contextmanager
 def resumable_run(out: Path, options: CheckpointOptions) -> Iterator[Path]:
     """Yield the folder to work in, as `create_run` does; with checkpoints it survives an interrupt.
+
+    A run that was killed when it lacked its name alone gets that where the block calls
+    `options.begin`, which ends the block.
 
     Raises:
         RunError: as `create_run` does, or there is something else to go on with.
@@ -124,22 +154,13 @@ def resumable_run(out: Path, options: CheckpointOptions) -> Iterator[Path]:
     with create_run(out, keep=CHECKPOINTS, accept=accept) as partial:
         try:
             yield partial
+        except _HasEndedError:
+            # All that is left to do is what happens to every block that ends well.
+            return
         except BaseException:
-            if first_process():
+            if first_process() and not is_finished(partial):
                 _clear(partial)
             raise
-        if first_process():
-            _remove_checkpoints(partial)
-
-
-def _remove_checkpoints(partial: Path) -> None:
-    """Remove from the partial folder of a finished run what it went on from."""
-    # Synced first: a power cut would else take what they could make again.
-    sync_tree(partial)
-    with uninterrupted():
-        remove_tree(partial / CHECKPOINTS)
-        # Last: as long as it is there, a run that was killed meanwhile can be made again.
-        (partial / RESUMPTION).unlink(missing_ok=True)
 
 
 def _refuse_what_is_of_others(partial: Path) -> None:
@@ -149,10 +170,30 @@ def _refuse_what_is_of_others(partial: Path) -> None:
     # record, after the note was removed.
     is_own = any(name == NAME or name.startswith(RESUMPTION) for name in names)
     if names and not is_own:
-        out = partial.with_name(partial.name.removesuffix(PARTIAL))
+        out = out_of(partial)
         raise RunError(
             f"'{partial}': was begun without checkpoints; remove it with: e2urec discard {out}"
         )
+
+
+def _other_settings(partial: Path) -> RunError:
+    return RunError(
+        f"'{partial}': was begun with other settings, data, key or versions of libraries; go on "
+        "with those"
+    )
+
+
+def _recorded_settings(record: RunRecord) -> dict[str, Any]:
+    """Of the settings that `begin` is given, all that a record tells."""
+    method = record.method
+    parent = record.parent
+    return {
+        "recipe": record.recipe,
+        "method": None if method is None else method.name,
+        "settings": None if method is None else method.settings,
+        "parent": None if parent is None else parent.sha256,
+        "request": record.request_hmac,
+    }
 
 
 def _clear(partial: Path) -> None:
