@@ -63,7 +63,7 @@ def call(monkeypatch, capsys, tmp_path):
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["e2urec", *map(str, words)])
         # A command of its own, which knows nothing of what earlier ones of this process left.
-        monkeypatch.setattr("e2urec.runs.folder._WORKED_FOR", {})
+        monkeypatch.setattr("e2urec.runs.folder.WORKED_FOR", {})
         try:
             cli.main()
             status = 0

@@ -11,7 +11,8 @@ import pytest
 
 from e2urec.core import process
 from e2urec.core.process import signals_as_interrupt, uninterrupted
-from e2urec.runs.folder import discard_run, partial_of
+from e2urec.runs.folder import partial_of
+from e2urec.runs.leftovers import discard_run
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 

@@ -13,8 +13,9 @@ from e2urec.core.errors import ConfigError, DataError, RunError
 from e2urec.data.fetch import PACKAGED, fetch
 from e2urec.runs import keys
 from e2urec.runs.files import write_json
-from e2urec.runs.folder import create_run, discard_run, open_run
+from e2urec.runs.folder import create_run, open_run
 from e2urec.runs.keys import controller_key, request_digest
+from e2urec.runs.leftovers import discard_run
 from e2urec.runs.record import RunRecord, write_record
 from key_files import KEY, OTHER_KEY, write_key
 

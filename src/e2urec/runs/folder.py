@@ -20,7 +20,7 @@ from ..core.durable import (
     sync_tree,
 )
 from ..core.errors import E2URecError, RunError
-from ..core.locks import SUFFIX, FolderLock, private_folder, remains, remove_folder, sweep
+from ..core.locks import SUFFIX, FolderLock, private_folder, remove_folder, sweep
 from ..core.process import (
     first_process,
     rank,
@@ -31,10 +31,9 @@ from ..core.process import (
 from ..core.reading import damaged
 from .record import ADDITIONS, CHECKPOINTS, NAME, RESUMPTION, RunRecord, read_record
 
-PARTIAL = SUFFIX
 IN_THE_WAY = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 """What a system says that cannot give a folder the name of something else."""
-_WORKED_FOR: dict[Path, str | None] = {}
+WORKED_FOR: dict[Path, str | None] = {}
 """Runs that this process worked for, and what lets it go on: what it left is told in the end."""
 
 
@@ -57,16 +56,16 @@ class Run:
 
 def partial_of(out: Path) -> Path:
     """The folder in which `out` is being made."""
-    plain = _plain(out)
-    return plain.with_name(plain.name + PARTIAL)
+    path = proper_path(out)
+    return path.with_name(path.name + SUFFIX)
 
 
 def out_of(partial: Path) -> Path:
     """The folder that is being made in `partial`."""
-    return partial.with_name(partial.name.removesuffix(PARTIAL))
+    return partial.with_name(partial.name.removesuffix(SUFFIX))
 
 
-def _plain(out: Path) -> Path:
+def proper_path(out: Path) -> Path:
     """The same folder with a name of its own, which `.` and `..` have not."""
     return out.resolve() if out.name in ("", "..") else out
 
@@ -102,7 +101,7 @@ def create_run(
                 _publish(partial, out, keep)
         else:
             make_folders(out.parent)
-            with private_folder(_plain(out), f"rank{rank()}") as scratch:
+            with private_folder(proper_path(out), f"rank{rank()}") as scratch:
                 yield scratch
         wait_for_all()
 
@@ -164,7 +163,7 @@ def work_beside(out: Path, *, keep: str) -> Iterator[WorkFolder]:
         yield folder
         if not folder.stays:
             with uninterrupted():
-                remove_folder(partial, _plain(out))
+                remove_folder(partial, proper_path(out))
 
 
 @contextlib.contextmanager
@@ -177,7 +176,7 @@ def _working_folder(
         # An interrupt between making and locking it would leave it behind.
         with uninterrupted():
             lock = _locked_folder(out, accept)
-            _WORKED_FOR[out] = keep
+            WORKED_FOR[out] = keep
         yield partial_of(out)
     except UnnamedRunError:
         # Hours of work, and whole.
@@ -206,7 +205,7 @@ def _clean_up(out: Path, lock: FolderLock, keep: str | None) -> bool:
     if keep is not None and ((partial / keep).exists() or is_finished(partial)):
         return True
     with uninterrupted(), contextlib.suppress(OSError):
-        remove_folder(partial, _plain(out))
+        remove_folder(partial, proper_path(out))
     return False
 
 
@@ -214,7 +213,7 @@ def _locked_folder(out: Path, accept: Callable[[Path], object]) -> FolderLock:
     """Make the partial folder, or go on in one that was left if `accept` does, and lock it."""
     partial = partial_of(out)
     make_folders(partial.parent)
-    sweep(_plain(out))
+    sweep(proper_path(out))
     try:
         # Private to its owner: what is made here may hold what was asked to be forgotten.
         partial.mkdir(mode=0o700)
@@ -224,7 +223,7 @@ def _locked_folder(out: Path, accept: Callable[[Path], object]) -> FolderLock:
     lock = FolderLock.take(partial)
     # A new one may have been taken up or discarded by another process before it was locked.
     if lock is None:
-        raise _busy(partial, "wait for it")
+        raise busy(partial, "wait for it")
     try:
         if not is_new:
             accept(partial)
@@ -259,7 +258,8 @@ def _refuse_existing(out: Path) -> None:
         raise RunError(f"'{out}': exists already; choose another folder or remove it")
 
 
-def _busy(partial: Path, remedy: str) -> RunError:
+def busy(partial: Path, remedy: str) -> RunError:
+    """The error that says that another process works in a folder, and what to do."""
     return RunError(f"'{partial}': is being made by another process; {remedy}")
 
 
@@ -271,72 +271,6 @@ def _explanation(error: BaseException, out: Path) -> E2URecError | None:
         reason = error.strerror or error
         return RunError(f"'{out}': {reason}; choose a folder that can be written")
     return None
-
-
-def discard_run(out: Path) -> None:
-    """Remove `out.partial` and what other processes of the same run left, and only that.
-
-    Raises:
-        RunError: there is nothing, a live process works in it, or it cannot be removed.
-    """
-    partial = partial_of(out)
-    folders = remains(_plain(out))
-    if partial.is_dir():
-        folders.append(partial)
-    if not folders:
-        raise RunError(f"'{partial}': there is no such folder; nothing to discard")
-    for folder in folders:
-        lock = FolderLock.take(folder)
-        if lock is None:
-            # Renamed in this moment: it is a finished run, and none of ours to remove.
-            if not folder.exists():
-                continue
-            raise _busy(folder, "stop that first")
-        try:
-            with uninterrupted():
-                remove_folder(folder, _plain(out))
-        except OSError as error:
-            raise RunError(
-                f"'{folder}': cannot be removed ({error.strerror}); make it writable"
-            ) from error
-        finally:
-            lock.release()
-    left = [folder for folder in remains(_plain(out)) if folder.is_dir()]
-    if left:
-        raise RunError(f"'{left[0]}': cannot be removed; make all that it holds writable")
-
-
-def left_behind() -> str:
-    """What this process left of the runs that it worked for, in a sentence that is true now."""
-    for out, keep in _WORKED_FOR.items():
-        folders = [partial_of(out), *remains(_plain(out))]
-        if any(_is_abandoned(folder) for folder in folders):
-            return _what_stays(out, keep)
-    return "no half-made run was left behind"
-
-
-def _is_abandoned(folder: Path) -> bool:
-    lock = FolderLock.take(folder)
-    if lock is None:
-        return False
-    lock.release()
-    return True
-
-
-def _what_stays(out: Path, keep: str | None) -> str:
-    partial = partial_of(out)
-    if keep == CHECKPOINTS and ((partial / keep).exists() or is_finished(partial)):
-        return (
-            f"'{partial}' goes on by the same command with --resume; e2urec discard {out} removes "
-            "it"
-        )
-    if keep is not None and (partial / keep).exists():
-        return (
-            f"what is finished stays in '{partial}', readable by you alone: models in plain, "
-            "answers to forgotten rows encrypted; run the same command to go on, or remove it "
-            f"with: e2urec discard {out}"
-        )
-    return f"a half-made run stays in '{partial}'; remove it with: e2urec discard {out}"
 
 
 def open_run(path: Path, *, key: bytes | None = None) -> Run:
@@ -360,7 +294,7 @@ def _open_run(path: Path, key: bytes | None) -> Run:
     if not path.is_dir():
         raise RunError(f"'{path}': is no folder; name a run folder made by e2urec")
     # It may hold a whole run.json already, and still not be whole.
-    if path.suffix == PARTIAL:
+    if path.suffix == SUFFIX:
         raise RunError(
             f"'{path}': is a half-made run; wait for it, or remove it with: "
             f"e2urec discard {path.stem}"
