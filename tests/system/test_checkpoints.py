@@ -6,6 +6,7 @@ import shutil
 import signal
 import stat
 import subprocess
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
@@ -201,6 +202,22 @@ def test_damaged_checkpoint_is_told_and_the_one_before_it_is_used(recipe, origin
         f"goes on with 'original' after step {int(older.step)}",
     ]
     assert_same(half_made, original.path)
+
+
+def test_disk_without_room_for_checkpoints_is_told_before_the_first_step(
+    recipe, half_made, tmp_path, monkeypatch
+):
+    one = max(file.path.stat().st_size for file in checkpoints_of(half_made))
+    usage = namedtuple("usage", "total used free")
+    # Room for the model, and for two checkpoints.
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(4 * one, 2 * one, 2 * one))
+    with pytest.raises(RunError, match="GB will be written"):
+        train(
+            recipe, tmp_path / "new", progress=killed_after(0), checkpoints=CheckpointOptions(1.0)
+        )
+    assert not partial_of(tmp_path / "new").exists()
+    # The two that are there already take none.
+    train(recipe, half_made, checkpoints=CheckpointOptions(resume=True))
 
 
 def test_half_made_run_holds_nothing_that_going_on_does_not_need(half_made):

@@ -10,6 +10,7 @@ Tensors and JSON alone: loading a checkpoint runs no code.
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save, save_file
 
+from ..core.disk import require_room
 from ..core.durable import sync_file, sync_folder
 from ..core.errors import RunError
 from ..core.process import first_process
@@ -128,11 +130,13 @@ class CheckpointFolder(Checkpoints):
         """As `Checkpoints` has it.
 
         Raises:
-            RunError: a checkpoint is that of another call.
+            RunError: a checkpoint is that of another call, or the disk has no room for more.
         """
         self.calls += 1
         self.call = {"part": self.call.get("part"), "place": self.calls, **call}
         is_over = self._restore(state)
+        if not is_over:
+            self._require_room(state)
         self.call_start = time.monotonic()
         return is_over
 
@@ -162,6 +166,14 @@ class CheckpointFolder(Checkpoints):
                 self.say(f"goes on with '{self.call['phase']}' after step {state.step}")
             return file.step == END
         return False
+
+    def _require_room(self, state: TrainingState) -> None:
+        """Raise RunError unless the disk has room for the rolling pair, and a new one beside it."""
+        # Without a time there is but one file of a call, with what it ended with.
+        if not first_process() or self.seconds == math.inf:
+            return
+        present = sum(file.path.stat().st_size for file in self._files())
+        require_room(self.folder.parent, (ROLLING + 1) * state.snapshot_bytes - present)
 
     def _files(self) -> Iterator[CheckpointFile]:
         for file in CheckpointFile.all_in(self.folder):
