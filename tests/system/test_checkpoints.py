@@ -204,6 +204,15 @@ def test_damaged_checkpoint_is_told_and_the_one_before_it_is_used(recipe, origin
     assert_same(half_made, original.path)
 
 
+@pytest.mark.parametrize("name", ["x", "0001-x-y", "0001-5-abc", "0001-5-6-7"])
+def test_file_that_somebody_put_among_checkpoints_is_passed_over(recipe, original, half_made, name):
+    stray = partial_of(half_made) / "checkpoints" / f"{name}.safetensors"
+    stray.write_bytes(b"x")
+    assert len(checkpoints_of(half_made)) == 2
+    train(recipe, half_made, checkpoints=CheckpointOptions(resume=True))
+    assert_same(half_made, original.path)
+
+
 def test_disk_without_room_for_checkpoints_is_told_before_the_first_step(
     recipe, half_made, tmp_path, monkeypatch
 ):

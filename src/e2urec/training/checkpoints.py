@@ -11,6 +11,7 @@ Tensors and JSON alone: loading a checkpoint runs no code.
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ SUFFIX = ".safetensors"
 ASIDE = ".new"
 # Sorts behind every number of steps, all of which begin with a digit.
 END = "end"
+STEM = re.compile(rf"(\d+)-(\d+|{END})-([0-9a-f]{{64}})")
 POSITION = "position"
 """Tensor whose bytes are JSON: the place of the call, and the state's plain values."""
 ROLLING = 2
@@ -74,11 +76,12 @@ class CheckpointFile:
 
     @classmethod
     def all_in(cls, folder: Path) -> list["CheckpointFile"]:
-        """Those in `folder`, the oldest first."""
+        """Those in `folder`, the oldest first; what has another name is none of ours."""
         files = []
         for path in sorted(folder.glob(f"*{SUFFIX}")):
-            call, step, sha256 = path.stem.split("-")
-            files.append(cls(path, int(call), step, sha256))
+            if match := STEM.fullmatch(path.stem):
+                call, step, sha256 = match.groups()
+                files.append(cls(path, int(call), step, sha256))
         return files
 
     @property
