@@ -204,6 +204,17 @@ def test_damaged_checkpoint_is_told_and_the_one_before_it_is_used(recipe, origin
     assert_same(half_made, original.path)
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"settings": "x"}', '{"minutes": NaN, "settings": "x"}', "[]", "{"]
+)
+def test_note_that_is_damaged_is_told_as_that_and_the_checkpoints_stay(recipe, half_made, text):
+    (partial_of(half_made) / "resumption.json").write_text(text)
+    before = checkpoints_of(half_made)
+    with pytest.raises(RunError, match=r"resumption\.json': is damaged;.*e2urec discard"):
+        train(recipe, half_made, checkpoints=CheckpointOptions(resume=True))
+    assert checkpoints_of(half_made) == before
+
+
 @pytest.mark.parametrize("name", ["x", "0001-x-y", "0001-5-abc", "0001-5-6-7"])
 def test_file_that_somebody_put_among_checkpoints_is_passed_over(recipe, original, half_made, name):
     stray = partial_of(half_made) / "checkpoints" / f"{name}.safetensors"

@@ -11,12 +11,15 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.contents import check_files
 from ..core.durable import remove_tree
 from ..core.errors import ConfigError, RunError
 from ..core.process import first_process, wait_for_all
+from ..core.reading import UNREADABLE, damaged
 from ..core.say import Say, no_words
 from ..training.checkpoints import NO_CHECKPOINTS, CheckpointFolder, Checkpoints, clear_unfinished
 from .files import finite, write_json
@@ -26,6 +29,25 @@ from .record import CHECKPOINTS, NAME, RESUMPTION, RunRecord, read_record, versi
 
 NEEDED = (CHECKPOINTS, RESUMPTION)
 """All that going on needs of a partial folder."""
+
+
+class _Note(BaseModel):
+    """`resumption.json`: with what a half-made run was begun."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    minutes: float = Field(ge=0)
+    settings: str
+
+    @classmethod
+    def of(cls, partial: Path) -> Self:
+        """The note in a partial folder; raises RunError where it cannot be read."""
+        path = partial / RESUMPTION
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except UNREADABLE as error:
+            remedy = "without it nobody knows whose the checkpoints are: discard them"
+            raise damaged(path, remedy, error) from error
 
 
 @dataclass(frozen=True)
@@ -67,7 +89,8 @@ class CheckpointOptions:
                 key, and checkpoints are encrypted under one made from it.
 
         Raises:
-            RunError: there are checkpoints of a command with other settings, or its finished run.
+            RunError: there are checkpoints of a command with other settings, or its finished run;
+                or the note that says whose they are is damaged.
         """
         partial = partial_of(out)
         folder = partial / CHECKPOINTS
@@ -83,16 +106,17 @@ class CheckpointOptions:
             return CheckpointFolder(folder, math.inf, key=_sealing_key(key))
         minutes = self.minutes or 0
         digest = _digest(settings, key or b"")
-        left = _read(partial / RESUMPTION)
         _clear(partial)
         # What was begun without any checkpoint is begun anew: whoever began it loses nothing.
         if folder.is_dir():
-            if left.get("settings") != digest:
+            note = _Note.of(partial)
+            if note.settings != digest:
                 raise _other_settings(partial)
-            minutes = minutes or left["minutes"]
+            minutes = minutes or note.minutes
         elif self.resume:
             self.say(f"'{partial}' has no checkpoint to go on from; it begins at the start")
-        write_json(partial / RESUMPTION, {"minutes": minutes, "settings": digest})
+        note = _Note(minutes=minutes, settings=digest)
+        write_json(partial / RESUMPTION, note.model_dump())
         return CheckpointFolder(folder, _seconds(minutes), self.say, _sealing_key(key))
 
     def _accept_finished(
@@ -206,15 +230,6 @@ def _clear(partial: Path) -> None:
         else:
             path.unlink()
     clear_unfinished(partial / CHECKPOINTS)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What is noted of a run that goes on; nothing where that cannot be read."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _sealing_key(key: bytes | None) -> bytes | None:
