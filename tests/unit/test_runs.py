@@ -97,6 +97,20 @@ def test_abandoned_partial_folder_is_named_and_can_be_discarded(tmp_path):
     make(tmp_path / "run")
 
 
+@pytest.mark.parametrize("kind", ["file", "link to a folder", "link that leads nowhere"])
+def test_what_is_no_folder_and_has_the_partial_folders_name_is_to_be_removed(tmp_path, kind):
+    partial = tmp_path / "run.partial"
+    if kind == "file":
+        partial.write_text("x")
+    else:
+        partial.symlink_to(tmp_path if kind == "link to a folder" else tmp_path / "nowhere")
+    for command in (make, discard_run):
+        with pytest.raises(RunError, match=r"run\.partial': is no folder, and in the way; remove"):
+            command(tmp_path / "run")
+    partial.unlink()
+    make(tmp_path / "run")
+
+
 def test_folder_in_use_can_be_neither_made_nor_discarded(tmp_path):
     with create_run(tmp_path / "run"):
         with pytest.raises(RunError, match="another process"):

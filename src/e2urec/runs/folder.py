@@ -219,6 +219,7 @@ def _locked_folder(out: Path, accept: Callable[[Path], object]) -> FolderLock:
         partial.mkdir(mode=0o700)
         is_new = True
     except FileExistsError:
+        refuse_no_folder(partial)
         is_new = False
     lock = FolderLock.take(partial)
     # A new one may have been taken up or discarded by another process before it was locked.
@@ -256,6 +257,13 @@ def _refuse_existing(out: Path) -> None:
     # A link that leads nowhere is in the way as well.
     if os.path.lexists(out):
         raise RunError(f"'{out}': exists already; choose another folder or remove it")
+
+
+def refuse_no_folder(partial: Path) -> None:
+    """Raise RunError where a file or a link has the name of a partial folder."""
+    # No process locks such a thing, so waiting for one would not help.
+    if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
+        raise RunError(f"'{partial}': is no folder, and in the way; remove it")
 
 
 def busy(partial: Path, remedy: str) -> RunError:

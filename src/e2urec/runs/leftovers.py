@@ -5,7 +5,7 @@ from pathlib import Path
 from ..core.errors import RunError
 from ..core.locks import FolderLock, remains, remove_folder
 from ..core.process import uninterrupted
-from .folder import WORKED_FOR, busy, is_finished, partial_of, proper_path
+from .folder import WORKED_FOR, busy, is_finished, partial_of, proper_path, refuse_no_folder
 from .record import CHECKPOINTS
 
 
@@ -13,9 +13,10 @@ def discard_run(out: Path) -> None:
     """Remove `out.partial` and what other processes of the same run left, and only that.
 
     Raises:
-        RunError: there is nothing, a live process works in it, or it cannot be removed.
+        RunError: there is nothing or no folder, a live process works in it, or it cannot be removed.
     """
     partial = partial_of(out)
+    refuse_no_folder(partial)
     folders = remains(proper_path(out))
     if partial.is_dir():
         folders.append(partial)
