@@ -89,8 +89,9 @@ def test_abandoned_partial_folder_is_named_and_can_be_discarded(tmp_path):
     (tmp_path / "run.partial").mkdir()
     with pytest.raises(RunError, match="e2urec discard"):
         make(tmp_path / "run")
-    with pytest.raises(RunError, match="half-made"):
+    with pytest.raises(RunError, match="half-made") as told:
         open_run(tmp_path / "run.partial")
+    assert str(told.value).endswith(f"e2urec discard {tmp_path / 'run'}")
     discard_run(tmp_path / "run")
     with pytest.raises(RunError, match="nothing to discard"):
         discard_run(tmp_path / "run")

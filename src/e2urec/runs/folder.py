@@ -305,7 +305,7 @@ def _open_run(path: Path, key: bytes | None) -> Run:
     if path.suffix == SUFFIX:
         raise RunError(
             f"'{path}': is a half-made run; wait for it, or remove it with: "
-            f"e2urec discard {path.stem}"
+            f"e2urec discard {out_of(path)}"
         )
     record = read_record(path, key)
     check_files(path, record.files, apart=(NAME, *ADDITIONS))
