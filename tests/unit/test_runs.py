@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from e2urec.api.evaluate import evaluate
 from e2urec.core.contents import hash_file
 from e2urec.core.errors import ConfigError, DataError, RunError
 from e2urec.data.fetch import PACKAGED, fetch
 from e2urec.runs import keys
 from e2urec.runs.files import write_json
-from e2urec.runs.folder import create_run, open_run
+from e2urec.runs.folder import Run, create_run, open_run
 from e2urec.runs.keys import controller_key, request_digest
 from e2urec.runs.leftovers import discard_run
-from e2urec.runs.record import RunRecord, write_record
+from e2urec.runs.record import ParentRecord, RunRecord, write_record
 from key_files import KEY, OTHER_KEY, write_key
 
 
@@ -247,6 +248,13 @@ def test_of_two_commands_at_once_both_have_the_key_of_the_first(own_key_file, mo
     monkeypatch.setattr(os, "link", late)
     assert controller_key() == OTHER_KEY
     assert [path.name for path in own_key_file.parent.iterdir()] == ["controller.key"]
+
+
+def test_evaluation_without_the_run_that_a_request_was_put_to_asks_to_put_it_back(tmp_path):
+    parent = ParentRecord(path=str(tmp_path / "original"), sha256="0" * 64)
+    record = RunRecord(kind="unlearned", recipe={}, seed=0, parent=parent)
+    with pytest.raises(RunError, match=r"original': is not there; put it back, since .*run' was"):
+        evaluate(Run(tmp_path / "run", record))
 
 
 # --- fetch ---

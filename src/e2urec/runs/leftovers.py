@@ -13,7 +13,8 @@ def discard_run(out: Path) -> None:
     """Remove `out.partial` and what other processes of the same run left, and only that.
 
     Raises:
-        RunError: there is nothing or no folder, a live process works in it, or it cannot be removed.
+        RunError: there is nothing, or something else than a folder; a live process works in it, or
+            it cannot be removed.
     """
     partial = partial_of(out)
     refuse_no_folder(partial)
