@@ -211,6 +211,25 @@ def test_key_that_others_can_read_or_change_is_refused_with_the_command_that_men
     assert controller_key(file) == KEY
 
 
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such files")
+def test_what_is_no_plain_file_is_no_key_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for file in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(RunError, match=f"key file '{file}': is no plain file; name another"):
+            controller_key(file)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
+def test_file_of_any_size_is_no_key_and_does_not_fill_the_memory(tmp_path):
+    file = write_key(tmp_path / "key")
+    os.truncate(file, 1 << 40)
+    with pytest.raises(RunError, match="holds more than 1048576 bytes, so it is no key"):
+        controller_key(file)
+    file.chmod(0o644)
+    with pytest.raises(RunError, match="can be read or changed by other users"):
+        controller_key(file)
+
+
 @pytest.fixture
 def own_key_file(tmp_path, monkeypatch) -> Path:
     """This user's own key file, which is not there yet."""
