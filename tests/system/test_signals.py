@@ -138,6 +138,16 @@ def test_signal_in_a_block_that_must_not_be_interrupted_is_raised_after_it():
     assert steps == ["went on"]
 
 
+def test_signal_in_such_a_block_is_raised_at_its_end_when_that_is_an_error_too():
+    with signals_as_interrupt():
+        with pytest.raises(KeyboardInterrupt) as told, uninterrupted():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise OSError("the disk is full")
+        assert str(told.value.__context__) == "the disk is full"
+        with uninterrupted():
+            pass
+
+
 def test_handlers_of_the_caller_come_back(tmp_path):
     before = [signal.getsignal(number) for number in SIGNALS]
     with signals_as_interrupt():
