@@ -215,6 +215,21 @@ def test_note_that_is_damaged_is_told_as_that_and_the_checkpoints_stay(recipe, h
     assert checkpoints_of(half_made) == before
 
 
+def test_damage_of_all_checkpoints_is_told_and_the_training_begins_anew(
+    recipe, original, half_made
+):
+    older, newest = checkpoints_of(half_made)
+    for file in (older, newest):
+        file.path.write_bytes(b"x")
+    lines: list[str] = []
+    train(recipe, half_made, checkpoints=CheckpointOptions(resume=True, say=lines.append))
+    assert lines == [
+        f"checkpoint '{newest.path}' is damaged; the one before it is used",
+        f"checkpoint '{older.path}' is damaged; 'original' begins anew",
+    ]
+    assert_same(half_made, original.path)
+
+
 @pytest.mark.parametrize("name", ["x", "0001-x-y", "0001-5-abc", "0001-5-6-7"])
 def test_file_that_somebody_put_among_checkpoints_is_passed_over(recipe, original, half_made, name):
     stray = partial_of(half_made) / "checkpoints" / f"{name}.safetensors"

@@ -154,9 +154,14 @@ class CheckpointFolder(Checkpoints):
 
     def _restore(self, state: TrainingState) -> bool:
         """Take the newest whole checkpoint of this call; return whether the call had ended."""
-        for file in reversed(list(self._files())):
+        files = list(self._files())
+        while files:
+            file = files.pop()
             if not file.is_whole:
-                self.say(f"checkpoint '{file.path}' is damaged; the one before it is used")
+                remedy = f"'{self.call['phase']}' begins anew"
+                if files:
+                    remedy = "the one before it is used"
+                self.say(f"checkpoint '{file.path}' is damaged; {remedy}")
                 continue
             values, tensors = self._read(file.path)
             if values["call"] != self.call:
