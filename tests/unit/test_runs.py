@@ -14,7 +14,7 @@ from e2urec.core.errors import ConfigError, DataError, RunError
 from e2urec.data.fetch import PACKAGED, fetch
 from e2urec.runs import keys
 from e2urec.runs.files import write_json
-from e2urec.runs.folder import Run, create_run, open_run
+from e2urec.runs.folder import Run, create_run, open_run, work_beside
 from e2urec.runs.keys import controller_key, request_digest
 from e2urec.runs.leftovers import discard_run
 from e2urec.runs.record import ParentRecord, RunRecord, write_record
@@ -111,6 +111,19 @@ def test_what_is_no_folder_and_has_the_partial_folders_name_is_to_be_removed(tmp
             command(tmp_path / "run")
     partial.unlink()
     make(tmp_path / "run")
+
+
+def test_work_beside_takes_over_scraps_and_no_finished_run(tmp_path):
+    out = tmp_path / "run"
+    make(out, weights="hours of work")
+    out.rename(tmp_path / "run.partial")
+    refused = pytest.raises(RunError, match="is finished; give it its name with: mv")
+    with refused, work_beside(out, keep="cells"):
+        pytest.fail("works in a finished run")
+    (tmp_path / "run.partial" / "run.json").unlink()
+    with work_beside(out, keep="cells"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_in_use_can_be_neither_made_nor_discarded(tmp_path):

@@ -155,10 +155,14 @@ def work_beside(out: Path, *, keep: str) -> Iterator[WorkFolder]:
         out: the run; `discard_run` removes the folder.
         keep: as `create_run` has it; the next call goes on in it.
 
+    What else an earlier process left there goes with the folder, unless hours of work can be had
+    back from it.
+
     Raises:
-        RunError: another process works there or left a half-made run, or the disk is full.
+        RunError: another process works there, or left a run that goes on by --resume or lacks its
+            name alone; or the disk is full.
     """
-    with signals_as_interrupt(), _working_folder(out, keep, _refuse_resumable) as partial:
+    with signals_as_interrupt(), _working_folder(out, keep, _refuse_run) as partial:
         folder = WorkFolder(partial)
         yield folder
         if not folder.stays:
@@ -247,9 +251,9 @@ def _refuse_left(partial: Path) -> None:
     raise RunError(f"'{partial}': {state}; {hint}remove it with: e2urec discard {out}")
 
 
-def _refuse_resumable(partial: Path) -> None:
-    """Raise RunError where a run that goes on by --resume was left."""
-    if (partial / RESUMPTION).exists():
+def _refuse_run(partial: Path) -> None:
+    """Raise RunError where a run that goes on by --resume, or is finished, was left."""
+    if (partial / RESUMPTION).exists() or is_finished(partial):
         _refuse_left(partial)
 
 
