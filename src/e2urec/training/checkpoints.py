@@ -8,7 +8,6 @@ caches and answers are on no disk.
 Tensors and JSON alone: loading a checkpoint runs no code.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -22,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save, save_file
 
+from ..core.contents import hash_file
 from ..core.disk import require_room
 from ..core.durable import sync_file, sync_folder
 from ..core.errors import RunError
@@ -88,7 +88,7 @@ class CheckpointFile:
     def is_whole(self) -> bool:
         """Whether the file is what was written."""
         try:
-            return _sha256(self.path) == self.sha256
+            return hash_file(self.path) == self.sha256
         except OSError:
             return False
 
@@ -207,7 +207,7 @@ class CheckpointFolder(Checkpoints):
         else:
             write_sealed(aside, save(tensors), self.key)
         sync_file(aside)
-        aside.rename(self.folder / f"{self.calls:04d}-{step}-{_sha256(aside)}{SUFFIX}")
+        aside.rename(self.folder / f"{self.calls:04d}-{step}-{hash_file(aside)}{SUFFIX}")
         sync_folder(self.folder)
         self._remove_old()
         # Counted from here, so that training goes on for a while however slow the disk is.
@@ -244,8 +244,3 @@ def clear_unfinished(folder: Path) -> None:
 
 def _as_tensor(values: dict[str, Any]) -> torch.Tensor:
     return torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
