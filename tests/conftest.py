@@ -19,6 +19,7 @@ from e2urec import cli
 from e2urec.data.prompts import TEMPLATES
 from e2urec.models.backbone import Backbone
 from e2urec.models.recommender import Recommender
+from e2urec.runs.folder import WORKED_FOR
 from e2urec.testing import toy_backbone
 from key_files import write_key
 
@@ -63,7 +64,7 @@ def call(monkeypatch, capsys, tmp_path):
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["e2urec", *map(str, words)])
         # A command of its own, which knows nothing of what earlier ones of this process left.
-        monkeypatch.setattr("e2urec.runs.folder._WORKED_FOR", {})
+        WORKED_FOR.clear()
         try:
             cli.main()
             status = 0

@@ -1,8 +1,12 @@
 """A command that was killed goes on by --resume, and ends with the bytes of one that was not."""
 
 import json
+import os
 import shutil
+import signal
 import stat
+import subprocess
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +18,17 @@ from e2urec.api.rehearse import RehearsalOptions, rehearse
 from e2urec.api.request import RequestOptions
 from e2urec.api.train import train
 from e2urec.api.unlearn import unlearn
+from e2urec.core import process
+from e2urec.core.contents import record_files
 from e2urec.core.errors import ConfigError, RunError
 from e2urec.core.sealing import read_sealed, write_sealed
 from e2urec.experiments.demo import demo
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
-from e2urec.runs.folder import Run, open_run, partial_of, work_beside
+from e2urec.runs import folder as folders
+from e2urec.runs.folder import Run, create_run, open_run, partial_of, work_beside
 from e2urec.runs.keys import controller_key, derived_key
+from e2urec.runs.record import RunRecord, write_record
 from e2urec.runs.rehearsal import FILE
 from e2urec.runs.resumption import CheckpointOptions
 from e2urec.runs.score_index import ScoreIndex
@@ -196,6 +204,57 @@ def test_damaged_checkpoint_is_told_and_the_one_before_it_is_used(recipe, origin
     assert_same(half_made, original.path)
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"settings": "x"}', '{"minutes": NaN, "settings": "x"}', "[]", "{"]
+)
+def test_note_that_is_damaged_is_told_as_that_and_the_checkpoints_stay(recipe, half_made, text):
+    (partial_of(half_made) / "resumption.json").write_text(text)
+    before = checkpoints_of(half_made)
+    with pytest.raises(RunError, match=r"resumption\.json': is damaged;.*e2urec discard"):
+        train(recipe, half_made, checkpoints=CheckpointOptions(resume=True))
+    assert checkpoints_of(half_made) == before
+
+
+def test_damage_of_all_checkpoints_is_told_and_the_training_begins_anew(
+    recipe, original, half_made
+):
+    older, newest = checkpoints_of(half_made)
+    for file in (older, newest):
+        file.path.write_bytes(b"x")
+    lines: list[str] = []
+    train(recipe, half_made, checkpoints=CheckpointOptions(resume=True, say=lines.append))
+    assert lines == [
+        f"checkpoint '{newest.path}' is damaged; the one before it is used",
+        f"checkpoint '{older.path}' is damaged; 'original' begins anew",
+    ]
+    assert_same(half_made, original.path)
+
+
+@pytest.mark.parametrize("name", ["x", "0001-x-y", "0001-5-abc", "0001-5-6-7"])
+def test_file_that_somebody_put_among_checkpoints_is_passed_over(recipe, original, half_made, name):
+    stray = partial_of(half_made) / "checkpoints" / f"{name}.safetensors"
+    stray.write_bytes(b"x")
+    assert len(checkpoints_of(half_made)) == 2
+    train(recipe, half_made, checkpoints=CheckpointOptions(resume=True))
+    assert_same(half_made, original.path)
+
+
+def test_disk_without_room_for_checkpoints_is_told_before_the_first_step(
+    recipe, half_made, tmp_path, monkeypatch
+):
+    one = max(file.path.stat().st_size for file in checkpoints_of(half_made))
+    usage = namedtuple("usage", "total used free")
+    # Room for the model, and for two checkpoints.
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(4 * one, 2 * one, 2 * one))
+    with pytest.raises(RunError, match="GB will be written"):
+        train(
+            recipe, tmp_path / "new", progress=killed_after(0), checkpoints=CheckpointOptions(1.0)
+        )
+    assert not partial_of(tmp_path / "new").exists()
+    # The two that are there already take none.
+    train(recipe, half_made, checkpoints=CheckpointOptions(resume=True))
+
+
 def test_half_made_run_holds_nothing_that_going_on_does_not_need(half_made):
     names = sorted(path.name for path in partial_of(half_made).iterdir())
     assert names == ["checkpoints", "resumption.json"]
@@ -248,6 +307,91 @@ def test_folder_of_another_command_is_not_cleared_by_resuming(recipe, tmp_path):
     with pytest.raises(RunError, match="was begun without checkpoints; remove it with"):
         train(recipe, tmp_path / "run", checkpoints=CheckpointOptions(resume=True))
     assert (partial / "cells").is_dir()
+
+
+def test_interrupt_while_a_finished_run_gets_its_name_takes_nothing(
+    recipe, original, tmp_path, monkeypatch
+):
+    publish = folders.publish_folder
+
+    def interrupted_before(partial, out):
+        assert not (partial / "checkpoints").exists()
+        os.kill(os.getpid(), signal.SIGTERM)
+        publish(partial, out)
+
+    monkeypatch.setattr(process, "_interrupts", process._Interrupts())
+    monkeypatch.setattr(folders, "publish_folder", interrupted_before)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", checkpoints=CheckpointOptions(EVERY_STEP))
+    assert_same(tmp_path / "run", original.path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.fixture
+def unnamed(original, tmp_path) -> Path:
+    """A training that was killed after its last file was written, and before it got its name."""
+    partial = partial_of(tmp_path / "run")
+    shutil.copytree(original.path, partial)
+    # What it went on from is removed last of all, and may be there in part.
+    (partial / "checkpoints").mkdir()
+    return tmp_path / "run"
+
+
+def test_run_that_lacks_its_name_alone_gets_it_and_is_not_made_again(recipe, original, unnamed):
+    lines: list[str] = []
+    train(recipe, unnamed, checkpoints=CheckpointOptions(resume=True, say=lines.append))
+    assert lines == [f"'{partial_of(unnamed)}' is finished, and gets its name"]
+    # Made again it would have another salt, other seconds and another MAC.
+    assert record_files(unnamed) == record_files(original.path)
+    assert not partial_of(unnamed).exists()
+
+
+def test_run_that_lacks_its_name_alone_is_given_to_no_other_command(recipe, original, unnamed):
+    before = record_files(partial_of(unnamed))
+    options = CheckpointOptions(resume=True)
+    with pytest.raises(RunError, match=r"was begun with other settings.*e2urec discard"):
+        train(recipe.updated(["seed=7"]), unnamed, checkpoints=options)
+    with pytest.raises(RunError, match="was begun with other settings"):
+        unlearn(original, unnamed, build("npo"), REQUEST, checkpoints=options)
+    assert record_files(partial_of(unnamed)) == before
+    assert not unnamed.exists()
+
+
+def test_unlearned_run_that_lacks_its_name_alone_is_given_to_its_own_request(original, tmp_path):
+    out = tmp_path / "run"
+    unlearn(original, out, build("npo", METHODS["npo"]), REQUEST)
+    expected = record_files(out)
+    out.rename(partial_of(out))
+    options = CheckpointOptions(resume=True)
+    for method, request in (
+        (METHODS["npo"], RequestOptions(ratio=0.3)),
+        ({"min_steps": 7}, REQUEST),
+    ):
+        with pytest.raises(RunError, match="was begun with other settings"):
+            unlearn(original, out, build("npo", method), request, checkpoints=options)
+    unlearn(original, out, build("npo", METHODS["npo"]), REQUEST, checkpoints=options)
+    assert record_files(out) == expected
+
+
+def test_run_that_lacks_its_name_and_is_damaged_is_told_and_stays(recipe, unnamed):
+    (partial_of(unnamed) / "results.json").write_text("{}")
+    with pytest.raises(RunError, match=r"results\.json': is damaged.*e2urec discard"):
+        train(recipe, unnamed, checkpoints=CheckpointOptions(resume=True))
+    assert (partial_of(unnamed) / "run.json").exists()
+
+
+def test_demo_that_lacks_its_name_alone_stays_and_says_how_it_gets_one(recipe, tmp_path):
+    out = tmp_path / "run"
+    with create_run(out) as partial:
+        (partial / "report.html").write_text("page")
+        write_record(partial, RunRecord(kind="demo", recipe={}, seed=0))
+    out.rename(partial_of(out))
+    (partial_of(out) / "checkpoints").mkdir()
+    quick = recipe.updated(["minutes=none", "retrained=1", "scores.pairs=0"])
+    with pytest.raises(RunError, match="is finished; give it its name with") as told:
+        demo(quick, out, checkpoints=CheckpointOptions(resume=True))
+    subprocess.run(str(told.value).partition("with: ")[2].split(), check=True)
+    assert open_run(out).record.kind == "demo"
 
 
 def test_time_that_is_none_is_refused():

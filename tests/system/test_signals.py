@@ -11,7 +11,8 @@ import pytest
 
 from e2urec.core import process
 from e2urec.core.process import signals_as_interrupt, uninterrupted
-from e2urec.runs.folder import discard_run, partial_of
+from e2urec.runs.folder import partial_of
+from e2urec.runs.leftovers import discard_run
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -135,6 +136,16 @@ def test_signal_in_a_block_that_must_not_be_interrupted_is_raised_after_it():
         os.kill(os.getpid(), signal.SIGTERM)
         steps.append("went on")
     assert steps == ["went on"]
+
+
+def test_signal_in_such_a_block_is_raised_at_its_end_when_that_is_an_error_too():
+    with signals_as_interrupt():
+        with pytest.raises(KeyboardInterrupt) as told, uninterrupted():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise OSError("the disk is full")
+        assert str(told.value.__context__) == "the disk is full"
+        with uninterrupted():
+            pass
 
 
 def test_handlers_of_the_caller_come_back(tmp_path):

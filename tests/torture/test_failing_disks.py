@@ -9,7 +9,7 @@ import toy_commands
 from test_kills import COMMANDS, finish
 
 from e2urec.core.errors import RunError
-from e2urec.runs.folder import discard_run
+from e2urec.runs.leftovers import discard_run
 
 FAULTS = {"full": errno.ENOSPC, "read-only": errno.EROFS}
 

@@ -13,7 +13,8 @@ from e2urec.core.contents import hash_file
 from e2urec.core.durable import write_text
 from e2urec.core.errors import RunError
 from e2urec.experiments.grid import Grid
-from e2urec.runs.folder import create_run, discard_run, open_run, partial_of, work_beside
+from e2urec.runs.folder import create_run, open_run, partial_of, work_beside
+from e2urec.runs.leftovers import discard_run
 from e2urec.runs.record import RunRecord, write_record
 
 FORK = multiprocessing.get_context("fork")

@@ -12,7 +12,8 @@ from e2urec.core import durable, locks
 from e2urec.core.errors import RunError
 from e2urec.core.locks import FolderLock, private_folder, remains, sweep
 from e2urec.runs import folder as folders
-from e2urec.runs.folder import create_run, discard_run, open_run, partial_of, work_beside
+from e2urec.runs.folder import create_run, open_run, partial_of, work_beside
+from e2urec.runs.leftovers import discard_run
 from e2urec.runs.record import RunRecord, write_record
 
 FORK = multiprocessing.get_context("fork")

@@ -12,7 +12,8 @@ import pytest
 import toy_commands
 
 from e2urec.core.errors import RunError
-from e2urec.runs.folder import discard_run, open_run
+from e2urec.runs.folder import open_run
+from e2urec.runs.leftovers import discard_run
 
 RANKS = 2
 TRIES = 2

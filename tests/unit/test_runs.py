@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from e2urec.api.evaluate import evaluate
 from e2urec.core.contents import hash_file
 from e2urec.core.errors import ConfigError, DataError, RunError
 from e2urec.data.fetch import PACKAGED, fetch
 from e2urec.runs import keys
 from e2urec.runs.files import write_json
-from e2urec.runs.folder import create_run, discard_run, open_run
+from e2urec.runs.folder import Run, create_run, open_run, work_beside
 from e2urec.runs.keys import controller_key, derived_key, request_digest
-from e2urec.runs.record import RunRecord, write_record
+from e2urec.runs.leftovers import discard_run
+from e2urec.runs.record import ParentRecord, RunRecord, write_record
 from key_files import KEY, OTHER_KEY, write_key
 
 
@@ -63,16 +65,65 @@ def test_existing_folder_is_not_touched(tmp_path):
     assert (tmp_path / "run" / "a").read_text() == "text"
 
 
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_finished_run_stays_when_its_name_is_taken_and_gets_it_by_what_is_said(tmp_path, is_folder):
+    out = tmp_path / "run"
+
+    def make_in_the_way():
+        with create_run(out) as partial:
+            (partial / "weights").write_text("hours of work")
+            write_record(partial, RunRecord(kind="demo", recipe={}, seed=0))
+            log = out / "log.txt" if is_folder else out
+            log.parent.mkdir(exist_ok=True)
+            log.write_text("of somebody else")
+
+    with pytest.raises(RunError, match=r"is finished, but .* is in the way; move that") as told:
+        make_in_the_way()
+    out.rename(tmp_path / "other")
+    remedy = str(told.value).partition("then: ")[2]
+    subprocess.run(remedy.split(), check=True)
+    open_run(out)
+    assert (out / "weights").read_text() == "hours of work"
+
+
 def test_abandoned_partial_folder_is_named_and_can_be_discarded(tmp_path):
     (tmp_path / "run.partial").mkdir()
     with pytest.raises(RunError, match="e2urec discard"):
         make(tmp_path / "run")
-    with pytest.raises(RunError, match="half-made"):
+    with pytest.raises(RunError, match="half-made") as told:
         open_run(tmp_path / "run.partial")
+    assert str(told.value).endswith(f"e2urec discard {tmp_path / 'run'}")
     discard_run(tmp_path / "run")
     with pytest.raises(RunError, match="nothing to discard"):
         discard_run(tmp_path / "run")
     make(tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", ["file", "link to a folder", "link that leads nowhere"])
+def test_what_is_no_folder_and_has_the_partial_folders_name_is_to_be_removed(tmp_path, kind):
+    partial = tmp_path / "run.partial"
+    if kind == "file":
+        partial.write_text("x")
+    else:
+        partial.symlink_to(tmp_path if kind == "link to a folder" else tmp_path / "nowhere")
+    for command in (make, discard_run):
+        with pytest.raises(RunError, match=r"run\.partial': is no folder, and in the way; remove"):
+            command(tmp_path / "run")
+    partial.unlink()
+    make(tmp_path / "run")
+
+
+def test_work_beside_takes_over_scraps_and_no_finished_run(tmp_path):
+    out = tmp_path / "run"
+    make(out, weights="hours of work")
+    out.rename(tmp_path / "run.partial")
+    refused = pytest.raises(RunError, match="is finished; give it its name with: mv")
+    with refused, work_beside(out, keep="cells"):
+        pytest.fail("works in a finished run")
+    (tmp_path / "run.partial" / "run.json").unlink()
+    with work_beside(out, keep="cells"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_in_use_can_be_neither_made_nor_discarded(tmp_path):
@@ -178,6 +229,25 @@ def test_key_that_others_can_read_or_change_is_refused_with_the_command_that_men
     assert controller_key(file) == KEY
 
 
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such files")
+def test_what_is_no_plain_file_is_no_key_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for file in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(RunError, match=f"key file '{file}': is no plain file; name another"):
+            controller_key(file)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
+def test_file_of_any_size_is_no_key_and_does_not_fill_the_memory(tmp_path):
+    file = write_key(tmp_path / "key")
+    os.truncate(file, 1 << 40)
+    with pytest.raises(RunError, match="holds more than 1048576 bytes, so it is no key"):
+        controller_key(file)
+    file.chmod(0o644)
+    with pytest.raises(RunError, match="can be read or changed by other users"):
+        controller_key(file)
+
+
 @pytest.fixture
 def own_key_file(tmp_path, monkeypatch) -> Path:
     """This user's own key file, which is not there yet."""
@@ -215,6 +285,13 @@ def test_of_two_commands_at_once_both_have_the_key_of_the_first(own_key_file, mo
     monkeypatch.setattr(os, "link", late)
     assert controller_key() == OTHER_KEY
     assert [path.name for path in own_key_file.parent.iterdir()] == ["controller.key"]
+
+
+def test_evaluation_without_the_run_that_a_request_was_put_to_asks_to_put_it_back(tmp_path):
+    parent = ParentRecord(path=str(tmp_path / "original"), sha256="0" * 64)
+    record = RunRecord(kind="unlearned", recipe={}, seed=0, parent=parent)
+    with pytest.raises(RunError, match=r"original': is not there; put it back, since .*run' was"):
+        evaluate(Run(tmp_path / "run", record))
 
 
 # --- fetch ---

@@ -207,8 +207,12 @@ def _parent(run: Run, key: Path | None) -> Run:
     record = run.record.parent
     if record is None:
         raise RunError(f"'{run.path}': is no unlearned run; name a folder made by e2urec unlearn")
+    place = Path(record.path)
+    # No option names another folder: the record's own is asked for.
+    if not place.is_dir():
+        raise RunError(f"'{place}': is not there; put it back, since '{run.path}' was made from it")
     # Measured against any other model, memory would be that of somebody else.
-    parent = open_run(Path(record.path), key=controller_key(key))
+    parent = open_run(place, key=controller_key(key))
     if hash_file(parent.path / NAME) != record.sha256:
         raise RunError(
             f"'{parent.path}': has changed since '{run.path}' was made from it; restore it"

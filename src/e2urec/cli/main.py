@@ -125,7 +125,7 @@ def _tell(text: str) -> None:
 
 def _tell_what_is_left() -> None:
     # Imported here: most commands that end so have it already, and others start without it.
-    from ..runs.folder import left_behind
+    from ..runs.leftovers import left_behind
 
     _tell(f"interrupted; {left_behind()}")
 

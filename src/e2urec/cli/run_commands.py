@@ -258,6 +258,6 @@ def discard(
     run: Annotated[Path, typer.Argument(metavar="OUT", help="The folder a run was to be made in.")],
 ) -> None:
     """Remove what an interrupted run left behind (OUT.partial)."""
-    from ..runs.folder import discard_run
+    from ..runs.leftovers import discard_run
 
     discard_run(run)

@@ -7,13 +7,13 @@ file of another run, a link to somewhere else.
 import hashlib
 import hmac
 import os
-import shutil
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from .durable import remove_tree
 from .errors import RunError
 from .reading import UNREADABLE, damaged
 
@@ -157,7 +157,7 @@ def remove(path: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink()
     else:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
 
 
 def write_contents(folder: Path, key: bytes | None = None) -> None:

@@ -18,7 +18,8 @@ def is_full(error: BaseException) -> bool:
 def require_room(folder: Path, size: int) -> None:
     """Raise RunError unless `size` bytes fit into `folder`: hours of work would end with nothing.
 
-    Whatever else is written takes little beside a model, so no margin is added.
+    Models and checkpoints ask, each for themselves. Whatever else stays takes little beside them,
+    so no margin is added.
     """
     free = shutil.disk_usage(folder).free
     if free < size:

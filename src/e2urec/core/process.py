@@ -128,8 +128,9 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         _interrupts.holds -= 1
-    if _interrupts.is_pending and not _interrupts.holds:
-        _interrupts.raise_now()
+        # After an error too: later it would end something that it was not meant for.
+        if _interrupts.is_pending and not _interrupts.holds:
+            _interrupts.raise_now()
 
 
 def was_interrupted() -> bool:

@@ -4,6 +4,7 @@ An interrupt leaves nothing behind.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,9 +12,15 @@ from pathlib import Path
 
 from ..core.contents import RESTORE, check_files
 from ..core.disk import is_full
-from ..core.durable import make_folders, publish_folder
+from ..core.durable import (
+    make_folders,
+    publish_folder,
+    remove_tree,
+    sync_folder,
+    sync_tree,
+)
 from ..core.errors import E2URecError, RunError
-from ..core.locks import SUFFIX, FolderLock, private_folder, remains, remove_folder, sweep
+from ..core.locks import SUFFIX, FolderLock, private_folder, remove_folder, sweep
 from ..core.process import (
     first_process,
     rank,
@@ -24,9 +31,14 @@ from ..core.process import (
 from ..core.reading import damaged
 from .record import ADDITIONS, CHECKPOINTS, NAME, RESUMPTION, RunRecord, read_record
 
-PARTIAL = SUFFIX
-_WORKED_FOR: dict[Path, str | None] = {}
+IN_THE_WAY = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+"""What a system says that cannot give a folder the name of something else."""
+WORKED_FOR: dict[Path, str | None] = {}
 """Runs that this process worked for, and what lets it go on: what it left is told in the end."""
+
+
+class UnnamedRunError(RunError):
+    """A finished run could not get its name; it stays, and the message says how it gets one."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +56,16 @@ class Run:
 
 def partial_of(out: Path) -> Path:
     """The folder in which `out` is being made."""
-    plain = _plain(out)
-    return plain.with_name(plain.name + PARTIAL)
+    path = proper_path(out)
+    return path.with_name(path.name + SUFFIX)
 
 
-def _plain(out: Path) -> Path:
+def out_of(partial: Path) -> Path:
+    """The folder that is being made in `partial`."""
+    return partial.with_name(partial.name.removesuffix(SUFFIX))
+
+
+def proper_path(out: Path) -> Path:
     """The same folder with a name of its own, which `.` and `..` have not."""
     return out.resolve() if out.name in ("", "..") else out
 
@@ -64,14 +81,15 @@ def create_run(
 
     Args:
         out: the run folder to make.
-        keep: once the folder holds a file or folder of this name, it stays even when the block does
-            not end well, and a later call may go on in it.
+        keep: once the folder holds a folder of this name, it stays even when the block does not end
+            well, and a later call may go on in it. The finished run is without it.
         accept: called with a folder that an earlier call left; raises RunError unless this call can
             go on in it. None: it cannot.
 
     Raises:
         RunError: `out` exists, is being made by another process or was abandoned half-way, or the
             disk is full.
+        UnnamedRunError: something else got the name `out` meanwhile.
     """
     with signals_as_interrupt():
         if first_process():
@@ -80,12 +98,40 @@ def create_run(
                 # Asked again: whoever made it meanwhile has left the partial folder's name to us.
                 _refuse_existing(out)
                 yield partial
-                publish_folder(partial, out)
+                _publish(partial, out, keep)
         else:
             make_folders(out.parent)
-            with private_folder(_plain(out), f"rank{rank()}") as scratch:
+            with private_folder(proper_path(out), f"rank{rank()}") as scratch:
                 yield scratch
         wait_for_all()
+
+
+def _publish(partial: Path, out: Path, keep: str | None) -> None:
+    """Remove from a finished run what it went on from, and give it its name."""
+    if keep is not None:
+        # Now, since it may take long: a power cut would else take what that could make again.
+        sync_tree(partial)
+    try:
+        # An interrupt amid all this would leave neither the run nor what could make it again.
+        with uninterrupted():
+            if keep is not None:
+                # First, since without it the run counts as finished.
+                (partial / RESUMPTION).unlink(missing_ok=True)
+                sync_folder(partial)
+                remove_tree(partial / keep)
+            publish_folder(partial, out)
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
+            raise
+        raise UnnamedRunError(
+            f"'{partial}': is finished, but '{out}' is in the way; move that, then: "
+            f"mv {partial} {out}"
+        ) from error
+
+
+def is_finished(partial: Path) -> bool:
+    """Whether a run lacks its name alone: its record comes last, and the note goes after that."""
+    return (partial / NAME).exists() and not (partial / RESUMPTION).exists()
 
 
 @dataclass
@@ -109,15 +155,19 @@ def work_beside(out: Path, *, keep: str) -> Iterator[WorkFolder]:
         out: the run; `discard_run` removes the folder.
         keep: as `create_run` has it; the next call goes on in it.
 
+    What else an earlier process left there goes with the folder, unless hours of work can be had
+    back from it.
+
     Raises:
-        RunError: another process works there or left a half-made run, or the disk is full.
+        RunError: another process works there, or left a run that goes on by --resume or lacks its
+            name alone; or the disk is full.
     """
-    with signals_as_interrupt(), _working_folder(out, keep, _refuse_resumable) as partial:
+    with signals_as_interrupt(), _working_folder(out, keep, _refuse_run) as partial:
         folder = WorkFolder(partial)
         yield folder
         if not folder.stays:
             with uninterrupted():
-                remove_folder(partial, _plain(out))
+                remove_folder(partial, proper_path(out))
 
 
 @contextlib.contextmanager
@@ -130,8 +180,11 @@ def _working_folder(
         # An interrupt between making and locking it would leave it behind.
         with uninterrupted():
             lock = _locked_folder(out, accept)
-            _WORKED_FOR[out] = keep
+            WORKED_FOR[out] = keep
         yield partial_of(out)
+    except UnnamedRunError:
+        # Hours of work, and whole.
+        raise
     except BaseException as error:
         explanation = _explanation(error, out)
         if lock is not None and _clean_up(out, lock, keep) and isinstance(error, E2URecError):
@@ -153,10 +206,10 @@ def _clean_up(out: Path, lock: FolderLock, keep: str | None) -> bool:
     # Only what is ours: after its renaming another process may have made a new one.
     if not lock.owns(partial):
         return False
-    if keep is not None and (partial / keep).exists():
+    if keep is not None and ((partial / keep).exists() or is_finished(partial)):
         return True
     with uninterrupted(), contextlib.suppress(OSError):
-        remove_folder(partial, _plain(out))
+        remove_folder(partial, proper_path(out))
     return False
 
 
@@ -164,17 +217,18 @@ def _locked_folder(out: Path, accept: Callable[[Path], object]) -> FolderLock:
     """Make the partial folder, or go on in one that was left if `accept` does, and lock it."""
     partial = partial_of(out)
     make_folders(partial.parent)
-    sweep(_plain(out))
+    sweep(proper_path(out))
     try:
         # Private to its owner: what is made here may hold what was asked to be forgotten.
         partial.mkdir(mode=0o700)
         is_new = True
     except FileExistsError:
+        refuse_no_folder(partial)
         is_new = False
     lock = FolderLock.take(partial)
     # A new one may have been taken up or discarded by another process before it was locked.
     if lock is None:
-        raise _busy(partial, "wait for it")
+        raise busy(partial, "wait for it")
     try:
         if not is_new:
             accept(partial)
@@ -186,16 +240,20 @@ def _locked_folder(out: Path, accept: Callable[[Path], object]) -> FolderLock:
 
 def _refuse_left(partial: Path) -> None:
     """Raise RunError, which says how a folder that was left is gone on with or removed."""
+    out = out_of(partial)
+    state = "was left half-made"
     hint = ""
     if (partial / CHECKPOINTS).is_dir():
         hint = "go on by the same command with --resume, or "
-    out = partial.with_name(partial.name.removesuffix(PARTIAL))
-    raise RunError(f"'{partial}': was left half-made; {hint}remove it with: e2urec discard {out}")
+    elif is_finished(partial):
+        state = "is finished"
+        hint = f"give it its name with: mv {partial} {out}; or "
+    raise RunError(f"'{partial}': {state}; {hint}remove it with: e2urec discard {out}")
 
 
-def _refuse_resumable(partial: Path) -> None:
-    """Raise RunError where a run that goes on by --resume was left."""
-    if (partial / RESUMPTION).exists():
+def _refuse_run(partial: Path) -> None:
+    """Raise RunError where a run that goes on by --resume, or is finished, was left."""
+    if (partial / RESUMPTION).exists() or is_finished(partial):
         _refuse_left(partial)
 
 
@@ -205,7 +263,15 @@ def _refuse_existing(out: Path) -> None:
         raise RunError(f"'{out}': exists already; choose another folder or remove it")
 
 
-def _busy(partial: Path, remedy: str) -> RunError:
+def refuse_no_folder(partial: Path) -> None:
+    """Raise RunError where a file or a link has the name of a partial folder."""
+    # No process locks such a thing, so waiting for one would not help.
+    if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
+        raise RunError(f"'{partial}': is no folder, and in the way; remove it")
+
+
+def busy(partial: Path, remedy: str) -> RunError:
+    """The error that says that another process works in a folder, and what to do."""
     return RunError(f"'{partial}': is being made by another process; {remedy}")
 
 
@@ -217,72 +283,6 @@ def _explanation(error: BaseException, out: Path) -> E2URecError | None:
         reason = error.strerror or error
         return RunError(f"'{out}': {reason}; choose a folder that can be written")
     return None
-
-
-def discard_run(out: Path) -> None:
-    """Remove `out.partial` and what other processes of the same run left, and only that.
-
-    Raises:
-        RunError: there is nothing, a live process works in it, or it cannot be removed.
-    """
-    partial = partial_of(out)
-    folders = remains(_plain(out))
-    if partial.is_dir():
-        folders.append(partial)
-    if not folders:
-        raise RunError(f"'{partial}': there is no such folder; nothing to discard")
-    for folder in folders:
-        lock = FolderLock.take(folder)
-        if lock is None:
-            # Renamed in this moment: it is a finished run, and none of ours to remove.
-            if not folder.exists():
-                continue
-            raise _busy(folder, "stop that first")
-        try:
-            with uninterrupted():
-                remove_folder(folder, _plain(out))
-        except OSError as error:
-            raise RunError(
-                f"'{folder}': cannot be removed ({error.strerror}); make it writable"
-            ) from error
-        finally:
-            lock.release()
-    left = [folder for folder in remains(_plain(out)) if folder.is_dir()]
-    if left:
-        raise RunError(f"'{left[0]}': cannot be removed; make all that it holds writable")
-
-
-def left_behind() -> str:
-    """What this process left of the runs that it worked for, in a sentence that is true now."""
-    for out, keep in _WORKED_FOR.items():
-        folders = [partial_of(out), *remains(_plain(out))]
-        if any(_is_abandoned(folder) for folder in folders):
-            return _what_stays(out, keep)
-    return "no half-made run was left behind"
-
-
-def _is_abandoned(folder: Path) -> bool:
-    lock = FolderLock.take(folder)
-    if lock is None:
-        return False
-    lock.release()
-    return True
-
-
-def _what_stays(out: Path, keep: str | None) -> str:
-    partial = partial_of(out)
-    if keep == CHECKPOINTS and (partial / keep).exists():
-        return (
-            f"'{partial}' goes on by the same command with --resume; e2urec discard {out} removes "
-            "it"
-        )
-    if keep is not None and (partial / keep).exists():
-        return (
-            f"what is finished stays in '{partial}', readable by you alone: models in plain, "
-            "answers to forgotten rows encrypted; run the same command to go on, or remove it "
-            f"with: e2urec discard {out}"
-        )
-    return f"a half-made run stays in '{partial}'; remove it with: e2urec discard {out}"
 
 
 def open_run(path: Path, *, key: bytes | None = None) -> Run:
@@ -306,10 +306,10 @@ def _open_run(path: Path, key: bytes | None) -> Run:
     if not path.is_dir():
         raise RunError(f"'{path}': is no folder; name a run folder made by e2urec")
     # It may hold a whole run.json already, and still not be whole.
-    if path.suffix == PARTIAL:
+    if path.suffix == SUFFIX:
         raise RunError(
             f"'{path}': is a half-made run; wait for it, or remove it with: "
-            f"e2urec discard {path.stem}"
+            f"e2urec discard {out_of(path)}"
         )
     record = read_record(path, key)
     check_files(path, record.files, apart=(NAME, *ADDITIONS))

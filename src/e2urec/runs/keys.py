@@ -24,6 +24,10 @@ VARIABLE = "E2UREC_KEY_FILE"
 """Environment variable that may name the key's file."""
 KEY_BYTES = 32
 """As long as what HMAC-SHA256 puts out: a longer key adds nothing, and a shorter one is refused."""
+# Nobody makes a longer one, while a file that is no key may fill the memory.
+MAX_KEY_BYTES = 1 << 20
+# Opening a pipe would else wait for whoever writes into it. Windows has no such pipes.
+NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 # 32 random bytes have 30 different ones, 32 random hexadecimal digits 14. A disk that was cut off
 # leaves zeros, which are one.
 MIN_DISTINCT_BYTES = 8
@@ -60,26 +64,21 @@ def controller_key(path: Path | None = None) -> bytes:
     """The key in `path`, in the file that the environment names, or one made once for this user.
 
     Raises:
-        RunError: the file cannot be read or made, can be read by others, or holds a key that is too
-            short or no random one.
+        RunError: the file cannot be read or made, is no plain one, can be read by others, or holds
+            a key that is too short, too long or no random one.
     """
     # The nearest wins: an option of the command, then the environment, then this user's own.
     file = path or _named_by_environment() or _own_key_file()
     try:
-        with file.open("rb") as stream:
+        handle = os.open(file, os.O_RDONLY | NO_WAITING)
+        with os.fdopen(handle, "rb") as stream:
             # Of the file that was opened, whatever has the name by now.
-            mode = os.fstat(stream.fileno()).st_mode
-            key = stream.read()
+            _refuse_open_to_others(os.fstat(stream.fileno()).st_mode, file)
+            key = stream.read(MAX_KEY_BYTES + 1)
     except OSError as error:
         raise RunError(
             f"key file '{file}': cannot be read ({error.strerror}); name another"
         ) from error
-    # Windows has no such modes, and tells all files to be readable by all.
-    if os.name == "posix" and mode & READABLE_BY_OTHERS:
-        raise RunError(
-            f"key file '{file}': can be read or changed by other users; take that back with: "
-            f"chmod 600 {file}"
-        )
     _refuse_weak(key, file)
     return key
 
@@ -95,12 +94,29 @@ def key_at_hand(path: Path | None = None) -> bytes | None:
     return controller_key(path) if is_named or own.exists() else None
 
 
+def _refuse_open_to_others(mode: int, file: Path) -> None:
+    """Raise RunError for a file of this mode that is no plain one, or not its owner's alone."""
+    if not stat.S_ISREG(mode):
+        raise RunError(f"key file '{file}': is no plain file; name another")
+    # Windows has no such modes, and tells all files to be readable by all.
+    if os.name == "posix" and mode & READABLE_BY_OTHERS:
+        raise RunError(
+            f"key file '{file}': can be read or changed by other users; take that back with: "
+            f"chmod 600 {file}"
+        )
+
+
 def _refuse_weak(key: bytes, file: Path) -> None:
     """Raise RunError for a key that could be guessed from what was recorded under it."""
     if len(key) < KEY_BYTES:
         raise RunError(
             f"key file '{file}': holds {len(key)} bytes, and a key of fewer than {KEY_BYTES} can "
             f"be guessed from a run folder; restore it, or {MAKE_ANOTHER}"
+        )
+    if len(key) > MAX_KEY_BYTES:
+        raise RunError(
+            f"key file '{file}': holds more than {MAX_KEY_BYTES} bytes, so it is no key; name "
+            f"another, or {MAKE_ANOTHER}"
         )
     distinct = len(set(key))
     if distinct < MIN_DISTINCT_BYTES:

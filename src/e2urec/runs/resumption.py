@@ -4,25 +4,47 @@ They stand in the partial folder, which is private to its owner, and go before i
 """
 
 import contextlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from ..core.durable import remove_tree, sync_tree
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.contents import check_files
+from ..core.durable import remove_tree
 from ..core.errors import ConfigError, RunError
-from ..core.process import first_process, uninterrupted
+from ..core.process import first_process, wait_for_all
+from ..core.reading import UNREADABLE, damaged
 from ..core.say import Say, no_words
 from ..training.checkpoints import NO_CHECKPOINTS, CheckpointFolder, Checkpoints, clear_unfinished
-from .files import write_json
-from .folder import PARTIAL, create_run, partial_of
+from .files import finite, write_json
+from .folder import UnnamedRunError, create_run, is_finished, out_of, partial_of
 from .keys import derived_key, settings_digest
-from .record import CHECKPOINTS, NAME, RESUMPTION
+from .record import CHECKPOINTS, NAME, RESUMPTION, RunRecord, read_record
 
 NEEDED = (CHECKPOINTS, RESUMPTION)
 """All that going on needs of a partial folder."""
+
+
+class _Note(BaseModel):
+    """`resumption.json`: with what a half-made run was begun."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    minutes: float = Field(ge=0)
+    settings: str
+
+    @classmethod
+    def of(cls, partial: Path) -> Self:
+        """The note in a partial folder; raises RunError where it cannot be read."""
+        path = partial / RESUMPTION
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except UNREADABLE as error:
+            remedy = "without it nobody knows whose the checkpoints are: discard them"
+            raise damaged(path, remedy, error) from error
 
 
 @dataclass(frozen=True)
@@ -65,30 +87,54 @@ class CheckpointOptions:
                 where there is a request.
 
         Raises:
-            RunError: there are checkpoints of a command with other settings.
+            RunError: there are checkpoints of a command with other settings, or its finished run;
+                or the note that says whose they are is damaged.
         """
         partial = partial_of(out)
         folder = partial / CHECKPOINTS
         sealing_key = _sealing_key(key) if sealed else None
+        has_ended = is_finished(partial)
+        # All look before the first one changes anything: they leave the block together.
+        wait_for_all()
+        if has_ended:
+            if first_process():
+                self._accept_finished(partial, settings, key)
+            raise _HasEndedError
         # Of several processes the first one writes, so the others need not know how often.
         if not first_process():
             return CheckpointFolder(folder, math.inf, key=sealing_key)
         minutes = self.minutes or 0
         digest = settings_digest(settings, key)
-        left = _read(partial / RESUMPTION)
         _clear(partial)
         # What was begun without any checkpoint is begun anew: whoever began it loses nothing.
         if folder.is_dir():
-            if left.get("settings") != digest:
-                raise RunError(
-                    f"'{partial}': was begun with other settings, data, key or versions of "
-                    "libraries; go on with those"
-                )
-            minutes = minutes or left["minutes"]
+            note = _Note.of(partial)
+            if note.settings != digest:
+                raise _other_settings(partial)
+            minutes = minutes or note.minutes
         elif self.resume:
             self.say(f"'{partial}' has no checkpoint to go on from; it begins at the start")
-        write_json(partial / RESUMPTION, {"minutes": minutes, "settings": digest})
+        note = _Note(minutes=minutes, settings=digest)
+        write_json(partial / RESUMPTION, note.model_dump())
         return CheckpointFolder(folder, _seconds(minutes), self.say, sealing_key)
+
+    def _accept_finished(
+        self, partial: Path, settings: Mapping[str, Any], key: bytes | None
+    ) -> None:
+        """Raise RunError unless a run that lacks its name alone is whole, and of these settings."""
+        record = read_record(partial, key)
+        check_files(partial, record.files, apart=(NAME, CHECKPOINTS))
+        # No record tells a demo's request, and no file all that its command prints.
+        if record.kind not in ("original", "unlearned"):
+            out = out_of(partial)
+            remove_tree(partial / CHECKPOINTS)
+            raise UnnamedRunError(
+                f"'{partial}': is finished; give it its name with: mv {partial} {out}"
+            )
+        recorded = _recorded_settings(record)
+        if recorded != {name: finite(settings.get(name)) for name in recorded}:
+            raise _other_settings(partial)
+        self.say(f"'{partial}' is finished, and gets its name")
 
     def within(self, folder: Path, key: bytes) -> Checkpoints:
         """The checkpoints of a command that knows by itself whether `folder` is its own.
@@ -109,9 +155,16 @@ class CheckpointOptions:
 NEVER = CheckpointOptions()
 
 
+class _HasEndedError(Exception):
+    """The block of a command is left at once: its run lacks nothing but its name."""
+
+
 @contextlib.contextmanager
 def resumable_run(out: Path, options: CheckpointOptions) -> Iterator[Path]:
     """Yield the folder to work in, as `create_run` does; with checkpoints it survives an interrupt.
+
+    A run that was killed when it lacked its name alone gets that where the block calls
+    `options.begin`, which ends the block.
 
     Raises:
         RunError: as `create_run` does, or there is something else to go on with.
@@ -124,22 +177,13 @@ def resumable_run(out: Path, options: CheckpointOptions) -> Iterator[Path]:
     with create_run(out, keep=CHECKPOINTS, accept=accept) as partial:
         try:
             yield partial
+        except _HasEndedError:
+            # All that is left to do is what happens to every block that ends well.
+            return
         except BaseException:
-            if first_process():
+            if first_process() and not is_finished(partial):
                 _clear(partial)
             raise
-        if first_process():
-            _remove_checkpoints(partial)
-
-
-def _remove_checkpoints(partial: Path) -> None:
-    """Remove from the partial folder of a finished run what it went on from."""
-    # Synced first: a power cut would else take what they could make again.
-    sync_tree(partial)
-    with uninterrupted():
-        remove_tree(partial / CHECKPOINTS)
-        # Last: as long as it is there, a run that was killed meanwhile can be made again.
-        (partial / RESUMPTION).unlink(missing_ok=True)
 
 
 def _refuse_what_is_of_others(partial: Path) -> None:
@@ -149,10 +193,30 @@ def _refuse_what_is_of_others(partial: Path) -> None:
     # record, after the note was removed.
     is_own = any(name == NAME or name.startswith(RESUMPTION) for name in names)
     if names and not is_own:
-        out = partial.with_name(partial.name.removesuffix(PARTIAL))
+        out = out_of(partial)
         raise RunError(
             f"'{partial}': was begun without checkpoints; remove it with: e2urec discard {out}"
         )
+
+
+def _other_settings(partial: Path) -> RunError:
+    return RunError(
+        f"'{partial}': was begun with other settings, data, key or versions of libraries; go on "
+        "with those"
+    )
+
+
+def _recorded_settings(record: RunRecord) -> dict[str, Any]:
+    """Of the settings that `begin` is given, all that a record tells."""
+    method = record.method
+    parent = record.parent
+    return {
+        "recipe": record.recipe,
+        "method": None if method is None else method.name,
+        "settings": None if method is None else method.settings,
+        "parent": None if parent is None else parent.sha256,
+        "request": record.request_hmac,
+    }
 
 
 def _clear(partial: Path) -> None:
@@ -165,15 +229,6 @@ def _clear(partial: Path) -> None:
         else:
             path.unlink()
     clear_unfinished(partial / CHECKPOINTS)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What is noted of a run that goes on; nothing where that cannot be read."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _sealing_key(key: bytes) -> bytes:

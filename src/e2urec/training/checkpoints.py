@@ -8,8 +8,9 @@ caches and answers are on no disk.
 Tensors and JSON alone: loading a checkpoint runs no code.
 """
 
-import hashlib
 import json
+import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save, save_file
 
+from ..core.contents import hash_file
+from ..core.disk import require_room
 from ..core.durable import sync_file, sync_folder
 from ..core.errors import RunError
 from ..core.process import first_process
@@ -32,6 +35,7 @@ SUFFIX = ".safetensors"
 ASIDE = ".new"
 # Sorts behind every number of steps, all of which begin with a digit.
 END = "end"
+STEM = re.compile(rf"(\d+)-(\d+|{END})-([0-9a-f]{{64}})")
 POSITION = "position"
 """Tensor whose bytes are JSON: the place of the call, and the state's plain values."""
 ROLLING = 2
@@ -72,18 +76,19 @@ class CheckpointFile:
 
     @classmethod
     def all_in(cls, folder: Path) -> list["CheckpointFile"]:
-        """Those in `folder`, the oldest first."""
+        """Those in `folder`, the oldest first; what has another name is none of ours."""
         files = []
         for path in sorted(folder.glob(f"*{SUFFIX}")):
-            call, step, sha256 = path.stem.split("-")
-            files.append(cls(path, int(call), step, sha256))
+            if match := STEM.fullmatch(path.stem):
+                call, step, sha256 = match.groups()
+                files.append(cls(path, int(call), step, sha256))
         return files
 
     @property
     def is_whole(self) -> bool:
         """Whether the file is what was written."""
         try:
-            return _sha256(self.path) == self.sha256
+            return hash_file(self.path) == self.sha256
         except OSError:
             return False
 
@@ -128,11 +133,13 @@ class CheckpointFolder(Checkpoints):
         """As `Checkpoints` has it.
 
         Raises:
-            RunError: a checkpoint is that of another call.
+            RunError: a checkpoint is that of another call, or the disk has no room for more.
         """
         self.calls += 1
         self.call = {"part": self.call.get("part"), "place": self.calls, **call}
         is_over = self._restore(state)
+        if not is_over:
+            self._require_room(state)
         self.call_start = time.monotonic()
         return is_over
 
@@ -147,9 +154,14 @@ class CheckpointFolder(Checkpoints):
 
     def _restore(self, state: TrainingState) -> bool:
         """Take the newest whole checkpoint of this call; return whether the call had ended."""
-        for file in reversed(list(self._files())):
+        files = list(self._files())
+        while files:
+            file = files.pop()
             if not file.is_whole:
-                self.say(f"checkpoint '{file.path}' is damaged; the one before it is used")
+                remedy = f"'{self.call['phase']}' begins anew"
+                if files:
+                    remedy = "the one before it is used"
+                self.say(f"checkpoint '{file.path}' is damaged; {remedy}")
                 continue
             values, tensors = self._read(file.path)
             if values["call"] != self.call:
@@ -162,6 +174,14 @@ class CheckpointFolder(Checkpoints):
                 self.say(f"goes on with '{self.call['phase']}' after step {state.step}")
             return file.step == END
         return False
+
+    def _require_room(self, state: TrainingState) -> None:
+        """Raise RunError unless the disk has room for the rolling pair, and a new one beside it."""
+        # Without a time there is but one file of a call, with what it ended with.
+        if not first_process() or self.seconds == math.inf:
+            return
+        present = sum(file.path.stat().st_size for file in self._files())
+        require_room(self.folder.parent, (ROLLING + 1) * state.snapshot_bytes - present)
 
     def _files(self) -> Iterator[CheckpointFile]:
         for file in CheckpointFile.all_in(self.folder):
@@ -187,7 +207,7 @@ class CheckpointFolder(Checkpoints):
         else:
             write_sealed(aside, save(tensors), self.key)
         sync_file(aside)
-        aside.rename(self.folder / f"{self.calls:04d}-{step}-{_sha256(aside)}{SUFFIX}")
+        aside.rename(self.folder / f"{self.calls:04d}-{step}-{hash_file(aside)}{SUFFIX}")
         sync_folder(self.folder)
         self._remove_old()
         # Counted from here, so that training goes on for a while however slow the disk is.
@@ -224,8 +244,3 @@ def clear_unfinished(folder: Path) -> None:
 
 def _as_tensor(values: dict[str, Any]) -> torch.Tensor:
     return torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

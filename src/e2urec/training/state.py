@@ -84,6 +84,12 @@ class TrainingState:
         """Where the parameters are."""
         return self.parameters[0].device
 
+    @property
+    def snapshot_bytes(self) -> int:
+        """Bytes of a snapshot under way: the parameters, AdamW's two moments, the best epoch's."""
+        size = sum(parameter.numel() * parameter.element_size() for parameter in self.parameters)
+        return (4 if self.best_parameters else 3) * size
+
     def set_learning_rate(self, total_steps: int) -> None:
         """Give the optimizer the learning rate of the next step."""
         schedule = self.schedule
