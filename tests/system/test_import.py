@@ -280,3 +280,64 @@ def test_request_for_a_row_says_that_other_prompts_stay(call, made: Path, tmp_pa
     assert status == 0, told
     assert "which stay word for word" in told
     assert "1 row of 1 user would go" in out
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lora_alpha": "x"},
+        {"lora_alpha": 0},
+        {"lora_dropout": 1.0},
+        {"r": [4]},
+        {"r": "4"},
+        {"task_type": "SEQ_CLS"},
+        {"use_rslora": "false"},
+        {"base_model_name_or_path": ["a"]},
+    ],
+)
+def test_adapter_whose_settings_are_no_such_values_is_refused_in_one_line(
+    call, made: Path, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    adapter = changed(made, tmp_path / "changed", **settings)
+    status, out, told = call(*words(made, adapter, tmp_path / "run"))
+    assert (status, out) == (2, "")
+    assert "adapter_config.json': is damaged" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_adapter_of_other_numbers_than_its_precision_allows_is_refused(
+    call, made: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(made / "adapter" / "adapter_model.safetensors")
+    first = next(iter(tensors))
+    whole = {key: tensor.long() for key, tensor in tensors.items()}
+    mixed = tensors | {first: tensors[first].half()}
+    broken = tensors | {first: torch.full_like(tensors[first], torch.nan)}
+    for name, changed_tensors, message in (
+        ("whole", whole, "its matrices are of int64"),
+        ("mixed", mixed, "its matrices are of float16, float32"),
+        ("broken", broken, "some of its weights are no numbers"),
+    ):
+        adapter = changed(made, tmp_path / name)
+        save_file(changed_tensors, adapter / "adapter_model.safetensors")
+        status, _, told = call(*words(made, adapter, tmp_path / "run"))
+        assert status == 2
+        assert message in told
+
+
+def test_limit_that_would_leave_out_tuned_rows_is_refused(call, made: Path, tmp_path: Path) -> None:
+    command = words(made, made / "adapter", tmp_path / "run")
+    status, _, told = call(*command, "--set", "data.rows=40")
+    assert status == 2
+    assert "data.rows: would leave out rows that the model was tuned on" in told
+
+
+def test_base_that_is_an_adapter_itself_is_refused(call, made: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(made / "base", base)
+    shutil.copy(made / "adapter" / "adapter_config.json", base)
+    shutil.copy(made / "adapter" / "adapter_model.safetensors", base)
+    command = words(made, made / "adapter", tmp_path / "run")
+    status, _, told = call(*command, "--base", base)
+    assert status == 2
+    assert "is an adapter and no whole model; merge it into its base" in told

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch.nn.functional as F
+
 from ..core.errors import ConfigError, ModelError
 from ..core.say import Say, no_words
 from ..core.seeding import stream
@@ -30,9 +32,12 @@ from .adopt_checks import (
     check_answers,
     check_rows,
     check_scores,
+    refuse_limits,
     window_sentence,
 )
 
+SAME_BASE = 0.9
+"""Cosine of the embeddings of a base and of what was tuned from it: tuning barely moves them."""
 CONTEXTS = 1000
 """Training prompts, at most, in which the answers' tokens are looked for."""
 
@@ -95,6 +100,7 @@ def _check_rows(space: Workspace) -> None:
             f"data '{space.recipe.data.source}': are no rows with their own prompts, which import "
             "needs; give JSON lines with user, prompt and output, and leave data.template alone"
         )
+    refuse_limits(space.recipe.data)
     check_rows(space.split)
 
 
@@ -193,11 +199,19 @@ def _check_base(space: Workspace, whole: Backbone) -> None:
             f"base '{base.name}': tokenises prompts otherwise than the model; name the base that "
             "it was tuned from"
         )
-    sizes = [sum(weight.numel() for weight in lm.parameters()) for lm in (base.lm, whole.lm)]
-    if sizes[0] != sizes[1]:
+    embeddings = [lm.get_input_embeddings().weight.float() for lm in (base.lm, whole.lm)]
+    shapes = [tuple(weight.shape) for weight in embeddings]
+    if shapes[0] != shapes[1]:
         raise ModelError(
-            f"base '{base.name}': has {sizes[0]:,} weights, the model {sizes[1]:,}; name the base "
-            "that it was tuned from"
+            f"base '{base.name}': has embeddings of shape {shapes[0]}, the model {shapes[1]}; name "
+            "the base that it was tuned from, resized as the model was"
+        )
+    own, tuned = (weight.flatten() for weight in embeddings)
+    similarity = F.cosine_similarity(own, tuned, dim=0).item()
+    if similarity < SAME_BASE:
+        raise ModelError(
+            f"base '{base.name}': its embeddings are not those that the model was tuned from "
+            f"(cosine {similarity:.2f}); name the base that it was tuned from"
         )
 
 
@@ -222,8 +236,12 @@ def _note_answers(space: Workspace, backbone: Backbone) -> None:
             f"model '{backbone.name}': begins both answers with the same tokens, and only models "
             "that tell them apart by the first can be imported"
         )
-    model = space.recipe.model.model_copy(update={"answers": (verbaliser.yes, verbaliser.no)})
-    space.recipe = space.recipe.model_copy(update={"model": model})
+    recipe = space.recipe
+    model = recipe.model.model_copy(update={"answers": (verbaliser.yes, verbaliser.no)})
+    # The outputs too: of the rows that are left after requests they might be guessed otherwise.
+    options = recipe.data.options | {"answers": list(_prompts_of(space).answers)}
+    data = recipe.data.model_copy(update={"options": options})
+    space.recipe = recipe.model_copy(update={"model": model, "data": data})
 
 
 def _write_card(space: Workspace, folder: Path, dtype: str) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from ..core.arrays import Floats
-from ..core.errors import DataError, ModelError
+from ..core.errors import ConfigError, DataError, ModelError
 from ..core.reading import UNREADABLE
 from ..core.seeding import stream
 from ..data.sources.prompts import Prompts
 from ..data.splits import Split
+from ..experiments.recipe import DataRecipe
 from ..experiments.workspace import Workspace
 from ..metrics.classification import log_loss
 from ..models.batches import FORWARD_BATCH_SIZE, Examples, batches_by_length
@@ -21,6 +22,8 @@ from ..models.recommender import Recommender
 # A mean over so many rows is sure to a few hundredths of a nat.
 CHECK_ROWS = 2000
 """Rows, at most, on which a model is asked before it is taken over."""
+MASS = 0.5
+"""Probability of both answers below which a model was hardly tuned to give them."""
 SCORE_TOLERANCE = 1e-3
 """By how much a score may differ from that of its makers' code: other kernels, other batches."""
 
@@ -55,12 +58,30 @@ class AnswerCheck:
         return (
             f"{self.rows:,} training rows: log loss {self.log_loss:.3f}, where the share of liked "
             f"rows alone gives {self.prior:.3f}; the two answers carry {self.mass:.1%} of the "
-            "probability"
+            f"probability{self._doubt()}"
+        )
+
+    def _doubt(self) -> str:
+        """What is added where a model would rather say something else."""
+        if self.mass >= MASS:
+            return ""
+        return (
+            f", less than the {MASS:.0%} of a model that was tuned to give them: see that they are "
+            "written letter by letter as it was tuned"
         )
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return asdict(self)
+
+
+def refuse_limits(data: DataRecipe) -> None:
+    """Raise ConfigError for a limit: rows beyond it were tuned on, and could not be forgotten."""
+    for name in ("rows", "per_user", "since", "until"):
+        if getattr(data, name) is not None:
+            raise ConfigError(
+                f"data.{name}: would leave out rows that the model was tuned on; leave it out"
+            )
 
 
 def check_answers(model: Recommender, train: Examples, *, seed: int) -> AnswerCheck:

@@ -62,7 +62,20 @@ def given_split(interactions: Interactions, settings: SplitSettings, *, seed: in
         if name in additions:
             rows = np.sort(np.concatenate([rows, *additions[name]]))
         parts[name] = Samples(interactions, rows, settings.history)
+    _refuse_common(parts)
     return Split(**parts)
+
+
+def _refuse_common(parts: dict[str, Samples]) -> None:
+    """Raise DataError where settings would be chosen on users on whom they are reported."""
+    calibration, *others = (parts[name] for name in ("calibration", "unseen", "test"))
+    for other in others:
+        common_count = len(np.intersect1d(calibration.users, other.users))
+        if common_count:
+            raise DataError(
+                f"rows: {common_count} users have rows in part calibration and in another one; "
+                "give all rows of a user who was held out the same part"
+            )
 
 
 def _refuse_known(masks: dict[str, Mask], is_known: Mask) -> None:

@@ -120,6 +120,12 @@ def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool)
     gguf_file = _find_gguf(Path(source))
     if gguf_file is not None:
         options["gguf_file"] = gguf_file
+    # Transformers would put it onto its base, and we could switch it off with our own.
+    if (Path(source) / "adapter_config.json").is_file():
+        raise ModelError(
+            f"model '{source}': is an adapter and no whole model; merge it into its base, and name "
+            "the folder of that"
+        )
     dtype = options.pop("dtype")
     config = AutoConfig.from_pretrained(source, **options)
     tokenizer = AutoTokenizer.from_pretrained(source, **options)

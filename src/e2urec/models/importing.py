@@ -10,21 +10,24 @@ import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from peft import LoraConfig
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from safetensors.torch import load_file, save_file
 
 from ..core.errors import ModelError
-from ..core.reading import UNREADABLE, read_object
+from ..core.reading import UNREADABLE, damaged, read_object
 from .adapted_layers import ATTENTION_LAYERS
 from .adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from .adapters import LoRA
 
 PICKLED_FILE = "adapter_model.bin"
+REMEDY = "name a folder that PEFT wrote"
+PRECISIONS = {torch.float32, torch.bfloat16, torch.float16}
 MODEL_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja")
 """What of a repository on the hub a model is loaded from."""
 KNOWN_SETTINGS = (
@@ -154,13 +157,18 @@ def read_adapter(folder: Path) -> ForeignAdapter:
         RunError: its settings are damaged.
     """
     place = f"adapter '{folder}'"
-    config = read_object(folder / CONFIG_FILE, "name a folder that PEFT wrote")
-    _refuse_other_settings(config, place)
+    values = read_object(folder / CONFIG_FILE, REMEDY)
+    _refuse_other_settings(values, place)
+    try:
+        config = _Config.model_validate(values)
+    except UNREADABLE as error:
+        raise damaged(folder / CONFIG_FILE, REMEDY) from error
     tensors = _read_tensors(folder, place)
+    _refuse_other_numbers(tensors, place)
     layers = _layers(tensors, place)
-    rank = _rank(tensors, config, place)
-    alpha = float(config.get("lora_alpha", LoraConfig().lora_alpha))
-    if config.get("use_rslora"):
+    rank = _rank(tensors, config.r, place)
+    alpha = config.lora_alpha
+    if config.use_rslora:
         alpha *= math.sqrt(rank)
     ups = [tensor for key, tensor in tensors.items() if ".lora_B." in key]
     if not any(bool(tensor.any()) for tensor in ups):
@@ -172,12 +180,26 @@ def read_adapter(folder: Path) -> ForeignAdapter:
         tensors=tensors,
         rank=rank,
         alpha=alpha,
-        dropout=float(config.get("lora_dropout") or 0.0),
+        dropout=config.lora_dropout or 0.0,
         layers=layers,
-        task=config.get("task_type"),
-        base=config.get("base_model_name_or_path"),
-        revision=config.get("revision"),
+        task=config.task_type,
+        base=config.base_model_name_or_path,
+        revision=config.revision,
     )
+
+
+class _Config(BaseModel):
+    """What is read of an adapter's settings."""
+
+    model_config = ConfigDict(frozen=True)
+
+    r: StrictInt = LoraConfig().r
+    lora_alpha: float = Field(LoraConfig().lora_alpha, gt=0, allow_inf_nan=False)
+    lora_dropout: float | None = Field(None, ge=0, lt=1)
+    use_rslora: StrictBool = False
+    task_type: Literal["CAUSAL_LM", "SEQ_2_SEQ_LM"] | None = None
+    base_model_name_or_path: str | None = None
+    revision: str | None = None
 
 
 def _refuse_other_settings(config: dict[str, Any], place: str) -> None:
@@ -210,19 +232,33 @@ def _read_tensors(folder: Path, place: str) -> dict[str, torch.Tensor]:
             tensors: Any = load_file(safe)
         else:
             tensors = torch.load(pickled, map_location="cpu", weights_only=True)
+        tensors = {str(key): tensor.contiguous() for key, tensor in tensors.items()}
     except FileNotFoundError as error:
         raise ModelError(
             f"{place}: holds neither {WEIGHTS_FILE} nor {PICKLED_FILE}; name a folder that PEFT "
             "wrote"
         ) from error
-    except (*UNREADABLE, pickle.UnpicklingError) as error:
+    except (*UNREADABLE, RuntimeError, pickle.UnpicklingError) as error:
         raise ModelError(f"{place}: its weights are damaged; copy or save them again") from error
     if not tensors:
         raise ModelError(
             f"{place}: holds no weights at all, which an early PEFT wrote after "
             "model.state_dict was replaced; save it again without that"
         )
-    return {key: tensor.contiguous() for key, tensor in tensors.items()}
+    return dict(tensors)
+
+
+def _refuse_other_numbers(tensors: dict[str, torch.Tensor], place: str) -> None:
+    """Raise ModelError unless all matrices are of one precision, and hold numbers."""
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if len(dtypes) > 1 or not dtypes <= PRECISIONS:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+        raise ModelError(
+            f"{place}: its matrices are of {names}; save all of them in one of float32, bfloat16 "
+            "and float16"
+        )
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise ModelError(f"{place}: some of its weights are no numbers; copy or save them again")
 
 
 def _layers(tensors: dict[str, torch.Tensor], place: str) -> list[str]:
@@ -246,12 +282,11 @@ def _layers(tensors: dict[str, torch.Tensor], place: str) -> list[str]:
     return list(matrices)
 
 
-def _rank(tensors: dict[str, torch.Tensor], config: dict[str, Any], place: str) -> int:
+def _rank(tensors: dict[str, torch.Tensor], rank: int, place: str) -> int:
     ranks = {len(tensor) for key, tensor in tensors.items() if ".lora_A." in key}
-    rank = config.get("r", LoraConfig().r)
     if ranks != {rank}:
         raise ModelError(
             f"{place}: its matrices are of rank {sorted(ranks)}, its settings say {rank}; adapters "
             "of several ranks are not supported, so merge it into its base"
         )
-    return int(rank)
+    return rank

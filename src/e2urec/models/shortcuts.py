@@ -82,6 +82,11 @@ def check_shortcuts(model: Answering, tokens: Sequence[int]) -> list[int | None]
                 stacklevel=2,
             )
             return forms
+    if not bool(expected.isfinite().all()):
+        raise ModelError(
+            f"model '{model.name}': its logits are no numbers; restore its weights, which are "
+            "damaged"
+        )
     raise ModelError(
         f"model '{model.name}': changes its logits after the output head otherwise than by the cap "
         "or scale in its config, which is not supported; use a model without"

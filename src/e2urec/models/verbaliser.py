@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from ..core.errors import ModelError
 from .output_head import OutputHead
@@ -66,15 +67,24 @@ def prompt_ids(
 
 def _as_chat(tokenizer: Any, text: str) -> str:
     """What a model reads when a user says `text`, up to where it answers."""
+    name = getattr(tokenizer, "name_or_path", "?")
     if tokenizer.chat_template is None:
-        name = getattr(tokenizer, "name_or_path", "?")
         raise ModelError(
             f"tokenizer '{name}': has no template for a chat; leave out --chat, or use a model "
             "that was made for chats"
         )
+    remedy = "leave out --chat, and write prompts out in the rows"
+    if "strftime_now" in str(tokenizer.chat_template):
+        raise ModelError(f"tokenizer '{name}': its form of a chat shows today's date; {remedy}")
     message = {"role": "user", "content": text}
-    written = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
-    return str(written)
+    try:
+        return str(
+            tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        )
+    except (TemplateError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"tokenizer '{name}': its form of a chat cannot be written; {remedy}"
+        ) from error
 
 
 def _ids(tokenizer: Any, texts: Sequence[str], *, seq2seq: bool, special: bool) -> list[list[int]]:
