@@ -332,6 +332,22 @@ def test_limit_that_would_leave_out_tuned_rows_is_refused(call, made: Path, tmp_
     assert "data.rows: would leave out rows that the model was tuned on" in told
 
 
+def test_adapter_whose_own_tokenizer_reads_otherwise_is_refused(
+    call, made: Path, tmp_path: Path
+) -> None:
+    adapter = changed(made, tmp_path / "own")
+    tokenizer = AutoTokenizer.from_pretrained(made / "base")
+    tokenizer.save_pretrained(adapter)
+    assert call(*words(made, adapter, tmp_path / "alike"))[0] == 0
+    file = adapter / "tokenizer.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["normalizer"] = {"type": "Lowercase"}
+    file.write_text(json.dumps(values), encoding="utf-8")
+    status, _, told = call(*words(made, adapter, tmp_path / "otherwise"))
+    assert status == 2
+    assert "its own tokenizer reads prompts otherwise than that of its base" in told
+
+
 def test_base_that_is_an_adapter_itself_is_refused(call, made: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(made / "base", base)

@@ -60,6 +60,7 @@ class _Letters:
     """Begins every target as it is told, and gives each letter a token, the space as well."""
 
     name_or_path = "letters"
+    eos_token = None
     eos_token_id = 2
 
     def __init__(self, prefix, letters=None):

@@ -18,9 +18,15 @@ from ..models.adapted_layers import target_layers
 from ..models.backbone import Backbone, load_backbone
 from ..models.base_files import base_folder
 from ..models.card import Card
-from ..models.importing import ForeignAdapter, is_adapter, model_folder, read_adapter
+from ..models.importing import (
+    ForeignAdapter,
+    is_adapter,
+    model_folder,
+    own_tokenizer,
+    read_adapter,
+)
 from ..models.recommender import Recommender
-from ..models.verbaliser import find_verbaliser
+from ..models.verbaliser import find_verbaliser, prompt_ids
 from ..runs.files import write_json
 from ..runs.folder import Run, create_run, open_run
 from ..runs.keys import controller_key
@@ -130,10 +136,16 @@ def _take_adapter(
             "base with --base"
         ) from error
     _refuse_missing_layers(base, adapter)
-    if len(target_layers(base.lm, adapter.lora.targets, 0)) != len(adapter.layers):
+    if set(target_layers(base.lm, adapter.lora.targets, 0)) != set(adapter.layers):
         options.say(
-            f"the adapter is on {len(adapter.layers)} layers, and not on all that are called so: "
-            "retrained and shadow models will be tuned on all of them"
+            f"the adapter is on {len(adapter.layers)} layers, and not on just those that are "
+            "called so: retrained and shadow models will be tuned on all of them"
+        )
+    tokenizer = own_tokenizer(source)
+    if tokenizer is not None and not _reads_alike(space, base, tokenizer):
+        raise ModelError(
+            f"adapter '{source}': its own tokenizer reads prompts otherwise than that of its base; "
+            "put its tokenizer's files into a copy of the base, and name that with --base"
         )
     _note_answers(space, base)
     place, revision = base_folder(resolve_model(name))
@@ -193,8 +205,7 @@ def _take_model(
 def _check_base(space: Workspace, whole: Backbone) -> None:
     """Raise ModelError unless the base reads prompts as the model that is said to be made of it."""
     base = space.base
-    texts = _contexts(space)
-    if base.tokenizer(texts).input_ids != whole.tokenizer(texts).input_ids:
+    if not _reads_alike(space, base, whole.tokenizer):
         raise ModelError(
             f"base '{base.name}': tokenises prompts otherwise than the model; name the base that "
             "it was tuned from"
@@ -213,6 +224,13 @@ def _check_base(space: Workspace, whole: Backbone) -> None:
             f"base '{base.name}': its embeddings are not those that the model was tuned from "
             f"(cosine {similarity:.2f}); name the base that it was tuned from"
         )
+
+
+def _reads_alike(space: Workspace, base: Backbone, tokenizer: Any) -> bool:
+    """Whether a tokenizer makes the same tokens of the rows' own prompts as that of the base."""
+    texts = _contexts(space)
+    form = {"seq2seq": base.seq2seq, "chat": space.template.chat}
+    return prompt_ids(base.tokenizer, texts, **form) == prompt_ids(tokenizer, texts, **form)
 
 
 def _contexts(space: Workspace) -> list[str]:

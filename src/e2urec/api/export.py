@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import safe_open
 
 from ..core.contents import hash_file
 from ..core.errors import ConfigError, RunError
@@ -28,7 +29,10 @@ CONFIG_FILE = "config.json"
 SERVER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's --max-lora-rank may be; 16 by default."""
 USUAL_SERVER_RANK = 16
-SCORE = "sigmoid(z[liked] - z[not_liked]), z the logits after the prompt's last token"
+SCORE = "sigmoid(z[liked] - z[not_liked]), z the logits after the last token of the "
+"""How a score is read; then comes whose token."""
+PRECISIONS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+"""By the names of safetensors."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +166,20 @@ def _base_dtype(name: str) -> str:
     # The weights of a GGUF file are unpacked to float32.
     if not file.is_file():
         return "float32"
+    # The weights themselves, since settings do not always say it.
+    weights = sorted(folder.glob("*.safetensors"))
+    if weights:
+        return _stored_dtype(weights[0])
     config = read_object(file, "restore the base model")
     # Older versions of Transformers had another name for it.
     dtype = config.get("dtype") or config.get("torch_dtype") or "float32"
     return str(dtype)
+
+
+def _stored_dtype(file: Path) -> str:
+    with safe_open(file, framework="pt") as tensors:
+        first = next(iter(tensors.keys()))
+        return PRECISIONS.get(tensors.get_slice(first).get_dtype(), "float32")
 
 
 def _description(run: Run, recipe: Recipe, model: Recommender, form: Form) -> dict[str, Any]:
@@ -177,7 +191,9 @@ def _description(run: Run, recipe: Recipe, model: Recommender, form: Form) -> di
         "base": None if base is None else base.model_dump(mode="json"),
         "layers": recipe.model.layers,
         "template": model.template.name,
+        "template_source": getattr(model.template, "source", None),
         "window": model.window,
+        "decoder": model.decoder_tokens() if model.seq2seq else None,
         "answers": {"liked": model.verbaliser.yes, "not_liked": model.verbaliser.no},
-        "score": SCORE,
+        "score": SCORE + ("decoder" if model.seq2seq else "prompt"),
     }

@@ -18,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from peft import LoraConfig
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from ..core.errors import ModelError
 from ..core.reading import UNREADABLE, damaged, read_object
@@ -25,6 +26,7 @@ from .adapted_layers import ATTENTION_LAYERS
 from .adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from .adapters import LoRA
 
+TOKENIZER_FILE = "tokenizer_config.json"
 PICKLED_FILE = "adapter_model.bin"
 REMEDY = "name a folder that PEFT wrote"
 PRECISIONS = {torch.float32, torch.bfloat16, torch.float16}
@@ -145,6 +147,24 @@ def model_folder(name: str, what: str = "model") -> Path:
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds an adapter, and not a whole model."""
     return (folder / CONFIG_FILE).is_file()
+
+
+def own_tokenizer(folder: Path) -> Any | None:
+    """The tokenizer in the folder of an adapter; None where there is none.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    if not (folder / TOKENIZER_FILE).is_file():
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    # Each library under this call has exceptions of its own; tokenizers raises plain ones.
+    except Exception as error:
+        raise ModelError(
+            f"adapter '{folder}': its tokenizer cannot be read; save it again, or remove its files "
+            "to take that of the base"
+        ) from error
 
 
 def read_adapter(folder: Path) -> ForeignAdapter:

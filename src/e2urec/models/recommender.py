@@ -295,7 +295,7 @@ class Recommender(nn.Module):
         # A decoder of its own sees what comes before the answer, and nothing of the prompt.
         return torch.full_like(batch.position, len(self.verbaliser.prefix))
 
-    def _decoder_tokens(self) -> list[int]:
+    def decoder_tokens(self) -> list[int]:
         """What the decoder of an encoder-decoder is given: its start, and what comes before Yes."""
         start = self.lm.config.decoder_start_token_id
         if start is None:
@@ -311,6 +311,6 @@ class Recommender(nn.Module):
             "use_cache": False,
         }
         if self.seq2seq:
-            before_answer = torch.tensor(self._decoder_tokens(), device=self.device)
+            before_answer = torch.tensor(self.decoder_tokens(), device=self.device)
             inputs["decoder_input_ids"] = before_answer.expand(len(batch.ids), -1)
         return inputs

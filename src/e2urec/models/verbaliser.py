@@ -89,9 +89,15 @@ def _as_chat(tokenizer: Any, text: str) -> str:
 
 def _ids(tokenizer: Any, texts: Sequence[str], *, seq2seq: bool, special: bool) -> list[list[int]]:
     encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=special).input_ids
-    if seq2seq:
+    # Without special tokens an end is a prompt's own, as in forms of a chat.
+    if seq2seq or not special:
         return encoded
-    return [_without_end(ids, tokenizer.eos_token_id) for ids in encoded]
+    end = tokenizer.eos_token
+    open_prompts = []
+    for text, ids in zip(texts, encoded, strict=True):
+        has_end = bool(end) and text.endswith(end)
+        open_prompts.append(ids if has_end else _without_end(ids, tokenizer.eos_token_id))
+    return open_prompts
 
 
 def _without_end(ids: list[int], end: int | None) -> list[int]:
