@@ -32,7 +32,9 @@ def folder(tmp_path_factory):
 
 def start(folder: Path, words: list[str]) -> "subprocess.Popen[str]":
     environment = os.environ | {"E2UREC_KEY_FILE": str(folder / "key"), "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(RANKS)]
+    # Alone on a port of its own: another launcher may be at work on the usual one.
+    options = ["--standalone", "--nproc-per-node", str(RANKS)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *options]
     return subprocess.Popen(
         [*launcher, str(COMMAND), str(folder / "status"), *words],
         env=environment,
