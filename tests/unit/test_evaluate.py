@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from e2urec.cli.terminal import show_results
+from e2urec.core.arrays import Head
 from e2urec.core.errors import RunError
 from e2urec.data.difficulty import Difficulty
 from e2urec.evaluation import measures
@@ -53,7 +54,7 @@ def answers(rows, seed, memory, retained=0.8):
         if part == "retain":
             odds = odds + retained * (2 * labels - 1)
         states = np.stack([odds, *random.normal(size=(2, len(labels)))], axis=1).astype(np.float32)
-        parts[part] = Predictions(states, (head, None), states[:, 0], labels, users)
+        parts[part] = Predictions(states, Head(head, None), states[:, 0], labels, users)
     return Answers(**parts)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from e2urec.core.arrays import Head
 from e2urec.evaluation import shadows as shadow_module
 from e2urec.evaluation.answers import Answers
 from e2urec.evaluation.attacks import AttackSetup
@@ -26,7 +27,7 @@ from e2urec.training.out_of_fold import halves
 
 def answers(odds, labels, users):
     return Predictions(
-        hidden=None, head=(np.zeros((1, 1)), None), log_odds=odds, labels=labels, users=users
+        hidden=None, head=Head(np.zeros((1, 1)), None), log_odds=odds, labels=labels, users=users
     )
 
 
