@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ RANKS = 2
 TRIES = 2
 """Of each signal, to the launcher alone and to all its group, as a terminal sends it."""
 COMMAND = Path(__file__).with_name("rank_command.py")
-LONG = ["--set", "tuning.schedule.epochs=40"]
+LONG = ["--set", "tuning.schedule.epochs=400"]
 """Training that lasts longer than a try."""
 
 
@@ -70,6 +71,7 @@ def is_good(folder: Path, error: str) -> bool:
     left = list(folder.glob("original*"))
     if out.exists():
         open_run(out)
+        shutil.rmtree(out)
         return ends == [0] * RANKS
     if left and is_told:
         discard_run(out)
