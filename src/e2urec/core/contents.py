@@ -187,11 +187,12 @@ def check_contents(folder: Path, key: bytes | None = None) -> None:
         contents = Contents.model_validate_json(path.read_bytes())
     except UNREADABLE as error:
         raise damaged(path, RESTORE, error) from error
-    if key is not None and not _is_equal(contents.mac or "", contents.mac_under(key)):
+    if key is not None and not is_same(contents.mac or "", contents.mac_under(key)):
         raise RunError(f"'{path}': was not written under this controller key; {RESTORE}")
     check_files(folder, contents.files, apart=(CONTENTS,))
 
 
-def _is_equal(text: str, expected: str) -> bool:
+def is_same(digest: str, expected: str) -> bool:
+    """Whether a digest that was read is the expected one; how long it takes tells nothing of it."""
     # Bytes, since texts that are not ASCII would be an error here.
-    return hmac.compare_digest(text.encode(), expected.encode())
+    return hmac.compare_digest(digest.encode(), expected.encode())

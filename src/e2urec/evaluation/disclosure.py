@@ -9,7 +9,7 @@ Everything is computed with all rows and all digits; only what is written and sh
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from ..metrics.bootstrap import Interval
 from ..unlearning.outcome import REMEDY, Outcome
@@ -28,13 +28,18 @@ LEFT_OUT = (
 
 
 @dataclass(frozen=True)
-class ForgetSetFigure(Interval):
-    """A figure on D_f, which is written with three significant digits."""
+class _RoundedFigure(Interval):
+    """A figure that is written with fewer digits than it has."""
 
     @classmethod
-    def of(cls, figure: Interval) -> "ForgetSetFigure":
+    def of(cls, figure: Interval) -> Self:
         """The same figure."""
         return cls(figure.value, figure.low, figure.high, figure.n)
+
+
+@dataclass(frozen=True)
+class ForgetSetFigure(_RoundedFigure):
+    """A figure on D_f, which is written with three significant digits."""
 
     def as_dict(self) -> dict[str, float | int]:
         """The rounded numbers, and how many rows they rest on."""
@@ -43,16 +48,11 @@ class ForgetSetFigure(Interval):
 
 
 @dataclass(frozen=True)
-class SliceDifference(Interval):
+class SliceDifference(_RoundedFigure):
     """A difference on a slice that D_f may decide, which is written with three decimals.
 
     Of a difference near zero three significant digits would still tell guesses of D_f apart.
     """
-
-    @classmethod
-    def of(cls, figure: Interval) -> "SliceDifference":
-        """The same difference."""
-        return cls(figure.value, figure.low, figure.high, figure.n)
 
     def as_dict(self) -> dict[str, float | int]:
         """The rounded numbers, and how many rows they rest on."""

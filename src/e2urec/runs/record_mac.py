@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..core.contents import is_same
+
 FIELD = "mac"
 """Of `run.json`; the MAC is over all other fields."""
 SALT_BYTES = 16
@@ -58,9 +60,9 @@ def mac_state(values: Mapping[str, Any], controller_key: bytes | None) -> MacSta
         check = _key_check(controller_key, bytes.fromhex(record.salt))
     except (ValidationError, ValueError):
         return MacState.CHANGED
-    if not _same(record.key, check):
+    if not is_same(record.key, check):
         return MacState.OTHER_KEY
-    holds = _same(record.value, _mac(values, controller_key))
+    holds = is_same(record.value, _mac(values, controller_key))
     return MacState.HOLDS if holds else MacState.CHANGED
 
 
@@ -75,8 +77,3 @@ def _mac(values: Mapping[str, Any], controller_key: bytes) -> str:
 def _key_check(controller_key: bytes, salt: bytes) -> str:
     digest = hmac.digest(controller_key, b"e2urec key of a run record" + salt, "sha256")
     return digest[:KEY_CHECK_BYTES].hex()
-
-
-def _same(value: str, expected: str) -> bool:
-    # Bytes, since texts that are not ASCII would be an error here.
-    return hmac.compare_digest(value.encode(), expected.encode())
