@@ -253,14 +253,19 @@ def _prompt(line: str) -> str:
     if not isinstance(prompt, str):
         raise ValueError('is no object {"prompt": "…"}; correct it')
     require_whole_letters([prompt])
-    if not prompt.strip():
+    require_prompt(prompt)
+    return prompt
+
+
+def require_prompt(text: str) -> None:
+    """Raise ValueError for a prompt that is empty, or longer than any model reads."""
+    if not text.strip():
         raise ValueError("holds an empty prompt; fill it in or remove the line")
-    if len(prompt) > LONGEST_TEXT:
+    if len(text) > LONGEST_TEXT:
         raise ValueError(
-            f"holds a prompt of {len(prompt):,} letters, and the longest may have "
+            f"holds a prompt of {len(text):,} letters, and the longest may have "
             f"{LONGEST_TEXT:,}; shorten it"
         )
-    return prompt
 
 
 def _sentence(titles: list[str]) -> list[str]:

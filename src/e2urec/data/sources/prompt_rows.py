@@ -9,8 +9,8 @@ import polars as pl
 
 from ...core.errors import DataError
 from ..json_objects import json_object, require_whole_letters
+from ..prompts import require_prompt
 from ..splits import Split
-from ..tables import LONGEST_TEXT
 from ..text_lines import read_lines
 from ..written_prompts import HELD
 from .prompt_formats import Fill
@@ -86,13 +86,7 @@ def read_rows(path: Path, fill: Fill, default_part: str) -> list[PromptRow]:
 def _row(values: Mapping[str, object], fill: Fill, default_part: str) -> PromptRow:
     """The row of a line; raises ValueError with what is wrong with it."""
     prompt = fill(values)
-    if not prompt.strip():
-        raise ValueError("makes an empty prompt; fill it in, or remove the line")
-    if len(prompt) > LONGEST_TEXT:
-        raise ValueError(
-            f"holds a prompt of {len(prompt):,} letters, and the longest may have "
-            f"{LONGEST_TEXT:,}; shorten it"
-        )
+    require_prompt(prompt)
     output = values.get("output")
     if not isinstance(output, str) or not output.strip():
         raise ValueError("holds no text 'output'; add the right answer, or remove the line")
