@@ -120,7 +120,7 @@ def test_first_result_stands_above_the_bars_of_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen)
     with terminal.progress() as listener:
         listener("joint", 1, 2, 0.5)
-        experiment_commands._say("First result after 9 s")
+        experiment_commands.say_aside("First result after 9 s")
         listener("joint", 2, 2, 0.5)
     text = screen.getvalue()
     assert text.count("First result after 9 s") == 1

@@ -1,6 +1,7 @@
 """The application, and the options that several commands share."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,6 +64,11 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on with what the same command left in OUT.partial."),
 ]
+
+
+def say_aside(text: str) -> None:
+    """Say what is no result, beside what another program may read."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def recipe_from(

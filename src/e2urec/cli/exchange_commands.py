@@ -1,13 +1,12 @@
 """From and to the world outside: take a recommender over, and give one back."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ..core.errors import ConfigError
-from .app import AsJson, Key, Out, RecipeFile, RunFolder, Settings, app, recipe_from
+from .app import AsJson, Key, Out, RecipeFile, RunFolder, Settings, app, recipe_from, say_aside
 
 
 @app.command("import")
@@ -66,7 +65,7 @@ def import_model(
         "data.options.format": layout,
     }
     full = recipe_from(recipe, settings, options)
-    run = adopt(full, model, out, AdoptOptions(base, scores, key, say=_say))
+    run = adopt(full, model, out, AdoptOptions(base, scores, key, say=say_aside))
     show_run(run, as_json=as_json, key=key)
 
 
@@ -97,7 +96,3 @@ def export_model(
     opened = open_run(run, key=key_at_hand())
     form: Literal["adapter", "merged"] = "adapter" if adapter else "merged"
     show_export(export(opened, out, form, max_lora_rank=max_lora_rank), as_json=as_json)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

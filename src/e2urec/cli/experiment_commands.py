@@ -1,6 +1,5 @@
 """Comparisons and the demo."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from .app import (
     Settings,
     app,
     recipe_from,
+    say_aside,
 )
 
 
@@ -45,18 +45,14 @@ def compare(
     if out is None:
         raise ConfigError("compare: no --out; name the folder to make, or use --estimate")
     with progress() as listener:
-        comparison = comparisons.compare(full, out, progress=listener, say=_say)
+        comparison = comparisons.compare(full, out, progress=listener, say=say_aside)
     show_comparison(comparison, out, as_json=as_json)
     if comparison.failed:
-        _say(
+        say_aside(
             f"{len(comparison.failed)} cells failed, and the others stay in '{out}.partial': run "
             f"the same command to try these again, or remove them with: e2urec discard {out}"
         )
         raise typer.Exit(1)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 @app.command()
@@ -81,7 +77,9 @@ def demo(
 
     options = {"seed": seed, "request.ratio": forget_ratio}
     full = recipe_from(recipe, settings, options, defaults=demos.RECIPE)
-    checkpoints = CheckpointOptions(checkpoint_every, resume, _say)
+    checkpoints = CheckpointOptions(checkpoint_every, resume, say_aside)
     with progress() as listener:
-        demonstration = demos.demo(full, out, progress=listener, say=_say, checkpoints=checkpoints)
+        demonstration = demos.demo(
+            full, out, progress=listener, say=say_aside, checkpoints=checkpoints
+        )
     show_demo(demonstration, out, as_json=as_json)

@@ -1,7 +1,6 @@
 """Rehearse requests before a model goes live."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +16,7 @@ from .app import (
     MethodSettings,
     RunFolder,
     app,
+    say_aside,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def rehearse(
             "one out"
         )
     count = RETRAINED if retrained is None else retrained
-    checkpoints = CheckpointOptions(checkpoint_every, say=_say)
+    checkpoints = CheckpointOptions(checkpoint_every, say=say_aside)
     options = RehearsalOptions(size, times, unit, seed, count, tolerance, key, checkpoints)
     secret = controller_key(key)
     parent = open_run(run, key=secret)
@@ -98,7 +98,7 @@ def rehearse(
     references = [open_run(path, key=secret) for path in against or []]
     with progress() as listener:
         rehearsal = rehearse_run(
-            parent, candidates, options, references, progress=listener, say=_say
+            parent, candidates, options, references, progress=listener, say=say_aside
         )
     show_rehearsal(rehearsal, as_json=as_json)
 
@@ -121,7 +121,7 @@ def _candidates(
             raise ConfigError(f"--candidate {text}: is there twice; leave one out")
         methods.append(candidate)
     for sentence in sentences:
-        _say(sentence)
+        say_aside(sentence)
     return methods
 
 
@@ -136,8 +136,4 @@ def _write_request(path: Path, request: "ErasureRequest") -> None:
         raise ConfigError(
             f"--write-request {path}: cannot be written ({error.strerror}); name another"
         ) from error
-    _say(f"{len(lines)} users are written to '{path}'; nothing was rehearsed")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say_aside(f"{len(lines)} users are written to '{path}'; nothing was rehearsed")

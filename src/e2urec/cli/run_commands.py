@@ -1,6 +1,5 @@
 """From run folder to run folder: train, prepare, unlearn, evaluate, score, show, discard."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +24,7 @@ from .app import (
     UnitOption,
     app,
     recipe_from,
+    say_aside,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def train(
         "data.strict": strict or None,
     }
     full = recipe_from(recipe, settings, options)
-    checkpoints = CheckpointOptions(checkpoint_every, resume, _say)
+    checkpoints = CheckpointOptions(checkpoint_every, resume, say_aside)
     with progress() as listener:
         run = train(full, out, key=key, progress=listener, checkpoints=checkpoints)
     show_run(run, as_json=as_json, key=key)
@@ -107,7 +107,9 @@ def prepare(
     with progress() as listener:
         prepared = prepare(parent, out, settings or [], key=key, progress=listener)
     if rehearsal is not None:
-        _say("the copy carries no rehearsal, since methods may learn from its scores; rehearse it")
+        say_aside(
+            "the copy carries no rehearsal, since methods may learn from its scores; rehearse it"
+        )
     show_run(prepared, as_json=as_json, key=key)
 
 
@@ -148,15 +150,17 @@ def unlearn(
     from .terminal import progress, show_dry_run, show_run
 
     values = parse_settings(settings or [])
-    options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key, say=_say)
+    options = RequestOptions(
+        request, forget_ratio, unit, request_seed, skip_unknown, key, say=say_aside
+    )
     parent = open_run(run, key=controller_key(key))
-    how_to_forget = choose_method(parent, method, values, preset, options, say=_say)
+    how_to_forget = choose_method(parent, method, values, preset, options, say=say_aside)
     if dry:
         show_dry_run(dry_run(parent, how_to_forget, options), as_json=as_json)
         return
     if out is None:
         raise ConfigError("unlearn: no --out; name the run folder to make, or use --dry-run")
-    checkpoints = CheckpointOptions(checkpoint_every, resume, _say)
+    checkpoints = CheckpointOptions(checkpoint_every, resume, say_aside)
     with progress() as listener:
         unlearned = unlearn(
             parent, out, how_to_forget, options, progress=listener, checkpoints=checkpoints
@@ -209,7 +213,7 @@ def evaluate(
     opened = open_run(run, key=secret)
     retrained = [open_run(path, key=secret) for path in against or []]
     request_options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
-    options = EvaluationOptions(shadows, robustness, gate, say=_say)
+    options = EvaluationOptions(shadows, robustness, gate, say=say_aside)
     with progress() as listener:
         results = evaluate(opened, retrained, request_options, options, progress=listener)
     show_results(results, as_json=as_json)
@@ -221,10 +225,6 @@ def _exit_unless_passed(verdict: "Verdict") -> None:
     # Anything but PASS: what could not be measured has not been shown either.
     if verdict.outcome != "PASS":
         raise typer.Exit(GATE_FAILED)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 @app.command()
