@@ -20,6 +20,7 @@ from e2urec.api.train import train
 from e2urec.api.unlearn import unlearn
 from e2urec.core import process
 from e2urec.core.contents import record_files
+from e2urec.core.derived_keys import derived_key
 from e2urec.core.errors import ConfigError, RunError
 from e2urec.core.sealing import read_sealed, write_sealed
 from e2urec.experiments.demo import demo
@@ -27,7 +28,7 @@ from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
 from e2urec.runs import folder as folders
 from e2urec.runs.folder import Run, create_run, open_run, partial_of, work_beside
-from e2urec.runs.keys import controller_key, derived_key
+from e2urec.runs.keys import controller_key
 from e2urec.runs.record import RunRecord, write_record
 from e2urec.runs.rehearsal import FILE
 from e2urec.runs.resumption import CheckpointOptions

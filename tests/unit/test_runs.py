@@ -10,12 +10,13 @@ import pytest
 
 from e2urec.api.evaluate import evaluate
 from e2urec.core.contents import hash_file
+from e2urec.core.derived_keys import derived_key
 from e2urec.core.errors import ConfigError, DataError, RunError
 from e2urec.data.fetch import PACKAGED, fetch
 from e2urec.runs import keys
 from e2urec.runs.files import write_json
 from e2urec.runs.folder import Run, create_run, open_run, work_beside
-from e2urec.runs.keys import controller_key, derived_key, request_digest
+from e2urec.runs.keys import controller_key, request_digest
 from e2urec.runs.leftovers import discard_run
 from e2urec.runs.record import ParentRecord, RunRecord, write_record
 from key_files import KEY, OTHER_KEY, write_key

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.contents import fault_of, remove, write_contents
+from ..core.derived_keys import derived_key
 from ..core.disk import is_full
 from ..core.durable import make_folders, publish_folder, write_text
 from ..core.errors import RunError
@@ -19,7 +20,7 @@ from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
 from ..runs.files import write_json
-from ..runs.keys import controller_key, derived_key, settings_digest
+from ..runs.keys import controller_key, settings_digest
 
 ANSWERS = "answers.safetensors"
 RECORD = "cell.json"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.derived_keys import derived_key
 from ..evaluation.answers import Answers, EvaluationSets, softened
 from ..evaluation.evaluate import evaluate
 from ..evaluation.evidence import Evidence
@@ -17,7 +18,6 @@ from ..evaluation.shadows import ShadowFactory, ShadowRows, ShadowScores
 from ..methods.finetune import Finetune
 from ..models.batches import Examples
 from ..models.recommender import Recommender
-from ..runs.keys import derived_key
 from ..training.costs import Costs
 from ..unlearning.method import Method
 from ..unlearning.outcome import Outcome

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from ..core.arrays import Mask
+from ..core.derived_keys import derived_key
 from ..core.errors import RunError
 from ..core.reading import UNREADABLE
 from ..data.interactions import Interactions
 from ..data.row_hashes import hashes
-from .keys import derived_key
 
 FILE = "erased.json"
 HASH_BYTES = 16

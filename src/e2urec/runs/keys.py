@@ -16,6 +16,7 @@ from typing import Any
 
 from platformdirs import user_data_path
 
+from ..core.derived_keys import derived_key
 from ..core.durable import create_file, make_folders
 from ..core.errors import RunError
 from .record import versions
@@ -53,11 +54,6 @@ def settings_digest(settings: Mapping[str, Any], key: bytes) -> str:
     """
     text = json.dumps({"settings": settings, "versions": versions()}, sort_keys=True)
     return hmac.digest(derived_key(key, b"e2urec settings"), text.encode(), "sha256").hex()
-
-
-def derived_key(key: bytes, purpose: bytes) -> bytes:
-    """A key of its own for one purpose, 32 bytes: what it hashes says nothing of the others."""
-    return hmac.digest(key, purpose, "sha256")
 
 
 def controller_key(path: Path | None = None) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.contents import is_same
+from ..core.derived_keys import derived_key
 
 FIELD = "mac"
 """Of `run.json`; the MAC is over all other fields."""
@@ -70,10 +71,10 @@ def _mac(values: Mapping[str, Any], controller_key: bytes) -> str:
     covered = {name: value for name, value in values.items() if name != FIELD}
     text = json.dumps(covered, sort_keys=True, separators=(",", ":"))
     # A key of its own, so that the MAC says nothing of the requests' HMACs.
-    key = hmac.digest(controller_key, b"e2urec run record", "sha256")
+    key = derived_key(controller_key, b"e2urec run record")
     return hmac.digest(key, text.encode(), "sha256").hex()
 
 
 def _key_check(controller_key: bytes, salt: bytes) -> str:
-    digest = hmac.digest(controller_key, b"e2urec key of a run record" + salt, "sha256")
-    return digest[:KEY_CHECK_BYTES].hex()
+    check = derived_key(controller_key, b"e2urec key of a run record" + salt)
+    return check[:KEY_CHECK_BYTES].hex()

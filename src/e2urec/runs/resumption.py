@@ -13,6 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.contents import check_files
+from ..core.derived_keys import derived_key
 from ..core.durable import remove_tree
 from ..core.errors import ConfigError, RunError
 from ..core.process import first_process, wait_for_all
@@ -21,7 +22,7 @@ from ..core.say import Say, no_words
 from ..training.checkpoints import NO_CHECKPOINTS, CheckpointFolder, Checkpoints, clear_unfinished
 from .files import finite, write_json
 from .folder import UnnamedRunError, create_run, is_finished, out_of, partial_of
-from .keys import derived_key, settings_digest
+from .keys import settings_digest
 from .record import CHECKPOINTS, NAME, RESUMPTION, RunRecord, read_record
 
 NEEDED = (CHECKPOINTS, RESUMPTION)

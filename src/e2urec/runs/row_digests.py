@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.arrays import Ints, Mask
+from ..core.derived_keys import derived_key
 from ..core.errors import RunError
 from ..data.interactions import Interactions
 from ..data.row_hashes import hashes
-from .keys import derived_key
 
 SALT_BYTES = 16
 CHECK_BYTES = 16
