@@ -107,6 +107,8 @@ def note_machine(folder: Path) -> None:
         "count": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+    if torch.cuda.is_available():
+        machine["gpu"] = torch.cuda.get_device_name()
     path = folder / MACHINES
     machines = read_record(folder, MACHINES) if path.is_file() else []
     if machine not in machines:

@@ -47,7 +47,7 @@ from pooled_files import (
     retrained_key,
     save_step,
 )
-from pooled_plan import Fold, NamedMethod, PooledRequest, Size, fold_key, folds_of
+from pooled_plan import FOLDS, Fold, NamedMethod, PooledRequest, Size, fold_key, folds_of
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class PooledOptions:
     Attributes:
         variants: methods that every request is put to.
         sizes: of the requests.
+        folds: numbers of those that are made.
         single: requests of a single user in each fold.
         retrained: retrained models of each fold.
         scores: out-of-fold scores that methods may use; None: none.
@@ -64,6 +65,7 @@ class PooledOptions:
 
     variants: Sequence[NamedMethod]
     sizes: Sequence[Size] = tuple(Size)
+    folds: Sequence[int] = tuple(range(1, FOLDS + 1))
     single: int = 20
     retrained: int = 2
     scores: OutOfFold | None = None
@@ -135,13 +137,14 @@ class PooledModels:
         return Recommender.load(self.grid.folder / ORIGINAL, base)
 
     def folds(self) -> list[Fold]:
-        """The folds and their requests."""
-        return folds_of(
+        """The folds that are made, and their requests."""
+        folds = folds_of(
             self.space.split.train.users,
             seed=self.space.recipe.data_seed,
             single=self.options.single,
             sizes=self.options.sizes,
         )
+        return [fold for fold in folds if fold.number in self.options.folds]
 
     def make(self) -> None:
         """Make all that is missing, fold by fold, so that a part of it can be reported.

@@ -10,8 +10,10 @@ All are measured against models retrained without the whole fold. `--variant` ma
 
 Every finished step stays in `--work`, with log-odds of single rows: do not share that folder. The
 same command goes on after an interrupt, and more variants, seeds or sizes may be added later.
-`--report-only` writes the figures of what is finished, at any time. `requests_report.py` makes a
-table and a picture of them. `--set scores.pairs=N` makes out-of-fold scores for the variants.
+`--fold` makes some folds alone, so that several processes may share the work once the first has
+made what all folds need. `--report-only` writes the figures of what is finished, at any time.
+`requests_report.py` makes a table and a picture of them. `--set scores.pairs=N` makes out-of-fold
+scores for the variants.
 
 Seconds are of unlearning alone, without loading, answers and logs.
 """
@@ -36,7 +38,7 @@ from e2urec.training.out_of_fold import OutOfFold
 from pooled_figures import Scope, seed_report
 from pooled_files import DATA, SETTINGS, check_settings, note_machine
 from pooled_models import PooledModels, PooledOptions
-from pooled_plan import Size, variants_of
+from pooled_plan import FOLDS, Size, variants_of
 from tiny_base import RECIPE as TINY_RECIPE
 from tiny_base import write_base
 
@@ -57,7 +59,12 @@ def run_seed(base: str, seed: int, arguments: argparse.Namespace) -> int:
         check_settings(folder, recipe)
         note_machine(folder)
         options = PooledOptions(
-            variants, arguments.size, arguments.single, arguments.retrained, scores
+            variants=variants,
+            sizes=arguments.size,
+            folds=arguments.fold,
+            single=arguments.single,
+            retrained=arguments.retrained,
+            scores=scores,
         )
         grid = Grid(folder, 0, say)
         if base == "tiny":
@@ -128,6 +135,7 @@ def options(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder of models and answers")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--size", type=Size, choices=list(Size), action="append", help="repeat")
+    parser.add_argument("--fold", type=int, choices=range(1, FOLDS + 1), action="append")
     parser.add_argument("--single", type=int, default=20, help="single users of each fold")
     parser.add_argument("--retrained", type=int, default=2, help="retrained models of each fold")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -140,6 +148,7 @@ def options(words: Sequence[str] | None = None) -> argparse.Namespace:
     # In the order of the plan, whatever the order of the options.
     arguments.size = [size for size in Size if not arguments.size or size in arguments.size]
     arguments.seed = arguments.seed or [0]
+    arguments.fold = arguments.fold or list(range(1, FOLDS + 1))
     return arguments
 
 

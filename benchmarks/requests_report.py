@@ -199,12 +199,17 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str
 
 def note_of(report: Report) -> str:
     """Where and how long a seed was measured, and whether all of it was."""
-    machines = []
-    for machine in report["machines"]:
-        machines.append(f"{machine['cpu']} ({machine['count']} cores, {machine['threads']} threads")
-    where = "; ".join(f"{machine})" for machine in machines)
+    where = "; ".join(machine_name(machine) for machine in report["machines"])
     state = "" if report["complete"] else " Not all requests are measured yet."
     return f"- {report['base']}, seed {report['seed']}: {report['hours']:.1f} h on {where}.{state}"
+
+
+def machine_name(machine: Mapping[str, Any]) -> str:
+    """`EPYC (2 cores, 1 threads)`, with the GPU where it has one."""
+    parts = [f"{machine['count']} cores", f"{machine['threads']} threads"]
+    if "gpu" in machine:
+        parts.append(machine["gpu"])
+    return f"{machine['cpu']} ({', '.join(parts)})"
 
 
 def put_into(page: Path, text: str) -> None:

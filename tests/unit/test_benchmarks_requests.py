@@ -48,6 +48,7 @@ SETTINGS = [
 ]
 SEED = 3
 SINGLE = 1
+FOLD_NUMBERS = range(1, FOLDS + 1)
 SCOPE = Scope((Size.FOLD, Size.SINGLE), SINGLE, 2)
 SCORES = OutOfFold(pairs=1, learning_rate=1e-2)
 
@@ -87,14 +88,21 @@ def command_line():
     return module
 
 
-def make(folder, toy, *methods, scores=None, sizes=SCOPE.sizes):
+def make(folder, toy, *methods, scores=None, sizes=SCOPE.sizes, folds=FOLD_NUMBERS):
     recipe = Recipe().updated([f"model.name={toy}", f"seed={SEED}", *SETTINGS])
     pooled_files.check_settings(folder, recipe)
     pooled_files.note_machine(folder)
     space = Workspace(recipe)
     space.__dict__["data"] = toy_interactions(users=24, rows=16)
     variants = [NamedMethod(name, method) for name, method in methods]
-    options = PooledOptions(variants, sizes, SINGLE, SCOPE.retrained, scores)
+    options = PooledOptions(
+        variants=variants,
+        sizes=sizes,
+        folds=folds,
+        single=SINGLE,
+        retrained=SCOPE.retrained,
+        scores=scores,
+    )
     models = PooledModels(space, Grid(folder, 0, no_words), options)
     models.make()
     return models
@@ -333,6 +341,13 @@ def test_an_interrupted_run_ends_as_one_that_was_not(toy, tmp_path, shrink, monk
     # Nothing was made twice.
     assert len(shrink.tasks) == 2 * FOLDS
     assert timeless(seed_report(tmp_path / "halves", SCOPE)) == whole
+
+
+def test_folds_made_apart_end_as_those_of_one_run(work, toy, tmp_path):
+    methods = [("weak", Shrink(share=0.95)), ("strong", Shrink())]
+    for folds in ([4], [5, 1], [2, 3]):
+        make(tmp_path, toy, *methods, scores=SCORES, folds=folds)
+    assert timeless(seed_report(tmp_path, SCOPE)) == timeless(seed_report(work, SCOPE))
 
 
 def test_a_method_that_fails_costs_its_own_requests_alone(toy, tmp_path, shrink, monkeypatch):
