@@ -132,9 +132,12 @@ def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool)
         _check_layers(layers, config, source)
         options["num_hidden_layers"] = layers
     device = default_device()
-    # On a CPU the backward pass of the fused attention kernel is slower than plain products.
     if device.type == "cpu":
+        # The backward pass of the fused attention kernel is slower there than plain products.
         options["attn_implementation"] = "eager"
+    elif gguf_file is None:
+        # Read to where the model runs, so that none of it waits in the memory of the machine.
+        options["device_map"] = {"": device}
     if exact:
         # We write no other; a pickled file that lies there is not ours.
         options["use_safetensors"] = True
