@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FRESH := build/constraints
 
-.PHONY: demo lint types test torture families coverage check docs constraints clean
+.PHONY: demo lint types test torture families gpu coverage check docs constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/e2urec demo --out demo
@@ -26,6 +26,10 @@ torture: $(VENV)/.installed
 # Every family of models, built tiny from its config; the ordinary tests hold one of each kind.
 families: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto -m "families or not families" tests/contract/test_families.py
+
+# Toys on this machine's GPU; E2UREC_TEST_DEVICE=cpu runs the same on the CPU.
+gpu: $(VENV)/.installed
+	$(BIN)/python -m pytest -m gpu -rs tests/gpu
 
 # The same tests, which take longer when every branch is counted. The last line holds statements,
 # misses, branches, half-taken branches, and the share covered.

@@ -1,5 +1,6 @@
 """Fixtures that several files share. What they are made of is in `e2urec.testing`."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ for library in ("torchao", "torch.utils._pytree"):
     logging.getLogger(library).setLevel(logging.ERROR)
 
 import pytest
-from hypothesis import settings
 
 from e2urec import cli
 from e2urec.data.prompts import TEMPLATES
@@ -23,9 +23,13 @@ from e2urec.runs.folder import WORKED_FOR
 from e2urec.testing import toy_backbone
 from key_files import write_key
 
-# A busy machine is no failure.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+# Few tests need it, and a machine that is borrowed for its GPU may lack it.
+with contextlib.suppress(ImportError):
+    from hypothesis import settings
+
+    # A busy machine is no failure.
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -91,6 +91,7 @@ def test_names_that_were_skipped_are_counted(parts):
     [
         (MemoryError(), "out of memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "batch_size"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "batch_size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "batch_size"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "'/x/y': no space left"),
         (OSError(errno.EROFS, "Read-only file system", "/x/y"), "'/x/y': Read-only file system"),

@@ -165,6 +165,7 @@ def costs_of(unlearned: Unlearned, rows: RequestRows) -> dict[str, Any]:
         "rows": rows.counts(),
         "rows_read": costs.rows,
         "peak_bytes": costs.peak_bytes,
+        "peak_gpu_bytes": costs.peak_gpu_bytes,
         "trainable_parameters": costs.trainable,
         "total_parameters": unlearned.model.parameter_count(),
         "phase_logs": phase_records(unlearned.phase_logs, forget_rows),

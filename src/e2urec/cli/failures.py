@@ -6,8 +6,13 @@ from ..core.disk import is_full
 LONGEST_WORD = 200
 # Bytes that a terminal, a log and a chat show whole.
 LONGEST_LINE = 900
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
-"""What PyTorch's allocators say, on a GPU and on a CPU, in errors without a type of their own."""
+MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "cublas_status_alloc_failed",
+)
+"""What PyTorch's allocators, and cuBLAS, say of memory in errors without a type of their own."""
 
 
 def failure_line(error: BaseException) -> str | None:

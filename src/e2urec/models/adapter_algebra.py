@@ -15,6 +15,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from .adapted_layers import lora_layers
+from .devices import seeded
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ def _add_nearest(lm: Any, source: str, into: str, rank: int) -> None:
     config.rank_pattern = {}
     config.alpha_pattern = {}
     # PEFT draws the new adapter's weights from the global random stream, which is the caller's.
-    # They are overwritten below.
-    with torch.random.fork_rng():
+    # They are overwritten below, so that any seed will do.
+    with seeded(0, lm.device):
         lm.add_adapter(into, config)
     for layer in lora_layers(lm):
         if source not in layer.lora_A:

@@ -61,8 +61,13 @@ def load_adapter(lm: Any, folder: Path, name: str) -> Any:
         if not (folder / file).is_file():
             raise ConfigError(f"'{folder}': holds no {file}; name a folder saved by PEFT")
     try:
-        loaded = PeftModel.from_pretrained(lm, str(folder), adapter_name=name)
+        # PEFT would read it to the first GPU, whichever the model is on.
+        loaded = PeftModel.from_pretrained(
+            lm, str(folder), adapter_name=name, torch_device=str(lm.device)
+        )
         keys = _keys(folder / WEIGHTS_FILE)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     # PEFT passes on whatever the types and shapes of a damaged file lead to.
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]

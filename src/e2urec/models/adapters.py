@@ -28,6 +28,7 @@ from torch import nn
 from ..core.errors import ModelError
 from . import blocks
 from .adapted_layers import Targets, target_layers
+from .devices import seeded
 
 
 class LoRA(BaseModel):
@@ -78,8 +79,7 @@ def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:
         target_modules=targets,
     )
     # PEFT draws A from the global random stream, which is the caller's.
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed, bare.device):
         if isinstance(lm, PeftModel):
             lm.add_adapter(name, config)
         else:

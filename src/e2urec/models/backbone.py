@@ -1,7 +1,6 @@
 """Load a causal or sequence-to-sequence language model with its tokenizer."""
 
 import copy
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging as hf_logging
 
 from ..core.errors import ModelError
+from .devices import default_device, seeded
 from .verbaliser import Verbaliser
 
 
@@ -51,8 +51,7 @@ class Backbone:
 
     def with_random_weights(self, *, seed: int) -> "Backbone":
         """Return the same architecture with random weights: a model that knows nothing."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed, self.lm.device):
             architecture = type(self.lm)
             lm = architecture(copy.deepcopy(self.lm.config))
         lm = lm.eval().to(self.lm.device)
@@ -133,9 +132,12 @@ def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool)
         _check_layers(layers, config, source)
         options["num_hidden_layers"] = layers
     device = default_device()
-    # On a CPU the backward pass of the fused attention kernel is slower than plain products.
     if device.type == "cpu":
+        # The backward pass of the fused attention kernel is slower there than plain products.
         options["attn_implementation"] = "eager"
+    elif gguf_file is None:
+        # Read to where the model runs, so that none of it waits in the memory of the machine.
+        options["device_map"] = {"": device}
     if exact:
         # We write no other; a pickled file that lies there is not ours.
         options["use_safetensors"] = True
@@ -181,10 +183,3 @@ def _check_layers(layers: int, config: Any, source: str) -> None:
             f"model '{source}': layers={layers} is outside 1..{config.num_hidden_layers}; "
             "choose one inside"
         )
-
-
-def default_device() -> torch.device:
-    """Return this process's GPU where there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")

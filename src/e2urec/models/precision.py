@@ -16,7 +16,8 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
         return torch.bfloat16
     # Without hardware support bf16 works as well, but is slower than float32.
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+        is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if is_fast else None
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from ..core.allocator import release_free_memory
+from ..models.devices import peak_gpu_bytes, wait_for_gpu
 from .state import Trace
 
 
@@ -19,26 +20,33 @@ class Costs:
         seconds: spent, by phase.
         rows: read, by phase.
         peak_bytes: largest resident memory at the end of a phase.
+        peak_gpu_bytes: most memory of the process's tensors on its GPU by the end of a phase; 0
+            without a GPU.
         trainable: number of parameters that moved.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     peak_bytes: int = 0
+    peak_gpu_bytes: int = 0
     trainable: int = 0
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the seconds spent inside to phase `name`."""
+        # What a GPU still has to do belongs to the phase that told it so.
+        wait_for_gpu()
         start_time = time.perf_counter()
         try:
             yield
         finally:
+            wait_for_gpu()
             # A phase may be entered more than once, and an interrupted one has cost time as well.
             duration = time.perf_counter() - start_time
             self.seconds[name] = self.seconds.get(name, 0.0) + duration
             resident_bytes = psutil.Process().memory_info().rss
             self.peak_bytes = max(self.peak_bytes, resident_bytes)
+            self.peak_gpu_bytes = max(self.peak_gpu_bytes, peak_gpu_bytes())
             release_free_memory()
 
     def count_rows(self, phase: str, rows: int) -> None:

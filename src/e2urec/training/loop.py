@@ -16,6 +16,7 @@ from torch import nn
 from ..core.allocator import release_free_memory
 from ..core.errors import DivergenceError
 from ..core.seeding import derive
+from ..models.devices import default_device
 from ..models.precision import autocast_type
 from .objective import Combine, Losses, LossFunction, Objective, Plan, Rows, Step, weighted_sum
 from .phase import Phase, Progress, silent
@@ -74,7 +75,9 @@ def fit(
     """
     start_time = time.perf_counter()
     device_type = state.device.type
-    accelerator = Accelerator(cpu=device_type == "cpu")
+    # Accelerate remembers its first answer. All calls of a process give the same one, wherever
+    # their models are.
+    accelerator = Accelerator(cpu=default_device().type == "cpu")
     shared_model = _shared_model(model, objective, accelerator)
     low = autocast_type(state.schedule.precision, state.device)
     if monitor:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from ..core.seeding import derive
 from ..models.adapter_algebra import adapted_weights
 from ..models.batches import Batch
+from ..models.devices import seeded
 from ..models.recommender import Recommender
 from .losses import cross_entropy
 
@@ -60,8 +61,7 @@ def leading_directions(matrix: torch.Tensor, rank: int, *, seed: int) -> torch.T
     count = min(rank, most)
     sample_count = min(rank + OVERSAMPLING, most)
     # PyTorch draws from the global random stream, which is the caller's.
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed, matrix.device):
         _, _, vectors = torch.svd_lowrank(matrix.float(), q=sample_count, niter=ITERATIONS)
     directions = vectors[:, :count].T
     missing = rank - count

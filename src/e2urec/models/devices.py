@@ -1,0 +1,45 @@
+"""Where models run: this process's GPU, or the CPU; its random stream, its clock and its memory."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+
+def default_device() -> torch.device:
+    """Return this process's GPU where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, PyTorch's global random streams start from `seed`; then they go on as before.
+
+    Args:
+        seed: of the streams.
+        device: where random numbers are drawn besides the CPU.
+    """
+    # PyTorch would save the streams of all GPUs, and make itself at home on each for that.
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus):
+        torch.manual_seed(seed)
+        yield
+
+
+def wait_for_gpu() -> None:
+    """Return when the GPU has done all it was told to: a clock read before tells too little."""
+    device = default_device()
+    if device.type == "cuda" and torch.cuda.is_initialized():
+        torch.cuda.synchronize(device)
+
+
+def peak_gpu_bytes() -> int:
+    """Most memory that this process's tensors have taken on its GPU so far; 0 without one."""
+    device = default_device()
+    # Nothing is known before the first tensor.
+    if device.type == "cuda" and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated(device)
+    return 0
