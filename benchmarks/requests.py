@@ -4,9 +4,10 @@
 
 All training users are cut into five disjoint folds. Each fold is forgotten (20% of the users), each
 fifth of it (4%) and some of its users one by one; every request is put to a copy of one original.
-All are measured against models retrained without the whole fold. `--variant` may be repeated:
-`NAME=METHOD`, or `NAME=METHOD:key=value,key=value`, where the key `preset` names a preset;
-`--variants` reads a TOML file with a table for each.
+All are measured against models retrained without the whole fold. `--base` is the demo's
+recommender, the same tuned as base + LoRA, or a tiny one for experiments. `--variant` may be
+repeated: `NAME=METHOD`, or `NAME=METHOD:key=value,key=value`, where the key `preset` names a
+preset; `--variants` reads a TOML file with a table for each.
 
 Every finished step stays in `--work`, with log-odds of single rows: do not share that folder. The
 same command goes on after an interrupt, and more variants, seeds or sizes may be added later.
@@ -44,6 +45,12 @@ from tiny_base import write_base
 
 RESULTS = Path("docs/results")
 BASE_FOLDER = "base"
+DEMO_SETTINGS = {
+    "demo": (),
+    # At the demo's rate of 3e-4 an adapter learns so little that there is nothing to forget.
+    "lora": ("tuning.lora.rank=16", "tuning.schedule.learning_rate=2e-3"),
+}
+"""What bases have in place of the demo's settings."""
 # Settings of the scores stand among the recipe's on the command line.
 SCORES_PART = "scores."
 
@@ -86,8 +93,8 @@ def run_seed(base: str, seed: int, arguments: argparse.Namespace) -> int:
 def base_recipe(base: str, seed: int, settings: Sequence[str], folder: Path) -> Recipe:
     """The recipe of a base, with a seed."""
     own = [*settings, f"seed={seed}"]
-    if base == "demo":
-        return Recipe.build(demo.RECIPE, place="demo").updated(own)
+    if base in DEMO_SETTINGS:
+        return Recipe.build(demo.RECIPE, place="demo").updated([*DEMO_SETTINGS[base], *own])
     return Recipe.load(TINY_RECIPE).updated([f"model.name={folder / BASE_FOLDER}", *own])
 
 
@@ -128,7 +135,7 @@ def say(text: str) -> None:
 def options(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the arguments."""
     parser = option_parser(__doc__)
-    parser.add_argument("--base", choices=["demo", "tiny"], required=True)
+    parser.add_argument("--base", choices=[*DEMO_SETTINGS, "tiny"], required=True)
     parser.add_argument("--seed", type=int, action="append", help="repeat; by default 0")
     parser.add_argument("--variant", action="append", default=[], metavar="NAME=METHOD[:KEY=VALUE]")
     parser.add_argument("--variants", type=Path, metavar="FILE", help="TOML, a table for each")
