@@ -3,13 +3,9 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
-
-from e2urec.testing import toy_backbone
-from key_files import write_key
 
 SETTINGS = {
     "data.rows": 200,
@@ -21,37 +17,34 @@ SETTINGS = {
     "tuning.schedule.learning_rate": 0.003,
     "tuning.schedule.precision": "fp32",
 }
-LAUNCH = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29531"]
+# Alone on a port that is free: another run of the tests may be at work on this machine.
+LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
-def call(processes: int, *words: object) -> None:
-    launcher = LAUNCH if processes == 2 else []
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "E2UREC_KEY_FILE": str(Path(str(words[-1])) / "key"),
-    }
+def launch_two(*words: object) -> tuple[int, str, str]:
+    """Run the command line as torchrun does, with the key of the fixture `call`."""
     done = subprocess.run(
-        [sys.executable, *launcher, "-m", "e2urec", *map(str, words[:-1])],
+        [sys.executable, *LAUNCH, "-m", "e2urec", *map(str, words)],
         capture_output=True,
         text=True,
         timeout=240,
-        env=environment,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("seed 0") == 1, "one process speaks"
+    return done.returncode, done.stdout, done.stderr
 
 
-def test_two_processes_train_and_unlearn_as_one_does(tmp_path):
-    model = tmp_path / "toy"
-    toy_backbone("causal").lm.save_pretrained(model)
-    toy_backbone("causal").tokenizer.save_pretrained(model)
-    write_key(tmp_path / "key")
+def test_two_processes_train_and_unlearn_as_one_does(call, toy, tmp_path):
     settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
     runs = tmp_path / "runs"
-    for processes in (1, 2):
-        original = runs / f"original_{processes}"
-        call(processes, "train", "--model", model, "--out", original, *settings, tmp_path)
-        call(processes, "unlearn", original, "--out", runs / f"unlearned_{processes}", tmp_path)
+    for number, run in enumerate((call, launch_two), start=1):
+        original = runs / f"original_{number}"
+        for words in (
+            ("train", "--model", toy, "--out", original, *settings),
+            ("unlearn", original, "--out", runs / f"unlearned_{number}"),
+        ):
+            status, out, error = run(*words)
+            assert status == 0, error
+            assert out.count("seed 0") == 1, "one process speaks"
     for kind in ("original", "unlearned"):
         one, two = (load_file(runs / f"{kind}_{n}" / "model" / "model.safetensors") for n in (1, 2))
         assert max(np.abs(one[name] - two[name]).max() for name in one) < 1e-3
