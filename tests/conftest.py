@@ -1,10 +1,13 @@
 """Fixtures that several files share. What they are made of is in `e2urec.testing`."""
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Threads cost toy models more than they bring.
@@ -16,14 +19,14 @@ for library in ("torchao", "torch.utils._pytree"):
 import pytest
 
 from e2urec import cli
-from e2urec.data.prompts import TEMPLATES
-from e2urec.models.backbone import Backbone
-from e2urec.models.recommender import Recommender
-from e2urec.runs.folder import WORKED_FOR
-from e2urec.testing import toy_backbone
 from key_files import write_key
 
-# Few tests need it, and a machine that is borrowed for its GPU may lack it.
+# The process that hands out the tests runs none: it need not wait for PyTorch.
+if TYPE_CHECKING:
+    from e2urec.models.backbone import Backbone
+    from e2urec.models.recommender import Recommender
+
+# Few tests need it, so that those of a GPU run where it is not installed, too.
 with contextlib.suppress(ImportError):
     from hypothesis import settings
 
@@ -43,16 +46,23 @@ def no_key_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 @pytest.fixture(params=["causal", "seq2seq"])
 def backbone(request: pytest.FixtureRequest) -> Backbone:
+    from e2urec.testing import toy_backbone
+
     return toy_backbone(request.param)
 
 
 @pytest.fixture
 def recommender(backbone: Backbone) -> Recommender:
+    from e2urec.data.prompts import TEMPLATES
+    from e2urec.models.recommender import Recommender
+
     return Recommender(backbone, TEMPLATES["compact"])
 
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from e2urec.testing import toy_backbone
+
     folder = tmp_path_factory.mktemp("model")
     backbone = toy_backbone("causal")
     backbone.lm.save_pretrained(folder)
@@ -63,6 +73,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def call(monkeypatch, capsys, tmp_path):
     """Run the command line; returns (exit status, standard output, standard error)."""
+    from e2urec.runs.folder import WORKED_FOR
+
     monkeypatch.setenv("E2UREC_KEY_FILE", str(write_key(tmp_path / "key")))
 
     def run(*words: object) -> tuple[int, str, str]:

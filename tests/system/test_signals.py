@@ -162,7 +162,7 @@ def test_signal_under_a_launcher_ends_every_process_and_leaves_nothing(tmp_path)
     )
     script.write_text(text)
     out = tmp_path / "runs" / "run"
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29533"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     child = subprocess.Popen(
         [sys.executable, *launch, str(script), "wait", str(out)],
         stdout=subprocess.DEVNULL,

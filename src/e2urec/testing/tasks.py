@@ -1,5 +1,10 @@
 """A toy request for erasure, put to an original that was tuned on toy rows."""
 
+import copy
+import functools
+
+import torch
+
 from ..data.prompts import TEMPLATES
 from ..data.requests import ErasureRequest, Unit, resolve
 from ..data.splits import SplitSettings, split
@@ -29,7 +34,22 @@ def toy_task(
         seed: of the tuning, and of the task. Split and request are always the same.
         unit: what is forgotten: users, interactions or items.
         ratio: which share of these.
+
+    Returns:
+        A task of the caller's own, models included. PyTorch's global generator is left as the
+        tuning leaves it.
     """
+    task, generator_state = _tuned_task(kind, lora, seed, unit, ratio)
+    torch.set_rng_state(generator_state)
+    return copy.deepcopy(task)
+
+
+# Tuning takes ten times as long as copying, and the tests of one method ask for few tasks often.
+@functools.cache
+def _tuned_task(
+    kind: Kind, lora: bool, seed: int, unit: Unit, ratio: float
+) -> tuple[Task, torch.Tensor]:
+    """Make the task that `toy_task` hands out copies of, and tell the generator's state then."""
     base = toy_backbone(kind)
     tuning = TUNING.model_copy(update={"lora": LoRA(rank=4)}) if lora else TUNING
     settings = SplitSettings(history=3, unseen=0.1, calibration=0.1)
@@ -40,7 +60,7 @@ def toy_task(
     valid = encode(rows.valid)
     phase = Phase("original", seed)
     original, _ = tune(untuned, tuning, encode(parts.train), valid, phase)
-    return Task(
+    task = Task(
         original=original,
         base=base,
         tuning=tuning,
@@ -54,6 +74,7 @@ def toy_task(
         seed=seed,
         precision="fp32",
     )
+    return task, torch.get_rng_state()
 
 
 def toy_task_for(method: Method, kind: Kind, *, lora: bool = False, seed: int = 5) -> Task:
