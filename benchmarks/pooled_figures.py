@@ -19,7 +19,6 @@ from e2urec.evaluation.pooled import Figures, ForgottenRows, mean_figure, retain
 from e2urec.evaluation.verdict import LEVEL, Controls, Verdict, judge
 from e2urec.experiments.recipe import Recipe
 from e2urec.metrics.bootstrap import Bootstrap, user_bootstrap
-from e2urec.runs.record import versions
 from pooled_answers import PooledAnswers
 from pooled_files import (
     DATA,
@@ -79,7 +78,6 @@ def seed_report(folder: Path, scope: Scope) -> dict[str, Any]:
             "retrained": scope.retrained,
         },
         "complete": all(size["requests"] == size["planned"] for size in counts),
-        "versions": versions(),
         "machines": read_record(folder, MACHINES),
         "hours": _hours(folder),
         "rows": {name: len(answers.data[f"{name}.labels"]) for name in answers.original},

@@ -17,6 +17,7 @@ from e2urec.core.arrays import Floats, Ints
 from e2urec.core.errors import ConfigError
 from e2urec.experiments.recipe import Recipe
 from e2urec.runs.files import write_json
+from e2urec.runs.record import versions
 
 ARRAYS = "arrays.npz"
 RECORD = "record.json"
@@ -102,10 +103,12 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 
 def note_machine(folder: Path) -> None:
     """Add this machine to those that a folder's steps were measured on."""
-    machine = {
+    # Figures may be made elsewhere: the libraries are those that made the models.
+    machine: dict[str, Any] = {
         "cpu": processor_name(),
         "count": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "versions": versions(),
     }
     if torch.cuda.is_available():
         machine["gpu"] = torch.cuda.get_device_name()
