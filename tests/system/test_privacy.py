@@ -1,16 +1,22 @@
 """Without the controller's key a run folder tells of no row, retained or erased."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
 
+from e2urec.api.evaluate import EvaluationOptions, evaluate
 from e2urec.api.prepare import prepare
 from e2urec.api.request import RequestCase, RequestOptions
-from e2urec.api.stale_shadows import SHADOWS
+from e2urec.api.stale_shadows import SHADOWS, remove_stale_shadows
 from e2urec.api.train import train
 from e2urec.api.unlearn import unlearn
+from e2urec.core import locks
+from e2urec.evaluation.roles import UNLEARNED
 from e2urec.experiments.recipe import Recipe
 from e2urec.runs.row_digests import row_digests
 from e2urec.runs.split_index import SplitIndex
@@ -18,6 +24,17 @@ from e2urec.training.loop import silent
 from key_files import KEY, OTHER_KEY, write_key
 from privacy_chain import QUICK, Chain, make_chain
 from privacy_probes import Folder, fingerprints, hashes_of, row_texts, told_rows
+
+# A process that holds the lock of a folder until it is ended.
+HOLD = """
+import sys, time
+from pathlib import Path
+from e2urec.core.locks import FolderLock
+
+lock = FolderLock.take(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +138,59 @@ def test_shadow_models_go_from_the_run_that_prepare_copied_and_a_moved_one_is_to
     told.clear()
     unlearn(prepared, tmp_path / "third", QUICK, options)
     assert [text.partition(";")[0] for text in told] == [f"'{earlier.path}': is not there any more"]
+
+
+def request_of(chain: Chain, number: int, told: list[str]) -> RequestOptions:
+    """One of the two requests of the chain, for a training user each."""
+    file = chain.first.path.with_name(f"{number}.txt")
+    return RequestOptions(file=file, say=told.append)
+
+
+def test_evaluation_under_way_brings_no_shadow_models_back_that_a_request_removed(chain):
+    folder = chain.first.path / SHADOWS
+    removed: list[str] = []
+    told: list[str] = []
+    later = RequestCase.open(chain.first, request_of(chain, 1, removed), silent)
+
+    def erase(phase: str, *_: object) -> None:
+        """The later request, while the second shadow is being trained."""
+        if phase == "shadow 01" and not removed:
+            assert len(list(folder.glob("*/00"))) == 1
+            remove_stale_shadows(later)
+            assert not folder.exists()
+
+    options = EvaluationOptions(shadows=2, say=told.append)
+    request = request_of(chain, 0, told)
+    results = evaluate(chain.first, request=request, options=options, progress=erase)
+    assert results.verdicts[UNLEARNED].basis == "shadows"
+    assert f"removed '{folder}'" in removed[0]
+    assert not folder.exists()
+    assert [text for text in told if "meanwhile" in text] == [
+        f"'{folder}': was removed meanwhile, as a request does, or stays locked; further shadow "
+        "models of this evaluation are not kept"
+    ]
+
+
+def test_request_waits_for_whoever_writes_a_shadow_model_and_tells_who_never_ends(
+    chain, monkeypatch
+):
+    folder = chain.first.path / SHADOWS
+    folder.mkdir()
+    told: list[str] = []
+    later = RequestCase.open(chain.first, request_of(chain, 1, told), silent)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        monkeypatch.setattr(locks, "LOCK_SECONDS", 0.2)
+        remove_stale_shadows(later)
+        assert folder.is_dir()
+        assert "cannot be removed (another process keeps it locked); remove it" in told[0]
+        monkeypatch.setattr(locks, "LOCK_SECONDS", 60.0)
+        Timer(0.5, holder.terminate).start()
+        remove_stale_shadows(later)
+    assert not folder.exists()
+    assert f"removed '{folder}'" in told[1]
 
 
 def test_shadow_models_stay_when_they_saw_none_of_the_rows(chain, tmp_path):

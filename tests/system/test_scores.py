@@ -1,6 +1,8 @@
 """Out-of-fold scores on a toy model: from training to the run folder to the request."""
 
 import json
+import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,22 @@ def test_training_keeps_the_scores_of_all_rows_that_a_request_may_need(original)
     assert original.record.rows["scores"] == len(index)
     assert original.record.seconds["scores"] > 0
     assert FILE in original.record.files
+
+
+def test_disk_without_room_for_what_scores_take_meanwhile_is_told_before_training(
+    recipe, tmp_path, monkeypatch
+):
+    space = Workspace(recipe.updated(PAIRS))
+    usage = namedtuple("usage", "free")
+    # Room for the model, and for little else.
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(space.model_bytes() + 100))
+
+    def fail(*_: object) -> None:
+        pytest.fail("trains")
+
+    with pytest.raises(RunError, match="will be written"):
+        train(recipe.updated(PAIRS), tmp_path / "new", progress=fail)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_model_and_split_are_the_same_with_scores_as_without(original, plain):

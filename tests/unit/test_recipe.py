@@ -30,6 +30,10 @@ def test_recipe_round_trips_as_json():
             {"tuning": {"lora": {"ranc": 3}}},
             r"here: \[tuning.lora\] has unknown key 'ranc'; did you mean 'rank'",
         ),
+        (
+            {"tuning": {"lora": {"rank": 10**6}}},
+            "here: tuning.lora.rank = 1000000: input should be less",
+        ),
         ({"data": {"history": 0}}, "here: data.history = 0: input should be greater"),
         ({"request": {"ratio": 2}}, "here: request.ratio = 2"),
         ({"seed": "x"}, "here: seed = 'x'"),

@@ -100,6 +100,21 @@ def test_abandoned_partial_folder_is_named_and_can_be_discarded(tmp_path):
     make(tmp_path / "run")
 
 
+def test_run_that_lacks_its_name_alone_is_told_as_such_when_it_is_opened(tmp_path):
+    out = tmp_path / "run"
+    partial = tmp_path / "run.partial"
+    with create_run(out) as folder:
+        write_record(folder, RunRecord(kind="demo", recipe={}, seed=0))
+        with pytest.raises(RunError, match="is being made by another process; wait for it"):
+            open_run(partial)
+    out.rename(partial)
+    with pytest.raises(RunError, match="is finished; give it its name with: mv") as told:
+        open_run(partial)
+    remedy = str(told.value).partition("with: ")[2].partition(";")[0]
+    subprocess.run(remedy.split(), check=True)
+    open_run(out)
+
+
 @pytest.mark.parametrize("kind", ["file", "link to a folder", "link that leads nowhere"])
 def test_what_is_no_folder_and_has_the_partial_folders_name_is_to_be_removed(tmp_path, kind):
     partial = tmp_path / "run.partial"

@@ -1,5 +1,9 @@
 """Less work, the same result: each way to save work is compared with doing without it."""
 
+import os
+import shutil
+from collections import namedtuple
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
 
+from e2urec.core.errors import RunError
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import SplitSettings, split
 from e2urec.methods import build
 from e2urec.metrics.classification import auc
 from e2urec.models import adapters, blocks
-from e2urec.models.activation_cache import ActivationCache
+from e2urec.models.activation_cache import ActivationCache, cache_bytes
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import Batch, Examples, endless_batches, join_batches, match_lengths
 from e2urec.models.predictions import answer_states
@@ -86,6 +91,26 @@ def test_replayed_rows_computed_among_others_give_the_same_within_rounding(kind,
         ]
     assert both[0].cached is not None
     equal(step(model, both[0]), step(model, both[1]))
+
+
+def test_cache_takes_what_was_asked_for_and_is_refused_where_the_disk_has_less(
+    samples, monkeypatch, tmp_path
+):
+    model, first = adapted("causal")
+    examples = model.encode(samples)
+    tokens = int(examples.lengths.sum())
+    size = cache_bytes(model, first, tokens, precision="fp32", max_gb=1.0)
+    assert cache_bytes(model, first, tokens, precision="fp32", max_gb=1e-6) == 1000
+    assert cache_bytes(model, 0, tokens, precision="fp32", max_gb=1.0) == 0
+    usage = namedtuple("usage", "free")
+    settings = {"dtype": torch.float32, "max_bytes": ROOM, "folder": tmp_path}
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(size - 1))
+    with ActivationCache(model, first, **settings) as cache:
+        with pytest.raises(RunError, match="will be written"):
+            cache.attach_states(examples, np.arange(len(examples)))
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(size))
+        cache.attach_states(examples, np.arange(len(examples)))
+        assert cache.file.seek(0, os.SEEK_END) == size
 
 
 def test_skipped_blocks_are_really_not_computed(samples):

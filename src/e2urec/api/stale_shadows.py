@@ -7,6 +7,7 @@ from pathlib import Path
 from ..core.contents import hash_file
 from ..core.durable import sync_folder
 from ..core.errors import RunError
+from ..core.locks import wait_for_lock
 from ..core.say import Say
 from ..runs.folder import Run
 from ..runs.record import NAME, ParentRecord, read_record
@@ -20,7 +21,7 @@ def remove_stale_shadows(case: RequestCase) -> None:
     """Remove the shadow models of all earlier runs that saw a row of a request, and say so.
 
     They belong to no result, and an evaluation makes them anew: nobody would think of them when the
-    earlier runs are cleared away.
+    earlier runs are cleared away. An evaluation that is under way keeps none after this.
     """
     split = case.space.split
     read_by_shadows = split.train.visible_rows() | split.unseen.visible_rows()
@@ -33,20 +34,35 @@ def remove_stale_shadows(case: RequestCase) -> None:
 def _remove(folder: Path, case: RequestCase) -> None:
     if not folder.is_dir():
         return
-    try:
-        shutil.rmtree(folder)
-        # A power cut must not bring them back.
-        sync_folder(folder.parent)
-    except OSError as error:
+    fault = _removal_fault(folder)
+    if fault is not None:
         case.options.say(
             f"'{folder}': holds shadow models that were tuned on rows which are erased now, and "
-            f"cannot be removed ({error.strerror}); remove it"
+            f"cannot be removed ({fault}); remove it"
         )
         return
     case.options.say(
         f"removed '{folder}': its shadow models were tuned on rows that are erased now; evaluate "
         "trains others"
     )
+
+
+def _removal_fault(folder: Path) -> str | None:
+    """Remove a folder; returns why that cannot be done, if so."""
+    try:
+        # An evaluation holds it while it writes one shadow, and not while it trains the next.
+        lock = wait_for_lock(folder)
+        if lock is None:
+            return "another process keeps it locked"
+        try:
+            shutil.rmtree(folder)
+            # A power cut must not bring them back.
+            sync_folder(folder.parent)
+        finally:
+            lock.release()
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def _with_earlier_runs(run: Run, say: Say) -> Iterator[Run]:

@@ -6,7 +6,7 @@ from ..core.disk import require_room
 from ..experiments.dependencies import dependencies
 from ..experiments.recipe import Recipe
 from ..experiments.study import MEASURED_PARTS, results_alone
-from ..experiments.workspace import Workspace
+from ..experiments.workspace import HELD_OUT_PARTS, Workspace
 from ..runs.files import write_json
 from ..runs.folder import Run, open_run
 from ..runs.keys import controller_key
@@ -50,7 +50,8 @@ def train(
         if checkpoints.is_on:
             settings = {"command": "train"} | dependencies(space)
             space.checkpoints = checkpoints.begin(out, settings, secret)
-        require_room(partial, space.model_bytes())
+        # The model is there while the scores are made.
+        require_room(partial, space.model_bytes() + _scores_bytes(space))
         model, trace = space.train()
         model.save(partial)
         space.make_scores(partial)
@@ -63,6 +64,17 @@ def train(
             space.score_index.save(partial)
         write_record(partial, _original_record(space, trace), secret)
     return open_run(out)
+
+
+def _scores_bytes(space: Workspace) -> int:
+    """Bytes on the disk for as long as the out-of-fold scores are made."""
+    settings = space.recipe.scores
+    if not settings.pairs:
+        return 0
+    parts = [getattr(space.split, name) for name in ("train", *HELD_OUT_PARTS)]
+    token_count = sum(int(space.encode(part).lengths.sum()) for part in parts)
+    precision = space.recipe.tuning.schedule.precision
+    return settings.cache_bytes(space.untuned(), token_count, precision)
 
 
 def _original_record(space: Workspace, trace: Trace) -> RunRecord:

@@ -19,8 +19,8 @@ from ..core.process import (
     first_process,
     handle_signals,
     ignore_repeats,
+    is_of_signal,
     rank,
-    was_interrupted,
 )
 from . import (
     data_commands,
@@ -84,8 +84,7 @@ def main() -> None:
         status = INTERRUPTED
     except Exception as error:
         line = failure_line(error)
-        # Of several processes one that is interrupted takes its connections along.
-        if was_interrupted():
+        if is_of_signal(error):
             status = INTERRUPTED
         elif line is None:
             raise

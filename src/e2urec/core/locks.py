@@ -9,11 +9,12 @@ import os
 import re
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .durable import remove_tree
+from .durable import make_folders, remove_tree
 from .process import uninterrupted
 
 try:
@@ -23,6 +24,11 @@ except ImportError:  # Windows: a half-made folder then counts as abandoned unti
 
 SUFFIX = ".partial"
 """Of every folder that is not whole yet."""
+LOCK_SECONDS = 30.0
+"""How long a lock is waited for that is held for the time of reading or writing one model."""
+LOOK_SECONDS = 0.05
+# Windows has neither of these flags, and no such locks.
+FOLDER_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class FolderLock:
         if fcntl is None:
             return cls(path, None) if path.is_dir() else None
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            handle = os.open(path, FOLDER_FLAGS)
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
@@ -73,6 +79,57 @@ class FolderLock:
         """Let go of the lock."""
         if self.handle is not None:
             os.close(self.handle)
+
+
+def wait_for_lock(folder: Path) -> FolderLock | None:
+    """Lock a folder that others lock for a moment; None: it is not there, or stays locked."""
+    end = time.monotonic() + LOCK_SECONDS
+    lock = FolderLock.take(folder)
+    while lock is None and folder.is_dir() and time.monotonic() < end:
+        time.sleep(LOOK_SECONDS)
+        lock = FolderLock.take(folder)
+    return lock
+
+
+@dataclass(frozen=True)
+class SharedFolder:
+    """A folder in which processes keep what can be made again, until one of them removes it.
+
+    Whoever removes it locks it first. Nothing that was begun before comes into it afterwards: a
+    process that finds another folder of this name, or none, keeps nothing any more.
+
+    Attributes:
+        path: of the folder.
+        handle: it stays open, so that the system gives its number to no other folder; None where
+            folders are not opened.
+    """
+
+    path: Path
+    handle: int | None
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path) -> "Iterator[SharedFolder]":
+        """Open the folder, made if need be; it goes in the end if it is empty."""
+        make_folders(path)
+        handle = None if fcntl is None else os.open(path, FOLDER_FLAGS)
+        try:
+            yield cls(path, handle)
+        finally:
+            if handle is not None:
+                os.close(handle)
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[bool]:
+        """Lock it for a moment; yields False where it was removed, or others keep the lock."""
+        lock = wait_for_lock(self.path)
+        try:
+            yield lock is not None and FolderLock(self.path, self.handle).owns(self.path)
+        finally:
+            if lock is not None:
+                lock.release()
 
 
 @contextlib.contextmanager

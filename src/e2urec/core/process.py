@@ -138,6 +138,22 @@ def was_interrupted() -> bool:
     return _interrupts.is_pending or _interrupts.is_recent()
 
 
+def is_of_signal(error: Exception) -> bool:
+    """Whether an error came of a signal, and not of what the command was doing."""
+    # Raised while the interrupt was on its way up, or made of it by a library.
+    earlier: BaseException | None = error
+    while earlier is not None:
+        if isinstance(earlier, KeyboardInterrupt):
+            return True
+        earlier = earlier.__cause__ or earlier.__context__
+    # What is lost there can be told by the type alone: an extension that was being imported makes
+    # an ImportError of any other, and a process that ends takes the others' connections along.
+    types: tuple[type[Exception], ...] = (ImportError,)
+    if process_count() > 1:
+        types += (RuntimeError, ConnectionError)
+    return was_interrupted() and isinstance(error, types)
+
+
 def ignore_repeats() -> None:
     """From now on ignore a repeated signal for a moment: the process is about to end anyway."""
     _interrupts.raised_at = time.monotonic()

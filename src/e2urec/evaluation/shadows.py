@@ -6,21 +6,17 @@ base, tuned on half of the users of D_r and of the unseen users. No shadow sees 
 may be kept in the run folder, while what they say of D_f is not.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Floats, Mask
-from ..core.contents import fault_of, remove, write_contents
-from ..core.durable import make_folders, publish_folder
-from ..core.errors import RunError
-from ..core.locks import private_folder
 from ..core.seeding import derive
-from ..models import adapter_files
 from ..models.adapters import LoRA
 from ..models.batches import Examples, concatenate
 from ..models.predictions import predict
@@ -28,6 +24,7 @@ from ..models.recommender import Recommender
 from ..training.loop import Phase, Progress, silent
 from ..training.out_of_fold import halves
 from ..training.supervised import Tuning, tune
+from .shadow_folder import ShadowFolder
 
 
 class Shadows(BaseModel):
@@ -104,7 +101,7 @@ class ShadowFactory:
         key: of that hash, up to 64 bytes. It is of rows, among other things: without a key whoever
             knows all of them but one could test a guess of that one.
         progress: told of each step.
-        say: told of a shadow that was damaged, and is made anew.
+        say: told of a shadow that was damaged, and is made anew, and when no more are kept.
     """
 
     untuned: Recommender
@@ -126,28 +123,31 @@ class ShadowFactory:
         in_retain, in_unseen, in_forget = np.split(inside, edges, axis=1)
         tuning = self.shadows.tuning(self.tuning)
         precision = tuning.schedule.precision
-        folder = self._cache(tuning, rows)
 
         forget_odds = []
         unseen_odds = []
-        for number in range(self.shadows.count):
-            retain_half = rows.retain.take(np.flatnonzero(in_retain[number]))
-            unseen_half = rows.unseen.take(np.flatnonzero(in_unseen[number]))
-            train = concatenate([retain_half, unseen_half])
-            model = self._shadow(number, tuning, train, folder)
-            forget = predict(model, rows.forget, precision=precision)
-            unseen = predict(model, rows.unseen, precision=precision)
-            forget_odds.append(forget.log_odds)
-            unseen_odds.append(unseen.log_odds)
+        with self._open_folder(tuning, rows) as folder:
+            for number in range(self.shadows.count):
+                retain_half = rows.retain.take(np.flatnonzero(in_retain[number]))
+                unseen_half = rows.unseen.take(np.flatnonzero(in_unseen[number]))
+                train = concatenate([retain_half, unseen_half])
+                model = self._shadow(number, tuning, train, folder)
+                forget = predict(model, rows.forget, precision=precision)
+                unseen = predict(model, rows.unseen, precision=precision)
+                forget_odds.append(forget.log_odds)
+                unseen_odds.append(unseen.log_odds)
 
         outside_forget = (np.stack(forget_odds), ~in_forget)
         outside_unseen = (np.stack(unseen_odds), ~in_unseen)
         return pool(outside_forget, outside_unseen)
 
-    def _cache(self, tuning: Tuning, rows: ShadowRows) -> Path | None:
+    def _open_folder(
+        self, tuning: Tuning, rows: ShadowRows
+    ) -> contextlib.AbstractContextManager[ShadowFolder | None]:
         if self.folder is None:
-            return None
-        return self.folder / self._fingerprint(tuning, (rows.retain, rows.unseen))
+            return contextlib.nullcontext()
+        part = self._fingerprint(tuning, (rows.retain, rows.unseen))
+        return ShadowFolder.open(self.folder, part, self.key, self.say)
 
     def _fingerprint(self, tuning: Tuning, parts: Sequence[Examples]) -> str:
         """Hash of all that the shadows depend on: the base's weights, the rows, the settings."""
@@ -171,49 +171,18 @@ class ShadowFactory:
         return digest.hexdigest()
 
     def _shadow(
-        self, number: int, tuning: Tuning, train: Examples, folder: Path | None
+        self, number: int, tuning: Tuning, train: Examples, folder: ShadowFolder | None
     ) -> Recommender:
         # The name is also that of the shadow's random stream: kept and unkept ones differ in it.
         name = "shadow" if folder is None else f"shadow {number:02}"
         phase = Phase(name, derive(self.seed, "shadow", number), self.progress)
-        if folder is None:
-            return tune(self.untuned, tuning, train, None, phase)[0]
         # An interrupted evaluation goes on with the shadows that were finished.
-        adapter = folder / f"{number:02}"
-        if adapter.exists() or adapter.is_symlink():
-            fault = fault_of(adapter, self.key)
-            if fault is None:
-                return self._load(adapter)
-            self.say(f"{fault}; the shadow model is made anew")
-            remove(adapter)
-        model, _ = tune(self.untuned, tuning, train, None, phase)
-        _keep(model, adapter, self.key)
+        model = None if folder is None else folder.load(number, self.untuned)
+        if model is None:
+            model, _ = tune(self.untuned, tuning, train, None, phase)
+            if folder is not None:
+                folder.save(number, model)
         return model
-
-    def _load(self, adapter: Path) -> Recommender:
-        untuned = self.untuned
-        backbone = untuned.backbone.copy()
-        lm = adapter_files.load_adapter(backbone.lm, adapter, "original")
-        tuned = replace(backbone, lm=lm)
-        return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)
-
-
-def _keep(model: Recommender, folder: Path, key: bytes) -> None:
-    """Write the adapter aside and rename it, so that a folder of this name is always whole."""
-    try:
-        make_folders(folder.parent)
-        # Of a name of its own: two evaluations of a run may come to one shadow at a time.
-        with private_folder(folder) as partial:
-            adapter_files.save_adapter(model.lm, "original", partial)
-            write_contents(partial, key)
-            publish_folder(partial, folder)
-    except OSError as error:
-        # Another evaluation was first: its shadow is of the same rows and the same seed.
-        if folder.is_dir():
-            return
-        raise RunError(
-            f"'{folder}': the shadow model cannot be kept there ({error.strerror})"
-        ) from error
 
 
 def pool(forget: tuple[Floats, Mask], unseen: tuple[Floats, Mask]) -> ShadowScores:

@@ -21,6 +21,7 @@ import torch
 
 from ..core.allocator import release_free_memory
 from ..core.arrays import Ints, Mask
+from ..core.disk import require_room
 from .batches import FORWARD_BATCH_SIZE, Examples, batches_by_length
 from .precision import Precision, autocast_type
 from .recommender import Recommender
@@ -141,6 +142,21 @@ def open_cache(
         yield cache
 
 
+def cache_bytes(
+    model: Recommender,
+    first_block: int,
+    token_count: int,
+    *,
+    precision: Precision,
+    max_gb: float,
+) -> int:
+    """Bytes that a cache of so many tokens takes; see `open_cache`."""
+    if first_block == 0 or not model.can_replay(first_block):
+        return 0
+    dtype = autocast_type(precision, model.device) or torch.float32
+    return min(token_count * model.state_width * dtype.itemsize, int(max_gb * 1e9))
+
+
 class ActivationCache:
     """While it is open, holds the states that reach block `first_block` of `model`.
 
@@ -189,7 +205,11 @@ class ActivationCache:
     def attach_states(self, examples: Examples, rows: Ints) -> Examples:
         """Compute the states of `rows`, and return `examples` with these states attached.
 
-        Where there is no room for all of them, the first ones are cached.
+        Of rows that exceed `max_bytes` the first ones are cached.
+
+        Raises:
+            RunError: the disk has no room for them. Fewer rows would not do: which states are read
+                and which are computed anew shows in the last bits of a result.
         """
         width = self.model.state_width
         ends = self.token_count + np.cumsum(examples.lengths[rows])
@@ -200,6 +220,8 @@ class ActivationCache:
             return examples
         ends = ends[fits]
         lengths = examples.lengths[rows]
+        new_bytes = int(lengths.sum()) * width * self.dtype.itemsize
+        require_room(Path(self.folder or tempfile.gettempdir()), new_bytes)
         self.token_count = int(ends[-1])
         self.row_count += len(rows)
         starts = np.full(len(examples), -1, dtype=np.int64)

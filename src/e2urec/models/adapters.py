@@ -36,7 +36,8 @@ class LoRA(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    rank: int = Field(16, ge=1, description="rank of the update of each target")
+    # A rank above a matrix's width adds memory and nothing else; no model here is that wide.
+    rank: int = Field(16, ge=1, le=16384, description="rank of the update of each target")
     alpha: float = Field(
         32.0, gt=0, description="scale of the update; it is multiplied by alpha / rank"
     )

@@ -307,10 +307,11 @@ def _open_run(path: Path, key: bytes | None) -> Run:
         raise RunError(f"'{path}': is no folder; name a run folder made by e2urec")
     # It may hold a whole run.json already, and still not be whole.
     if path.suffix == SUFFIX:
-        raise RunError(
-            f"'{path}': is a half-made run; wait for it, or remove it with: "
-            f"e2urec discard {out_of(path)}"
-        )
+        lock = FolderLock.take(path)
+        if lock is None:
+            raise busy(path, "wait for it")
+        lock.release()
+        _refuse_left(path)
     record = read_record(path, key)
     check_files(path, record.files, apart=(NAME, *ADDITIONS))
     return Run(path, record)

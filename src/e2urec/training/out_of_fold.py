@@ -21,10 +21,10 @@ from ..core.arrays import Floats, Ints, Mask
 from ..core.errors import ConfigError, DivergenceError
 from ..core.seeding import derive, stream
 from ..models import adapters
-from ..models.activation_cache import ActivationCache, open_cache
+from ..models.activation_cache import ActivationCache, cache_bytes, open_cache
 from ..models.adapters import LoRA
 from ..models.batches import Examples
-from ..models.precision import autocast
+from ..models.precision import Precision, autocast
 from ..models.predictions import predict
 from ..models.recommender import Recommender
 from .checkpoints import NO_CHECKPOINTS, Checkpoints
@@ -66,6 +66,13 @@ class OutOfFold(BaseModel):
         # No validation rows are read, so there is nothing to be patient about.
         changes = {"learning_rate": self.learning_rate, "patience": None}
         return original.model_copy(update=changes)
+
+    def cache_bytes(self, base: Recommender, token_count: int, precision: Precision) -> int:
+        """Bytes on the disk while the scores are made, of rows with so many tokens."""
+        first_block = self.lora.first_block(base.lm)
+        return cache_bytes(
+            base, first_block, token_count, precision=precision, max_gb=self.cache_gb
+        )
 
     def row_count(self, train: int, outsiders: int, epochs: int) -> int:
         """Rows that are read to make the scores: what they cost."""

@@ -1,0 +1,102 @@
+"""Where an evaluation keeps shadow models for the next one, until a request removes them."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..core.contents import fault_of, remove, write_contents
+from ..core.durable import make_folders, publish_folder
+from ..core.errors import RunError
+from ..core.locks import SharedFolder, private_folder
+from ..core.say import Say, no_words
+from ..models import adapter_files
+from ..models.recommender import Recommender
+
+
+@dataclass
+class ShadowFolder:
+    """Adapters of shadow models in a folder that several evaluations share.
+
+    A request removes all that is there, whatever evaluations are under way. These go on with the
+    shadows that they have, and keep no more: theirs are tuned on rows that are erased by now.
+
+    Attributes:
+        shared: the folder.
+        part: name of the folder in it of shadows of the same rows and settings.
+        key: of the MAC of each adapter's files.
+        say: told of an adapter that was damaged, and when no more are kept.
+        is_gone: whether the folder was removed, which is said once.
+    """
+
+    shared: SharedFolder
+    part: str
+    key: bytes
+    say: Say = no_words
+    is_gone: bool = False
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls, path: Path, part: str, key: bytes, say: Say = no_words
+    ) -> Iterator["ShadowFolder"]:
+        """Open the folder, and make it if need be; raises RunError where that cannot be done."""
+        with contextlib.ExitStack() as resources:
+            try:
+                shared = resources.enter_context(SharedFolder.open(path))
+            except OSError as error:
+                raise _cannot_be_kept(path, error) from error
+            yield cls(shared, part, key, say)
+
+    def load(self, number: int, untuned: Recommender) -> Recommender | None:
+        """The shadow of this number, on the base; None where there is none that is whole."""
+        with self._locked() as is_there:
+            folder = self._place(number)
+            if not is_there or not (folder.exists() or folder.is_symlink()):
+                return None
+            fault = fault_of(folder, self.key)
+            if fault is not None:
+                self.say(f"{fault}; the shadow model is made anew")
+                remove(folder)
+                return None
+            backbone = untuned.backbone.copy()
+            lm = adapter_files.load_adapter(backbone.lm, folder, "original")
+        tuned = replace(backbone, lm=lm)
+        return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)
+
+    def save(self, number: int, model: Recommender) -> None:
+        """Write a shadow aside and rename it, so that a folder of this name is always whole."""
+        folder = self._place(number)
+        with self._locked() as is_there:
+            # Another evaluation may have been first: its shadow is of the same rows and seed.
+            if not is_there or folder.exists():
+                return
+            try:
+                make_folders(folder.parent)
+                with private_folder(folder) as partial:
+                    adapter_files.save_adapter(model.lm, "original", partial)
+                    write_contents(partial, self.key)
+                    publish_folder(partial, folder)
+            except OSError as error:
+                raise _cannot_be_kept(folder, error) from error
+
+    def _place(self, number: int) -> Path:
+        return self.shared.path / self.part / f"{number:02}"
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[bool]:
+        if self.is_gone:
+            yield False
+            return
+        with self.shared.locked() as is_there:
+            if not is_there:
+                self.is_gone = True
+                self.say(
+                    f"'{self.shared.path}': was removed meanwhile, as a request does, or stays "
+                    "locked; further shadow models of this evaluation are not kept"
+                )
+            yield is_there
+
+
+def _cannot_be_kept(folder: Path, error: OSError) -> RunError:
+    return RunError(f"'{folder}': the shadow model cannot be kept there ({error.strerror})")
