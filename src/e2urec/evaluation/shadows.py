@@ -192,7 +192,7 @@ class ShadowFactory:
 
     def _load(self, adapter: Path) -> Recommender:
         untuned = self.untuned
-        backbone = untuned.backbone.copy()
+        backbone = untuned.backbone.with_shared_weights()
         lm = adapter_files.load_adapter(backbone.lm, adapter, "original")
         tuned = replace(backbone, lm=lm)
         return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)
