@@ -133,7 +133,9 @@ class PooledModels:
     @cached_property
     def original(self) -> Recommender:
         """The original, as it was read back from its folder; callers change a copy."""
-        base = self.space.base.copy() if self.space.recipe.tuning.lora else None
+        base = None
+        if self.space.recipe.tuning.lora:
+            base = self.space.base.with_shared_weights()
         return Recommender.load(self.grid.folder / ORIGINAL, base)
 
     def folds(self) -> list[Fold]:
@@ -290,7 +292,9 @@ class PooledModels:
         def save(folder: Path) -> None:
             start_time = time.perf_counter()
             # Retraining only reads the original's template, every other method changes its weights.
-            original = self.original if isinstance(method, Retrain) else self.original.copy()
+            original = (
+                self.original if isinstance(method, Retrain) else self.original.copy_adapters()
+            )
             task = replace(opened.case, original=original).task(method)
             task.scratch = folder
             if scored:

@@ -5,10 +5,14 @@ tests themselves are sound.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from gpu_device import CPU, DEVICE, running_on
+
+from e2urec.experiments.recipe import Recipe
+from toy_data import quick_settings, write_ratings
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +38,9 @@ def on_gpu(on_device: torch.device) -> torch.device:
     if on_device.type == "cpu":
         pytest.skip("only a GPU counts the memory of its tensors")
     return on_device
+
+
+@pytest.fixture(scope="session")
+def recipe(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    source = write_ratings(tmp_path_factory.mktemp("data"))
+    return Recipe.build({}, place="test").updated(quick_settings(source, toy))

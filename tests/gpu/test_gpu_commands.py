@@ -1,8 +1,6 @@
 """Commands on the GPU, from run folder to run folder."""
 
-import gc
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,6 @@ import pytest
 import torch
 from gpu_device import CPU, running_on
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from e2urec.api.evaluate import evaluate
 from e2urec.api.request import RequestOptions
@@ -21,10 +18,8 @@ from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.models.predictions import predict
-from e2urec.runs.folder import Run, open_run
+from e2urec.runs.folder import Run
 from e2urec.runs.resumption import CheckpointOptions
-from e2urec.testing import toy_tokenizer
-from toy_data import quick_settings, write_ratings
 
 pytestmark = pytest.mark.gpu
 
@@ -43,28 +38,22 @@ SAME_SCORE = 1e-4
 
 
 @pytest.fixture(scope="module")
-def recipe(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    source = write_ratings(tmp_path_factory.mktemp("data"))
-    return Recipe.build({}, place="test").updated(quick_settings(source, toy))
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
 @pytest.fixture(scope="module")
-def adapter_run(recipe: Recipe, device: torch.device, folder: Path) -> Iterator[Run]:
+def adapter_run(recipe: Recipe, device: torch.device, folder: Path) -> Run:
     """An original as base + LoRA with out-of-fold scores, made on the device."""
     with running_on(device):
-        yield train(recipe.updated(ADAPTER), folder / "adapter")
+        return train(recipe.updated(ADAPTER), folder / "adapter")
 
 
 @pytest.fixture(scope="module")
-def full_run(recipe: Recipe, device: torch.device, folder: Path) -> Iterator[Run]:
+def full_run(recipe: Recipe, device: torch.device, folder: Path) -> Run:
     """A fully tuned original, made on the device."""
     with running_on(device):
-        yield train(recipe.updated(FULL), folder / "full")
+        return train(recipe.updated(FULL), folder / "full")
 
 
 def prompts(folder: Path) -> Path:
@@ -167,95 +156,3 @@ def test_training_that_was_killed_goes_on_and_ends_as_one_that_was_not(
     torch.testing.assert_close(
         adapter_weights(run.path), adapter_weights(adapter_run.path), atol=1e-4, rtol=1e-3
     )
-
-
-# --- memory
-
-
-@pytest.fixture(scope="module")
-def broad(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of 100 MB, beside which the states of a toy's rows are few."""
-    folder = tmp_path_factory.mktemp("broad")
-    tokenizer = toy_tokenizer(closes=False)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=512,
-        intermediate_size=1536,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def model_bytes(folder: Path) -> int:
-    return (folder / "model.safetensors").stat().st_size
-
-
-def peak_copies(device: torch.device, size: int, command) -> float:
-    """Most memory that tensors took on the device during a command, in models."""
-    gc.collect()
-    before = torch.cuda.memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    command()
-    return (torch.cuda.max_memory_allocated(device) - before) / size
-
-
-@pytest.mark.parametrize(
-    ("tuning", "most_copies"), [(ADAPTER[:1], 2.7), (FULL[:0], 1.7)], ids=["lora", "full"]
-)
-def test_commands_take_few_copies_of_the_model_and_let_go_of_them(
-    tuning, most_copies, on_gpu, recipe, broad, tmp_path
-):
-    size = model_bytes(broad)
-    settings = [f"model.name={broad}", "tuning.schedule.batch_size=4", *tuning]
-    run = train(recipe.updated(settings), tmp_path / "original")
-    gc.collect()
-    assert torch.cuda.memory_allocated(on_gpu) < 0.1 * size
-    method = build("e2urec", {"batch_size": 4, "min_steps": 4, "augment_min_steps": 4})
-
-    def forget() -> None:
-        unlearn(run, tmp_path / "run", method, REQUEST)
-
-    copies = peak_copies(on_gpu, size, forget)
-    print(f"unlearn: {copies:.2f} copies of the model at most")
-    assert copies < most_copies
-    gc.collect()
-    assert torch.cuda.memory_allocated(on_gpu) < 0.1 * size
-
-    def measure() -> None:
-        evaluate(open_run(tmp_path / "run"), (), REQUEST)
-
-    copies = peak_copies(on_gpu, size, measure)
-    print(f"evaluate: {copies:.2f} copies of the model at most")
-    gc.collect()
-    assert torch.cuda.memory_allocated(on_gpu) < 0.1 * size
-
-
-def test_gpu_without_room_for_the_model_is_told_in_one_line(
-    on_gpu, call, recipe, broad, adapter_run, tmp_path
-):
-    source = recipe.data.source
-    words = ("train", "--data", source, "--model", broad, "--out", tmp_path / "run")
-    gc.collect()
-    torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties(on_gpu).total_memory
-    room = torch.cuda.memory_reserved(on_gpu) + model_bytes(broad) // 2
-    try:
-        torch.cuda.set_per_process_memory_fraction(room / total, on_gpu)
-        status, _, error = call(*words, "--set", "data.history=3")
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, on_gpu)
-    assert status == 2
-    assert len(error.strip().splitlines()) == 1
-    assert "out of memory; lower" in error
-    assert not (tmp_path / "run").exists()
-    gc.collect()
-    assert torch.cuda.memory_allocated(on_gpu) < 0.1 * model_bytes(broad)

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -165,6 +166,39 @@ def test_merging_and_concatenating_keep_the_outputs(recommender, samples):
     assert adapters.names(recommender.lm) == ["unlearned"]
     with recommender.using(("unlearned",)), torch.no_grad():
         assert torch.allclose(recommender.logits(batch), expected, atol=1e-4)
+
+
+def places(lm) -> set[int]:
+    """Where the weights of a model are in memory, those of adapters left out."""
+    return {
+        parameter.data_ptr() for name, parameter in lm.named_parameters() if "lora_" not in name
+    }
+
+
+def test_models_on_shared_weights_have_adapters_of_their_own(backbone, samples):
+    base = Recommender(backbone, TEMPLATES["compact"])
+    examples = base.encode(samples)
+    before = base.score(examples)
+    models = []
+    for seed in range(2):
+        shared = backbone.with_shared_weights()
+        lm = adapters.attach(shared.lm, "original", LoRA(rank=2), seed=seed)
+        for parameter in adapters.up_projections(lm, "original"):
+            parameter.data.normal_()
+        model = Recommender(replace(shared, lm=lm), TEMPLATES["compact"], active=["original"])
+        models.append(model)
+    models.append(models[0].copy_adapters())
+    scores = [model.score(examples) for model in models]
+    assert all(places(model.lm) == places(backbone.lm) for model in models)
+    assert not np.allclose(scores[0], scores[1])
+    for parameter in adapters.up_projections(models[2].lm, "original"):
+        parameter.data.zero_()
+    np.testing.assert_array_equal(models[2].score(examples), before)
+    models[0].lm = adapter_algebra.merge(models[0].lm, ["original"])
+    models[0].active = ()
+    np.testing.assert_allclose(models[0].score(examples), scores[0], atol=1e-3)
+    np.testing.assert_array_equal(models[1].score(examples), scores[1])
+    np.testing.assert_array_equal(base.score(examples), before)
 
 
 def test_sum_of_adapters_beyond_a_rank_is_the_nearest_of_that_rank(recommender):

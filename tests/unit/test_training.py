@@ -7,6 +7,8 @@ from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import SplitSettings, split
 from e2urec.evaluation.answers import EvaluationSets
 from e2urec.metrics.classification import auc
+from e2urec.models import adapters
+from e2urec.models.adapters import LoRA
 from e2urec.models.output_head import OutputHead
 from e2urec.models.predictions import answer_states, predict
 from e2urec.models.recommender import Recommender
@@ -78,16 +80,24 @@ def test_early_stopping_keeps_the_best_epoch():
     assert model.weight.item() == weights[1]
 
 
+@pytest.mark.parametrize("lora", [None, LoRA(rank=2)], ids=["full", "lora"])
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-def test_tuning_lowers_the_loss_and_leaves_the_base_alone(kind):
+def test_tuning_lowers_the_loss_and_leaves_the_base_alone(kind, lora):
     base = toy_backbone(kind)
     before = {name: value.clone() for name, value in base.lm.state_dict().items()}
     parts = split(toy_interactions(), SplitSettings(history=3, calibration=0), seed=1)
     probe = Recommender(base, TEMPLATES["compact"])
-    model, trace = tune(probe, TUNING, probe.encode(parts.train), None, Phase("original", 1))
+    tuning = TUNING.model_copy(update={"lora": lora})
+    model, trace = tune(probe, tuning, probe.encode(parts.train), None, Phase("original", 1))
     assert trace.losses[-1]["train"] < trace.losses[0]["train"]
+    assert adapters.names(base.lm) == []
+    # What an adapter is tuned on takes no memory beside the base.
+    own = {weight.data_ptr() for name, weight in model.lm.named_parameters() if "lora_" not in name}
+    bases = {weight.data_ptr() for weight in base.lm.parameters()}
+    assert own.isdisjoint(bases) if lora is None else own == bases
     assert all(torch.equal(value, before[name]) for name, value in base.lm.state_dict().items())
-    assert not model.lm.training
+    bare = model.lm if lora is None else model.lm.get_base_model()
+    assert not bare.training
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])

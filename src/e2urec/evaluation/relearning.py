@@ -165,7 +165,7 @@ def reshaped(model: Recommender) -> Iterator[tuple[str, Recommender]]:
     `int8` rounds the weights of all linear layers but the output head, with a scale a channel; see
     `require_int8`.
     """
-    copied = model.copy()
+    copied = model.copy_adapters()
     if copied.active:
         copied.lm = adapter_algebra.merge(copied.lm, copied.active)
         copied.active = ()

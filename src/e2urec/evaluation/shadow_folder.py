@@ -59,7 +59,7 @@ class ShadowFolder:
                 self.say(f"{fault}; the shadow model is made anew")
                 remove(folder)
                 return None
-            backbone = untuned.backbone.copy()
+            backbone = untuned.backbone.with_shared_weights()
             lm = adapter_files.load_adapter(backbone.lm, folder, "original")
         tuned = replace(backbone, lm=lm)
         return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)

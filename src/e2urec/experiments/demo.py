@@ -98,7 +98,7 @@ def demo(
         study.soften()
 
         # Each model that forgets is made from a copy: the original is needed once more.
-        unlearned = study.unlearn(original.copy(), method, scratch=partial)
+        unlearned = study.unlearn(original.copy_adapters(), method, scratch=partial)
         unlearned.model.save(partial / "unlearned")
         study.ask(UNLEARNED, unlearned.model)
         for line in _first_result(study, unlearned, clock):
@@ -109,7 +109,7 @@ def demo(
         # Let go of, as every model that was asked: there shall never be more than two beside it.
         del unlearned
         with space.costs.phase("placebo"):
-            placebo = study.placebo(original.copy(), method)
+            placebo = study.placebo(original.copy_adapters(), method)
         study.ask(PLACEBO_RETAIN, placebo)
         del placebo
 

@@ -105,7 +105,9 @@ class SeedModels:
     def original(self) -> Recommender:
         """The original, trained once on all training rows; callers change a copy."""
         # Read back from the disk: an interrupted comparison goes on from the very same model.
-        base = self.space.base.copy() if self.recipe.tuning.lora else None
+        base = None
+        if self.recipe.tuning.lora:
+            base = self.space.base.with_shared_weights()
         return Recommender.load(self.original_folder, base)
 
     def _original_record(self) -> CellRecord:
@@ -183,7 +185,7 @@ class SeedModels:
     def _start(self, method: Method) -> tuple[Recommender, float]:
         """What a request is put to, and the seconds that it took beyond the shared original."""
         if not method.prepares:
-            return self.original.copy(), 0.0
+            return self.original.copy_adapters(), 0.0
         prepared = self._prepared.get(method.name)
         # One a method stays in memory while the seed lasts: every request starts from the same
         # sharded model. Those of trials with other settings are let go of.
@@ -192,14 +194,14 @@ class SeedModels:
             model = method.prepare(task)
             prepared = _Prepared(method, model, unlearning_seconds(task.costs))
             self._prepared[method.name] = prepared
-        return prepared.model.copy(), prepared.seconds
+        return prepared.model.copy_adapters(), prepared.seconds
 
     def _placebo(self, study: Study, methods: Methods) -> FinishedCell:
         """The original tuned on D_r for as many steps as the longest approximate method."""
         # Exact methods train from the base for thousands of steps: no placebo for an adapter.
         approximate = [method for method in methods.values() if not method.exact]
         longest = max(approximate, key=study.steps, default=build(PLACEBO))
-        original = self.original.copy()
+        original = self.original.copy_adapters()
         started = time.perf_counter()
         model = study.placebo(original, longest)
         seconds = {"total": time.perf_counter() - started}

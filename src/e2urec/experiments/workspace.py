@@ -239,7 +239,7 @@ class Workspace:
                 f"'{run.path}': is an adapter of another base model than the run it is used with; "
                 "train both from one"
             )
-        return Recommender.load(run.path, self.base.copy() if run.adapted else None)
+        return Recommender.load(run.path, self.base.with_shared_weights() if run.adapted else None)
 
     def train(self) -> tuple[Recommender, Trace]:
         """Tune the original on all training rows."""

@@ -74,7 +74,14 @@ def _weigh(scaling: dict[str, Any], weights: Mapping[str, torch.Tensor]) -> None
 
 
 def merge(lm: Any, names: Sequence[str]) -> Any:
-    """Return a bare model whose weights hold the adapters `names`; `lm` itself is used up."""
+    """Return a bare model whose weights hold the adapters `names`; `lm` itself is used up.
+
+    Models that share weights with it keep theirs as they are.
+    """
+    for layer in lora_layers(lm):
+        bare = layer.get_base_layer()
+        # PEFT puts the merged values into the parameter that is there, which may be others' too.
+        bare.weight = nn.Parameter(bare.weight.data, requires_grad=False)
     return lm.merge_and_unload(adapter_names=list(names), safe_merge=True)
 
 

@@ -112,6 +112,16 @@ def _check_places(lm: Any, name: str, targets: Sequence[str]) -> None:
         )
 
 
+def shared_weights(lm: Any) -> dict[int, Any]:
+    """The memo with which `copy.deepcopy` copies modules and adapters, and shares all weights.
+
+    Only for weights that nobody moves: those below adapters.
+    """
+    return {
+        id(parameter): parameter for name, parameter in lm.named_parameters() if "lora_" not in name
+    }
+
+
 def names(lm: Any) -> list[str]:
     """Names of the adapters that `lm` carries."""
     return list(lm.peft_config) if isinstance(lm, PeftModel) else []

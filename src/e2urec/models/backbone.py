@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging as hf_logging
 
 from ..core.errors import ModelError
+from . import adapters
 from .devices import default_device, seeded
 from .verbaliser import Verbaliser
 
@@ -48,6 +49,14 @@ class Backbone:
     def copy(self) -> "Backbone":
         """Return a copy with weights of its own, so that tuning it leaves this one as it was."""
         return replace(self, lm=copy.deepcopy(self.lm))
+
+    def with_shared_weights(self) -> "Backbone":
+        """Return a copy for adapters of its own, on the same weights, which are frozen from now on.
+
+        It takes no memory. Adapters that are attached to one are not on the other.
+        """
+        self.lm.requires_grad_(False)
+        return replace(self, lm=copy.deepcopy(self.lm, adapters.shared_weights(self.lm)))
 
     def with_random_weights(self, *, seed: int) -> "Backbone":
         """Return the same architecture with random weights: a model that knows nothing."""

@@ -225,6 +225,15 @@ class Recommender(nn.Module):
         """Return a recommender with weights of its own."""
         return copy.deepcopy(self)
 
+    def copy_adapters(self) -> "Recommender":
+        """Return a recommender with adapters of its own on the same frozen weights.
+
+        Of a fully tuned one it is a whole copy.
+        """
+        if not self.active:
+            return self.copy()
+        return copy.deepcopy(self, adapters.shared_weights(self.lm))
+
     def parameter_count(self) -> int:
         """Number of parameters, adapters included; a tied head counts once."""
         return sum(parameter.numel() for parameter in self.lm.parameters())

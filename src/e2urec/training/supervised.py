@@ -120,11 +120,13 @@ def tune(
 
 
 def _fresh_copy(untuned: Recommender, tuning: Tuning, seed: int) -> Recommender:
-    """A recommender with weights of its own, and the adapter that will be tuned, if one is."""
+    """A recommender with weights of its own, or with an adapter on those of the base."""
     # The base itself stays as it is: other models are tuned from it as well.
-    backbone = untuned.backbone.copy()
     active: tuple[str, ...] = ()
-    if tuning.lora is not None:
+    if tuning.lora is None:
+        backbone = untuned.backbone.copy()
+    else:
+        backbone = untuned.backbone.with_shared_weights()
         adapter_seed = derive(seed, "adapter")
         adapted = adapters.attach(backbone.lm, "original", tuning.lora, seed=adapter_seed)
         backbone = replace(backbone, lm=adapted)

@@ -172,7 +172,7 @@ class Sharded(Method):
         It is what an unlearned model must equal.
         """
         model = Ensemble(
-            task.base.copy(),
+            task.base.with_shared_weights(),
             task.template,
             self.lora,
             ShardAssignment(users, shard, self.shards),
