@@ -31,15 +31,20 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 def wait_for_gpu() -> None:
     """Return when the GPU has done all it was told to: a clock read before tells too little."""
-    device = default_device()
-    if device.type == "cuda" and torch.cuda.is_initialized():
-        torch.cuda.synchronize(device)
+    gpu = _gpu_at_work()
+    if gpu is not None:
+        torch.cuda.synchronize(gpu)
 
 
 def peak_gpu_bytes() -> int:
     """Most memory that this process's tensors have taken on its GPU so far; 0 without one."""
+    gpu = _gpu_at_work()
+    return 0 if gpu is None else torch.cuda.max_memory_allocated(gpu)
+
+
+def _gpu_at_work() -> torch.device | None:
+    """This process's GPU, once something was put there."""
     device = default_device()
-    # Nothing is known before the first tensor.
-    if device.type == "cuda" and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated(device)
-    return 0
+    if device.type != "cuda" or not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return None
+    return device
