@@ -13,7 +13,7 @@ from ..core.seeding import stream
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Role, retrained, unlearned_by
 from ..methods import all_methods, build
 from ..unlearning.method import Method
-from .recipe import Recipe, RequestRecipe
+from .recipe import DrawnRequest, Recipe
 
 DEVELOPMENT = 0
 """Number of the request on which settings are chosen; those that are reported count from 1."""
@@ -99,7 +99,7 @@ class Plan:
         return roles
 
     @property
-    def requests(self) -> dict[int, RequestRecipe]:
+    def requests(self) -> dict[int, DrawnRequest]:
         """The requests that are reported, by number."""
         return dict(enumerate(self.recipe.compare.requests, start=1))
 
@@ -134,10 +134,12 @@ class Plan:
         return cells
 
     def __len__(self) -> int:
-        """Cells, and the original of each seed, which is trained once and kept."""
+        """Cells, the original of each seed, and the users whom it is asked for by memory."""
         cells = len(self.cells())
-        originals = len(self.recipe.compare.seeds)
-        return cells + originals
+        # Each is made once and kept.
+        picks = [request.pick for request in self.requests.values()]
+        once = 1 + picks.count("most memorised")
+        return cells + once * len(self.recipe.compare.seeds)
 
 
 def _trials_by_method(recipe: Recipe, names: Sequence[str]) -> dict[str, list[Settings]]:
