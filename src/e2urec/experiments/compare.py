@@ -20,7 +20,6 @@ from ..evaluation.comparison import Comparison, Key
 from ..evaluation.results import Results
 from ..evaluation.roles import ORIGINAL, Role
 from ..evaluation.shadows import ShadowScores
-from ..methods import build
 from ..report.comparison import write_comparison
 from ..runs.folder import open_run, work_beside
 from ..runs.keys import controller_key
@@ -136,7 +135,7 @@ class _Run:
         originals = sum(not self.grid.has(seed_models.model_key) for seed_models in models)
         require_room(self.grid.folder.parent, originals * space.model_bytes())
         settings, trials = choose(self.plan, models[0])
-        methods = {name: build(name, values) for name, values in settings.items()}
+        methods = {name: self.plan.method(name, values) for name, values in settings.items()}
         # Seed by seed, since an original and its sharded rivals fill the memory.
         for seed_models in models:
             self._make(seed_models, methods)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
-from ..methods import build
 from ..training.loop import Phase
 from ..training.supervised import tune
 from .memorised import as_share
@@ -103,7 +102,7 @@ class _RowCounter:
         once = seeds * self._epochs * self.train
         rows = {"originals": once}
         for name, trials in self.plan.trials.items():
-            if build(name, trials[0]).prepares:
+            if self.plan.method(name).prepares:
                 # Every trial of the first seed prepares an original of its own.
                 trial_rows = len(trials) * self._epochs * self.train if len(trials) > 1 else 0
                 rows[name] = once + trial_rows
@@ -122,7 +121,7 @@ class _RowCounter:
             return "placebo", times * self._placebo_rows(max(1, forget // times), retain)
         name = cell.role.name
         settings = self.plan.trials[name][cell.trial or 0]
-        method = build(name, settings)
+        method = self.plan.method(name, settings)
         times = 1 if method.exact else self._times(cell.request)
         phases = method.plan(max(1, forget // times), retain, schedule)
         return name, times * sum(phases.values())
@@ -135,7 +134,7 @@ class _RowCounter:
     def _placebo_rows(self, forget: int, retain: int) -> int:
         """Rows of D_r in as many steps as the longest approximate method takes."""
         schedule = self.plan.recipe.tuning.schedule
-        methods = [build(name, trials[0]) for name, trials in self.plan.trials.items()]
+        methods = [self.plan.method(name) for name in self.plan.trials]
         approximate = [method for method in methods if not method.exact]
         steps = [method.updates(forget, retain, schedule) for method in approximate]
         return max(steps, default=0) * schedule.batch_size

@@ -143,7 +143,11 @@ class CompareRecipe(_Part):
         2000, ge=100, le=1_000_000, description="resamples of users behind each interval"
     )
     settings: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="settings by method"
+        default_factory=dict, description="settings by method, on top of its preset"
+    )
+    presets: dict[str, str] = Field(
+        default_factory=dict,
+        description="presets by method; without one, that which suits the recipe",
     )
 
 
