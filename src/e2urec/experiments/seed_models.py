@@ -168,6 +168,7 @@ class SeedModels:
         answers = predict(self.original, rows, precision=precision)
         if self.recipe.scores.pairs:
             index = ScoreIndex.load(self.original_folder, controller_key())
+            assert index is not None, "the original was made with scores"
             outsider = index.scores_of(train).mean
         else:
             outsider = difficulty(train, {}, seed=self.recipe.data_seed).retain

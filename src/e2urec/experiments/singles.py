@@ -19,7 +19,7 @@ from ..evaluation.comparison import CellRecord
 from ..models.batches import Examples
 from ..models.predictions import NO_HEAD, Predictions
 
-Positions = dict[str, Ints]
+Positions = Mapping[str, Ints]
 """Rows of each set that a model answers."""
 
 
