@@ -1,11 +1,14 @@
 """How often the verdict errs: judge models of which the truth is known.
 
-    python benchmarks/verdict_calibration.py [--models 20] [--references 5] [--set KEY=VALUE]
+    python benchmarks/verdict_calibration.py [--models 20] [--references 5] [--left 0.25 0.5 0.75]
+        [--set KEY=VALUE]
 
 The data are MovieLens-100K, the models tiny Llamas. Further retrained models have forgotten: none
-may FAIL, most should PASS. Further originals have not: none may PASS. Both are judged by retrained
-models and, as in production, by shadows and unseen users alone. Prints a JSON object after each
-model judged; the last one counts.
+may FAIL, most should PASS. Further originals have not: none may PASS. Partly forgotten ones were
+tuned on a share of the forgotten users: that share of the memory is left. Where it is the margin
+itself, one of twenty may PASS; beyond it, none. All are judged by retrained models and, as in
+production, by shadows and unseen users alone. Prints a JSON object after each model judged; the
+last one counts.
 
 The base can recommend before it sees a user of the experiment: it was tuned on everybody else's
 rows. So test AUC differs little from seed to seed, as it does for a large language model, and what
@@ -21,10 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.stats import binomtest
 
 from common import option_parser
-from e2urec.core.seeding import derive
+from e2urec.core.seeding import derive, stream
 from e2urec.evaluation.answers import Answers
 from e2urec.evaluation.evaluate import evaluate
 from e2urec.evaluation.evidence import Evidence
@@ -40,8 +44,10 @@ from e2urec.training.loop import Phase
 from e2urec.training.supervised import tune
 from tiny_base import RECIPE, write_base
 
-# The truths about a model: it never saw D_f, or it was tuned on it and forgot nothing.
-KINDS = ("retrained", "original")
+# The truths about a model: the share of the users in D_f on whom it was tuned.
+KINDS = {"retrained": 0.0, "original": 1.0}
+# The margin of a recipe by default, and what no margin may pass.
+LEFT = (0.25, 0.5, 0.75)
 # What verdicts are judged by.
 BASES = ("retrained", "shadows")
 # Judged models are numbered from here on, so that none has the seed of a reference.
@@ -82,12 +88,20 @@ class Calibration:
         shadows = study.shadow_scores()
         return cls(study, train, references, shadows)
 
-    def new_model(self, kind: str, number: int) -> Answers:
-        """The answers of a further model of a kind."""
-        rows = self.train
-        if kind == "retrained":
-            rows = self.study.rows.retain
+    def new_model(self, kind: str, share: float, number: int) -> Answers:
+        """The answers of a further model of a kind, which saw a share of the users in D_f."""
+        rows = self.rows_with(share, number)
         return answers_of_new_model(self.study, rows, kind, FIRST_JUDGED + number)
+
+    def rows_with(self, share: float, number: int) -> Examples:
+        """D_r, and the rows of a random share of the users in D_f, others for each number."""
+        # Prompts of users show their own rows alone, so those of D_r are the same in both.
+        users = np.unique(self.study.rows.forget.users)
+        seed = self.study.space.recipe.seed
+        order = stream(seed, "users left", number).permutation(users)
+        forgotten = order[round(share * len(users)) :]
+        is_left = ~np.isin(self.train.users, forgotten)
+        return self.train.take(np.flatnonzero(is_left))
 
     def judge(self, answers: Answers) -> dict[str, Results]:
         """The evaluation of a model, by what it is judged by."""
@@ -178,14 +192,21 @@ def share_with_limits(count: int, total: int) -> list[float]:
     return [count, count / total, limits.low, limits.high]
 
 
-def calibrate(recipe: Recipe, model_count: int, reference_count: int) -> Iterator[dict[str, Any]]:
-    """Judge models of either kind; yields the report so far after each."""
+def kinds(left: Sequence[float]) -> dict[str, float]:
+    """The kinds of models that are judged, each with the share of the memory that is left."""
+    return KINDS | {f"left {share:g}": share for share in left}
+
+
+def calibrate(
+    recipe: Recipe, model_count: int, reference_count: int, left: Sequence[float] = ()
+) -> Iterator[dict[str, Any]]:
+    """Judge models of each kind; yields the report so far after each."""
     calibration = Calibration.prepare(recipe, reference_count)
     report: dict[str, Any] = {"rows": calibration.study.rows.counts()}
-    for kind in KINDS:
+    for kind, share in kinds(left).items():
         tally = Tally()
         for number in range(model_count):
-            answers = calibration.new_model(kind, number)
+            answers = calibration.new_model(kind, share, number)
             results = calibration.judge(answers)
             tally.add(results)
             headroom = results["retrained"].figure("headroom", "auc")
@@ -200,8 +221,11 @@ def calibrate(recipe: Recipe, model_count: int, reference_count: int) -> Iterato
 def options() -> argparse.Namespace:
     """Read the arguments."""
     parser = option_parser(__doc__)
-    parser.add_argument("--models", type=int, default=20, help="models of either kind to judge")
+    parser.add_argument("--models", type=int, default=20, help="models of each kind to judge")
     parser.add_argument("--references", type=int, default=5, help="retrained models that are R")
+    parser.add_argument(
+        "--left", type=float, nargs="*", default=LEFT, help="shares of the memory that are left"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe"
     )
@@ -215,7 +239,8 @@ def main() -> None:
         settings = [f"model.name={folder}", *arguments.set]
         recipe = Recipe.load(RECIPE).updated(settings)
         write_base(recipe, Path(folder))
-        for report in calibrate(recipe, arguments.models, arguments.references):
+        reports = calibrate(recipe, arguments.models, arguments.references, arguments.left)
+        for report in reports:
             print(json.dumps(report), flush=True)
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from e2urec.data.sources import all_sources
-from e2urec.experiments.recipe import Recipe, RequestRecipe
+from e2urec.experiments.recipe import DrawnRequest, Recipe, RequestRecipe
 
 TITLES = ("key", "value", "default", "meaning")
 OPTIONS = """\
@@ -55,6 +55,8 @@ class Part:
         if not self.path:
             return "Keys outside all parts"
         name = ".".join(self.path)
+        if isinstance(self.values, DrawnRequest):
+            return f"`[[{name}]]`"
         return f"`[{name}]`"
 
     def parts(self) -> Iterator["Part"]:
@@ -64,8 +66,9 @@ class Part:
             if inner is None or self._is_request(inner):
                 continue
             value = getattr(self.values, key)
-            # A part that is none by default has the defaults of its class once it is there.
-            if value is None:
+            # A part that is none by default has the defaults of its class once it is there, and
+            # so has each of a list.
+            if value is None or isinstance(value, tuple):
                 value = inner()
             text = field.description or inspect.getdoc(inner) or ""
             path = [*self.path, key]

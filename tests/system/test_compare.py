@@ -10,16 +10,17 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from e2urec.core.errors import ConfigError, ModelError, RunError
-from e2urec.evaluation.roles import unlearned_by
+from e2urec.evaluation.roles import ORIGINAL, unlearned_by
 from e2urec.experiments.compare import compare
 from e2urec.experiments.estimate import estimate
 from e2urec.experiments.grid import Grid
 from e2urec.experiments.plan import Plan
-from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.recipe import Recipe, RequestRecipe
 from e2urec.experiments.seed_models import SeedModels
 from e2urec.experiments.workspace import RETAIN_SAMPLE_ROWS
 from e2urec.methods import all_methods
@@ -166,6 +167,52 @@ def test_every_seed_of_a_comparison_asks_about_the_same_rows_of_the_retain_set(t
     assert asked is not None
     assert (asked.labels == first.retain.labels[first.retain_sample]).all()
     assert len(asked) == min(RETAIN_SAMPLE_ROWS, len(first.retain))
+
+
+def test_single_users_are_forgotten_one_by_one_and_measured_as_one_set(toy, tmp_path):
+    wanted = recipe(
+        toy,
+        "compare.methods=['neggrad']",
+        "compare.settings={}",
+        "compare.requests=[{singles=2, seed=3}]",
+        "retrained=1",
+        "tuning.schedule.epochs=1",
+        "data.rows=80",
+    )
+    told: list[str] = []
+    found = compare(wanted, tmp_path / "out", say=told.append)
+    assert found.failed == {}
+    assert told[-1].startswith(f"[{len(told)} of {len(told)}]")
+    assert found.rows[1]["removed_users"] == 2
+    odds = found.log_odds[0, 1]
+    assert len(odds[unlearned_by("neggrad")]) == found.rows[1]["forget"]
+    assert (odds[unlearned_by("neggrad")] != odds[ORIGINAL]).any()
+    kept = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert kept["requests"]["1"].startswith("2 single users")
+    assert 0 <= kept["control_test_auc"]["1"] <= 1
+    assert "means of items and users" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_users_remembered_most_are_the_first_seeds_for_all_seeds_and_found_once(toy, tmp_path):
+    wanted = recipe(
+        toy,
+        "compare.seeds=[0, 1]",
+        "compare.requests=[{ratio=0.2, pick='most memorised'}]",
+        "tuning.schedule.epochs=1",
+        "data.rows=80",
+    )
+    told: list[str] = []
+    grid = Grid(tmp_path, 0, told.append)
+    first, second = (SeedModels.of(wanted, seed, grid, silent) for seed in (0, 1))
+    request = wanted.compare.requests[0]
+    users = [np.unique(models.parts(request).forget.users) for models in (first, second)]
+    assert users[0].tolist() == users[1].tolist()
+    train = first.space.split.train
+    assert len(users[0]) == round(0.2 * len(np.unique(train.users)))
+    random = RequestRecipe(ratio=0.2, seed=request.seed)
+    assert users[0].tolist() != np.unique(first.parts(random).forget.users).tolist()
+    # Seed 1 has trained no original for it.
+    assert not grid.has("seed-1/model")
 
 
 class Outsider(Method):

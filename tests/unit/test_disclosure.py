@@ -18,7 +18,7 @@ from e2urec.evaluation.roles import ORIGINAL, UNLEARNED, retrained
 from e2urec.unlearning.outcome import Outcome, Target
 from e2urec.unlearning.task import PhaseLog
 
-NOT_ON_FORGET_SET = {"utility", "collateral", "retained_memory"}
+NOT_ON_FORGET_SET = {"utility", "collateral", "retained_memory", "retained_membership"}
 
 
 def evidence_of(forget_rows: int) -> Evidence:

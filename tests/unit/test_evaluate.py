@@ -21,7 +21,7 @@ from e2urec.evaluation.roles import (
     retrained,
     unlearned_by,
 )
-from e2urec.metrics.classification import auc
+from e2urec.metrics.classification import auc, row_losses
 from e2urec.models.predictions import Predictions
 
 ROWS = {"test": 900, "forget": 1200, "unseen": 1100, "valid": 300, "retain": 1000}
@@ -417,3 +417,77 @@ def test_what_models_say_of_d_f_cannot_be_read_without_the_key(models, tmp_path)
     with pytest.raises(RunError, match="kept under another key, or are damaged") as told:
         AnswerStore(tmp_path, bytes(32)).load(tmp_path / "answers")
     assert "\n" not in str(told.value)
+
+
+# --- those who stay, and the one who is forgotten least
+
+
+def test_attack_on_those_who_stay_finds_what_a_model_remembers_of_them(models, results):
+    rows = truth()
+    louder = unlearned_by("louder")
+    more = evaluate(
+        Evidence(
+            {**models, louder: answers(rows, 5, 0.0, retained=1.6)},
+            seed=0,
+            difficulty=control(rows),
+            resamples=300,
+        )
+    )
+    for name in ("loss", "loss_user"):
+        before = more.figure("retained_membership", "auc", ORIGINAL, name)
+        after = more.figure("retained_membership", "auc", louder, name)
+        change = more.figure("retained_membership", "change", louder, name)
+        assert before.low > 0.5
+        assert change.value == pytest.approx(after.value - before.value)
+        assert change.low > 0
+    # One that remembers those who stay as the original does has not changed.
+    same = results.figure("retained_membership", "change", HALF, "loss")
+    assert same.low < 0 < same.high
+    # AUC over rows: members' log-likelihoods against those of the unseen users.
+    original = models[ORIGINAL]
+    parts = [original.retain, original.unseen]
+    likelihood = np.concatenate([-row_losses(part.labels, part.log_odds) for part in parts])
+    member = np.repeat([1, 0], [len(part.labels) for part in parts])
+    expected = auc(member, likelihood)
+    value = results.figure("retained_membership", "auc", ORIGINAL, "loss").value
+    assert value == pytest.approx(expected)
+
+
+def test_worst_user_is_the_one_of_whom_more_is_known_than_after_retraining(models):
+    half = models[HALF].forget
+    target = half.users[0]
+    sign = 2.0 * half.labels - 1
+    odds = np.where(half.users == target, half.log_odds + 3 * sign, half.log_odds)
+    tampered = replace(models[HALF], forget=replace(half, log_odds=odds))
+    found = evaluate(Evidence({**models, HALF: tampered}, seed=0, resamples=100))
+    references = [models[retrained(number)].forget for number in range(1, 5)]
+    losses = np.mean([row_losses(half.labels, rows.log_odds) for rows in references], axis=0)
+    gaps = losses - row_losses(half.labels, odds)
+    by_user = {user: gaps[half.users == user].mean() for user in np.unique(half.users)}
+    assert max(by_user, key=by_user.__getitem__) == target
+    assert found.figure("worst_user", "worst", HALF).value == pytest.approx(by_user[target])
+    mean = np.mean(list(by_user.values()))
+    assert found.figure("worst_user", "mean", HALF).value == pytest.approx(mean)
+    assert found.figure("worst_user", "users", HALF).value == len(by_user)
+
+
+def test_worst_user_of_few_rows_is_left_out(models):
+    # Everybody but one user has a single row.
+    count = len(models[HALF].forget.labels)
+    users = np.where(np.arange(count) < 5, 0, np.arange(count))
+    few = {}
+    for role, model in models.items():
+        few[role] = replace(model, forget=replace(model.forget, users=users))
+    found = evaluate(Evidence(few, seed=0, resamples=100))
+    assert found.figure("worst_user", "users", HALF).value == 1
+    worst = found.figure("worst_user", "worst", HALF).value
+    assert worst == found.figure("worst_user", "mean", HALF).value
+
+
+def test_retrained_model_is_held_against_the_others_and_has_nobody_who_is_known(results):
+    again = results.figure("worst_user", "mean", AGAIN).value
+    retrained_mean = results.figure("worst_user", "mean", retrained(1)).value
+    original = results.figure("worst_user", "mean", ORIGINAL).value
+    assert abs(again) < 0.1 * original
+    assert abs(retrained_mean) < 0.1 * original
+    assert results.figure("worst_user", "worst", ORIGINAL).value > original

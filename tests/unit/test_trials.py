@@ -4,7 +4,8 @@ import pytest
 
 from e2urec.core.errors import ConfigError
 from e2urec.experiments.choose import Trial
-from e2urec.experiments.plan import settings_to_try
+from e2urec.experiments.plan import Plan, settings_to_try
+from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
 from e2urec.methods.apa import APA
 from e2urec.methods.e2urec import E2URec
@@ -62,3 +63,24 @@ def test_of_an_exact_method_the_trial_with_the_best_validation_auc_is_taken():
     assert best(near, good) is good
     costly = trial(0.0, 0.60, tolerable=False, exact=True)
     assert best(costly, near) is near
+
+
+def test_comparison_takes_the_preset_that_unlearn_would_unless_another_is_named():
+    without = Plan.of(Recipe().updated(["compare.methods=['e2urec', 'npo']"]))
+    assert without.presets == {"e2urec": "default", "npo": "default"}
+    with_scores = Plan.of(Recipe().updated(["scores.pairs=2", "compare.trials=3"]))
+    assert with_scores.method("e2urec") == build("e2urec", preset="scores")
+    # Trials stand on the preset, and its settings are searched too.
+    searched = {name for trial in with_scores.trials["e2urec"] for name in trial}
+    assert searched == {"strength", "joint", "beta"}
+    named = Plan.of(Recipe().updated(["scores.pairs=2", "compare.presets={e2urec='paper'}"]))
+    assert named.method("e2urec") == build("e2urec", preset="paper")
+
+
+@pytest.mark.parametrize(
+    ("presets", "message"),
+    [("{e2ure='paper'}", "did you mean 'e2urec'"), ("{e2urec='papr'}", "did you mean 'paper'")],
+)
+def test_preset_of_nobody_or_of_no_name_is_refused(presets, message):
+    with pytest.raises(ConfigError, match=message):
+        Plan.of(Recipe().updated([f"compare.presets={presets}"]))

@@ -27,7 +27,7 @@ def data(
 ) -> None:
     """Look at data before training: rows, ratings, times, prompts, and what will hurt."""
     from ..api.inspect import inspect_data
-    from .terminal import show_data
+    from .data_sheet import show_data
 
     full = recipe_from(recipe, settings, {"data.source": source})
     show_data(inspect_data(full), as_json=as_json)

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ..api.export import Export
@@ -17,7 +16,6 @@ from ..api.unlearn import DryRun
 from ..core.contents import RESTORE
 from ..core.reading import damaged, read_object
 from ..core.say import minutes_text
-from ..data.overview import Overview
 from ..evaluation.comparison import Comparison
 from ..evaluation.demonstration import Demonstration
 from ..evaluation.disclosure import outcome_record
@@ -35,8 +33,6 @@ from .progress import progress
 from .run_sentences import removed_sentence, run_sentences
 
 __all__ = ["progress"]
-
-BAR_WIDTH = 30
 
 
 def show_run(run: Run, *, as_json: bool, key: Path | None = None) -> None:
@@ -56,7 +52,7 @@ def show_run(run: Run, *, as_json: bool, key: Path | None = None) -> None:
     mac = record_state(run.path, secret)
     if as_json:
         plain = run.record.model_dump(mode="json", exclude_none=True)
-        _print_json(
+        print_json(
             {"path": str(run.path), "run": plain, "mac": mac.name.lower(), "results": results}
         )
         return
@@ -121,52 +117,10 @@ def _show_scores(console: Console, results: Mapping[str, Any]) -> None:
     console.print(table)
 
 
-def show_data(summary: Overview, *, as_json: bool) -> None:
-    """What data hold, and what of them will hurt."""
-    if as_json:
-        _print_json(vars(summary))
-        return
-    console = Console()
-    say = speaker(console)
-    period = f"{summary.since} to {summary.until}"
-    say(f"{summary.rows:,} rows of {summary.users:,} users and {summary.items:,} items, {period}")
-    if summary.duplicates:
-        say(f"{summary.duplicates:,} exact duplicates were dropped")
-    if summary.unrated:
-        say(f"{summary.unrated:,} rows without a rating were dropped")
-    spread = summary.rows_per_user
-    say(f"rows a user: {spread['least']:g} to {spread['most']:g}, median {spread['median']:g}")
-    _show_ratings(console, summary.ratings)
-    say(f"liked: {summary.liked:.0%}")
-    say("samples: " + ", ".join(f"{part} {rows:,}" for part, rows in summary.samples.items()))
-    if summary.tokens:
-        say("tokens a prompt: " + ", ".join(f"{key} {n:g}" for key, n in summary.tokens.items()))
-    for place, example in enumerate(summary.examples, start=1):
-        console.rule(f"example {place}", style="dim")
-        say(example)
-    console.rule(style="dim")
-    for warning in summary.warnings:
-        console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
-    if not summary.warnings:
-        say("Nothing that will hurt was found.")
-
-
-def _show_ratings(console: Console, ratings: Mapping[str, int]) -> None:
-    """A bar a rating."""
-    table = Table("rating", "rows", "", box=None)
-    largest = max(ratings.values())
-    for rating, rows in ratings.items():
-        # One block at least: a rating that few gave is still there.
-        length = max(1, round(BAR_WIDTH * rows / largest))
-        bar = "█" * length
-        table.add_row(rating, f"{rows:,}", bar)
-    console.print(table)
-
-
 def show_dry_run(plan: DryRun, *, as_json: bool) -> None:
     """Rows that would go, and what it would take."""
     if as_json:
-        _print_json(plan.as_dict())
+        print_json(plan.as_dict())
         return
     say = speaker(Console())
     rows = plan.rows
@@ -189,7 +143,7 @@ def show_dry_run(plan: DryRun, *, as_json: bool) -> None:
 def show_preparation(plan: Preparation, *, as_json: bool) -> None:
     """What making out-of-fold scores would take."""
     if as_json:
-        _print_json(vars(plan))
+        print_json(vars(plan))
         return
     say = speaker(Console())
     say(f"{plan.models} half models would read {plan.rows:,} rows")
@@ -201,7 +155,7 @@ def show_preparation(plan: Preparation, *, as_json: bool) -> None:
 def show_export(result: Export, *, as_json: bool) -> None:
     """What was given back, and what whoever serves it should know."""
     if as_json:
-        _print_json(result.as_dict())
+        print_json(result.as_dict())
         return
     say = speaker(Console())
     say(f"{result.path}: {result.form}, {result.dtype}")
@@ -212,7 +166,7 @@ def show_export(result: Export, *, as_json: bool) -> None:
 def show_results(results: Results, *, as_json: bool) -> None:
     """Tables of an evaluation, and the verdicts."""
     if as_json:
-        _print_json(results.as_dict())
+        print_json(results.as_dict())
         return
     console = Console()
     for sheet in sheets(results, between="\n").values():
@@ -234,7 +188,7 @@ def show_results(results: Results, *, as_json: bool) -> None:
 def show_comparison(comparison: Comparison, out: Path, *, as_json: bool) -> None:
     """The summary of a comparison, and where its page is."""
     if as_json:
-        _print_json(comparison.as_dict())
+        print_json(comparison.as_dict())
         return
     console = Console()
     columns = [column for column in headings(comparison) if column.narrow]
@@ -255,7 +209,7 @@ def show_comparison(comparison: Comparison, out: Path, *, as_json: bool) -> None
 def show_estimate(estimate: Estimate, *, as_json: bool) -> None:
     """Rows by part, and hours."""
     if as_json:
-        _print_json(vars(estimate))
+        print_json(vars(estimate))
         return
     console = Console()
     table = new_table(f"{estimate.cells} cells", ("rows read",), first="part")
@@ -269,7 +223,7 @@ def show_estimate(estimate: Estimate, *, as_json: bool) -> None:
 def show_demo(demonstration: Demonstration, out: Path, *, as_json: bool) -> None:
     """Tables of the demo, and where its page is."""
     if as_json:
-        _print_json(demonstration.as_dict())
+        print_json(demonstration.as_dict())
         return
     show_results(demonstration.results, as_json=False)
     console = Console()
@@ -345,5 +299,6 @@ def speaker(console: Console) -> Any:
     return say
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Print one JSON object."""
     print(json.dumps(finite(value)))

@@ -72,6 +72,23 @@ def difficulty(retain: Samples, outsiders: Mapping[str, Samples], *, seed: int) 
     return Difficulty(retain_odds, means)
 
 
+def control_log_odds(train: Samples, samples: Samples, *, seed: int) -> Floats:
+    """(n,) log-odds of `samples` by a control model of `train`: what a cheap recommender reaches.
+
+    It sees the means of items and of users: of all that a user rated before, and not of the last
+    rows alone, which a prompt shows.
+
+    Args:
+        train: rows that a recommender is tuned on.
+        samples: rows that it is measured on; their users may be the same, later on.
+        seed: of the folds.
+    """
+    everything = len(train.interactions)
+    whole_train = replace(train, history=everything)
+    whole_samples = replace(samples, history=everything)
+    return difficulty(whole_train, {"samples": whole_samples}, seed=seed).outsiders["samples"]
+
+
 def user_folds(users: Ints, seed: int) -> Ints:
     """(n,) fold of each row, the same for all rows of a user; as many folds as users if few."""
     ids, user = np.unique(users, return_inverse=True)

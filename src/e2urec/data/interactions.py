@@ -12,6 +12,7 @@ import polars as pl
 
 from ..core.arrays import Ints, Mask
 from . import tables
+from .entities import without_entities
 from .tables import RatingScale
 from .written_prompts import WrittenPrompts
 
@@ -33,6 +34,8 @@ class Interactions:
         details: one row an item code with text columns beyond the title, or None.
         unrated: rows that were dropped because they hold no rating.
         prompts: those that the rows bring, which no template writes; None: they bring none.
+        timed: whether `time` is a time; else it is a place in a random order.
+        unescaped: items whose title or details held HTML entities, which are characters now.
     """
 
     user: Ints
@@ -48,6 +51,8 @@ class Interactions:
     details: pl.DataFrame | None = None
     unrated: int = 0
     prompts: WrittenPrompts | None = None
+    timed: bool = True
+    unescaped: int = 0
 
     def __len__(self) -> int:
         return len(self.user)
@@ -136,14 +141,14 @@ class Interactions:
         all_rows = tables.valid_ratings(ratings, scale, place)
         rows = tables.without_duplicates(all_rows, place, strict=strict)
         texts = tables.item_texts(items, rows.schema["item"])
-        tables.require_titles(rows, texts, place)
+        # Items that nobody rated get no code: no prompt shows them.
+        rated_ids = rows["item"].unique().implode()
+        rated_items = texts.filter(pl.col("item").is_in(rated_ids))
+        rated_items, unescaped_count = without_entities(rated_items.sort("item"))
+        tables.require_titles(rows, rated_items, place)
 
         ordered = rows.sort("user", "time", "position")
         user_ids = ordered["user"].unique(maintain_order=True)
-        # Items that nobody rated get no code: no prompt shows them.
-        rated_ids = ordered["item"].unique().implode()
-        rated_items = texts.filter(pl.col("item").is_in(rated_ids))
-        rated_items = rated_items.sort("item")
         details = rated_items.drop(tables.ITEM_COLUMNS)
         profiles = None
         if users is not None:
@@ -166,6 +171,7 @@ class Interactions:
             duplicates=all_rows.height - rows.height,
             details=details if details.width else None,
             prompts=prompts,
+            unescaped=unescaped_count,
         )
 
 

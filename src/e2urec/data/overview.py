@@ -31,9 +31,11 @@ class Overview:
     Attributes:
         rows, users, items: of the table.
         duplicates, unrated: rows that were dropped.
+        unescaped: items whose title or details held HTML entities.
+        order: of each user's rows: `time` or `random`.
         ratings: rows by rating.
         liked: share of rows that were liked.
-        since, until: time of the first and the last row.
+        since, until: time of the first and the last row; empty where rows are in random order.
         rows_per_user: least, median and most.
         samples: rows by part of the split.
         tokens: median, 95% and longest of prompts, and `window`; empty if no tokenizer was at hand.
@@ -46,6 +48,8 @@ class Overview:
     items: int
     duplicates: int
     unrated: int
+    unescaped: int
+    order: str
     ratings: dict[str, int]
     liked: float
     since: str
@@ -65,10 +69,12 @@ def overview(data: Interactions, parts: Split) -> Overview:
         items=len(data.titles),
         duplicates=data.duplicates,
         unrated=data.unrated,
+        unescaped=data.unescaped,
+        order="time" if data.timed else "random",
         ratings=_rating_counts(data),
         liked=float(data.liked.mean()),
-        since=_day(int(data.time.min())),
-        until=_day(int(data.time.max())),
+        since=_day(int(data.time.min())) if data.timed else "",
+        until=_day(int(data.time.max())) if data.timed else "",
         rows_per_user=_rows_per_user(data),
         samples={name: len(part) for name, part in vars(parts).items()},
         warnings=list(_warnings(data, parts)),
@@ -116,7 +122,8 @@ def _rows_per_user(data: Interactions) -> dict[str, float]:
 def _warnings(data: Interactions, parts: Split) -> Iterator[str]:
     yield from _warnings_of_users(data, parts)
     yield from _warnings_of_labels(parts.train)
-    yield from _warnings_of_times(data)
+    if data.timed:
+        yield from _warnings_of_times(data)
     for name in ("valid", "test"):
         if not len(getattr(parts, name)):
             yield f"no {name} rows; widen data.fractions"

@@ -1,11 +1,14 @@
-"""Training, validation and test samples, cut by time, and users that no model may see."""
+"""Training, validation and test samples, cut by time, and users that no model may see.
+
+Of rows without times each user's own are cut, by their random order.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..core.arrays import Ints, Mask
+from ..core.arrays import Floats, Ints, Mask
 from ..core.errors import ConfigError, DataError
 from ..core.seeding import stream
 from .interactions import Interactions
@@ -229,9 +232,29 @@ def _rows_by_time(interactions: Interactions, settings: SplitSettings) -> Ints:
             "min_history"
         )
     times = interactions.time[rows]
-    # A stable sort leaves rows of the same second in (user, position) order.
-    rows = rows[np.argsort(times, kind="stable")]
+    if interactions.timed:
+        # A stable sort leaves rows of the same second in (user, position) order.
+        rows = rows[np.argsort(times, kind="stable")]
+    else:
+        shares = _shares_before(interactions.user[rows])
+        rows = rows[np.lexsort((times, shares))]
     return rows if settings.last is None else rows[-settings.last :]
+
+
+def _shares_before(users: Ints) -> Floats:
+    """(n,) the share of a user's samples that stand before each, itself by half.
+
+    Random places know no common clock: cut by these shares, each user has her own part of
+    training, validation and test rows.
+
+    Args:
+        users: (n,) codes, those of a user together.
+    """
+    _, first_samples, user, counts = np.unique(
+        users, return_index=True, return_inverse=True, return_counts=True
+    )
+    places = np.arange(len(users)) - first_samples[user]
+    return (places + 0.5) / counts[user]
 
 
 def _held_out_users(train: Samples, settings: SplitSettings, seed: int) -> tuple[Ints, Ints]:

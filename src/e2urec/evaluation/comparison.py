@@ -62,6 +62,9 @@ class Comparison:
         rows: rows in each part, by number of the request.
         exact: methods that leave nothing of D_f by construction. The sharded ones among them are
             other architectures: their distance to retrained models is that, and no memory.
+        requests: whom each request names, in words, by its number.
+        control_auc: AUC on the test rows of a control model that sees the means of items and users
+            alone, by number of the request: what a cheap recommender reaches.
     """
 
     results: Mapping[Key, Results]
@@ -73,6 +76,8 @@ class Comparison:
     failed: Mapping[str, str]
     rows: Mapping[int, Mapping[str, int]]
     exact: list[str]
+    requests: Mapping[int, str] = field(default_factory=dict)
+    control_auc: Mapping[int, float] = field(default_factory=dict)
 
     def record(self, key: Key, role: Role) -> CellRecord:
         """How a model was made; an empty record for what was not made but computed."""
@@ -105,4 +110,6 @@ class Comparison:
             "failed": self.failed,
             "rows": {str(number): counts for number, counts in self.rows.items()},
             "exact": self.exact,
+            "requests": {str(number): text for number, text in self.requests.items()},
+            "control_test_auc": {str(number): value for number, value in self.control_auc.items()},
         }

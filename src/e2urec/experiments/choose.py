@@ -11,7 +11,7 @@ from ..data.samples import Samples
 from ..evaluation.answers import Answers
 from ..evaluation.disclosure import rounded_values
 from ..evaluation.roles import ORIGINAL, Role
-from ..methods import all_methods, build
+from ..methods import all_methods
 from ..metrics.classification import auc
 from .grid import FinishedCell
 from .plan import Plan, Settings
@@ -84,7 +84,7 @@ def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Tr
             continue
         name = cell.role.name
         trial_settings = plan.trials[name][cell.trial]
-        finished = models.finish(cell, study, {name: build(name, trial_settings)})
+        finished = models.finish(cell, study, {name: plan.method(name, trial_settings)})
         if finished is not None:
             scale = _Scale.of(references, plan.recipe.compare.tolerance)
             trials.append(scale.trial(name, cell.trial, trial_settings, finished))

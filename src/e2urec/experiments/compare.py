@@ -20,7 +20,6 @@ from ..evaluation.comparison import Comparison, Key
 from ..evaluation.results import Results
 from ..evaluation.roles import ORIGINAL, Role
 from ..evaluation.shadows import ShadowScores
-from ..methods import build
 from ..report.comparison import write_comparison
 from ..runs.folder import open_run, work_beside
 from ..runs.keys import controller_key
@@ -112,6 +111,7 @@ class _Run:
         cells: finished cells by seed and request.
         rows: of each request; they are the same for all seeds.
         shadow_scores: by seed and request.
+        control_auc: of the control model on the test rows of each request.
     """
 
     plan: Plan
@@ -121,6 +121,7 @@ class _Run:
     cells: dict[Key, dict[Role, FinishedCell]] = field(default_factory=dict)
     rows: dict[int, RequestRows] = field(default_factory=dict)
     shadow_scores: dict[Key, ShadowScores] = field(default_factory=dict)
+    control_auc: dict[int, float] = field(default_factory=dict)
 
     def finish(self, key: bytes) -> Comparison:
         """Make all cells, and measure them; they are known again under the controller's key."""
@@ -134,7 +135,7 @@ class _Run:
         originals = sum(not self.grid.has(seed_models.model_key) for seed_models in models)
         require_room(self.grid.folder.parent, originals * space.model_bytes())
         settings, trials = choose(self.plan, models[0])
-        methods = {name: build(name, values) for name, values in settings.items()}
+        methods = {name: self.plan.method(name, values) for name, values in settings.items()}
         # Seed by seed, since an original and its sharded rivals fill the memory.
         for seed_models in models:
             self._make(seed_models, methods)
@@ -148,6 +149,8 @@ class _Run:
             key = (seed, number)
             study = models.study(request)
             self.rows[number] = study.rows
+            if number not in self.control_auc:
+                self.control_auc[number] = models.control_auc(request)
             self.cells[key] = {}
             for cell in self.plan.report(seed, number):
                 finished = models.finish(cell, study, methods)
@@ -184,6 +187,8 @@ class _Run:
             failed=self.grid.failed,
             rows={number: rows.counts() for number, rows in self.rows.items()},
             exact=[name for name, method in methods.items() if method.exact],
+            requests={number: wish.in_words() for number, wish in self.plan.requests.items()},
+            control_auc=self.control_auc,
         )
 
     def _study(self, key: Key) -> Study:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
-from ..methods import build
 from ..training.loop import Phase
 from ..training.supervised import tune
+from .memorised import as_share
 from .plan import DEVELOPMENT, Cell, Plan
 from .recipe import Recipe
 from .workspace import RETAIN_SAMPLE_ROWS, Workspace
@@ -80,7 +80,8 @@ class _RowCounter:
         answered = 0
         unseen = len(space.split.unseen)
         for number, request in plan.requests.items():
-            erasure = space.draw(request)
+            # Random users stand for those who are remembered most: no model is trained here.
+            erasure = space.draw(as_share(request, space.split.train))
             parts = space.resolve(erasure)
             forget = len(parts.forget)
             retain = len(parts.retain)
@@ -101,7 +102,7 @@ class _RowCounter:
         once = seeds * self._epochs * self.train
         rows = {"originals": once}
         for name, trials in self.plan.trials.items():
-            if build(name, trials[0]).prepares:
+            if self.plan.method(name).prepares:
                 # Every trial of the first seed prepares an original of its own.
                 trial_rows = len(trials) * self._epochs * self.train if len(trials) > 1 else 0
                 rows[name] = once + trial_rows
@@ -116,17 +117,24 @@ class _RowCounter:
         if cell.role.kind is Kind.RETRAINED:
             return "retrained", self._epochs * retain
         if cell.role == PLACEBO_RETAIN:
-            return "placebo", self._placebo_rows(forget, retain)
+            times = self._times(cell.request)
+            return "placebo", times * self._placebo_rows(max(1, forget // times), retain)
         name = cell.role.name
         settings = self.plan.trials[name][cell.trial or 0]
-        method = build(name, settings)
-        phases = method.plan(forget, retain, schedule)
-        return name, sum(phases.values())
+        method = self.plan.method(name, settings)
+        times = 1 if method.exact else self._times(cell.request)
+        phases = method.plan(max(1, forget // times), retain, schedule)
+        return name, times * sum(phases.values())
+
+    def _times(self, number: int) -> int:
+        """How often an approximate method is run for a request: once, or for each single user."""
+        request = self.plan.requests.get(number)
+        return 1 if request is None else request.singles or 1
 
     def _placebo_rows(self, forget: int, retain: int) -> int:
         """Rows of D_r in as many steps as the longest approximate method takes."""
         schedule = self.plan.recipe.tuning.schedule
-        methods = [build(name, trials[0]) for name, trials in self.plan.trials.items()]
+        methods = [self.plan.method(name) for name in self.plan.trials]
         approximate = [method for method in methods if not method.exact]
         steps = [method.updates(forget, retain, schedule) for method in approximate]
         return max(steps, default=0) * schedule.batch_size

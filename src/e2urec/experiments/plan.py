@@ -4,16 +4,16 @@ Running, resuming, estimating and reporting all walk this list.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import ConfigError, did_you_mean
 from ..core.seeding import stream
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Role, retrained, unlearned_by
-from ..methods import all_methods, build
+from ..methods import all_methods, build, suited_preset
 from ..unlearning.method import Method
-from .recipe import Recipe, RequestRecipe
+from .recipe import DrawnRequest, Recipe
 
 DEVELOPMENT = 0
 """Number of the request on which settings are chosen; those that are reported count from 1."""
@@ -59,10 +59,13 @@ class Plan:
 
     Attributes:
         recipe: what is compared.
-        trials: settings to try by method; with one there is nothing to choose.
+        presets: of each method.
+        trials: settings to try by method, on top of the preset; with one there is nothing to
+            choose.
     """
 
     recipe: Recipe
+    presets: Mapping[str, str]
     trials: Mapping[str, list[Settings]]
 
     @classmethod
@@ -75,10 +78,11 @@ class Plan:
         """
         compare = recipe.compare
         methods = all_methods()
-        for name in compare.settings:
-            if name not in methods:
-                hint = did_you_mean(name, list(methods))
-                raise ConfigError(f"compare.settings: unknown method '{name}'{hint}")
+        for part in ("settings", "presets"):
+            for name in getattr(compare, part):
+                if name not in methods:
+                    hint = did_you_mean(name, list(methods))
+                    raise ConfigError(f"compare.{part}: unknown method '{name}'{hint}")
         # M_auc is what trials are ranked by, and it needs a retrained model.
         if compare.trials > 1 and not recipe.retrained:
             raise ConfigError(
@@ -88,7 +92,13 @@ class Plan:
         names = compare.methods
         if not names:
             names = tuple(name for name in methods if name != PLACEBO)
-        return cls(recipe, _trials_by_method(recipe, names))
+        presets = {name: _preset(recipe, name) for name in names}
+        return cls(recipe, presets, _trials_by_method(recipe, presets))
+
+    def method(self, name: str, settings: Settings | None = None) -> Method:
+        """A method with settings on top of its preset; by default those of its first trial."""
+        values = self.trials[name][0] if settings is None else settings
+        return build(name, values, self.presets[name])
 
     @property
     def references(self) -> list[Role]:
@@ -99,7 +109,7 @@ class Plan:
         return roles
 
     @property
-    def requests(self) -> dict[int, RequestRecipe]:
+    def requests(self) -> dict[int, DrawnRequest]:
         """The requests that are reported, by number."""
         return dict(enumerate(self.recipe.compare.requests, start=1))
 
@@ -134,26 +144,37 @@ class Plan:
         return cells
 
     def __len__(self) -> int:
-        """Cells, and the original of each seed, which is trained once and kept."""
+        """Cells, the original of each seed, and the users whom it is asked for by memory."""
         cells = len(self.cells())
-        originals = len(self.recipe.compare.seeds)
-        return cells + originals
+        # Each is made once and kept.
+        picks = [request.pick for request in self.requests.values()]
+        once = 1 + picks.count("most memorised")
+        return cells + once * len(self.recipe.compare.seeds)
 
 
-def _trials_by_method(recipe: Recipe, names: Sequence[str]) -> dict[str, list[Settings]]:
+def _preset(recipe: Recipe, name: str) -> str:
+    """The preset of a method: that of the recipe, or what `unlearn` would take."""
+    compare = recipe.compare
+    if name in compare.presets:
+        return compare.presets[name]
+    settings = compare.settings.get(name, {})
+    return suited_preset(name, settings, has_scores=recipe.scores.pairs > 0)
+
+
+def _trials_by_method(recipe: Recipe, presets: Mapping[str, str]) -> dict[str, list[Settings]]:
     """The settings to try of each method; raises ConfigError as `settings_to_try` does."""
     compare = recipe.compare
     trials = {}
-    for name in names:
+    for name, preset in presets.items():
         settings = dict(compare.settings.get(name, {}))
         # One more than the retrained models that it is measured against.
         if name == "retrain":
             settings.setdefault("number", recipe.retrained + 1)
-        method = build(name, settings)
+        method = build(name, settings, preset)
         trials[name] = settings_to_try(method, settings, compare.trials, recipe.seed)
         # Built for the error alone: a wrong value is told before hours of training.
         for trial in trials[name]:
-            build(name, trial)
+            build(name, trial, preset)
     return trials
 
 

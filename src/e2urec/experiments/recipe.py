@@ -4,9 +4,9 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..core.errors import ConfigError, did_you_mean
 from ..data.requests import Unit
@@ -69,6 +69,38 @@ class RequestRecipe(_Part):
     seed: int = Field(42, description="seed of their choice")
 
 
+class DrawnRequest(RequestRecipe):
+    """A request of a comparison."""
+
+    pick: Literal["random", "most memorised"] = Field(
+        "random",
+        description="which users: random ones, or those whom the first seed's original remembers "
+        "most",
+    )
+    singles: int | None = Field(
+        None,
+        ge=1,
+        description="so many users in place of a share, each a request of her own; their rows are "
+        "measured as one set",
+    )
+
+    @model_validator(mode="after")
+    def _check_unit(self) -> Self:
+        is_special = self.singles is not None or self.pick != "random"
+        if is_special and self.unit != "users":
+            raise ValueError(f"unit {self.unit} has no pick and no singles; set unit = 'users'")
+        return self
+
+    def in_words(self) -> str:
+        """What is drawn, for people."""
+        if self.singles is not None:
+            pick = "random" if self.pick == "random" else f"the {self.pick}"
+            return f"{self.singles} single users ({pick}), each a request of her own"
+        if self.pick == "random":
+            return f"{self.ratio:.0%} of the {self.unit}"
+        return f"the {self.ratio:.0%} {self.pick} {self.unit}"
+
+
 class MethodRecipe(_Part):
     """How to forget."""
 
@@ -88,8 +120,8 @@ class CompareRecipe(_Part):
     seeds: tuple[int, ...] = Field(
         (0,), min_length=1, description="seeds of the originals and of all made from them"
     )
-    requests: tuple[RequestRecipe, ...] = Field(
-        (RequestRecipe(),), min_length=1, description="whom to forget, in turn"
+    requests: tuple[DrawnRequest, ...] = Field(
+        (DrawnRequest(),), min_length=1, description="whom to forget, in turn"
     )
     development: RequestRecipe = Field(
         RequestRecipe(seed=7),
@@ -111,7 +143,11 @@ class CompareRecipe(_Part):
         2000, ge=100, le=1_000_000, description="resamples of users behind each interval"
     )
     settings: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="settings by method"
+        default_factory=dict, description="settings by method, on top of its preset"
+    )
+    presets: dict[str, str] = Field(
+        default_factory=dict,
+        description="presets by method; without one, that which suits the recipe",
     )
 
 

@@ -7,14 +7,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core.reading import read_object
-from ..data.requests import ForgetRetain
+from ..data.difficulty import control_log_odds, difficulty
+from ..data.requests import ErasureRequest, ForgetRetain
 from ..data.samples import Samples
 from ..evaluation.comparison import CellRecord
 from ..evaluation.disclosure import outcome_record, phase_records
-from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind, Role
+from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
 from ..methods import build
 from ..methods.retrain import Retrain
+from ..metrics.classification import auc
+from ..models.predictions import predict
 from ..models.recommender import Recommender
 from ..runs.files import write_json
 from ..runs.keys import controller_key
@@ -24,13 +29,19 @@ from ..training.loop import Progress
 from ..training.out_of_fold import PHASE as SCORES
 from ..unlearning.method import Method
 from .grid import REMEDY, FinishedCell, Grid
-from .plan import PLACEBO, Cell, seed_folder
-from .recipe import Recipe, RequestRecipe
+from .memorised import as_share, most_memorised
+from .plan import DEVELOPMENT, PLACEBO, Cell, seed_folder
+from .recipe import DrawnRequest, Recipe, RequestRecipe
+from .singles import deal, gather, mean_record
 from .study import Study, unlearning_seconds
 from .workspace import Workspace
 
 Methods = Mapping[str, Method]
+Made = tuple[Recommender, CellRecord]
+"""A model, and how it was made."""
 
+USERS = "users.json"
+"""File of the users who are remembered most, by their codes; it goes with all other cells."""
 SECONDS = "seconds.json"
 """File beside an original: what it took, by phase."""
 
@@ -58,6 +69,8 @@ class SeedModels:
     grid: Grid
     progress: Progress
     _prepared: dict[str, _Prepared] = field(default_factory=dict)
+    _erasures: dict[str, ErasureRequest] = field(default_factory=dict)
+    _singles: dict[int, list[Study]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recipe: Recipe, seed: int, grid: Grid, progress: Progress) -> "SeedModels":
@@ -119,6 +132,7 @@ class SeedModels:
     def leave(self) -> None:
         """Let go of data and models: the next seed needs the memory."""
         self._prepared.clear()
+        self._singles.clear()
         for name in ("original", "original_folder", "space"):
             self.__dict__.pop(name, None)
 
@@ -126,12 +140,61 @@ class SeedModels:
 
     def parts(self, request: RequestRecipe, among: Samples | None = None) -> ForgetRetain:
         """Samples of a request that is drawn from `among` (all training samples)."""
-        erasure = self.space.draw(request, among)
-        return self.space.resolve(erasure)
+        samples = self.space.split.train if among is None else among
+        share = as_share(request, samples)
+        if isinstance(request, DrawnRequest) and request.pick == "most memorised":
+            return self.space.resolve(self._most_memorised(share.ratio))
+        return self.space.resolve(self.space.draw(share, samples))
+
+    def control_auc(self, request: RequestRecipe) -> float:
+        """AUC of the control model of all training rows on the test rows of a request."""
+        test = self.parts(request).test
+        odds = control_log_odds(self.space.split.train, test, seed=self.recipe.data_seed)
+        return auc(test.labels, odds)
+
+    def _most_memorised(self, ratio: float) -> ErasureRequest:
+        """The users whom the first seed's original remembers most, found once and kept."""
+        # All seeds forget the same users, so that their figures can be laid side by side.
+        key = f"remembered-{ratio:.6f}"
+        if key not in self._erasures:
+            path = self.grid.folder_of(key, lambda folder: self._save_memorised(folder, ratio))
+            codes = read_object(path / USERS, REMEDY)["codes"]
+            self._erasures[key] = ErasureRequest.of_users(self.space.split.train, np.array(codes))
+        return self._erasures[key]
+
+    def _save_memorised(self, folder: Path, ratio: float) -> None:
+        assert self.recipe.seed == self.recipe.compare.seeds[0], "the first seed comes first"
+        train = self.space.split.train
+        rows = self.space.encode(train)
+        precision = self.recipe.tuning.schedule.precision
+        answers = predict(self.original, rows, precision=precision)
+        if self.recipe.scores.pairs:
+            index = ScoreIndex.load(self.original_folder, controller_key())
+            assert index is not None, "the original was made with scores"
+            outsider = index.scores_of(train).mean
+        else:
+            outsider = difficulty(train, {}, seed=self.recipe.data_seed).retain
+        codes = most_memorised(train, answers.log_odds, outsider, ratio)
+        write_json(folder / USERS, {"codes": codes.tolist()})
+
+    def _single_studies(self, number: int) -> list[Study]:
+        """The study of each user of a request of single users, in the order of their codes."""
+        # Kept while the seed lasts: every method erases the same users.
+        if number not in self._singles:
+            request = self.recipe.compare.requests[number - 1]
+            train = self.space.split.train
+            studies = []
+            for user in np.unique(self.parts(request).forget.users):
+                erasure = ErasureRequest.of_users(train, np.array([user]))
+                studies.append(self._study(self.space.resolve(erasure)))
+            self._singles[number] = studies
+        return self._singles[number]
 
     def study(self, request: RequestRecipe, among: Samples | None = None) -> Study:
         """The study of such a request."""
-        parts = self.parts(request, among)
+        return self._study(self.parts(request, among))
+
+    def _study(self, parts: ForgetRetain) -> Study:
         if self.recipe.scores.pairs:
             self.space.score_index = ScoreIndex.load(self.original_folder, controller_key())
         return Study(self.space, self.space.rows(parts))
@@ -143,26 +206,59 @@ class SeedModels:
 
         A reference that cannot be made is an error: nothing can be measured without it.
         """
-        make = self._maker(cell.role, study, methods)
+        make = self._maker(cell, study, methods)
         if cell.role.kind in (Kind.ORIGINAL, Kind.RETRAINED):
             return self.grid.cell(cell.key, make)
         return self.grid.try_cell(cell.key, make)
 
-    def _maker(self, role: Role, study: Study, methods: Methods) -> Callable[[Path], FinishedCell]:
+    def _maker(self, cell: Cell, study: Study, methods: Methods) -> Callable[[Path], FinishedCell]:
+        role = cell.role
         if role == ORIGINAL:
             return lambda folder: self._cell(study, self.original, self._original_record())
         if role == PLACEBO_RETAIN:
-            return lambda folder: self._placebo(study, methods)
+
+            def placebo(study: Study, folder: Path) -> Made:
+                return self._placebo(study, methods)
+
+            return lambda folder: self._pooled(cell, study, placebo, folder)
         if role.kind is Kind.RETRAINED:
             method: Method = Retrain(number=role.number)
         else:
             method = methods[role.name]
-        return lambda folder: self._unlearned(study, method, folder)
+
+        def unlearned(study: Study, folder: Path) -> Made:
+            return self._unlearned(study, method, folder)
+
+        # All at once: an exact method keeps nothing of any of them.
+        if method.exact:
+            return lambda folder: self._cell(study, *unlearned(study, folder))
+        return lambda folder: self._pooled(cell, study, unlearned, folder)
+
+    def _pooled(
+        self, cell: Cell, study: Study, make: Callable[[Study, Path], Made], folder: Path
+    ) -> FinishedCell:
+        """The cell of a model; of one model a user where each user is a request of her own."""
+        if not self._is_of_singles(cell.request):
+            return self._cell(study, *make(study, folder))
+        users = np.unique(study.rows.forget.users)
+        shares = deal(study.rows.evaluation, users)
+        answers = []
+        records = []
+        for share, single in zip(shares, self._single_studies(cell.request), strict=True):
+            model, record = make(single, folder)
+            answers.append(single.answers_to(share.sets, model, valid=True))
+            records.append(record)
+        return FinishedCell(gather(shares, answers), mean_record(records))
+
+    def _is_of_singles(self, number: int) -> bool:
+        if number == DEVELOPMENT:
+            return False
+        return self.recipe.compare.requests[number - 1].singles is not None
 
     def _cell(self, study: Study, model: Recommender, record: CellRecord) -> FinishedCell:
         return FinishedCell(study.answers_of(model, valid=True), record)
 
-    def _unlearned(self, study: Study, method: Method, folder: Path) -> FinishedCell:
+    def _unlearned(self, study: Study, method: Method, folder: Path) -> Made:
         original, prepared = self._start(method)
         unlearned = study.unlearn(original, method, scratch=folder)
         costs = unlearned.costs
@@ -180,7 +276,7 @@ class SeedModels:
             phase_logs=phase_records(unlearned.phase_logs, forget_rows),
             outcome=outcome_record(unlearned.outcome, forget_rows),
         )
-        return self._cell(study, unlearned.model, record)
+        return unlearned.model, record
 
     def _start(self, method: Method) -> tuple[Recommender, float]:
         """What a request is put to, and the seconds that it took beyond the shared original."""
@@ -196,7 +292,7 @@ class SeedModels:
             self._prepared[method.name] = prepared
         return prepared.model.copy_adapters(), prepared.seconds
 
-    def _placebo(self, study: Study, methods: Methods) -> FinishedCell:
+    def _placebo(self, study: Study, methods: Methods) -> Made:
         """The original tuned on D_r for as many steps as the longest approximate method."""
         # Exact methods train from the base for thousands of steps: no placebo for an adapter.
         approximate = [method for method in methods.values() if not method.exact]
@@ -206,5 +302,4 @@ class SeedModels:
         model = study.placebo(original, longest)
         seconds = {"total": time.perf_counter() - started}
         settings: dict[str, Any] = {"steps": study.steps(longest)}
-        record = CellRecord(settings=settings, seconds=seconds)
-        return self._cell(study, model, record)
+        return model, CellRecord(settings=settings, seconds=seconds)

@@ -100,9 +100,15 @@ class Study:
 
     def answers_of(self, model: Recommender, *, valid: bool = False) -> Answers:
         """What a model says of the rows of the request."""
+        return self.answers_to(self.rows.evaluation, model, valid=valid)
+
+    def answers_to(
+        self, sets: EvaluationSets, model: Recommender, *, valid: bool = False
+    ) -> Answers:
+        """What a model says of some rows."""
         precision = self.space.recipe.tuning.schedule.precision
         with self.space.costs.phase("evaluation"):
-            return self.rows.evaluation.ask(model, precision=precision, valid=valid)
+            return sets.ask(model, precision=precision, valid=valid)
 
     def unlearn(
         self, original: Recommender, method: Method, *, scratch: Path | None = None

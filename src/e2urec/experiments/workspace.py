@@ -95,7 +95,10 @@ class Workspace:
     def data(self) -> Interactions:
         """All rows of the source; raises DataError if it cannot be read."""
         recipe = self.recipe
-        return read_source(recipe.data, recipe.columns, named_by_user=self.record is None)
+        is_users = self.record is None
+        return read_source(
+            recipe.data, recipe.columns, seed=recipe.data_seed, named_by_user=is_users
+        )
 
     @cached_property
     def split(self) -> Split:
@@ -167,16 +170,7 @@ class Workspace:
 
     def request_scores(self, parts: ForgetRetain) -> RequestScores | None:
         """Out-of-fold scores of a request's rows; None where the original has none."""
-        index = self.score_index
-        if index is None:
-            return None
-        # D_f has its old prompts, which its scores are of. A calibration row whose prompt is
-        # written anew has no score until scores are made again.
-        current = index.without(parts.forget.interactions, parts.changed)
-        return RequestScores(
-            forget=index.scores_of(parts.forget),
-            calibration=current.scores_of(parts.calibration),
-        )
+        return None if self.score_index is None else self.score_index.of_request(parts)
 
     # --- models
 

@@ -221,18 +221,40 @@ def label(comparison: Comparison, line: SummaryLine) -> str:
 
 def caption(comparison: Comparison) -> str:
     """What the table means, and what it leaves out."""
+    sentences = [CAPTION, *_sentences_on_requests(comparison)]
     seconds = []
     for key in comparison.records:
         record = comparison.record(key, ORIGINAL)
         if "scores" in record.seconds:
             seconds.append(record.seconds["scores"])
-    if not seconds:
-        return CAPTION
-    mean = sum(seconds) / len(seconds)
-    return (
-        f"{CAPTION} Out-of-fold scores are made once for each original, in {mean:.1f} s; the "
-        "seconds of requests leave that out."
-    )
+    if seconds:
+        mean = sum(seconds) / len(seconds)
+        sentences.append(
+            f"Out-of-fold scores are made once for each original, in {mean:.1f} s; the seconds of "
+            "requests leave that out."
+        )
+    return " ".join(sentences)
+
+
+def _sentences_on_requests(comparison: Comparison) -> list[str]:
+    """Whom each request names, and what a cheap recommender reaches on its test rows."""
+    sentences = []
+    # Of one request the page says enough.
+    if len(comparison.requests) > 1:
+        texts = [f"({number}) {text}" for number, text in comparison.requests.items()]
+        sentences.append(f"Requests: {'; '.join(texts)}.")
+    if any("single users" in text for text in comparison.requests.values()):
+        sentences.append(
+            "Of single users the rows are one set, and the seconds those of one request in the "
+            "mean; exact methods (†) erase all of them at once."
+        )
+    if comparison.control_auc:
+        aucs = [f"{value:.3f}" for value in comparison.control_auc.values()]
+        sentences.append(
+            "A control that sees the means of items and users alone reaches a test AUC of "
+            f"{', '.join(aucs)}{' in turn' if len(aucs) > 1 else ''}."
+        )
+    return sentences
 
 
 CAPTION = (

@@ -16,9 +16,11 @@ from ..core.errors import RunError
 from ..core.reading import UNREADABLE
 from ..core.sealing import seal, unseal
 from ..data.interactions import Interactions
+from ..data.requests import ForgetRetain
 from ..data.samples import Samples
 from ..data.splits import Split
 from ..training.out_of_fold import RowScores
+from ..unlearning.task import RequestScores
 from .row_digests import Digests, RowKey, find, rehash, row_digests
 
 FILE = "scores.npz"
@@ -51,6 +53,16 @@ class ScoreIndex:
 
     def __len__(self) -> int:
         return len(self.digests)
+
+    def of_request(self, parts: ForgetRetain) -> RequestScores:
+        """The scores of a request's rows."""
+        # D_f has its old prompts, which its scores are of. A calibration row whose prompt is
+        # written anew has no score until scores are made again.
+        current = self.without(parts.forget.interactions, parts.changed)
+        return RequestScores(
+            forget=self.scores_of(parts.forget),
+            calibration=current.scores_of(parts.calibration),
+        )
 
     def scores_of(self, samples: Samples) -> RowScores:
         """The scores of the samples' own rows, in their order; NaN for rows that have none."""

@@ -75,7 +75,7 @@ class Databases(Source):
             settings["users"] = "users_query"
         if not files.named_by_user:
             _require_named(files.source)
-        names = columns_by_part(columns, settings)
+        names = columns_by_part(columns, settings, timed=reading.order == "time")
         tables = {}
         for part, setting in settings.items():
             place = f"data.options.{setting}"

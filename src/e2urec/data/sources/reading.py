@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from ...core.errors import DataError
+
 
 def _check_moment(text: str | None) -> str | None:
     if text is not None:
@@ -25,7 +27,10 @@ class Columns(BaseModel):
     user: str = Field("user", description="who")
     item: str = Field("item", description="what")
     rating: str = Field("rating", description="how much it was liked")
-    time: str = Field("time", description="when: seconds since 1970, or a date")
+    time: str = Field(
+        "time",
+        description="when: seconds since 1970, or a date; not read with data.order = 'random'",
+    )
     title: str = Field(
         "title", description="of the item, in data.options.items or beside each rating"
     )
@@ -69,6 +74,10 @@ class Reading(BaseModel):
         default_factory=dict,
         description="settings of this kind of source alone, such as items for a table",
     )
+    order: Literal["time", "random"] = Field(
+        "time",
+        description="of each user's rows: by time; or random, by the seed, for data without times",
+    )
     since: Moment = Field(None, description="leave out what was before: a date such as 2015-01-01")
     until: Moment = Field(None, description="leave out what was then or later")
     unpacked_gb: float = Field(
@@ -86,9 +95,17 @@ class Reading(BaseModel):
 
         The rows keep their `position` in the file. A row whose time is no number stays: the check
         of the interactions names it in its error.
+
+        Raises:
+            DataError: a stretch of time is asked for of rows in random order.
         """
         if self.since is None and self.until is None:
             return ratings
+        if self.order == "random":
+            raise DataError(
+                "data.since and data.until: cut by the times that data.order = 'random' leaves "
+                "out; leave them out too, or set data.order = 'time'"
+            )
         # errors name the row of the file, also once other rows are left out
         if "position" not in ratings.columns:
             ratings = ratings.with_row_index("position")

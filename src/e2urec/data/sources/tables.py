@@ -43,7 +43,7 @@ class Tables(Source):
             paths["items"] = Path(self.items)
         if self.users is not None:
             paths["users"] = Path(self.users)
-        names = columns_by_part(columns, paths)
+        names = columns_by_part(columns, paths, timed=reading.order == "time")
         tables = {}
         for part, path in paths.items():
             tables[part] = read_table(path, names[part], columns)
@@ -66,6 +66,9 @@ def interactions_of(
     """
     tables = {part: whole_ids(table) for part, table in tables.items()}
     rows = tables["ratings"]
+    if reading.order == "random":
+        # no row is before another, until they are put into a random order
+        rows = rows.with_columns(time=pl.lit("0"))
     # whatever stands beside a rating is taken off, so a detail may be called `position` too
     ratings = rows.select("user", "item", "rating", "time").with_row_index("position")
     ratings = ratings.with_columns(time=seconds(ratings["time"], columns.time_unit))
