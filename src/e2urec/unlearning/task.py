@@ -1,18 +1,19 @@
 """What a method is given."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ..core.arrays import Floats, Ints
+from ..core.arrays import Floats, Ints, Mask
 from ..data.difficulty import Difficulty
 from ..data.prompts import PromptTemplate
 from ..metrics.classification import auc, log_loss
 from ..models.backbone import Backbone
 from ..models.batches import Examples
 from ..models.precision import Precision
-from ..models.predictions import predict
+from ..models.predictions import complete_log_odds, predict
 from ..models.recommender import Recommender
 from ..training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from ..training.costs import Costs
@@ -87,6 +88,8 @@ class Task(Job):
         calibration: rows of users that no model was tuned on, for choosing a method's settings.
         unseen: the same of other users; they are logged, and nothing is chosen by them.
         scores: out-of-fold scores; None where the recommender was trained without.
+        original_odds: log-odds of the original that are at hand already, by name of the rows: as
+            many as these, NaN where a row has none. They save time, and change no result.
         difficulty: of the rows of `retain`, `calibration` and `unseen`; None: taken to be equal.
         scratch: folder for what does not fit into memory while the method runs; None: the system's.
         phase_logs: what `log_phase` saw.
@@ -100,6 +103,7 @@ class Task(Job):
     calibration: Examples
     unseen: Examples
     scores: RequestScores | None = None
+    original_odds: Mapping[str, Floats] = field(default_factory=dict)
     difficulty: Difficulty | None = None
     rewritten: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     old_prompts: Examples = field(default_factory=Examples.empty)
@@ -124,6 +128,19 @@ class Task(Job):
             min_lr_ratio=min_lr_ratio,
             precision=self.precision,
         )
+
+    def has_odds(self, part: str) -> Mask:
+        """(n,) True for the rows of `part` whose log-odds of the original are at hand."""
+        count = len(getattr(self, part))
+        odds = self.original_odds.get(part)
+        return np.zeros(count, dtype=bool) if odds is None else np.isfinite(odds)
+
+    def odds_of_original(self, part: str, rows: Ints) -> Floats:
+        """Log-odds of the original, as it still is, on `rows` of `part`, (m,)."""
+        no_odds: Floats = np.full(len(getattr(self, part)), np.nan, dtype=np.float32)
+        log_odds = self.original_odds.get(part, no_odds)[rows]
+        examples = getattr(self, part).take(rows)
+        return complete_log_odds(self.original, examples, log_odds, precision=self.precision)
 
     def log_phase(
         self, phase: str, model: Recommender, *, active: tuple[str, ...] | None = None
