@@ -15,12 +15,14 @@ from e2urec.experiments import odds_at_hand
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
+from e2urec.metrics.classification import log_loss
 from e2urec.models.predictions import predict
 from e2urec.runs.answer_index import FILE, AnswerIndex, answers_of_run
 from e2urec.runs.folder import Run
 from e2urec.runs.row_digests import row_digests
 from e2urec.runs.split_index import SplitIndex
 from e2urec.training.loop import silent
+from e2urec.unlearning import task as tasks
 from key_files import KEY
 from toy_data import quick_settings, write_ratings
 
@@ -164,3 +166,21 @@ def test_answers_of_another_model_or_in_another_arithmetic_are_not_used(original
     files[weights] = files[weights].model_copy(update={"sha256": "0" * 64})
     record = original.record.model_copy(update={"files": files})
     assert answers_of_run(Run(original.path, record), KEY, arithmetic) is None
+
+
+def test_phases_of_a_small_request_are_logged_on_the_same_few_unseen_rows(original, monkeypatch):
+    monkeypatch.setattr(tasks, "MIN_LOGGED_ROWS", 6)
+    opened = case(original, ratio=0.1)
+    rows = opened.study().rows
+    few_rows = replace(rows, forget=rows.forget.take(np.arange(3)))
+    task = opened.space.task(opened.original, few_rows, QUICK)
+    assert len(task.unseen) > len(task.logged_rows) == 6
+    odds = predict(opened.original, task.unseen).log_odds[task.logged_rows]
+    expected = log_loss(task.unseen.labels[task.logged_rows], odds)
+    for phase in ("joint", "final"):
+        task.log_phase(phase, opened.original)
+    logged = [log.unseen_log_loss for log in task.phase_logs]
+    assert logged == [pytest.approx(expected, abs=1e-4)] * 2
+    # What stands beside it is of D_f: it is no rougher than that.
+    larger = replace(task, forget=rows.retain.take(np.arange(8)))
+    assert len(larger.logged_rows) == 8

@@ -214,7 +214,7 @@ class E2URec(TwoTeachers):
                 original, task, task.forget, batches["forget"], precomputed=precomputed
             )
         with task.costs.phase("logging"):
-            unseen_odds = task.odds_of_original("unseen", np.arange(len(task.unseen)))
+            unseen_odds = task.odds_of_original("unseen", task.logged_rows)
             task.log_scores("original", original_answers.odds(original.verbaliser), unseen_odds)
         if self.forgetting == "scores":
             teachers = self._teach_by_scores(task, original_answers, remembering)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.arrays import Floats, Ints, Mask
+from ..core.seeding import stream
 from ..data.difficulty import Difficulty
 from ..data.prompts import PromptTemplate
 from ..metrics.classification import auc, log_loss
@@ -22,10 +23,15 @@ from ..training.out_of_fold import RowScores
 from ..training.supervised import Tuning
 from .outcome import Outcome
 
+# Unseen rows are read after every phase. A small request must not wait for all of them; an AUC on
+# so many has a standard error of about 0.03, and that on few rows of D_f is rougher still.
+MIN_LOGGED_ROWS = 300
+"""Unseen rows on which a phase is logged, unless D_f has more."""
+
 
 @dataclass(frozen=True)
 class PhaseLog:
-    """Loss and AUC on D_f beside those on the unseen users, after one phase of a method."""
+    """Loss and AUC on D_f beside those on unseen users, after one phase of a method."""
 
     phase: str
     forget_auc: float
@@ -142,10 +148,18 @@ class Task(Job):
         examples = getattr(self, part).take(rows)
         return complete_log_odds(self.original, examples, log_odds, precision=self.precision)
 
+    @property
+    def logged_rows(self) -> Ints:
+        """Positions in `unseen` of the rows on which phases are logged, the same for all phases."""
+        count = max(MIN_LOGGED_ROWS, len(self.forget))
+        order = stream(self.seed, "logged").permutation(len(self.unseen))
+        rows: Ints = np.sort(order[:count])
+        return rows
+
     def log_phase(
         self, phase: str, model: Recommender, *, active: tuple[str, ...] | None = None
     ) -> None:
-        """Log loss and AUC on D_f and on the unseen users; its seconds are not the method's."""
+        """Log loss and AUC on D_f and on unseen users; its seconds are not the method's."""
         precision = self.precision
         # A phase of its own, which the time of unlearning leaves out.
         with self.costs.phase("logging"):
@@ -157,20 +171,21 @@ class Task(Job):
             )
             unseen = predict(
                 model,
-                self.unseen,
+                self.unseen.take(self.logged_rows),
                 active=active,
                 precision=precision,
             )
             self.log_scores(phase, forget.log_odds, unseen.log_odds)
 
     def log_scores(self, phase: str, forget: Floats, unseen: Floats) -> None:
-        """Log the log-odds `forget` on D_f (n,) and `unseen` on the unseen users."""
+        """Log the log-odds `forget` on D_f (n,) and `unseen` on the `logged_rows`."""
+        unseen_labels = self.unseen.labels[self.logged_rows]
         log = PhaseLog(
             phase=phase,
             forget_auc=auc(self.forget.labels, forget),
             forget_log_loss=log_loss(self.forget.labels, forget),
-            unseen_auc=auc(self.unseen.labels, unseen),
-            unseen_log_loss=log_loss(self.unseen.labels, unseen),
+            unseen_auc=auc(unseen_labels, unseen),
+            unseen_log_loss=log_loss(unseen_labels, unseen),
         )
         self.phase_logs.append(log)
 
