@@ -27,6 +27,7 @@ from e2urec.experiments.demo import demo
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
 from e2urec.runs import folder as folders
+from e2urec.runs.answer_index import AnswerIndex
 from e2urec.runs.folder import Run, create_run, open_run, partial_of, work_beside
 from e2urec.runs.keys import controller_key
 from e2urec.runs.record import RunRecord, write_record
@@ -113,6 +114,9 @@ def content(folder: Path) -> dict[str, object]:
         elif path.name == "scores.npz":
             index = ScoreIndex.load(folder, controller_key())
             result[name] = [np.sort(index.scores.mean), np.sort(index.scores.spread)]
+        elif path.name == "answers.npz":
+            answers = AnswerIndex.load(folder, controller_key())
+            result[name] = np.sort(answers.figures)
         elif path.is_file():
             result[name] = path.read_bytes()
     return result

@@ -19,10 +19,10 @@ from e2urec.evaluation.roles import ORIGINAL, unlearned_by
 from e2urec.experiments.compare import compare
 from e2urec.experiments.estimate import estimate
 from e2urec.experiments.grid import Grid
+from e2urec.experiments.odds_at_hand import RETAIN_SAMPLE_ROWS
 from e2urec.experiments.plan import Plan
 from e2urec.experiments.recipe import Recipe, RequestRecipe
 from e2urec.experiments.seed_models import SeedModels
-from e2urec.experiments.workspace import RETAIN_SAMPLE_ROWS
 from e2urec.methods import all_methods
 from e2urec.models.recommender import Recommender
 from e2urec.testing import toy_backbone

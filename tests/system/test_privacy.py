@@ -120,7 +120,7 @@ def test_no_weight_and_no_figure_depends_on_the_key(chain, tmp_path):
         for name, file in expected.record.files.items():
             if name.endswith(".safetensors"):
                 assert run.record.files[name] == file
-            if name in ("rows.npz", "scores.npz"):
+            if name in ("rows.npz", "scores.npz", "answers.npz"):
                 assert run.record.files[name].bytes == file.bytes
                 assert run.record.files[name].sha256 != file.sha256
 

@@ -20,6 +20,7 @@ from e2urec.experiments.estimate import estimate
 from e2urec.experiments.recipe import Recipe, method_of
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
+from e2urec.runs.answer_index import FILE as ANSWERS_FILE
 from e2urec.runs.folder import Run, open_run
 from e2urec.runs.row_digests import find, row_digests
 from e2urec.runs.score_index import FILE, ScoreIndex
@@ -114,7 +115,7 @@ def test_model_and_split_are_the_same_with_scores_as_without(original, plain):
     results = [json.loads(files.pop("results.json")) for files in (with_scores, without)]
     # Each run has a salt of its own: what its row hashes say is the same all the same.
     for files in (with_scores, without):
-        del files[SPLIT_FILE]
+        del files[SPLIT_FILE], files[ANSWERS_FILE]
     assert with_scores == without
     assert codes_of(original) == codes_of(plain)
     for found in results:
@@ -132,7 +133,7 @@ def test_prepared_run_is_the_one_that_was_trained_with_scores_bit_for_bit(
     assert files_of(plain) == before
     found, expected = files_of(prepared), files_of(original)
     for files in (found, expected):
-        for name in ("results.json", FILE, SPLIT_FILE):
+        for name in ("results.json", FILE, SPLIT_FILE, ANSWERS_FILE):
             files.pop(name)
     assert found == expected
     split = Workspace(Recipe.build(plain.record.recipe, place="run")).split

@@ -89,7 +89,7 @@ def test_demo_plans_for_ten_minutes():
     assert Recipe.build(demos.RECIPE, place="default").minutes == 10
 
 
-def test_a_retraining_begins_only_if_it_and_its_answers_end_in_time(monkeypatch):
+def test_a_retraining_begins_only_if_it_and_its_answers_and_the_page_end_in_time(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(demos.time, "monotonic", lambda: now[0])
     clock = demos._Clock(minutes=10, started=100.0)
@@ -98,10 +98,11 @@ def test_a_retraining_begins_only_if_it_and_its_answers_end_in_time(monkeypatch)
     assert clock.has_time()
     clock.retrainings.append(150.0)
     clock.last_round = 200.0
-    now[0] = 100.0 + 399
+    # A round of 200 s, of which 50 s are answers, and as long for the end.
+    now[0] = 100.0 + 349
     assert clock.has_time()
     # The retraining alone would end in time.
-    now[0] = 100.0 + 401
+    now[0] = 100.0 + 351
     assert not clock.has_time()
     clock.minutes = None
     assert clock.has_time()

@@ -12,7 +12,7 @@ from ..core.seeding import stream
 from ..data.written_prompts import WrittenPrompts
 from ..experiments.packaged import resolve_model
 from ..experiments.recipe import Recipe
-from ..experiments.study import MEASURED_PARTS, results_alone
+from ..experiments.study import MEASURED_PARTS, answers_alone, results_alone
 from ..experiments.workspace import Workspace
 from ..models.adapted_layers import target_layers
 from ..models.backbone import Backbone, load_backbone
@@ -286,7 +286,8 @@ def _checked_results(space: Workspace, model: Recommender, options: AdoptOptions
     for fact in facts:
         options.say(fact)
     rows = {name: space.encode(getattr(space.split, name)) for name in MEASURED_PARTS}
-    results = results_alone(space.recipe, model, rows).as_dict()
+    measured_answers = answers_alone(space.recipe, model, rows)
+    results = results_alone(space.recipe, measured_answers).as_dict()
     return results | {"import": answers.as_dict() | {"sentences": facts}}
 
 

@@ -11,7 +11,10 @@ from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..experiments.recipe import Recipe
 from ..experiments.study import Study
 from ..experiments.workspace import Workspace
+from ..models.devices import default_device
+from ..models.precision import arithmetic
 from ..models.recommender import Recommender
+from ..runs.answer_index import answers_of_run
 from ..runs.erased_rows import ErasedRows
 from ..runs.folder import Run
 from ..runs.keys import controller_key, request_digest
@@ -167,12 +170,15 @@ class RequestCase:
         # What the index says of erased rows would outlive them, so it is written without.
         index = self.space.split_index
         assert index is not None
-        # A new key for each run: side by side, two runs do not show which hashes went.
-        new_key = RowKey.under(self.controller_key)
-        index.without(data, self.parts.erased, new_key).save(folder)
+        index.without(data, self.parts.erased, self.new_key).save(folder)
         scores = self.remaining_scores
         if scores is not None:
-            scores.under(new_key, self.parts.retain.interactions).save(folder)
+            scores.under(self.new_key, self.parts.retain.interactions).save(folder)
+
+    @cached_property
+    def new_key(self) -> RowKey:
+        """Of the row hashes of the new run: no two runs show, side by side, which hashes went."""
+        return RowKey.under(self.controller_key)
 
     # Hashing all rows takes a while, and the files and the record both ask.
     @cached_property
@@ -242,19 +248,26 @@ def erased_rows_of(run: Run, key: Path | None) -> ErasedRows | None:
 
 
 def open_space(run: Run, recipe: Recipe, key: Path | None, progress: Progress) -> Workspace:
-    """The data and the base of a run, with its split and its out-of-fold scores.
+    """The data and the base of a run, with its split, its out-of-fold scores and its answers.
 
     Raises:
         RunError: these are damaged, or were recorded under another key than that in file `key`.
     """
     controller = controller_key(key)
+    answers = answers_of_run(run, controller, arithmetic_of(recipe))
     return Workspace(
         recipe,
         progress,
         split_index=SplitIndex.load(run.path, controller),
         score_index=ScoreIndex.load(run.path, controller),
+        answer_index=answers,
         record=run.record,
     )
+
+
+def arithmetic_of(recipe: Recipe) -> str:
+    """In what the models of a recipe answer on this computer."""
+    return arithmetic(recipe.tuning.schedule.precision, default_device())
 
 
 def time_clause(run: Run, rows: int) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from ..core.disk import require_room
 from ..experiments.dependencies import dependencies
 from ..experiments.recipe import Recipe
-from ..experiments.study import MEASURED_PARTS, results_alone
+from ..experiments.study import MEASURED_PARTS, answers_alone, results_alone
 from ..experiments.workspace import HELD_OUT_PARTS, Workspace
 from ..runs.files import write_json
 from ..runs.folder import Run, open_run
@@ -15,6 +15,7 @@ from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..runs.row_digests import RowKey
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, Trace, silent
+from .original_answers import answers_of_original
 
 
 def train(
@@ -56,12 +57,14 @@ def train(
         model.save(partial)
         space.make_scores(partial)
         rows = {name: space.encode(getattr(space.split, name)) for name in MEASURED_PARTS}
-        results = results_alone(recipe, model, rows)
+        answers = answers_alone(recipe, model, rows)
+        results = results_alone(recipe, answers)
         # The trace shows whether tuning had ended when its epochs were over.
         write_json(partial / RESULTS, results.as_dict() | {"trace": vars(trace)})
         SplitIndex.of(space.split, space.row_key).save(partial)
         if space.score_index is not None:
             space.score_index.save(partial)
+        answers_of_original(space, partial, model, answers).save(partial)
         write_record(partial, _original_record(space, trace), secret)
     return open_run(out)
 

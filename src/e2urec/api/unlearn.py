@@ -9,7 +9,7 @@ from ..core.process import first_process
 from ..evaluation.disclosure import outcome_record, phase_records
 from ..evaluation.roles import ORIGINAL, UNLEARNED
 from ..experiments.request_rows import RequestRows
-from ..experiments.study import MEASURED_PARTS, Unlearned, results_alone
+from ..experiments.study import MEASURED_PARTS, Unlearned, answers_alone, results_alone
 from ..runs.copying import copy_files, is_of_model
 from ..runs.files import write_json
 from ..runs.folder import Run, open_run
@@ -19,6 +19,7 @@ from ..runs.rehearsal import read_rehearsal
 from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
+from .original_answers import save_answers, save_remaining_answers
 from .request import RequestCase, RequestOptions, minutes_for
 from .stale_shadows import remove_stale_shadows
 
@@ -116,6 +117,7 @@ def _forget(case: RequestCase, method: Method, folder: Path) -> dict[str, float]
     unlearned = study.unlearn(case.original, method, scratch=folder)
     unlearned.model.save(folder)
     study.ask(UNLEARNED, unlearned.model)
+    save_answers(case, folder, study.rows, study.answers[UNLEARNED])
     results = study.measure()
     write_json(folder / RESULTS, results.as_dict() | costs_of(unlearned, study.rows))
     return unlearned.costs.seconds
@@ -129,12 +131,15 @@ def _leave_as_it_is(case: RequestCase, folder: Path) -> None:
     """
     parent = case.parent
     copy_files(parent, folder, is_of_model)
+    save_remaining_answers(case, folder)
     all_rows = case.study().rows
     results: dict[str, Any] = {"rows": all_rows.counts()}
     rows = {name: getattr(all_rows, name) for name in MEASURED_PARTS}
     # Of no rows there are no figures.
     if all(len(part) for part in rows.values()):
-        results |= results_alone(case.space.recipe, case.original, rows).as_dict()
+        recipe = case.space.recipe
+        answers = answers_alone(recipe, case.original, rows)
+        results |= results_alone(recipe, answers).as_dict()
     write_json(folder / RESULTS, results)
 
 

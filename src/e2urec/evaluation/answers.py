@@ -4,12 +4,14 @@ Models answer one after another, and everything later is computed from their ans
 models need to be in memory at once, and a model may be asked before it is changed.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ..core.arrays import Floats
 from ..metrics.classification import temperature
 from ..models.batches import Examples
 from ..models.precision import Precision
-from ..models.predictions import Predictions, predict
+from ..models.predictions import NO_HEAD, Predictions, complete_log_odds, predict
 from ..models.recommender import Recommender
 
 
@@ -51,12 +53,30 @@ class EvaluationSets:
 
     # All sets in one call: a model is in memory once, and is asked everything while it is.
     def ask(
-        self, model: Recommender, *, precision: Precision = "auto", valid: bool = False
+        self,
+        model: Recommender,
+        *,
+        precision: Precision = "auto",
+        valid: bool = False,
+        log_odds: Mapping[str, Floats] | None = None,
     ) -> Answers:
-        """The model's answers, to validation rows only with `valid`."""
+        """The model's answers.
+
+        Args:
+            model: the model.
+            precision: in which it computes.
+            valid: whether it is asked about validation rows as well.
+            log_odds: of this model that are at hand, by set of rows (not D_f); NaN where a row has
+                none.
+        """
+        present_odds = log_odds or {}
         answers = {}
         for name, rows in vars(self).items():
             if rows is None or (name == "valid" and not valid):
+                continue
+            if name in present_odds:
+                odds = complete_log_odds(model, rows, present_odds[name], precision=precision)
+                answers[name] = Predictions(None, NO_HEAD, odds, rows.labels, rows.users)
                 continue
             # Distances over the vocabulary are measured on D_f alone.
             answers[name] = predict(model, rows, precision=precision, states=name == "forget")

@@ -165,10 +165,13 @@ class _Clock:
         return sum(self.retrainings) / len(self.retrainings)
 
     def has_time(self) -> bool:
-        """Whether a round as long as the last still ends in time; the first always does."""
+        """Whether a round as long as the last, and the end, are in time; the first always is."""
         if self.minutes is None or not self.retrainings:
             return True
-        expected = self.elapsed + self.last_round
+        # At the end all models are measured and the page is written, which takes no longer than
+        # asking one of them.
+        end = self.last_round - self.retrainings[-1]
+        expected = self.elapsed + self.last_round + end
         return expected < 60 * self.minutes
 
 

@@ -8,9 +8,10 @@ from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
 from ..training.loop import Phase
 from ..training.supervised import tune
 from .memorised import as_share
+from .odds_at_hand import RETAIN_SAMPLE_ROWS
 from .plan import DEVELOPMENT, Cell, Plan
 from .recipe import Recipe
-from .workspace import RETAIN_SAMPLE_ROWS, Workspace
+from .workspace import Workspace
 
 TIMED_STEPS = 8
 """Training steps that are timed: enough for the first ones, which are slow, not to decide."""

@@ -1,10 +1,11 @@
 """The tokenised rows of one request."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core.arrays import Ints, Mask
+from ..core.arrays import Floats, Ints, Mask
 from ..data.difficulty import Difficulty
 from ..evaluation.answers import EvaluationSets
 from ..models.batches import Examples
@@ -24,6 +25,7 @@ class RequestRows:
         removed_users: users whom these are of.
         skipped: things that the request names and the data do not hold.
         scores: out-of-fold scores; None where the original has none.
+        original_odds: log-odds of the original that its run keeps; see `Task.original_odds`.
     """
 
     forget: Examples
@@ -42,6 +44,7 @@ class RequestRows:
     removed_users: int = 0
     skipped: int = 0
     scores: RequestScores | None = None
+    original_odds: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def evaluation(self) -> EvaluationSets:
@@ -54,6 +57,20 @@ class RequestRows:
             retain=self.retain.take(self.retain_sample),
             rewritten=self.old_prompts if len(self.old_prompts) else None,
         )
+
+    @property
+    def evaluation_odds(self) -> dict[str, Floats]:
+        """The log-odds of the original among those that `evaluation` asks for, by set."""
+        # Calibration rows are there to choose settings by, and nothing is measured on them.
+        odds = {name: part for name, part in self.original_odds.items() if name != "calibration"}
+        if "retain" in odds:
+            odds["retain"] = odds["retain"][self.retain_sample]
+        return odds
+
+    @property
+    def task_odds(self) -> dict[str, Floats]:
+        """The log-odds of the original that a method may read: it is given no test rows."""
+        return {name: odds for name, odds in self.original_odds.items() if name != "test"}
 
     @property
     def forget_users(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.arrays import Floats
 from ..core.derived_keys import derived_key
 from ..evaluation.answers import Answers, EvaluationSets, softened
 from ..evaluation.evaluate import evaluate
@@ -66,8 +67,8 @@ def unlearning_seconds(costs: Costs) -> float:
     return total
 
 
-def results_alone(recipe: Recipe, model: Recommender, rows: Mapping[str, Examples]) -> Results:
-    """How a model scores that has nothing to forget.
+def answers_alone(recipe: Recipe, model: Recommender, rows: Mapping[str, Examples]) -> Answers:
+    """What a model says that has nothing to forget.
 
     Args:
         recipe: of the model.
@@ -76,7 +77,11 @@ def results_alone(recipe: Recipe, model: Recommender, rows: Mapping[str, Example
     """
     # D_f must not be empty: the unseen users stand in for it.
     sets = EvaluationSets(forget=rows["unseen"], **rows)
-    answers = sets.ask(model, precision=recipe.tuning.schedule.precision)
+    return sets.ask(model, precision=recipe.tuning.schedule.precision)
+
+
+def results_alone(recipe: Recipe, answers: Answers) -> Results:
+    """How a model scores that has nothing to forget, by its `answers_alone`."""
     return evaluate(Evidence({ORIGINAL: answers}, seed=recipe.seed))
 
 
@@ -96,19 +101,32 @@ class Study:
 
     def ask(self, role: Role, model: Recommender, *, valid: bool = False) -> None:
         """Note what a model says; of validation rows too, where a temperature will be fitted."""
-        self.answers[role] = self.answers_of(model, valid=valid)
+        # What the original's run keeps are the answers of no other model.
+        log_odds = self.rows.evaluation_odds if role == ORIGINAL else {}
+        self.answers[role] = self.answers_of(model, valid=valid, log_odds=log_odds)
 
-    def answers_of(self, model: Recommender, *, valid: bool = False) -> Answers:
-        """What a model says of the rows of the request."""
-        return self.answers_to(self.rows.evaluation, model, valid=valid)
+    def answers_of(
+        self,
+        model: Recommender,
+        *,
+        valid: bool = False,
+        log_odds: Mapping[str, Floats] | None = None,
+    ) -> Answers:
+        """What a model says of the rows of the request; see `EvaluationSets.ask`."""
+        return self.answers_to(self.rows.evaluation, model, valid=valid, log_odds=log_odds)
 
     def answers_to(
-        self, sets: EvaluationSets, model: Recommender, *, valid: bool = False
+        self,
+        sets: EvaluationSets,
+        model: Recommender,
+        *,
+        valid: bool = False,
+        log_odds: Mapping[str, Floats] | None = None,
     ) -> Answers:
-        """What a model says of some rows."""
+        """What a model says of some rows; see `EvaluationSets.ask`."""
         precision = self.space.recipe.tuning.schedule.precision
         with self.space.costs.phase("evaluation"):
-            return sets.ask(model, precision=precision, valid=valid)
+            return sets.ask(model, precision=precision, valid=valid, log_odds=log_odds)
 
     def unlearn(
         self, original: Recommender, method: Method, *, scratch: Path | None = None

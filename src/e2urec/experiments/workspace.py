@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.contents import RESTORE
 from ..core.errors import ModelError, RunError
-from ..core.seeding import derive, stream
+from ..core.seeding import derive
 from ..data.difficulty import difficulty
 from ..data.given_split import given_split
 from ..data.interactions import Interactions
@@ -24,6 +24,7 @@ from ..models.batches import Examples
 from ..models.recommender import Recommender
 from ..models.tokens import tokenise
 from ..models.verbaliser import Verbaliser
+from ..runs.answer_index import AnswerIndex
 from ..runs.folder import Run
 from ..runs.record import BaseRecord, RunRecord
 from ..runs.row_digests import RowKey
@@ -36,13 +37,11 @@ from ..training.out_of_fold import PHASE, HalfModels, OutOfFold, RowScores
 from ..training.supervised import tune
 from ..unlearning.method import Method
 from ..unlearning.task import RequestScores, Task, TrainingTask
+from .odds_at_hand import odds_at_hand, retain_sample
 from .packaged import read_source, resolve_model
 from .recipe import Recipe, RequestRecipe
 from .request_rows import RequestRows
 
-# An AUC of so many rows of D_r, which has all users, is no less sure than that of the unseen users.
-RETAIN_SAMPLE_ROWS = 1000
-"""Rows of D_r, at most, that models are asked about."""
 HELD_OUT_PARTS = ("calibration", "unseen")
 """The parts of a split whose users no model is tuned on."""
 TEMPLATE_PROBES = 20
@@ -62,6 +61,7 @@ class Workspace:
         split_index: of the run that a request is put to: its split is taken from there, and rows
             that it does not hold are left out.
         score_index: out-of-fold scores of the original's rows; None: it has none.
+        answer_index: answers of the original to some of its rows; None: none are kept.
         checkpoints: where it is kept how far a training is.
         record: of the run folder that the recipe is from; None: the recipe is the user's own. A
             folder may come from a stranger: what it names is not fetched from anywhere unless the
@@ -75,6 +75,7 @@ class Workspace:
     tokenizer_owner: Recommender | None = None
     split_index: SplitIndex | None = None
     score_index: ScoreIndex | None = None
+    answer_index: AnswerIndex | None = None
     checkpoints: Checkpoints = NO_CHECKPOINTS
     record: RunRecord | None = None
     row_key: RowKey = field(default_factory=RowKey.random)
@@ -155,17 +156,19 @@ class Workspace:
         # Users who only lose some of their rows count as well.
         erased_users = np.unique(parts.forget.interactions.user[parts.erased])
         outsiders = {name: getattr(parts, name) for name in HELD_OUT_PARTS}
-        order = stream(self.recipe.data_seed, "retain sample").permutation(len(parts.retain))
+        seed = self.recipe.data_seed
+        original_odds = odds_at_hand(self.answer_index, parts)
         return RequestRows(
             **encoded,
             slices=slices(parts),
-            difficulty=difficulty(parts.retain, outsiders, seed=self.recipe.data_seed),
-            retain_sample=np.sort(order[:RETAIN_SAMPLE_ROWS]),
+            difficulty=difficulty(parts.retain, outsiders, seed=seed),
+            retain_sample=retain_sample(parts, original_odds, seed=seed),
             removed=int(parts.erased.sum()),
             removed_users=len(erased_users),
             skipped=parts.skipped,
             rewritten=parts.rewritten,
             scores=self.request_scores(parts),
+            original_odds=original_odds,
         )
 
     def request_scores(self, parts: ForgetRetain) -> RequestScores | None:
@@ -336,6 +339,7 @@ class Workspace:
             precision=self.recipe.tuning.schedule.precision,
             progress=self.progress,
             scores=rows.scores,
+            original_odds=rows.task_odds,
             rewritten=rows.rewritten,
             old_prompts=rows.old_prompts,
             scratch=scratch,

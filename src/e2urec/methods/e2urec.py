@@ -46,7 +46,6 @@ from ..core.errors import ConfigError
 from ..core.seeding import derive
 from ..metrics.classification import auc
 from ..models.batches import Batch
-from ..models.predictions import predict
 from ..models.recommender import Recommender
 from ..training.loop import Objective, Rows, Step
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
@@ -215,7 +214,7 @@ class E2URec(TwoTeachers):
                 original, task, task.forget, batches["forget"], precomputed=precomputed
             )
         with task.costs.phase("logging"):
-            unseen_odds = predict(original, task.unseen, precision=task.precision).log_odds
+            unseen_odds = task.odds_of_original("unseen", task.logged_rows)
             task.log_scores("original", original_answers.odds(original.verbaliser), unseen_odds)
         if self.forgetting == "scores":
             teachers = self._teach_by_scores(task, original_answers, remembering)

@@ -21,6 +21,12 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
 
 
+def arithmetic(precision: Precision, device: torch.device) -> str:
+    """In what models on `device` compute, in words: `cpu, torch.bfloat16`."""
+    dtype = autocast_type(precision, device) or torch.float32
+    return f"{device.type}, {dtype}"
+
+
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
     """Inside, models on `device` compute in `precision`."""
     dtype = autocast_type(precision, device)

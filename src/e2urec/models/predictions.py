@@ -124,6 +124,19 @@ def predict(
     )
 
 
+def complete_log_odds(
+    model: Recommender, examples: Examples, log_odds: Floats, *, precision: Precision = "auto"
+) -> Floats:
+    """The log-odds (n,) of `model` on `examples`: `log_odds`, with those that are NaN computed."""
+    missing_rows = np.flatnonzero(np.isnan(log_odds))
+    if not len(missing_rows):
+        return log_odds
+    answers = predict(model, examples.take(missing_rows), precision=precision)
+    complete = log_odds.copy()
+    complete[missing_rows] = answers.log_odds
+    return complete
+
+
 @torch.no_grad()
 def answer_states(
     model: Recommender,

@@ -21,8 +21,6 @@ from ..core.arrays import Floats, Ints, Mask
 from ..core.seeding import stream
 from ..data.difficulty import COEFFICIENT
 from ..metrics.classification import auc
-from ..models.batches import Examples
-from ..models.predictions import predict
 from .lead import Lead, LeadSample, first_sentence, measure_lead
 from .outcome import Basis, Target
 from .task import Task
@@ -127,12 +125,11 @@ def _forget_sample(task: Task, odds: Floats, other: Floats) -> LeadSample:
 
 def _calibration_sample(task: Task, rows: Ints, other: Floats, ratio: float) -> LeadSample:
     """Calibration rows, which the original answers here."""
-    examples = task.calibration.take(rows)
     is_part = len(rows) == sampled_rows(len(task.forget), ratio)
     return LeadSample(
         name="calibration",
-        rows=examples,
-        odds=_original_odds(task, examples),
+        rows=task.calibration.take(rows),
+        odds=_original_odds(task, "calibration", rows),
         other=other,
         remedy=LARGER_SAMPLE if is_part else MORE_CALIBRATION,
     )
@@ -145,6 +142,7 @@ def _calibration_rows(task: Task, ratio: float, usable: Mask | None = None) -> I
     rows: Ints = random.permutation(len(task.calibration))
     if usable is not None:
         rows = rows[usable[rows]]
+    rows = _answered_first(task, "calibration", rows)
     count = sampled_rows(len(task.forget), ratio)
     return rows[:count]
 
@@ -163,17 +161,27 @@ def _retain_odds(task: Task, remembering: FrozenTeacher, count: int) -> tuple[In
     if missing_count > 0:
         unanswered_rows = np.setdiff1d(tuned_rows, rows)
         random = stream(task.seed, "alpha")
-        further_rows = random.permutation(unanswered_rows)[:missing_count]
-        further_odds = _original_odds(task, task.retain.take(further_rows))
+        further_rows = _answered_first(task, "retain", random.permutation(unanswered_rows))
+        further_rows = further_rows[:missing_count]
+        further_odds = _original_odds(task, "retain", further_rows)
         rows = np.concatenate([rows, further_rows])
         odds = np.concatenate([odds, further_odds])
     return rows, odds
 
 
-def _original_odds(task: Task, rows: Examples) -> Floats:
-    """Log-odds of the original on `rows`, (n,)."""
-    if not len(rows):
-        return np.zeros(0)
-    task.costs.count_rows("teachers", len(rows))
-    answers = predict(task.original, rows, precision=task.precision)
-    return answers.log_odds
+def _answered_first(task: Task, part: str, rows: Ints) -> Ints:
+    """`rows` in their order, those of which the original's answers are at hand before all others.
+
+    These were drawn at random as well, so they are no worse a sample.
+    """
+    is_answered = task.has_odds(part)[rows]
+    ordered_rows: Ints = np.concatenate([rows[is_answered], rows[~is_answered]])
+    return ordered_rows
+
+
+def _original_odds(task: Task, part: str, rows: Ints) -> Floats:
+    """Log-odds of the original on `rows` of `part`, (m,)."""
+    unanswered_count = int((~task.has_odds(part)[rows]).sum())
+    if unanswered_count:
+        task.costs.count_rows("teachers", unanswered_count)
+    return task.odds_of_original(part, rows)

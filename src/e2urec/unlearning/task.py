@@ -1,18 +1,20 @@
 """What a method is given."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ..core.arrays import Floats, Ints
+from ..core.arrays import Floats, Ints, Mask
+from ..core.seeding import stream
 from ..data.difficulty import Difficulty
 from ..data.prompts import PromptTemplate
 from ..metrics.classification import auc, log_loss
 from ..models.backbone import Backbone
 from ..models.batches import Examples
 from ..models.precision import Precision
-from ..models.predictions import predict
+from ..models.predictions import complete_log_odds, predict
 from ..models.recommender import Recommender
 from ..training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from ..training.costs import Costs
@@ -21,10 +23,15 @@ from ..training.out_of_fold import RowScores
 from ..training.supervised import Tuning
 from .outcome import Outcome
 
+# Unseen rows are read after every phase. A small request must not wait for all of them; an AUC on
+# so many has a standard error of about 0.03, and that on few rows of D_f is rougher still.
+MIN_LOGGED_ROWS = 300
+"""Unseen rows on which a phase is logged, unless D_f has more."""
+
 
 @dataclass(frozen=True)
 class PhaseLog:
-    """Loss and AUC on D_f beside those on the unseen users, after one phase of a method."""
+    """Loss and AUC on D_f beside those on unseen users, after one phase of a method."""
 
     phase: str
     forget_auc: float
@@ -87,6 +94,8 @@ class Task(Job):
         calibration: rows of users that no model was tuned on, for choosing a method's settings.
         unseen: the same of other users; they are logged, and nothing is chosen by them.
         scores: out-of-fold scores; None where the recommender was trained without.
+        original_odds: log-odds of the original that are at hand already, by name of the rows: as
+            many as these, NaN where a row has none. They save time, and change no result.
         difficulty: of the rows of `retain`, `calibration` and `unseen`; None: taken to be equal.
         scratch: folder for what does not fit into memory while the method runs; None: the system's.
         phase_logs: what `log_phase` saw.
@@ -100,6 +109,7 @@ class Task(Job):
     calibration: Examples
     unseen: Examples
     scores: RequestScores | None = None
+    original_odds: Mapping[str, Floats] = field(default_factory=dict)
     difficulty: Difficulty | None = None
     rewritten: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     old_prompts: Examples = field(default_factory=Examples.empty)
@@ -125,10 +135,31 @@ class Task(Job):
             precision=self.precision,
         )
 
+    def has_odds(self, part: str) -> Mask:
+        """(n,) True for the rows of `part` whose log-odds of the original are at hand."""
+        count = len(getattr(self, part))
+        odds = self.original_odds.get(part)
+        return np.zeros(count, dtype=bool) if odds is None else np.isfinite(odds)
+
+    def odds_of_original(self, part: str, rows: Ints) -> Floats:
+        """Log-odds of the original, as it still is, on `rows` of `part`, (m,)."""
+        no_odds: Floats = np.full(len(getattr(self, part)), np.nan, dtype=np.float32)
+        log_odds = self.original_odds.get(part, no_odds)[rows]
+        examples = getattr(self, part).take(rows)
+        return complete_log_odds(self.original, examples, log_odds, precision=self.precision)
+
+    @property
+    def logged_rows(self) -> Ints:
+        """Positions in `unseen` of the rows on which phases are logged, the same for all phases."""
+        count = max(MIN_LOGGED_ROWS, len(self.forget))
+        order = stream(self.seed, "logged").permutation(len(self.unseen))
+        rows: Ints = np.sort(order[:count])
+        return rows
+
     def log_phase(
         self, phase: str, model: Recommender, *, active: tuple[str, ...] | None = None
     ) -> None:
-        """Log loss and AUC on D_f and on the unseen users; its seconds are not the method's."""
+        """Log loss and AUC on D_f and on unseen users; its seconds are not the method's."""
         precision = self.precision
         # A phase of its own, which the time of unlearning leaves out.
         with self.costs.phase("logging"):
@@ -140,20 +171,21 @@ class Task(Job):
             )
             unseen = predict(
                 model,
-                self.unseen,
+                self.unseen.take(self.logged_rows),
                 active=active,
                 precision=precision,
             )
             self.log_scores(phase, forget.log_odds, unseen.log_odds)
 
     def log_scores(self, phase: str, forget: Floats, unseen: Floats) -> None:
-        """Log the log-odds `forget` on D_f (n,) and `unseen` on the unseen users."""
+        """Log the log-odds `forget` on D_f (n,) and `unseen` on the `logged_rows`."""
+        unseen_labels = self.unseen.labels[self.logged_rows]
         log = PhaseLog(
             phase=phase,
             forget_auc=auc(self.forget.labels, forget),
             forget_log_loss=log_loss(self.forget.labels, forget),
-            unseen_auc=auc(self.unseen.labels, unseen),
-            unseen_log_loss=log_loss(self.unseen.labels, unseen),
+            unseen_auc=auc(unseen_labels, unseen),
+            unseen_log_loss=log_loss(unseen_labels, unseen),
         )
         self.phase_logs.append(log)
 
