@@ -61,13 +61,9 @@ def recommender(backbone: Backbone) -> Recommender:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from e2urec.testing import toy_backbone
+    from toy_data import save_toy
 
-    folder = tmp_path_factory.mktemp("model")
-    backbone = toy_backbone("causal")
-    backbone.lm.save_pretrained(folder)
-    backbone.tokenizer.save_pretrained(folder)
-    return folder
+    return save_toy(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

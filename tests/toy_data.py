@@ -4,7 +4,28 @@ from pathlib import Path
 
 import polars as pl
 
-from e2urec.testing import toy_tables
+from e2urec.data.prompts import TEMPLATES
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace
+from e2urec.testing import toy_backbone, toy_tables
+
+# Nearly all words of prompts about the films of MovieLens.
+VOCABULARY_SIZE = 800
+
+
+def save_toy(folder: Path) -> Path:
+    """Save a toy model whose tokenizer knows real titles, so that prompts are a third as long."""
+    backbone = toy_backbone("causal")
+    recipe = Recipe.build({"data": {"rows": 400}}, place="toy")
+    samples = Workspace(recipe).split.train
+    texts: list[str] = []
+    for name in ("compact", "paper"):
+        texts += map("".join, TEMPLATES[name].pieces_of(samples))
+    tokenizer = backbone.tokenizer.train_new_from_iterator(texts, VOCABULARY_SIZE)
+    backbone.lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    backbone.lm.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def write_ratings(folder: Path, *, once: bool = False) -> Path:

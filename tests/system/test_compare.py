@@ -25,7 +25,6 @@ from e2urec.experiments.recipe import Recipe, RequestRecipe
 from e2urec.experiments.seed_models import SeedModels
 from e2urec.methods import all_methods
 from e2urec.models.recommender import Recommender
-from e2urec.testing import toy_backbone
 from e2urec.training.loop import silent
 from e2urec.unlearning.method import Method
 from e2urec.unlearning.task import Task
@@ -44,16 +43,8 @@ SMALL = [
 FEW = ["compare.methods=['neggrad', 'sisa']", "retrained=2", "compare.settings={}"]
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    toy_backbone("causal").lm.save_pretrained(folder)
-    toy_backbone("causal").tokenizer.save_pretrained(folder)
-    return f"model.name={folder}"
-
-
-def recipe(toy: str, *more: str) -> Recipe:
-    return Recipe.load(SMOKE).updated([toy, *SMALL, *more])
+def recipe(toy: Path, *more: str) -> Recipe:
+    return Recipe.load(SMOKE).updated([f"model.name={toy}", *SMALL, *more])
 
 
 def figures(folder: Path) -> list[dict[str, object]]:
@@ -108,7 +99,9 @@ def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_pa
     wanted = recipe(toy, *FEW, "compare.seeds=[0, 1]")
     compare(wanted, tmp_path / "whole")
     settings = [
-        word for each in (toy, *SMALL, *FEW, "compare.seeds=[0, 1]") for word in ("--set", each)
+        word
+        for each in (f"model.name={toy}", *SMALL, *FEW, "compare.seeds=[0, 1]")
+        for word in ("--set", each)
     ]
     words = [
         sys.executable,
@@ -334,7 +327,7 @@ def test_wrong_comparison_is_told_in_one_line_before_anything_is_made(toy, tmp_p
 
 def test_comparison_that_fails_before_its_first_cell_leaves_nothing(tmp_path):
     with pytest.raises(ModelError, match="cannot be loaded"):
-        compare(recipe(f"model.name={tmp_path / 'none'}"), tmp_path / "out")
+        compare(recipe(tmp_path / "none"), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 

@@ -19,7 +19,6 @@ from e2urec.data import sources
 from e2urec.evaluation import measures
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
-from e2urec.testing import toy_backbone
 from key_files import write_key
 
 ROOT = Path(__file__).parents[2]
@@ -43,12 +42,9 @@ SMALL = ["model.layers=1", "data.rows=300", "data.held_rows=100", "data.test_row
 
 
 @pytest.fixture
-def small_recipes(tmp_path, monkeypatch):
+def small_recipes(toy, tmp_path, monkeypatch):
     """Every recipe that a page makes is of a toy model and few rows; users.txt names two users."""
-    backbone = toy_backbone("causal")
-    backbone.lm.save_pretrained(tmp_path / "toy")
-    backbone.tokenizer.save_pretrained(tmp_path / "toy")
-    small = [f"model.name={tmp_path / 'toy'}", *SMALL]
+    small = [f"model.name={toy}", *SMALL]
     updated = Recipe.updated
     monkeypatch.setattr(
         Recipe, "updated", lambda recipe, settings: updated(recipe, [*settings, *small])
