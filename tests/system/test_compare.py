@@ -186,6 +186,22 @@ def test_single_users_are_forgotten_one_by_one_and_measured_as_one_set(toy, tmp_
     assert "means of items and users" in (tmp_path / "out" / "table.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("singles", "message"),
+    [(500, "singles = 500 of"), (9, r"singles = 9 models share \d unseen rows")],
+)
+def test_single_users_that_are_too_many_are_refused_before_anything_is_trained(
+    toy, tmp_path, singles, message
+):
+    # The first request could be made; its hours would be lost with the second.
+    requests = f"compare.requests=[{{ratio=0.2}}, {{singles={singles}}}]"
+    wanted = recipe(toy, "compare.methods=['neggrad']", requests, "data.held_rows=6")
+    told: list[str] = []
+    with pytest.raises(ConfigError, match=message):
+        compare(wanted, tmp_path / "out", say=told.append)
+    assert told == []
+
+
 def test_users_remembered_most_are_the_first_seeds_for_all_seeds_and_found_once(toy, tmp_path):
     wanted = recipe(
         toy,

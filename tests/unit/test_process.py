@@ -69,3 +69,9 @@ def test_error_counts_as_an_interrupt_only_where_the_signal_can_have_caused_it(
     assert is_of_signal(lost) == (is_recent and count > 1)
     for error in (OSError(28, "No space left on device"), ValueError("a bug"), KeyError("x")):
         assert not is_of_signal(error)
+
+
+def test_error_that_is_its_own_cause_is_told_as_any_other():
+    error = ValueError("a bug")
+    error.__cause__ = error
+    assert not is_of_signal(error)

@@ -149,6 +149,7 @@ def test_rows_with_prompts_of_their_own_are_put_into_no_other_order(tmp_path):
         # Once: what is written so has been escaped twice on purpose or not, and stays readable.
         ("A &amp;amp; B", "A &amp; B"),
         ("Rock&notes, B&B &; &nothing;", "Rock&notes, B&B &; &nothing;"),
+        (f"A &#{'9' * 5000};", f"A &#{'9' * 5000};"),
     ],
 )
 def test_entities_in_titles_and_details_become_characters_once(title, character):

@@ -237,6 +237,16 @@ def test_forgetting_users_changes_nobody_elses_rows():
             ErasureRequest(interactions=(("u1", "3"),)),
         ),
         (
+            "g.csv",
+            "user,item,title,rating,time,timestamp,reason,date\nu1,3,Heat,5,1,1,left,today\n",
+            ErasureRequest(interactions=(("u1", "3"),)),
+        ),
+        (
+            "h.jsonl",
+            '{"user": "u1", "time": 5, "ticket": "A-1", "reason": null}\n',
+            ErasureRequest(("u1",)),
+        ),
+        (
             "f.jsonl",
             '{"user": 1}\n' * 200
             + '{"item": 9007199254740993, "user": "b"}\n{"user": null, "item": "c"}\n',
@@ -274,6 +284,18 @@ def test_file_names_users_interactions_or_items(tmp_path, name, text, expected):
             "line 1: holds an id that is neither text nor a whole number",
         ),
         ("a.jsonl", '["secret"]\n', "line 1: is no JSON object"),
+        (
+            "a.jsonl",
+            '{"user": "u1"}\n{"user": "u1", "user2": "secret"}\n',
+            "line 2: column 'user2' might name the user; remove it",
+        ),
+        (
+            "a.jsonl",
+            '{"user": "u1", "itme": "secret"}\n',
+            "line 1: column 'itme' might name the item; call it so, or remove it",
+        ),
+        ("a.csv", "user,item,Items\nu1,3,secret\n", "line 1: column 'Items' might name the item"),
+        ("a.csv", "item,usr\n3,secret\n", "line 1: column 'usr' might name the user"),
         ("a.csv", "", "names nobody"),
         ("a.csv", "user\n", "names nobody"),
     ],

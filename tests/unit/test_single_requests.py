@@ -153,6 +153,21 @@ def test_only_users_are_picked_or_erased_one_by_one(setting):
         Recipe().updated([f"compare.requests=[{{unit='items', {setting}}}]"])
 
 
+def test_number_of_single_users_and_a_share_of_them_are_refused_together():
+    with pytest.raises(ConfigError, match=r"singles = 3 and ratio = 0\.5 both say how many"):
+        Recipe().updated(["compare.requests=[{singles=3, ratio=0.5}]"])
+    # Written out and read again, a request of single users has the default share beside it.
+    recipe = Recipe().updated(["compare.requests=[{singles=3}]"])
+    assert Recipe.build(recipe.model_dump(), place="again") == recipe
+
+
+def test_words_for_a_request_tell_a_share_below_one_percent():
+    assert DrawnRequest(ratio=0.002).in_words() == "0.2% of the users"
+    assert DrawnRequest(ratio=0.05, pick="most memorised").in_words() == (
+        "the 5% most memorised users"
+    )
+
+
 # --- what a cheap recommender reaches
 
 

@@ -142,9 +142,12 @@ def is_of_signal(error: Exception) -> bool:
     """Whether an error came of a signal, and not of what the command was doing."""
     # Raised while the interrupt was on its way up, or made of it by a library.
     earlier: BaseException | None = error
-    while earlier is not None:
+    seen: set[int] = set()
+    # A library's `raise error from error` makes an error its own cause.
+    while earlier is not None and id(earlier) not in seen:
         if isinstance(earlier, KeyboardInterrupt):
             return True
+        seen.add(id(earlier))
         earlier = earlier.__cause__ or earlier.__context__
     # What is lost there can be told by the type alone: an extension that was being imported makes
     # an ImportError of any other, and a process that ends takes the others' connections along.

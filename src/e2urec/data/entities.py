@@ -6,7 +6,8 @@ from html.entities import html5
 
 import polars as pl
 
-ENTITY = re.compile(r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[a-zA-Z][a-zA-Z0-9]*);")
+# No character has a number of more digits, and Python refuses to read those of thousands.
+ENTITY = re.compile(r"&(?:#[0-9]{1,8}|#[xX][0-9a-fA-F]{1,8}|[a-zA-Z][a-zA-Z0-9]*);")
 
 
 def without_entities(items: pl.DataFrame) -> tuple[pl.DataFrame, int]:

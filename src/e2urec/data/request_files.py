@@ -1,6 +1,7 @@
 """Files that say whom or what to forget: a list of users, a CSV table, or JSON lines."""
 
 import csv
+import difflib
 import re
 from pathlib import Path
 
@@ -14,6 +15,9 @@ ALIKE = {
     "user": re.compile(r"user|customer|member|account|reviewer|reader|person|client|name|id$"),
 }
 """Other names of columns that might mean a user or an item."""
+# "itme" is 0.75 like "item", and "time" 0.5.
+MISSPELT = 0.7
+"""How like `user` or `item` a name is, by difflib, that might be either misspelt."""
 
 Line = tuple[int, str]
 """A line's 1-based number in the file, and its text."""
@@ -25,8 +29,8 @@ def read_pairs(path: Path) -> list[Pair]:
     """The (user, item) of every line.
 
     A file is one user a line, or a CSV or JSON-lines file with the columns `user`, `item` or both,
-    and others. Only in the plain list does `#` start a comment line: an id that begins so can be
-    named in the other two.
+    and others that are not like them. Only in the plain list does `#` start a comment line: an id
+    that begins so can be named in the other two.
 
     Raises:
         DataError: the file cannot be read, or is no such table.
@@ -114,10 +118,10 @@ def _json_id(value: object, number: int) -> str:
 
 
 def _check_columns(names: list[str], number: int) -> None:
-    """Raise ValueError unless there is a column user or item, and none that might mean the other.
+    """Raise ValueError unless there is a column user or item, and none that might mean either.
 
     A column that might name the other would be ignored, and single interactions would be taken for
-    all of a user or an item.
+    all of a user or an item. Nor may a second user, as in `user2`, be passed over.
     """
     id_columns = [name for name in names if name in COLUMNS]
     for name in names:
@@ -130,11 +134,18 @@ def _check_columns(names: list[str], number: int) -> None:
         raise ValueError(
             f"line {number}: names no column user or item, each once; add them as the first line"
         )
-    for missing in set(COLUMNS) - set(id_columns):
-        pattern = ALIKE[missing]
-        for name in names:
-            if name not in id_columns and pattern.search(name.lower()):
-                raise ValueError(
-                    f"line {number}: column '{name}' might name the {missing}; call it so, or "
-                    "remove it"
-                )
+    missing = set(COLUMNS) - set(id_columns)
+    for name in names:
+        for column in COLUMNS:
+            if name in COLUMNS or not _is_like(name.lower(), column, column in missing):
+                continue
+            remedy = "call it so, or remove it" if column in missing else "remove it"
+            raise ValueError(f"line {number}: column '{name}' might name the {column}; {remedy}")
+
+
+def _is_like(name: str, column: str, is_missing: bool) -> bool:
+    """Whether a column of this name might be meant for `column`, or for a second one."""
+    if column in name or difflib.SequenceMatcher(None, name, column).ratio() >= MISSPELT:
+        return True
+    # Beside `item`, a title says what that item is.
+    return is_missing and ALIKE[column].search(name) is not None

@@ -130,6 +130,7 @@ class _Run:
         models = [SeedModels.of(recipe, seed, self.grid, self.progress) for seed in seeds]
         space = models[0].space
         space.check_before_training()
+        models[0].check_requests()
         refuse_other_settings(self.grid.folder.parent, dependencies(space), key)
         # No other model than an original a seed stays on the disk.
         originals = sum(not self.grid.has(seed_models.model_key) for seed_models in models)

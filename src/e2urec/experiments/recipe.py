@@ -89,6 +89,13 @@ class DrawnRequest(RequestRecipe):
         is_special = self.singles is not None or self.pick != "random"
         if is_special and self.unit != "users":
             raise ValueError(f"unit {self.unit} has no pick and no singles; set unit = 'users'")
+        # A recipe that was written out has the default beside a number.
+        default = type(self).model_fields["ratio"].default
+        if self.singles is not None and self.ratio != default:
+            raise ValueError(
+                f"singles = {self.singles} and ratio = {self.ratio:g} both say how many users; "
+                "leave one out"
+            )
         return self
 
     def in_words(self) -> str:
@@ -96,9 +103,10 @@ class DrawnRequest(RequestRecipe):
         if self.singles is not None:
             pick = "random" if self.pick == "random" else f"the {self.pick}"
             return f"{self.singles} single users ({pick}), each a request of her own"
+        share = f"{100 * self.ratio:.3g}%"
         if self.pick == "random":
-            return f"{self.ratio:.0%} of the {self.unit}"
-        return f"the {self.ratio:.0%} {self.pick} {self.unit}"
+            return f"{share} of the {self.unit}"
+        return f"the {share} {self.pick} {self.unit}"
 
 
 class MethodRecipe(_Part):

@@ -32,7 +32,7 @@ from .grid import REMEDY, FinishedCell, Grid
 from .memorised import as_share, most_memorised
 from .plan import DEVELOPMENT, PLACEBO, Cell, seed_folder
 from .recipe import DrawnRequest, Recipe, RequestRecipe
-from .singles import deal, gather, mean_record
+from .singles import deal, gather, mean_record, require_rows
 from .study import Study, unlearning_seconds
 from .workspace import Workspace
 
@@ -137,6 +137,15 @@ class SeedModels:
             self.__dict__.pop(name, None)
 
     # --- requests
+
+    def check_requests(self) -> None:
+        """Raise ConfigError where single users are more than the data have, or have rows for."""
+        for request in self.recipe.compare.requests:
+            # Random users stand for those who are remembered most: no model is trained here.
+            share = as_share(request, self.space.split.train)
+            if request.singles is not None:
+                parts = self.space.resolve(self.space.draw(share))
+                require_rows(parts, request.singles)
 
     def parts(self, request: RequestRecipe, among: Samples | None = None) -> ForgetRetain:
         """Samples of a request that is drawn from `among` (all training samples)."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core.arrays import Head, Ints
 from ..core.errors import ConfigError
+from ..data.requests import ForgetRetain
 from ..evaluation.answers import Answers, EvaluationSets
 from ..evaluation.comparison import CellRecord
 from ..models.batches import Examples
@@ -21,6 +22,8 @@ from ..models.predictions import NO_HEAD, Predictions
 
 Positions = Mapping[str, Ints]
 """Rows of each set that a model answers."""
+DEALT_PARTS = ("test", "unseen", "valid", "retain")
+"""What the models share, besides D_f."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,22 @@ def _owners(name: str, part: Examples, users: Ints) -> Ints:
     # Few users would leave models without a row: rows are dealt out one by one then.
     if len(ids) < len(users):
         owner = np.arange(len(part))
-    if len(part) < len(users):
+    _require_one_each(name, len(part), len(users))
+    return owner % len(users)
+
+
+def require_rows(parts: ForgetRetain, count: int) -> None:
+    """Raise ConfigError, as `deal` would after hours, where `count` models are too many to ask."""
+    for name in DEALT_PARTS:
+        _require_one_each(name, len(getattr(parts, name)), count)
+
+
+def _require_one_each(name: str, rows: int, models: int) -> None:
+    if rows < models:
         raise ConfigError(
-            f"compare.requests: singles = {len(users)} models share {len(part)} {name} rows, and "
+            f"compare.requests: singles = {models} models share {rows} {name} rows, and "
             "each wants one; ask for fewer, or raise data.test_rows and data.held_rows"
         )
-    return owner % len(users)
 
 
 def gather(shares: Sequence[Share], answers: Sequence[Answers]) -> Answers:
