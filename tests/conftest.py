@@ -23,6 +23,7 @@ from key_files import write_key
 
 # The process that hands out the tests runs none: it need not wait for PyTorch.
 if TYPE_CHECKING:
+    from e2urec.core.locks import SharedFolder
     from e2urec.models.backbone import Backbone
     from e2urec.models.recommender import Recommender
 
@@ -49,6 +50,15 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
     from e2urec.testing import toy_backbone
 
     return toy_backbone(request.param)
+
+
+@pytest.fixture
+def shadow_folder(tmp_path: Path) -> Iterator[SharedFolder]:
+    """An open folder in which shadow models are kept."""
+    from e2urec.core.locks import SharedFolder
+
+    with SharedFolder.open(tmp_path / "shadows") as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_a_damaged_cell_is_made_anew_after_one_sentence(tmp_path, name, way):
     assert sum("the cell is made anew" in sentence for sentence in sentences) == 1
 
 
-def test_a_damaged_shadow_is_made_anew_after_one_sentence(tmp_path):
+def test_a_damaged_shadow_is_made_anew_after_one_sentence(tmp_path, shadow_folder):
     task = toy_task("causal")
     sentences: list[str] = []
     factory = ShadowFactory(
@@ -107,7 +107,7 @@ def test_a_damaged_shadow_is_made_anew_after_one_sentence(tmp_path):
         task.tuning,
         Shadows(count=2, lora=LoRA(rank=2)),
         seed=3,
-        folder=tmp_path,
+        folder=shadow_folder,
         say=sentences.append,
     )
     rows = ShadowRows(task.retain, task.unseen, task.forget)

@@ -105,7 +105,7 @@ def test_hit_rate_is_left_out_below_a_thousand_non_members():
 
 
 def test_shadows_never_read_forgotten_rows_and_are_taken_from_the_cache_the_second_time(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, shadow_folder
 ):
     task = toy_task("causal")
     users_read = []
@@ -118,7 +118,7 @@ def test_shadows_never_read_forgotten_rows_and_are_taken_from_the_cache_the_seco
     monkeypatch.setattr(shadow_module, "tune", watched)
     untuned = Recommender(task.base, task.original.template)
     settings = Shadows(count=4, lora=LoRA(rank=2))
-    factory = ShadowFactory(untuned, task.tuning, settings, seed=3, folder=tmp_path)
+    factory = ShadowFactory(untuned, task.tuning, settings, seed=3, folder=shadow_folder)
     rows = ShadowRows(task.retain, task.unseen, task.forget)
 
     first = factory.scores(rows)

@@ -1,14 +1,17 @@
 """Measure an unlearned run."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.contents import hash_file
 from ..core.errors import ConfigError, RunError
+from ..core.locks import SharedFolder
 from ..evaluation.relearning import Relearner, require_int8, reshaped
 from ..evaluation.results import Results
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, UNLEARNED, Role, retrained
+from ..evaluation.shadow_folder import shared_shadows
 from ..evaluation.shadows import ShadowScores
 from ..evaluation.verdict import MIN_USERS
 from ..experiments.study import Study
@@ -76,6 +79,21 @@ def evaluate(
     options = options or EvaluationOptions()
     if options.robustness:
         require_int8()
+    with contextlib.ExitStack() as resources:
+        kept = None
+        if options.gate or options.shadows:
+            kept = resources.enter_context(shared_shadows(run.path / SHADOWS))
+        return _evaluate(run, against, request, options, progress, kept)
+
+
+def _evaluate(
+    run: Run,
+    against: Sequence[Run],
+    request: RequestOptions,
+    options: EvaluationOptions,
+    progress: Progress,
+    kept: SharedFolder | None,
+) -> Results:
     case = _open_case(run, against, request, progress)
     study = case.study()
     basis = rehearsed_basis(run, case, options.say if options.gate else None)
@@ -83,7 +101,7 @@ def evaluate(
     count = _shadow_count(options, bool(against) or (basis is not None and too_small))
     shadows = None
     if count:
-        shadows = _shadow_scores(run, study, case, count, options.say)
+        shadows = _shadow_scores(kept, study, case, count, options.say)
     study.ask(ORIGINAL, case.original, valid=True)
     relearner = _relearner(study, progress) if options.robustness else None
     _ask_runs(study, run, against, relearner)
@@ -221,7 +239,11 @@ def _parent(run: Run, key: Path | None) -> Run:
 
 
 def _shadow_scores(
-    run: Run, study: Study, case: RequestCase, count: int, say: Callable[[str], object]
+    kept: SharedFolder | None,
+    study: Study,
+    case: RequestCase,
+    count: int,
+    say: Callable[[str], object],
 ) -> ShadowScores:
     """Train the shadows, or take those that are there, after saying what they cost."""
     space = study.space
@@ -229,8 +251,9 @@ def _shadow_scores(
     rows = space.recipe.shadows.row_count(
         len(study.rows.retain), len(study.rows.unseen), space.recipe.tuning
     )
+    assert kept is not None, "the folder is open wherever shadows may be trained"
     say(
         f"{count} shadow models read {rows} rows{time_clause(case.parent, rows)}; those already in "
-        f"'{run.path}' are taken from there"
+        f"'{kept.path.parent}' are taken from there"
     )
-    return study.shadow_scores(run.path / SHADOWS, case.controller_key, say)
+    return study.shadow_scores(kept, case.controller_key, say)

@@ -21,7 +21,8 @@ def remove_stale_shadows(case: RequestCase) -> None:
     """Remove the shadow models of all earlier runs that saw a row of a request, and say so.
 
     They belong to no result, and an evaluation makes them anew: nobody would think of them when the
-    earlier runs are cleared away. An evaluation that is under way keeps none after this.
+    earlier runs are cleared away. An evaluation that is under way keeps none after this; one that
+    begins later reads what the data hold then.
     """
     split = case.space.split
     read_by_shadows = split.train.visible_rows() | split.unseen.visible_rows()
@@ -42,8 +43,8 @@ def _remove(folder: Path, case: RequestCase) -> None:
         )
         return
     case.options.say(
-        f"removed '{folder}': its shadow models were tuned on rows that are erased now; evaluate "
-        "trains others"
+        f"removed '{folder}': its shadow models were tuned on rows that are erased now; delete "
+        "these rows from the data as well, or another evaluation of that run reads them again"
     )
 
 

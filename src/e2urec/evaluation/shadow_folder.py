@@ -35,19 +35,6 @@ class ShadowFolder:
     say: Say = no_words
     is_gone: bool = False
 
-    @classmethod
-    @contextlib.contextmanager
-    def open(
-        cls, path: Path, part: str, key: bytes, say: Say = no_words
-    ) -> Iterator["ShadowFolder"]:
-        """Open the folder, and make it if need be; raises RunError where that cannot be done."""
-        with contextlib.ExitStack() as resources:
-            try:
-                shared = resources.enter_context(SharedFolder.open(path))
-            except OSError as error:
-                raise _cannot_be_kept(path, error) from error
-            yield cls(shared, part, key, say)
-
     def load(self, number: int, untuned: Recommender) -> Recommender | None:
         """The shadow of this number, on the base; None where there is none that is whole."""
         with self._locked() as is_there:
@@ -96,6 +83,21 @@ class ShadowFolder:
                     "locked; further shadow models of this evaluation are not kept"
                 )
             yield is_there
+
+
+@contextlib.contextmanager
+def shared_shadows(path: Path) -> Iterator[SharedFolder]:
+    """Open the folder before rows are read, so that no request comes in between unseen.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    with contextlib.ExitStack() as resources:
+        try:
+            shared = resources.enter_context(SharedFolder.open(path))
+        except OSError as error:
+            raise _cannot_be_kept(path, error) from error
+        yield shared
 
 
 def _cannot_be_kept(folder: Path, error: OSError) -> RunError:

@@ -6,16 +6,15 @@ base, tuned on half of the users of D_r and of the unseen users. No shadow sees 
 may be kept in the run folder, while what they say of D_f is not.
 """
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Floats, Mask
+from ..core.locks import SharedFolder
 from ..core.seeding import derive
 from ..models.adapters import LoRA
 from ..models.batches import Examples, concatenate
@@ -108,7 +107,7 @@ class ShadowFactory:
     tuning: Tuning
     shadows: Shadows
     seed: int
-    folder: Path | None = None
+    folder: SharedFolder | None = None
     key: bytes = b""
     progress: Progress = silent
     say: Callable[[str], object] = lambda text: None
@@ -126,28 +125,26 @@ class ShadowFactory:
 
         forget_odds = []
         unseen_odds = []
-        with self._open_folder(tuning, rows) as folder:
-            for number in range(self.shadows.count):
-                retain_half = rows.retain.take(np.flatnonzero(in_retain[number]))
-                unseen_half = rows.unseen.take(np.flatnonzero(in_unseen[number]))
-                train = concatenate([retain_half, unseen_half])
-                model = self._shadow(number, tuning, train, folder)
-                forget = predict(model, rows.forget, precision=precision)
-                unseen = predict(model, rows.unseen, precision=precision)
-                forget_odds.append(forget.log_odds)
-                unseen_odds.append(unseen.log_odds)
+        folder = self._folder_of(tuning, rows)
+        for number in range(self.shadows.count):
+            retain_half = rows.retain.take(np.flatnonzero(in_retain[number]))
+            unseen_half = rows.unseen.take(np.flatnonzero(in_unseen[number]))
+            train = concatenate([retain_half, unseen_half])
+            model = self._shadow(number, tuning, train, folder)
+            forget = predict(model, rows.forget, precision=precision)
+            unseen = predict(model, rows.unseen, precision=precision)
+            forget_odds.append(forget.log_odds)
+            unseen_odds.append(unseen.log_odds)
 
         outside_forget = (np.stack(forget_odds), ~in_forget)
         outside_unseen = (np.stack(unseen_odds), ~in_unseen)
         return pool(outside_forget, outside_unseen)
 
-    def _open_folder(
-        self, tuning: Tuning, rows: ShadowRows
-    ) -> contextlib.AbstractContextManager[ShadowFolder | None]:
+    def _folder_of(self, tuning: Tuning, rows: ShadowRows) -> ShadowFolder | None:
         if self.folder is None:
-            return contextlib.nullcontext()
+            return None
         part = self._fingerprint(tuning, (rows.retain, rows.unseen))
-        return ShadowFolder.open(self.folder, part, self.key, self.say)
+        return ShadowFolder(self.folder, part, self.key, self.say)
 
     def _fingerprint(self, tuning: Tuning, parts: Sequence[Examples]) -> str:
         """Hash of all that the shadows depend on: the base's weights, the rows, the settings."""

@@ -19,6 +19,7 @@ from ..core.say import Say, no_words
 from ..evaluation.comparison import Comparison, Key
 from ..evaluation.results import Results
 from ..evaluation.roles import ORIGINAL, Role
+from ..evaluation.shadow_folder import shared_shadows
 from ..evaluation.shadows import ShadowScores
 from ..report.comparison import write_comparison
 from ..runs.folder import open_run, work_beside
@@ -158,10 +159,9 @@ class _Run:
                 if finished is not None:
                     self.cells[key][cell.role] = finished
             if self.plan.recipe.compare.shadows:
-                folder = self.shadows / models.folder
-                self.shadow_scores[key] = study.shadow_scores(
-                    folder, controller_key(), self.grid.say
-                )
+                with shared_shadows(self.shadows / models.folder) as folder:
+                    scores = study.shadow_scores(folder, controller_key(), self.grid.say)
+                self.shadow_scores[key] = scores
 
     def _comparison(
         self, methods: Methods, settings: Mapping[str, Settings], trials: list[Trial]

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.arrays import Floats
 from ..core.derived_keys import derived_key
+from ..core.locks import SharedFolder
 from ..evaluation.answers import Answers, EvaluationSets, softened
 from ..evaluation.evaluate import evaluate
 from ..evaluation.evidence import Evidence
@@ -166,14 +167,14 @@ class Study:
 
     def shadow_scores(
         self,
-        folder: Path | None = None,
+        folder: SharedFolder | None = None,
         controller: bytes = b"",
         say: Callable[[str], object] = lambda text: None,
     ) -> ShadowScores:
         """What models say of D_f and the unseen users that saw neither.
 
         Args:
-            folder: where the models are kept; None: nowhere.
+            folder: where the models are kept, opened before the rows were read; None: nowhere.
             controller: the controller's key, under which they are found again.
             say: told of a model that was damaged, and is made anew.
         """
