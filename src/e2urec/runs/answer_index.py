@@ -41,7 +41,9 @@ def answer_index(
     folder: Path, parts: Sequence[Samples], log_odds: Floats, key: RowKey, arithmetic: str
 ) -> AnswerIndex:
     """What the model in `folder` answers to the rows of `parts`: their log-odds (n,)."""
-    files = {name: hash_file(path) for name, path in list_files(folder).items()}
+    # Scratch files and checkpoints of gigabytes may lie beside the model while a run is made.
+    model_files = {name: path for name, path in list_files(folder).items() if is_of_model(name)}
+    files = {name: hash_file(path) for name, path in model_files.items()}
     return AnswerIndex.of_parts(parts, log_odds[None], key, _stamp(files, arithmetic))
 
 
