@@ -22,6 +22,7 @@ from e2urec.runs.folder import Run
 from e2urec.runs.row_digests import row_digests
 from e2urec.runs.split_index import SplitIndex
 from e2urec.training.loop import silent
+from e2urec.unlearning import target as targets
 from e2urec.unlearning import task as tasks
 from key_files import KEY
 from toy_data import quick_settings, write_ratings
@@ -86,6 +87,44 @@ def test_request_reads_fewer_rows_and_comes_to_the_same_target(original):
     at_hand = [rows.original_odds[name] for name in ("retain", "calibration")]
     assert all_read - read == np.isfinite(np.concatenate(at_hand)).sum() > 0
     assert "test" not in task.original_odds
+
+
+@pytest.mark.parametrize("unit", ["users", "items"])
+def test_rows_of_a_sample_do_not_depend_on_what_was_answered_before(original, monkeypatch, unit):
+    monkeypatch.setattr(odds_at_hand, "RETAIN_SAMPLE_ROWS", 30)
+    opened = case(original, ratio=0.1, unit=unit)
+    rows = opened.space.rows(opened.parts)
+    opened.space.answer_index = None
+    without_answers = opened.space.rows(opened.parts)
+    assert np.array_equal(rows.retain_sample, without_answers.retain_sample)
+    is_rewritten = np.isin(rows.retain_sample, rows.rewritten)
+    # A prompt that is written anew has no answer, and figures without such rows would be too good.
+    assert is_rewritten.any() == (unit == "items")
+    # The 40 rows of D with answers are the first of the same order, so none else is missing.
+    assert (np.isnan(rows.evaluation_odds["retain"]) == is_rewritten).all()
+
+
+def test_lead_from_answers_at_hand_is_the_lead_from_asking_about_the_same_rows(
+    original, monkeypatch
+):
+    def ask_anew(task: tasks.Task, part: str, rows: np.ndarray) -> np.ndarray:
+        return predict(task.original, getattr(task, part).take(rows)).log_odds
+
+    monkeypatch.setattr(targets, "MIN_SAMPLED_ROWS", 20)
+    opened = case(original, ratio=0.1)
+    rows = opened.study().rows
+    settings = {"joint": 0.0, "scaling": {"largest": 0.0}, "calibration_ratio": 0.1}
+    method = build("e2urec", settings)
+    leads = []
+    for odds_of_original in (tasks.Task.odds_of_original, ask_anew):
+        monkeypatch.setattr(tasks.Task, "odds_of_original", odds_of_original)
+        task = opened.space.task(opened.space.load(original), rows, method)
+        method.unlearn(task)
+        target = task.outcome.target
+        leads.append([target.lead, target.error])
+    assert len(rows.retain) > 20
+    assert np.isfinite(leads).all()
+    assert leads[0] == pytest.approx(leads[1], abs=1e-6)
 
 
 def test_evaluation_takes_the_answers_at_hand_for_the_original_alone(original):

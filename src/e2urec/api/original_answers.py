@@ -33,7 +33,7 @@ def answers_of_original(
     log_odds = [measured.test.log_odds, measured.unseen.log_odds]
     with space.costs.phase(PHASE):
         for name in ("train", "calibration"):
-            sample = answered_sample(getattr(split, name), name, seed=seed)
+            sample = answered_sample(getattr(split, name), seed=seed)
             # There need not be calibration users.
             if not len(sample):
                 continue
