@@ -1,5 +1,7 @@
 """What an original answered before: which rows of a request need not be asked about again."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ..core.arrays import Floats, Ints
@@ -7,6 +9,7 @@ from ..core.seeding import derive
 from ..data.requests import ForgetRetain
 from ..data.row_hashes import hashes
 from ..data.samples import Samples
+from ..models.batches import Examples
 from ..runs.answer_index import AnswerIndex
 
 # An AUC of so many rows of D_r, which has all users, is no less sure than that of the unseen users.
@@ -22,7 +25,9 @@ PARTS = ("retain", "calibration", "unseen", "test")
 HASH_BYTES = 8
 
 
-def odds_at_hand(index: AnswerIndex | None, parts: ForgetRetain) -> dict[str, Floats]:
+def odds_at_hand(
+    index: AnswerIndex | None, parts: ForgetRetain, prompts: Mapping[str, Examples]
+) -> dict[str, Floats]:
     """Log-odds of the original on the rows of `PARTS`, NaN where its run keeps none.
 
     Of a prompt that is written anew there is none.
@@ -30,11 +35,12 @@ def odds_at_hand(index: AnswerIndex | None, parts: ForgetRetain) -> dict[str, Fl
     Args:
         index: of the original's answers; None: no row has one.
         parts: the rows of the request.
+        prompts: of these, by name of the part.
     """
     if index is None:
         return {}
     current = index.without(parts.forget.interactions, parts.changed)
-    return {name: current.log_odds_of(getattr(parts, name)) for name in PARTS}
+    return {name: current.log_odds_of(getattr(parts, name), prompts[name]) for name in PARTS}
 
 
 def retain_sample(retain: Samples, *, seed: int) -> Ints:

@@ -167,7 +167,7 @@ class Workspace:
             skipped=parts.skipped,
             rewritten=parts.rewritten,
             scores=self.request_scores(parts),
-            original_odds=odds_at_hand(self.answer_index, parts),
+            original_odds=odds_at_hand(self.answer_index, parts, encoded),
         )
 
     def request_scores(self, parts: ForgetRetain) -> RequestScores | None:
