@@ -1,5 +1,6 @@
 """Answers of a run's own model that are kept for the requests to come."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from ..evaluation.answers import Answers
 from ..experiments.odds_at_hand import answered_sample
 from ..experiments.request_rows import RequestRows
 from ..experiments.workspace import Workspace
+from ..models.batches import Examples
 from ..models.predictions import predict
 from ..models.recommender import Recommender
 from ..runs.answer_index import AnswerIndex, answer_index
@@ -17,7 +19,11 @@ PHASE = "answers"
 
 
 def answers_of_original(
-    space: Workspace, folder: Path, model: Recommender, measured: Answers
+    space: Workspace,
+    folder: Path,
+    model: Recommender,
+    rows: Mapping[str, Examples],
+    measured: Answers,
 ) -> AnswerIndex:
     """What the original in `folder` answers to the rows that most requests ask it about.
 
@@ -25,26 +31,29 @@ def answers_of_original(
         space: its data.
         folder: that the model was saved in.
         model: the original.
-        measured: its answers to the test rows and the unseen users, which are not asked again.
+        rows: the test rows and those of the unseen users, by name.
+        measured: its answers to these, which are not asked for again.
     """
     split = space.split
     seed = space.recipe.data_seed
     parts = [split.test, split.unseen]
+    prompts = [rows["test"], rows["unseen"]]
     log_odds = [measured.test.log_odds, measured.unseen.log_odds]
     with space.costs.phase(PHASE):
         for name in ("train", "calibration"):
-            sample = answered_sample(getattr(split, name), name, seed=seed)
+            sample = answered_sample(getattr(split, name), seed=seed)
             # There need not be calibration users.
             if not len(sample):
                 continue
-            answers = predict(
-                model, space.encode(sample), precision=space.recipe.tuning.schedule.precision
-            )
+            examples = space.encode(sample)
+            precision = space.recipe.tuning.schedule.precision
+            answers = predict(model, examples, precision=precision)
             parts.append(sample)
+            prompts.append(examples)
             log_odds.append(answers.log_odds)
-    return answer_index(
-        folder, parts, np.concatenate(log_odds), space.row_key, arithmetic_of(space.recipe)
-    )
+    all_odds = np.concatenate(log_odds)
+    arithmetic = arithmetic_of(space.recipe)
+    return answer_index(folder, parts, prompts, all_odds, space.row_key, arithmetic)
 
 
 def save_answers(case: RequestCase, folder: Path, rows: RequestRows, answers: Answers) -> None:
@@ -52,10 +61,12 @@ def save_answers(case: RequestCase, folder: Path, rows: RequestRows, answers: An
     parts = case.parts
     assert answers.retain is not None
     retain = parts.retain.take(rows.retain_sample)
+    prompts = [rows.test, rows.unseen, rows.retain.take(rows.retain_sample)]
     samples = [parts.test, parts.unseen, retain]
     predictions = [answers.test, answers.unseen, answers.retain]
     log_odds = np.concatenate([part.log_odds for part in predictions])
-    index = answer_index(folder, samples, log_odds, case.new_key, arithmetic_of(case.space.recipe))
+    arithmetic = arithmetic_of(case.space.recipe)
+    index = answer_index(folder, samples, prompts, log_odds, case.new_key, arithmetic)
     index.save(folder)
 
 

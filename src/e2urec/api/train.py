@@ -64,7 +64,7 @@ def train(
         SplitIndex.of(space.split, space.row_key).save(partial)
         if space.score_index is not None:
             space.score_index.save(partial)
-        answers_of_original(space, partial, model, answers).save(partial)
+        answers_of_original(space, partial, model, rows, answers).save(partial)
         write_record(partial, _original_record(space, trace), secret)
     return open_run(out)
 

@@ -1,11 +1,15 @@
 """What an original answered before: which rows of a request need not be asked about again."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ..core.arrays import Floats, Ints
-from ..core.seeding import stream
+from ..core.seeding import derive
 from ..data.requests import ForgetRetain
+from ..data.row_hashes import hashes
 from ..data.samples import Samples
+from ..models.batches import Examples
 from ..runs.answer_index import AnswerIndex
 
 # An AUC of so many rows of D_r, which has all users, is no less sure than that of the unseen users.
@@ -18,9 +22,12 @@ A request for a fifth of the users leaves `RETAIN_SAMPLE_ROWS` of them in D_r.
 """
 PARTS = ("retain", "calibration", "unseen", "test")
 """The parts of a request that its original may have answered before."""
+HASH_BYTES = 8
 
 
-def odds_at_hand(index: AnswerIndex | None, parts: ForgetRetain) -> dict[str, Floats]:
+def odds_at_hand(
+    index: AnswerIndex | None, parts: ForgetRetain, prompts: Mapping[str, Examples]
+) -> dict[str, Floats]:
     """Log-odds of the original on the rows of `PARTS`, NaN where its run keeps none.
 
     Of a prompt that is written anew there is none.
@@ -28,24 +35,36 @@ def odds_at_hand(index: AnswerIndex | None, parts: ForgetRetain) -> dict[str, Fl
     Args:
         index: of the original's answers; None: no row has one.
         parts: the rows of the request.
+        prompts: of these, by name of the part.
     """
     if index is None:
         return {}
     current = index.without(parts.forget.interactions, parts.changed)
-    return {name: current.log_odds_of(getattr(parts, name)) for name in PARTS}
+    return {name: current.log_odds_of(getattr(parts, name), prompts[name]) for name in PARTS}
 
 
-def retain_sample(parts: ForgetRetain, odds: dict[str, Floats], *, seed: int) -> Ints:
-    """Positions of the rows of D_r that models are asked about, sorted."""
-    order = stream(seed, "retain sample").permutation(len(parts.retain))
-    if "retain" in odds:
-        # Those that were answered before come first. They were drawn at random as well.
-        is_answered = np.isfinite(odds["retain"][order])
-        order = np.concatenate([order[is_answered], order[~is_answered]])
-    return np.sort(order[:RETAIN_SAMPLE_ROWS])
+def retain_sample(retain: Samples, *, seed: int) -> Ints:
+    """Positions of the rows of D_r that models are asked about, sorted.
+
+    Whether answers are at hand has no say in it: rows with a prompt that is written anew have none,
+    and figures on the others alone would be too good.
+    """
+    return _sample(retain, RETAIN_SAMPLE_ROWS, seed)
 
 
-def answered_sample(samples: Samples, part: str, *, seed: int) -> Samples:
-    """Rows of a part that its run keeps answers to."""
-    order = stream(seed, "answered", part).permutation(len(samples))
-    return samples.take(np.sort(order[:ANSWERED_ROWS]))
+def answered_sample(samples: Samples, *, seed: int) -> Samples:
+    """Rows of a part that its run keeps answers to; of D the first that `retain_sample` takes."""
+    return samples.take(_sample(samples, ANSWERED_ROWS, seed))
+
+
+def _sample(samples: Samples, count: int, seed: int) -> Ints:
+    """Positions of `count` rows, sorted: those with the smallest hashes under `seed`.
+
+    A row's hash says nothing of its content, so this is a random sample. When rows go, the others
+    keep their order: the sample of D_r is, but for the rows that went, among that of D.
+    """
+    key = derive(seed, "row sample").to_bytes(8, "big")
+    digests = hashes(samples.interactions, samples.rows, key, HASH_BYTES)
+    order = np.argsort(np.frombuffer(b"".join(digests), dtype=">u8"), kind="stable")
+    positions: Ints = np.sort(order[:count])
+    return positions

@@ -157,18 +157,17 @@ class Workspace:
         erased_users = np.unique(parts.forget.interactions.user[parts.erased])
         outsiders = {name: getattr(parts, name) for name in HELD_OUT_PARTS}
         seed = self.recipe.data_seed
-        original_odds = odds_at_hand(self.answer_index, parts)
         return RequestRows(
             **encoded,
             slices=slices(parts),
             difficulty=difficulty(parts.retain, outsiders, seed=seed),
-            retain_sample=retain_sample(parts, original_odds, seed=seed),
+            retain_sample=retain_sample(parts.retain, seed=seed),
             removed=int(parts.erased.sum()),
             removed_users=len(erased_users),
             skipped=parts.skipped,
             rewritten=parts.rewritten,
             scores=self.request_scores(parts),
-            original_odds=original_odds,
+            original_odds=odds_at_hand(self.answer_index, parts, encoded),
         )
 
     def request_scores(self, parts: ForgetRetain) -> RequestScores | None:

@@ -5,14 +5,18 @@ answers of its own.
 """
 
 import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..core.arrays import Floats
+import numpy as np
+
+from ..core.arrays import Floats, Ints
 from ..core.contents import hash_file, list_files
 from ..data.samples import Samples
+from ..models.batches import Examples
 from .copying import MODEL, is_of_model
 from .folder import Run
 from .row_digests import RowKey
@@ -23,26 +27,43 @@ FILE = "answers.npz"
 
 @dataclass(frozen=True)
 class AnswerIndex(RowFigures):
-    """The log-odds of Yes against No of some rows, by the row's hash."""
+    """The log-odds of Yes against No of some rows, by the row's hash, and what was asked."""
 
     FILE: ClassVar[str] = FILE
     COLUMN: ClassVar[str] = "answers"
-    COUNT: ClassVar[int] = 1
+    COUNT: ClassVar[int] = 2
     REMEDY: ClassVar[str] = "train anew"
     STAMP_BYTES: ClassVar[int] = 32
 
-    def log_odds_of(self, samples: Samples) -> Floats:
-        """The log-odds of the samples' own rows, in their order; NaN for rows that have none."""
-        log_odds: Floats = self.figures_of(samples)[0]
+    def log_odds_of(self, samples: Samples, prompts: Examples) -> Floats:
+        """The log-odds (n,) of the samples' own rows; NaN where there are none of this prompt.
+
+        Args:
+            samples: n rows.
+            prompts: of these. A row's hash does not have all that its prompt shows: an item may
+                have got another title where the data are kept.
+        """
+        log_odds, asked_checksums = self.figures_of(samples)
+        is_other = asked_checksums != _checksums(prompts)
+        log_odds[is_other] = np.nan
         return log_odds
 
 
 def answer_index(
-    folder: Path, parts: Sequence[Samples], log_odds: Floats, key: RowKey, arithmetic: str
+    folder: Path,
+    parts: Sequence[Samples],
+    prompts: Sequence[Examples],
+    log_odds: Floats,
+    key: RowKey,
+    arithmetic: str,
 ) -> AnswerIndex:
-    """What the model in `folder` answers to the rows of `parts`: their log-odds (n,)."""
-    files = {name: hash_file(path) for name, path in list_files(folder).items()}
-    return AnswerIndex.of_parts(parts, log_odds[None], key, _stamp(files, arithmetic))
+    """What the model in `folder` answers to `prompts`, of the rows of `parts`: log-odds (n,)."""
+    # Scratch files and checkpoints of gigabytes may lie beside the model while a run is made.
+    model_files = {name: path for name, path in list_files(folder).items() if is_of_model(name)}
+    files = {name: hash_file(path) for name, path in model_files.items()}
+    checksums = np.concatenate([_checksums(part) for part in prompts])
+    figures = np.stack([log_odds, checksums])
+    return AnswerIndex.of_parts(parts, figures, key, _stamp(files, arithmetic))
 
 
 def answers_of_run(run: Run, controller_key: bytes, arithmetic: str) -> AnswerIndex | None:
@@ -56,6 +77,16 @@ def answers_of_run(run: Run, controller_key: bytes, arithmetic: str) -> AnswerIn
     if index is None or index.stamp != _stamp(files, arithmetic):
         return None
     return index
+
+
+def _checksums(prompts: Examples) -> Ints:
+    """(n,) CRC-32 of the tokens of each prompt, cut to 24 bits: a float32 holds these exactly."""
+    tokens = prompts.tokens.astype(np.int32)
+    checksums = []
+    for start, end in zip(prompts.offsets[:-1], prompts.offsets[1:], strict=True):
+        checksum = zlib.crc32(tokens[start:end].tobytes())
+        checksums.append(checksum & 0xFFFFFF)
+    return np.array(checksums, dtype=np.int64)
 
 
 def _stamp(files: Mapping[str, str], arithmetic: str) -> bytes:

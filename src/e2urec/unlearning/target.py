@@ -172,7 +172,8 @@ def _retain_odds(task: Task, remembering: FrozenTeacher, count: int) -> tuple[In
 def _answered_first(task: Task, part: str, rows: Ints) -> Ints:
     """`rows` in their order, those of which the original's answers are at hand before all others.
 
-    These were drawn at random as well, so they are no worse a sample.
+    These were drawn at random as well, so they are no worse a sample. A prompt that is written anew
+    has none: of such calibration rows fewer are read, as none is of D_r.
     """
     is_answered = task.has_odds(part)[rows]
     ordered_rows: Ints = np.concatenate([rows[is_answered], rows[~is_answered]])

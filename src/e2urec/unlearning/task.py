@@ -95,7 +95,8 @@ class Task(Job):
         unseen: the same of other users; they are logged, and nothing is chosen by them.
         scores: out-of-fold scores; None where the recommender was trained without.
         original_odds: log-odds of the original that are at hand already, by name of the rows: as
-            many as these, NaN where a row has none. They save time, and change no result.
+            many as these, NaN where a row has none. They save time; where a target is measured on a
+            part of the rows, on those that have one first.
         difficulty: of the rows of `retain`, `calibration` and `unseen`; None: taken to be equal.
         scratch: folder for what does not fit into memory while the method runs; None: the system's.
         phase_logs: what `log_phase` saw.
