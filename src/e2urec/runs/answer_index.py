@@ -43,6 +43,7 @@ class AnswerIndex(RowFigures):
             prompts: of these. A row's hash does not have all that its prompt shows: an item may
                 have got another title where the data are kept.
         """
+        log_odds: Floats
         log_odds, asked_checksums = self.figures_of(samples)
         is_other = asked_checksums != _checksums(prompts)
         log_odds[is_other] = np.nan
