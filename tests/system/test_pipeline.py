@@ -213,6 +213,11 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
         f"model.name={toy}",
         "--set",
         "model.layers=none",
+        # It learns enough by heart that its student has a target to be scaled to.
+        "--set",
+        "tuning.schedule.learning_rate=1e-2",
+        "--set",
+        "tuning.schedule.epochs=8",
     )
     status, out, error = call(*words, *SMALL, "--json")
     assert status == 0, error
