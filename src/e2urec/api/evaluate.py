@@ -80,10 +80,11 @@ def evaluate(
     if options.robustness:
         require_int8()
     with contextlib.ExitStack() as resources:
-        kept = None
-        if options.gate or options.shadows:
-            kept = resources.enter_context(shared_shadows(run.path / SHADOWS))
-        return _evaluate(run, against, request, options, progress, kept)
+        shadow_folder = None
+        # A run that nobody may write to can still be measured without shadows.
+        if options.shadows or (options.gate and not against):
+            shadow_folder = resources.enter_context(shared_shadows(run.path / SHADOWS))
+        return _evaluate(run, against, request, options, progress, shadow_folder)
 
 
 def _evaluate(
@@ -92,7 +93,7 @@ def _evaluate(
     request: RequestOptions,
     options: EvaluationOptions,
     progress: Progress,
-    kept: SharedFolder | None,
+    shadow_folder: SharedFolder | None,
 ) -> Results:
     case = _open_case(run, against, request, progress)
     study = case.study()
@@ -101,7 +102,7 @@ def _evaluate(
     count = _shadow_count(options, bool(against) or (basis is not None and too_small))
     shadows = None
     if count:
-        shadows = _shadow_scores(kept, study, case, count, options.say)
+        shadows = _shadow_scores(shadow_folder, study, case, count, options.say)
     study.ask(ORIGINAL, case.original, valid=True)
     relearner = _relearner(study, progress) if options.robustness else None
     _ask_runs(study, run, against, relearner)
@@ -239,7 +240,7 @@ def _parent(run: Run, key: Path | None) -> Run:
 
 
 def _shadow_scores(
-    kept: SharedFolder | None,
+    shadow_folder: SharedFolder | None,
     study: Study,
     case: RequestCase,
     count: int,
@@ -251,9 +252,9 @@ def _shadow_scores(
     rows = space.recipe.shadows.row_count(
         len(study.rows.retain), len(study.rows.unseen), space.recipe.tuning
     )
-    assert kept is not None, "the folder is open wherever shadows may be trained"
+    assert shadow_folder is not None, "the folder is open wherever shadows may be trained"
     say(
         f"{count} shadow models read {rows} rows{time_clause(case.parent, rows)}; those already in "
-        f"'{kept.path.parent}' are taken from there"
+        f"'{shadow_folder.path.parent}' are taken from there"
     )
-    return study.shadow_scores(kept, case.controller_key, say)
+    return study.shadow_scores(shadow_folder, case.controller_key, say)
