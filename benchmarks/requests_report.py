@@ -270,6 +270,17 @@ def draw_panel(
         if within is not None:
             axes.plot([clipped(within)], [y], "D", ms=7, color="none", mec=colour, mew=1.0)
         draw_pooled(axes, figures["memory_auc"], y, colour)
+    if not any(line.values["requests"] for line in lines):
+        words = "not measured yet"
+        axes.text(
+            0.5,
+            (len(variants) - 1) / 2,
+            words,
+            ha="center",
+            va="center",
+            color="#888888",
+            fontsize=8,
+        )
     axes.set_xlim(LIMITS[0] - 0.05, LIMITS[1] + 0.05)
     axes.set_ylim(len(variants) - 0.5, -0.5)
     axes.set_yticks(range(len(variants)), variants, fontsize=8)
