@@ -140,6 +140,10 @@ def _modules(parts: Iterable[nn.Module]) -> set[nn.Module]:
     return {module for part in parts for module in part.modules()}
 
 
-def lora_layers(lm: Any) -> list[LoraLayer]:
-    """The layers of `lm` that have an adapter."""
-    return [module for module in lm.modules() if isinstance(module, LoraLayer)]
+def lora_layers(module: nn.Module) -> list[LoraLayer]:
+    """The layers of a model that have an adapter."""
+    layers = []
+    for child in module.children():
+        # What is inside of one has none, and is most of all modules.
+        layers += [child] if isinstance(child, LoraLayer) else lora_layers(child)
+    return layers

@@ -27,7 +27,7 @@ from torch import nn
 
 from ..core.errors import ModelError
 from . import blocks
-from .adapted_layers import Targets, target_layers
+from .adapted_layers import Targets, lora_layers, target_layers
 from .devices import seeded
 
 
@@ -216,7 +216,7 @@ def _restore_gradients(gradients: Mapping[nn.Parameter, bool]) -> None:
 
 def _switch(lm: Any, active: Sequence[str]) -> None:
     # Each of PEFT's calls walks all modules of all adapters: a third of a toy's time.
-    layers = list(_adapted_layers(lm))
+    layers = lora_layers(lm)
     if not active:
         if not all(layer.disable_adapters for layer in layers):
             lm.base_model.disable_adapter_layers()
@@ -231,16 +231,7 @@ def _switch(lm: Any, active: Sequence[str]) -> None:
 
 def _is_disabled(lm: Any) -> bool:
     # PEFT keeps its list of active adapters while they are disabled: only the layers know.
-    return any(layer.disable_adapters for layer in _adapted_layers(lm))
-
-
-def _adapted_layers(module: nn.Module) -> Iterator[LoraLayer]:
-    """The layers that carry adapters; what is inside of them is not looked at."""
-    for child in module.children():
-        if isinstance(child, LoraLayer):
-            yield child
-        else:
-            yield from _adapted_layers(child)
+    return any(layer.disable_adapters for layer in lora_layers(lm))
 
 
 def _start_training(lm: Any, name: str) -> list[nn.Parameter]:
