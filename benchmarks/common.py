@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2urec.api.request import open_space
 from e2urec.data.requests import ErasureRequest
 from e2urec.evaluation.evidence import Evidence
 from e2urec.evaluation.measure import Measure
@@ -15,6 +16,7 @@ from e2urec.experiments.request_rows import RequestRows
 from e2urec.experiments.workspace import Workspace
 from e2urec.models.recommender import Recommender
 from e2urec.runs.folder import Run
+from e2urec.training.loop import silent
 from e2urec.unlearning.method import Method
 from e2urec.unlearning.task import Task
 
@@ -48,8 +50,11 @@ class RequestCase:
 
     @classmethod
     def open(cls, run: Run, recipe: Recipe, request: ErasureRequest | None = None) -> "RequestCase":
-        """Load the original of a run, and put a request to it as `of` does."""
-        space = Workspace(recipe)
+        """Load the original of a run, and put a request to it as `of` does.
+
+        What the run keeps once for all requests is at hand, as it is for `e2urec unlearn`.
+        """
+        space = open_space(run, recipe, key=None, progress=silent)
         return cls.of(space, space.load(run), request)
 
     @classmethod

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,18 @@ import numpy as np
 import psutil
 
 from common import RequestCase
+from e2urec.api.request import open_space
 from e2urec.core.arrays import Floats
+from e2urec.data.prompts import PromptTemplate
 from e2urec.experiments.packaged import resolve_model
+from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.models.backbone import load_backbone
 from e2urec.models.precision import Precision
 from e2urec.models.recommender import Recommender
 from e2urec.runs.folder import open_run
+from e2urec.training.loop import silent
 from published import Published
 from variants import PUBLISHED, recipe_for
 
@@ -125,11 +130,7 @@ def measure(job: Job, out: Path) -> None:
     bytes_after_imports = psutil.Process().memory_info().rss
     original_run = None if job.original is None else Path(job.original)
     recipe = recipe_for(original_run, job.backbone, job.ratio, job.precision)
-    space = Workspace(recipe)
-    start_time = time.perf_counter()
-    original = load_original(job, space)
-    loading_seconds = time.perf_counter() - start_time
-    case = RequestCase.of(space, original)
+    case, loading_seconds = load_case(job, recipe)
     result, phases = unlearn(job, case)
     # Before the model is asked, which may need more memory than unlearning.
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -151,13 +152,25 @@ def measure(job: Job, out: Path) -> None:
     np.savez(out, **arrays)
 
 
-def load_original(job: Job, space: Workspace) -> Recommender:
-    """The recommender of the run, or the backbone as it comes."""
+def load_case(job: Job, recipe: Recipe) -> tuple[RequestCase, float]:
+    """The request to the recommender of the run, or to the backbone; seconds of loading it."""
     if job.original is not None:
         run = open_run(Path(job.original))
-        return space.load(run)
-    backbone = load_backbone(resolve_model(job.backbone))
-    return Recommender(backbone, space.template)
+        space = open_space(run, recipe, key=None, progress=silent)
+        load: Callable[[], Recommender] = partial(space.load, run)
+    else:
+        space = Workspace(recipe)
+        load = partial(load_untuned, job.backbone, space.template)
+    start_time = time.perf_counter()
+    original = load()
+    loading_seconds = time.perf_counter() - start_time
+    return RequestCase.of(space, original), loading_seconds
+
+
+def load_untuned(name: str, template: PromptTemplate) -> Recommender:
+    """A backbone as it comes."""
+    backbone = load_backbone(resolve_model(name))
+    return Recommender(backbone, template)
 
 
 def unlearn(job: Job, case: RequestCase) -> tuple[Recommender, dict[str, float]]:

@@ -5,11 +5,13 @@
 The headline is against the published algorithm at its released passes. With `--json`, the output is
 what docs/figures.json holds and docs/draw_result.py draws.
 
-`RUN`s are run folders of `e2urec train` and `e2urec unlearn --method retrain`. With retrained
-models of the recipe's own request, M_auc is measured as well. `--backbone smollm2` (all 30 blocks)
-and `t5` (T5-small's shape, random weights) need no run: they measure speed and memory alone, on
-fewer rows, at α = 2. Every variant runs in a process of its own, in turn, `--rounds` times. Loading
-the model is timed apart. Memory is the peak of the resident set less its size after imports.
+`RUN`s are run folders of `e2urec train` and `e2urec unlearn --method retrain`. What the original's
+run keeps once for all requests, its answers and out-of-fold scores, is at hand as it is for
+`e2urec unlearn`. With retrained models of the recipe's own request, M_auc is measured as well.
+`--backbone smollm2` (all 30 blocks) and `t5` (T5-small's shape, random weights) need no run: they
+measure speed and memory alone, on fewer rows, at α = 2. Every variant runs in a process of its own,
+in turn, `--rounds` times. Loading the model is timed apart. Memory is the peak of the resident set
+less its size after imports.
 """
 
 import argparse
@@ -29,12 +31,22 @@ from common import add_json, add_original, interval_text, option_parser
 from e2urec.experiments.packaged import resolve_model
 from e2urec.methods.e2urec import E2URec
 from e2urec.models.backbone import load_backbone
+from e2urec.runs.score_index import FILE as SCORES_FILE
 from one_variant import Job, Measurement, measure_apart
-from unlearning_report import LARGE, SMALL, Measurements, Quality, full_report, levers_report
+from unlearning_report import (
+    LARGE,
+    SINGLE,
+    SMALL,
+    Measurements,
+    Quality,
+    full_report,
+    levers_report,
+)
 from variants import (
     LEVERS,
     RELEASED_PASSES,
     RETRAIN,
+    SCORES,
     SMALL_VARIANTS,
     UNTUNED_ALPHA,
     VARIANTS,
@@ -106,11 +118,18 @@ def is_wanted(arguments: argparse.Namespace, name: str, ratio: float) -> bool:
     # A backbone as it comes was never tuned, so there is nothing to tune again.
     if name == RETRAIN and not arguments.original:
         return False
+    if name == SCORES and not has_scores(arguments.original):
+        return False
     if arguments.only:
         return name in arguments.only
     if arguments.levers:
         return True
     return ratio == LARGE or name in SMALL_VARIANTS
+
+
+def has_scores(original: Path | None) -> bool:
+    """Whether there is a run that keeps out-of-fold scores."""
+    return original is not None and (original / SCORES_FILE).exists()
 
 
 def settings_of(variant: Variant, *, untuned: bool) -> dict[str, Any]:
@@ -169,7 +188,7 @@ def show(report: Mapping[str, Any]) -> None:
 
 def headline_lines(report: Mapping[str, Any]) -> list[str]:
     """What the README says first: how ours compares at the released passes."""
-    if "headline" not in report:
+    if not report.get("headline"):
         return []
     passes = ", ".join(f"{name} {count:g}" for name, count in RELEASED_PASSES.items())
     lines = [f"Against the published algorithm at its released passes over D_f ({passes}):"]
@@ -206,8 +225,8 @@ def options() -> argparse.Namespace:
         parser.error("give either --original or --backbone")
     if not arguments.ratio:
         # A small request is of interest beside the large one, and costs little.
-        both = arguments.original and not arguments.levers
-        arguments.ratio = [LARGE, SMALL] if both else [LARGE]
+        has_small = arguments.original and not arguments.levers
+        arguments.ratio = [LARGE, SMALL, SINGLE] if has_small else [LARGE]
     return arguments
 
 
@@ -220,7 +239,7 @@ def main() -> None:
     with backbone_of(arguments.backbone) as backbone:
         jobs = jobs_of(arguments, backbone, scored=quality is not None)
         measurements = measure(jobs, arguments.rounds)
-    if arguments.levers or arguments.only:
+    if arguments.levers:
         report = levers_report(measurements, quality)
     else:
         report = full_report(measurements, quality)

@@ -29,7 +29,8 @@ class Variant:
 
 PUBLISHED = "published"
 RETRAIN = "retrain"
-
+SCORES = "scores"
+"""What `unlearn` takes where a run has out-of-fold scores."""
 TWO_PASSES = "published_two_passes"
 
 PAPER = E2URec.presets["paper"]
@@ -45,8 +46,9 @@ SAME_PASSES = {
     "joint": PAPER["joint"],
     "min_steps": 1,
     "augment_min_steps": 1,
+    "scaling": {"largest": 0.0},
 }
-"""E2URec's settings that make the same passes, and no step more on a small D_f."""
+"""E2URec's settings that make the same passes: no step more on a small D_f, and no scaling."""
 UNTUNED_ALPHA = 2.0
 """The published α. On a model that was never tuned none can be found from what it has learned."""
 
@@ -55,12 +57,13 @@ VARIANTS = {
     "same_precision": Variant(settings=SAME_PASSES, precision="fp32"),
     "all": Variant(settings=SAME_PASSES),
     "default": Variant(),
+    SCORES: Variant(settings=E2URec.presets[SCORES]),
     RETRAIN: Variant(RETRAIN),
     # 8.6 times the released joint phase. Earlier figures are against this one.
     TWO_PASSES: Variant(PUBLISHED, RELEASED_PASSES | {"joint": 2.0}),
 }
-SMALL_VARIANTS = ("default", RETRAIN)
-"""Variants that a request of 3% is put to: the others say nothing new there."""
+SMALL_VARIANTS = ("default", SCORES, RETRAIN)
+"""Variants that small requests are put to: the others say nothing new there."""
 
 LEVERS = {
     "every lever": Variant(),

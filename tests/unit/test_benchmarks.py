@@ -184,6 +184,8 @@ def test_report_headlines_the_published_algorithm_at_its_released_passes():
         ("retrain", 0.2): measurement(60.0, 300),
         ("default", 0.03): measurement(2.0, 200),
         ("retrain", 0.03): measurement(50.0, 300),
+        ("default", unlearning_report.SINGLE): measurement(1.0, 200),
+        ("retrain", unlearning_report.SINGLE): measurement(70.0, 300),
     }
     report = unlearning_report.full_report(measurements, None)
     assert report["headline"]["same_precision"] == {
@@ -195,7 +197,7 @@ def test_report_headlines_the_published_algorithm_at_its_released_passes():
     speedups = {name: figures["speedup"] for name, figures in report["headline"].items()}
     assert speedups == {"same_precision": 2.0, "all": 5.0, "default": 10.0}
     assert report["two_passes"]["default"]["speedup"] == 30.0
-    assert report["retrain_speedup"] == {"0.20": 6.0, "0.03": 25.0}
+    assert report["retrain_speedup"] == {"20%": 6.0, "3%": 25.0, "one user": 70.0}
     assert report["passes"]["published"] == pytest.approx(2.712)
     assert report["passes"]["published_two_passes"] == pytest.approx(4.48)
     assert report["passes"]["default"] == 2.5
@@ -208,6 +210,17 @@ def test_report_headlines_the_published_algorithm_at_its_released_passes():
     report = unlearning_report.full_report(measurements, None)
     assert report["headline"]["all"]["speedup"] == 10.0
     assert report["two_passes"]["default"]["speedup"] == 30.0
+
+
+def test_report_leaves_out_what_was_not_measured():
+    measurements = {
+        ("published", 0.2): measurement(100.0, 400),
+        ("default", 0.2): measurement(10.0, 200),
+    }
+    report = unlearning_report.full_report(measurements, None)
+    assert list(report["headline"]) == ["default"]
+    assert (report["two_passes"], report["retrain_speedup"]) == ({}, {})
+    assert len(unlearning.headline_lines(report)) == 2
 
 
 def test_phases_of_the_headline_have_the_seconds_of_both_sides():
@@ -229,7 +242,7 @@ def test_benchmark_prints_its_headline_first_and_levers_have_none(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Against the published algorithm at its released passes")
     assert lines[3] == "  default: 3.0 times as fast, 0.50 of the memory"
-    assert lines[4].startswith("published, 20%")
+    assert lines[5].startswith("published, 20%")
     unlearning.show(unlearning_report.levers_report(measurements, None))
     assert capsys.readouterr().out.startswith("published, 20%")
 
