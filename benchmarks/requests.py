@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from common import option_parser
 from e2urec.core.errors import ConfigError, E2URecError
 from e2urec.core.process import signals_as_interrupt
-from e2urec.experiments import demo
+from e2urec.experiments import demo_size
 from e2urec.experiments.grid import Grid
 from e2urec.experiments.recipe import Recipe, parse_settings
 from e2urec.experiments.workspace import Workspace
@@ -94,7 +94,7 @@ def base_recipe(base: str, seed: int, settings: Sequence[str], folder: Path) -> 
     """The recipe of a base, with a seed."""
     own = [*settings, f"seed={seed}"]
     if base in DEMO_SETTINGS:
-        return Recipe.build(demo.RECIPE, place="demo").updated([*DEMO_SETTINGS[base], *own])
+        return Recipe.build(demo_size.FULL, place="demo").updated([*DEMO_SETTINGS[base], *own])
     return Recipe.load(TINY_RECIPE).updated([f"model.name={folder / BASE_FOLDER}", *own])
 
 

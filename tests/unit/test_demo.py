@@ -10,6 +10,7 @@ from e2urec.cli import experiment_commands, terminal
 from e2urec.evaluation.demonstration import Demonstration
 from e2urec.evaluation.results import Results
 from e2urec.experiments import demo as demos
+from e2urec.experiments import demo_size
 from e2urec.experiments.recipe import Recipe
 from e2urec.unlearning.outcome import Outcome, Target
 
@@ -86,7 +87,41 @@ def test_demo_says_what_it_skipped_and_how_to_have_it(
 
 
 def test_demo_plans_for_ten_minutes():
-    assert Recipe.build(demos.RECIPE, place="default").minutes == 10
+    assert Recipe.build(demo_size.FULL, place="default").minutes == 10
+
+
+@pytest.fixture
+def pace(monkeypatch):
+    """Minutes that a row of a block takes on a computer of this test."""
+    per_block = [0.0]
+
+    def expected(recipe):
+        return per_block[0] * recipe.model.layers * recipe.data.rows
+
+    monkeypatch.setattr(demo_size, "expected_minutes", expected)
+    return per_block
+
+
+def test_demo_is_smaller_where_it_would_end_late_and_says_so(pace):
+    full = Recipe.build(demo_size.FULL, place="default")
+    sentences = []
+    pace[0] = 10 / (4 * 6000)
+    assert demo_size.size_in_time(full, sentences.append) is full
+    assert not sentences
+    pace[0] = 60 / (4 * 6000)
+    small = demo_size.size_in_time(full, sentences.append)
+    assert (small.model.layers, small.data.rows) == (2, 2000)
+    assert small.minutes == 10
+    (sentence,) = sentences
+    assert "some 60 minutes on this computer, and 10 are planned" in sentence
+    assert "2 blocks and 2,000 rows instead of 4 and 6,000, some 8 minutes" in sentence
+
+
+@pytest.mark.parametrize("setting", ["data.rows=5999", "model.layers=3", "minutes=none"])
+def test_demo_of_a_size_that_was_asked_for_keeps_it(pace, setting):
+    pace[0] = 60.0
+    recipe = Recipe.build(demo_size.FULL, place="default").updated([setting])
+    assert demo_size.size_in_time(recipe, pytest.fail) is recipe
 
 
 def test_a_retraining_begins_only_if_it_and_its_answers_and_the_page_end_in_time(monkeypatch):

@@ -72,11 +72,12 @@ def demo(
 ) -> None:
     """Train, retrain, forget and evaluate on real data; writes report.html."""
     from ..experiments import demo as demos
+    from ..experiments import demo_size
     from ..runs.resumption import CheckpointOptions
     from .terminal import progress, show_demo
 
     options = {"seed": seed, "request.ratio": forget_ratio}
-    full = recipe_from(recipe, settings, options, defaults=demos.RECIPE)
+    full = recipe_from(recipe, settings, options, defaults=demo_size.FULL)
     checkpoints = CheckpointOptions(checkpoint_every, resume, say_aside)
     with progress() as listener:
         demonstration = demos.demo(

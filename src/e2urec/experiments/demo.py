@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..core.disk import require_room
 from ..core.errors import DataError
@@ -23,21 +22,11 @@ from ..runs.record import RunRecord, write_record
 from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..training.costs import Costs
 from ..training.loop import Progress, silent
+from .demo_size import size_in_time
 from .dependencies import dependencies
 from .recipe import Recipe, method_of
 from .study import Study, Unlearned, unlearning_seconds
 from .workspace import Workspace
-
-RECIPE: dict[str, Any] = {
-    "data": {"history": 5, "rows": 6000, "per_user": 40, "test_rows": 1500, "held_rows": 1000},
-    "model": {"layers": 4},
-    "tuning": {
-        "embeddings": False,
-        "schedule": {"epochs": 3, "learning_rate": 3e-4, "batch_size": 16},
-    },
-    "minutes": 10,
-}
-"""What fits into ten minutes on two processor cores, with as many retrainings as do."""
 
 
 def demo(
@@ -54,11 +43,11 @@ def demo(
     The folder holds `original/`, `unlearned/`, the results and a page.
 
     Args:
-        recipe: all settings.
+        recipe: all settings; `size_in_time` may make it smaller where there are no checkpoints.
         out: folder to make.
         request: file of users; None: the share that the recipe draws.
         progress: told of each step.
-        say: told a first result, as soon as the unlearned model has answered.
+        say: told a smaller size, and a first result as soon as the unlearned model has answered.
         checkpoints: whether it can go on after it was killed, and whether it does so now. Then the
             minutes of the recipe begin anew, so that there may be more retrained models.
 
@@ -66,6 +55,9 @@ def demo(
         E2URecError: as `train` and `unlearn` do.
     """
     clock = _Clock(recipe.minutes)
+    # One that goes on is as large as it was when it began, however fast the computer is now.
+    if not checkpoints.is_on:
+        recipe = size_in_time(recipe, say)
     method = method_of(recipe)
     key = key_at_hand()
     with resumable_run(out, checkpoints) as partial:
