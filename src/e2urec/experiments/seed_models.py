@@ -1,7 +1,7 @@
 """The models of one seed of a comparison: one original, and what every method makes of it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -70,7 +70,6 @@ class SeedModels:
     progress: Progress
     _prepared: dict[str, _Prepared] = field(default_factory=dict)
     _erasures: dict[str, ErasureRequest] = field(default_factory=dict)
-    _singles: dict[int, list[Study]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recipe: Recipe, seed: int, grid: Grid, progress: Progress) -> "SeedModels":
@@ -132,7 +131,6 @@ class SeedModels:
     def leave(self) -> None:
         """Let go of data and models: the next seed needs the memory."""
         self._prepared.clear()
-        self._singles.clear()
         for name in ("original", "original_folder", "space"):
             self.__dict__.pop(name, None)
 
@@ -186,18 +184,14 @@ class SeedModels:
         codes = most_memorised(train, answers.log_odds, outsider, ratio)
         write_json(folder / USERS, {"codes": codes.tolist()})
 
-    def _single_studies(self, number: int) -> list[Study]:
+    def _single_studies(self, number: int) -> Iterator[Study]:
         """The study of each user of a request of single users, in the order of their codes."""
-        # Kept while the seed lasts: every method erases the same users.
-        if number not in self._singles:
-            request = self.recipe.compare.requests[number - 1]
-            train = self.space.split.train
-            studies = []
-            for user in np.unique(self.parts(request).forget.users):
-                erasure = ErasureRequest.of_users(train, np.array([user]))
-                studies.append(self._study(self.space.resolve(erasure)))
-            self._singles[number] = studies
-        return self._singles[number]
+        request = self.recipe.compare.requests[number - 1]
+        train = self.space.split.train
+        # One at a time: each holds all prompts of D_r, which is nearly all of D.
+        for user in np.unique(self.parts(request).forget.users):
+            erasure = ErasureRequest.of_users(train, np.array([user]))
+            yield self._study(self.space.resolve(erasure))
 
     def study(self, request: RequestRecipe, among: Samples | None = None) -> Study:
         """The study of such a request."""
