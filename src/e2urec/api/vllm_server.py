@@ -66,17 +66,21 @@ def read_api_key(file: Path | None) -> str | None:
     """The key for the server: of `file`, else of the environment; None: there is none.
 
     Raises:
-        ConfigError: the file cannot be read, or holds no key; neither is repeated.
+        ConfigError: there is no key in the file, or none that could be sent; it is not repeated.
     """
-    if file is None:
-        return os.environ.get(KEY_VARIABLE) or None
-    try:
-        key = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--api-key-file '{file}': cannot be read; name another") from error
+    place = f"environment variable {KEY_VARIABLE}"
+    key = os.environ.get(KEY_VARIABLE, "")
+    if file is not None:
+        place = f"--api-key-file '{file}'"
+        try:
+            key = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{place}: cannot be read; name another file") from error
+    elif not key:
+        return None
     # Anything else could not stand in a header of HTTP.
     if not key or not key.isascii() or not key.isprintable():
-        raise ConfigError(f"--api-key-file '{file}': holds no key in one line; name another")
+        raise ConfigError(f"{place}: holds no key of plain letters in one line; name another")
     return key
 
 
@@ -273,10 +277,14 @@ class VllmServer:
 
 
 def _plain_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.username or parts.password:
+    try:
+        parts = urlsplit(url)
+        is_plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query
+    except ValueError:
+        is_plain = False
+    if "@" in url:
         raise ConfigError("--vllm: holds a password; leave it out, and use --api-key-file")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+    if not is_plain:
         raise ConfigError(f"--vllm '{url}': is no URL such as http://localhost:8000")
     # Clients are used to write /v1 behind it.
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
