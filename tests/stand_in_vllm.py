@@ -26,6 +26,7 @@ COMPLETIONS = "/v1/completions"
 RESET = "/reset_prefix_cache"
 BASE = "base-model"
 ADDRESS = ("127.0.0.1", 0)
+HANGS_SECONDS = 3
 
 How = Literal["refuse", "hang", "drop", "drop after", "call"]
 
@@ -236,9 +237,10 @@ class _Handler(BaseHTTPRequestHandler):
         if how == "drop":
             self.close_connection = True
             return
-        if fault is not None:
-            fault.action()
+        # As vLLM does, it lets a second call on a name wait until the first is done.
         with server.lock:
+            if fault is not None:
+                fault.action()
             if how == "refuse":
                 status, value = server.refusal(500, "told to refuse")
             else:
@@ -247,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if how == "hang":
-            time.sleep(1)
+            time.sleep(HANGS_SECONDS)
         self.write(status, value)
 
     def write(self, status: int, value: Any) -> None:

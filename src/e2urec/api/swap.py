@@ -68,7 +68,7 @@ def _make(plan: SwapPlan) -> SwapRecord:
         # An interrupt in between would take back what is recorded as done.
         with uninterrupted():
             record = SwapRecord(
-                time=datetime.now(UTC).isoformat(timespec="seconds"),
+                time=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 server=server.url,
                 server_version=server.version(),
                 run_sha256=hash_file(plan.run.path / NAME),
