@@ -82,7 +82,7 @@ class StandIn:
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, Any]] = field(default_factory=list)
     engine: list[str] = field(default_factory=list)
-    cached: dict[tuple[str, tuple[int, ...]], Any] = field(default_factory=dict)
+    cached: dict[tuple[str, tuple[int, ...]], list[float]] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
 
@@ -138,17 +138,21 @@ class StandIn:
             prompts = [prompts]
         choices = []
         for index, prompt in enumerate(prompts):
-            values = self.values(name, prompt, body.get("cache_salt"))
-            choices.append({"index": index, "text": "", "prompt_logprobs": values})
+            values = self.next_values(name, prompt, body.get("cache_salt"))
+            # What is not allowed is not generated, and has its share of the probability all the same.
+            allowed = body.get("allowed_token_ids") or range(len(values))
+            token = max(allowed, key=values.__getitem__)
+            logprobs = {"tokens": [""], "token_logprobs": [values[token]]}
+            choices.append({"index": index, "text": "", "logprobs": logprobs})
         # In no order, as a client must not rely on one.
         return 200, {"object": "text_completion", "choices": choices[::-1]}
 
-    def values(self, name: str, prompt: list[int], salt: str | None) -> list[Any]:
-        """The log-probability of each token of a prompt; from the cache where it is there."""
+    def next_values(self, name: str, prompt: list[int], salt: str | None) -> list[float]:
+        """Log-probabilities of all tokens after a prompt; from the cache where it is there."""
         key = (name, tuple(prompt))
         if self.caching and salt is None and key in self.cached:
             return self.cached[key]
-        values = prompt_values(self.models.get(name, self.lm), prompt)
+        values = next_values(self.models.get(name, self.lm), prompt)
         if salt is None:
             self.cached[key] = values
         return values
@@ -265,12 +269,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @torch.no_grad()
-def prompt_values(lm: Any, prompt: list[int]) -> list[Any]:
-    """What vLLM says of each token of a prompt: nothing of the first, else its log-probability."""
-    logits = lm(input_ids=torch.tensor([prompt])).logits[0]
-    log_probabilities = logits.log_softmax(dim=1)
-    values: list[Any] = [None]
-    for place, token in enumerate(prompt[1:]):
-        value = log_probabilities[place, token].item()
-        values.append({str(token): {"logprob": value, "rank": 1, "decoded_token": ""}})
+def next_values(lm: Any, prompt: list[int]) -> list[float]:
+    """Log-probabilities of all tokens after a prompt."""
+    logits = lm(input_ids=torch.tensor([prompt])).logits[0, -1]
+    values: list[float] = logits.log_softmax(dim=0).tolist()
     return values

@@ -22,9 +22,6 @@ from .request import erased_rows_of
 from .vllm_limits import MAX_LOGPROBS
 from .vllm_server import ServedModel, VllmServer
 
-ANSWER_TOKENS = 2
-"""Tokens behind a prompt: the answer, and the one that the server must be let to say."""
-
 
 @dataclass(frozen=True)
 class CheckRows:
@@ -52,8 +49,9 @@ class CheckRows:
             return []
         return [
             f"on {beyond} of {len(self)} rows an answer is not among the {MAX_LOGPROBS} most "
-            "probable tokens, whose log-probabilities vLLM tells: clients ask by prompt_logprobs, "
-            "as this check does, or the server is started with a higher --max-logprobs"
+            "probable tokens, whose log-probabilities vLLM tells: clients name it in "
+            "allowed_token_ids, as this check does, or the server is started with a higher "
+            "--max-logprobs"
         ]
 
 
@@ -120,7 +118,7 @@ def _own_answers(model: Recommender, rows: Examples) -> tuple[Floats, Ints]:
 
 def refuse_short_window(server: VllmServer, base: ServedModel, rows: CheckRows) -> None:
     """Raise ServerError where the server takes no prompt as long as the longest of `rows`."""
-    longest = ANSWER_TOKENS + max(map(len, rows.prompts))
+    longest = max(map(len, rows.prompts)) + 1
     if base.max_tokens is not None and longest > base.max_tokens:
         raise ServerError(
             f"server '{server.url}': takes {base.max_tokens} tokens, and a prompt of this run with "
@@ -146,6 +144,7 @@ def require_same(server: VllmServer, name: str, rows: CheckRows, tolerance: floa
         raise ServerError(
             f"server '{server.url}': log-probabilities of the answers by '{name}' differ from the "
             f"run's own by up to {difference:.3g} on {len(rows)} rows, and --tolerance is "
-            f"{tolerance:g}; see that it serves the run's base model, in a precision that suffices"
+            f"{tolerance:g}; see that it serves the run's base model, in a precision that "
+            "suffices and without --logprobs-mode"
         )
     return difference

@@ -34,8 +34,7 @@ RESET_ALL = f"{RESET}?reset_running_requests=true&reset_external=true"
 TIMEOUT = 120.0
 """Seconds that one answer may take: an adapter of gigabytes is read from a disk meanwhile."""
 CONNECT_SECONDS = 10.0
-# The server lays the logits of all positions of a prompt out in memory, some hundred megabytes.
-PROMPTS_AT_ONCE = 8
+PROMPTS_AT_ONCE = 16
 LONGEST_REASON = 300
 """Letters of the server's own words that are passed on."""
 MISSING = 404
@@ -183,9 +182,10 @@ class VllmServer:
     ) -> Floats:
         """Log-probabilities of both answers after each prompt, (n, 2), in nats, by model `name`.
 
-        Each answer is put behind the prompt, and the server is asked for the log-probability of
-        that token: it is told whatever its rank, where what is generated comes with those of the 20
-        best tokens at most (`--max-logprobs`).
+        The server may generate one token, and only the answer in question. It tells the
+        log-probability that this token had among all, whatever its place, where those of others
+        are told of the 20 best at most (`--max-logprobs`). `prompt_logprobs` would tell it, too, but
+        ends the engine of some versions where an adapter is served (vLLM's issue 29955).
 
         Args:
             name: of the model.
@@ -194,31 +194,31 @@ class VllmServer:
         """
         log_probabilities = np.zeros((len(prompts), len(answers)))
         for column, answer in enumerate(answers):
-            questions = [[*map(int, prompt), answer] for prompt in prompts]
-            for row, value in enumerate(self._last_token_values(name, questions)):
+            for row, value in enumerate(self._values_of_answer(name, prompts, answer)):
                 log_probabilities[row, column] = value
         return log_probabilities
 
-    def _last_token_values(self, name: str, rows: Sequence[Sequence[int]]) -> Iterator[float]:
-        """The log-probability of the last token of each row."""
-        for start in range(0, len(rows), PROMPTS_AT_ONCE):
-            part = rows[start : start + PROMPTS_AT_ONCE]
+    def _values_of_answer(
+        self, name: str, prompts: Sequence[Sequence[int]], answer: int
+    ) -> Iterator[float]:
+        """The log-probability of one answer after each prompt."""
+        for start in range(0, len(prompts), PROMPTS_AT_ONCE):
+            part = prompts[start : start + PROMPTS_AT_ONCE]
             question = {
                 "model": name,
                 "prompt": part,
                 "max_tokens": 1,
                 "temperature": 0,
-                "prompt_logprobs": 1,
+                "logprobs": 1,
+                "allowed_token_ids": [answer],
                 # So that nothing is answered from states of others, and nobody from these.
                 "cache_salt": secrets.token_hex(16),
             }
-            response = self._ask("POST", COMPLETIONS, question)
-            values = self._values(response, COMPLETIONS)
+            values = self._values(self._ask("POST", COMPLETIONS, question), COMPLETIONS)
             try:
                 choices = {choice["index"]: choice for choice in values["choices"]}
-                for place, row in enumerate(part):
-                    last = choices[place]["prompt_logprobs"][-1]
-                    yield float(last[str(row[-1])]["logprob"])
+                for place in range(len(part)):
+                    yield float(choices[place]["logprobs"]["token_logprobs"][0])
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise self._other_form(COMPLETIONS) from error
 
