@@ -139,7 +139,7 @@ class StandIn:
         choices = []
         for index, prompt in enumerate(prompts):
             values = self.next_values(name, prompt, body.get("cache_salt"))
-            # What is not allowed is not generated, and has its share of the probability all the same.
+            # What is not allowed is not generated, but keeps its share of the probability.
             allowed = body.get("allowed_token_ids") or range(len(values))
             token = max(allowed, key=values.__getitem__)
             logprobs = {"tokens": [""], "token_logprobs": [values[token]]}

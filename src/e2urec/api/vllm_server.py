@@ -184,8 +184,8 @@ class VllmServer:
 
         The server may generate one token, and only the answer in question. It tells the
         log-probability that this token had among all, whatever its place, where those of others
-        are told of the 20 best at most (`--max-logprobs`). `prompt_logprobs` would tell it, too, but
-        ends the engine of some versions where an adapter is served (vLLM's issue 29955).
+        are told of the 20 best at most (`--max-logprobs`). `prompt_logprobs` would tell it, too,
+        but ends the engine of some versions that serve adapters (vLLM's issue 29955).
 
         Args:
             name: of the model.
