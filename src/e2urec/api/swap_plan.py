@@ -1,7 +1,7 @@
 """What a swap needs to know before it changes anything on a server, and what it refuses."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.contents import hash_file
@@ -84,7 +84,7 @@ class SwapPlan:
     run: Run
     server: VllmServer
     options: SwapOptions
-    key: bytes | None
+    key: bytes | None = field(repr=False)
     before: dict[str, ServedModel]
     replaced: list[ServedModel]
     name: str
