@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 LOAD = "/v1/load_lora_adapter"
 UNLOAD = "/v1/unload_lora_adapter"
@@ -57,6 +56,8 @@ class StandIn:
 
     Attributes:
         base: folder of the base model.
+        lm: that model.
+        version: by which its prefix cache goes by an adapter's name, or by its folder as well.
         updating: whether it was started with VLLM_ALLOW_RUNTIME_LORA_UPDATING.
         dev_mode: whether it was started with VLLM_SERVER_DEV_MODE.
         caching: whether it keeps states of prompts.
@@ -70,6 +71,8 @@ class StandIn:
     """
 
     base: Path
+    lm: Any
+    version: str = "0.31.0"
     updating: bool = True
     dev_mode: bool = True
     caching: bool = True
@@ -82,12 +85,11 @@ class StandIn:
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, Any]] = field(default_factory=list)
     engine: list[str] = field(default_factory=list)
-    cached: dict[tuple[str, tuple[int, ...]], list[float]] = field(default_factory=dict)
+    cached: dict[tuple[str, str, tuple[int, ...]], list[float]] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
 
     def __enter__(self) -> "StandIn":
-        self.lm = AutoModelForCausalLM.from_pretrained(str(self.base), dtype=torch.float32)
         handler = type("Handler", (_Handler,), {"stand_in": self})
         self.http = ThreadingHTTPServer(ADDRESS, handler)
         self.http.daemon_threads = True
@@ -149,7 +151,8 @@ class StandIn:
 
     def next_values(self, name: str, prompt: list[int], salt: str | None) -> list[float]:
         """Log-probabilities of all tokens after a prompt; from the cache where it is there."""
-        key = (name, tuple(prompt))
+        folder = "" if self.version < "0.32" else self.adapters.get(name, "")
+        key = (name, folder, tuple(prompt))
         if self.caching and salt is None and key in self.cached:
             return self.cached[key]
         values = next_values(self.models.get(name, self.lm), prompt)
@@ -197,7 +200,7 @@ class StandIn:
         gets = {
             MODELS: self.list_models,
             "/metrics": self.metrics,
-            "/version": lambda: (200, {"version": "0.33.0"}),
+            "/version": lambda: (200, {"version": self.version}),
         }
         if verb == "GET":
             if path in gets:

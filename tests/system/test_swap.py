@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,8 +21,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import foreign_models as foreign
 from e2urec import cli
+from e2urec.api.swap_check import CheckRows, check_rows
 from e2urec.core import process
-from e2urec.runs.folder import open_run
+from e2urec.runs.folder import Run, open_run
 from e2urec.runs.swaps import swap_sentences
 from key_files import KEY, OTHER_KEY
 from stand_in_vllm import (
@@ -50,6 +53,35 @@ class Made:
     forgotten: Path
     old_adapter: Path
     new_adapter: Path
+    rows: dict[int, CheckRows] = field(default_factory=dict)
+
+    @cached_property
+    def lm(self) -> Any:
+        """The base."""
+        return AutoModelForCausalLM.from_pretrained(self.folder / "base", dtype=torch.float32)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """That of all models."""
+        return AutoTokenizer.from_pretrained(self.folder / "base")
+
+    @cached_property
+    def prompts(self) -> list[list[int]]:
+        """What clients ask: the first rows of a user who stays."""
+        texts = foreign.prompts_of(self.folder / "rows.jsonl")[:3]
+        return [self.tokenizer(text).input_ids for text in texts]
+
+    @cached_property
+    def liked(self) -> int:
+        """The token of the answer."""
+        card = json.loads((self.new_adapter / "e2urec.json").read_text(encoding="utf-8"))
+        return int(card["answers"]["liked"])
+
+    def check_rows(self, run: Run, count: int, key: Path | None) -> CheckRows:
+        """What the run's own model says of its rows, read once."""
+        if count not in self.rows:
+            self.rows[count] = check_rows(run, count, key)
+        return self.rows[count]
 
     @property
     def before(self) -> dict[str, str]:
@@ -91,7 +123,7 @@ def command(*words: object) -> None:
 @pytest.fixture
 def server(made: Made) -> Iterator[StandIn]:
     """A server that serves the original's adapter, and was asked for it already."""
-    with StandIn(made.folder / "base") as server:
+    with StandIn(made.folder / "base", made.lm) as server:
         start(server, made)
         yield server
 
@@ -99,13 +131,15 @@ def server(made: Made) -> Iterator[StandIn]:
 def start(server: StandIn, made: Made) -> None:
     for name, root in made.before.items():
         server.load({"lora_name": name, "lora_path": root})
-    for prompt in client_prompts(made):
+    for prompt in made.prompts:
         server.complete({"model": ALIAS, "prompt": prompt})
 
 
 @pytest.fixture
 def swap(call, made: Made, server: StandIn, monkeypatch):
     """Run `e2urec swap`; returns (exit status, standard output, standard error)."""
+    # Its own model need not be loaded for each test.
+    monkeypatch.setattr("e2urec.api.swap_plan.check_rows", made.check_rows)
     # A signal of an earlier test counts as a repeated one for a while.
     monkeypatch.setattr(process, "_interrupts", process._Interrupts())
 
@@ -123,19 +157,11 @@ def no_records(made: Made) -> Iterator[None]:
     shutil.rmtree(made.forgotten / "swaps", ignore_errors=True)
 
 
-def client_prompts(made: Made) -> list[list[int]]:
-    """What clients ask: the first rows of users who stay."""
-    tokenizer = AutoTokenizer.from_pretrained(made.folder / "base")
-    return [
-        tokenizer(text).input_ids for text in foreign.prompts_of(made.folder / "rows.jsonl")[:3]
-    ]
-
-
 def answers(server: StandIn, name: str, made: Made) -> list[float]:
     """The log-probability that clients are told of the token that follows each of their prompts."""
     values = []
-    for prompt in client_prompts(made):
-        question = {"model": name, "prompt": prompt, "allowed_token_ids": [liked(made)]}
+    for prompt in made.prompts:
+        question = {"model": name, "prompt": prompt, "allowed_token_ids": [made.liked]}
         _, body = server.complete(question)
         values += body["choices"][0]["logprobs"]["token_logprobs"]
     return values
@@ -144,13 +170,7 @@ def answers(server: StandIn, name: str, made: Made) -> list[float]:
 def answers_alone(folder: Path, made: Made) -> list[float]:
     """The same by PEFT alone."""
     lm = AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
-    return [next_values(lm, prompt)[liked(made)] for prompt in client_prompts(made)]
-
-
-def liked(made: Made) -> int:
-    """The token of the answer."""
-    card = json.loads((made.new_adapter / "e2urec.json").read_text(encoding="utf-8"))
-    return int(card["answers"]["liked"])
+    return [next_values(lm, prompt)[made.liked] for prompt in made.prompts]
 
 
 def test_alias_answers_as_peft_alone_does_and_the_old_adapter_is_gone(swap, server, made) -> None:
@@ -200,12 +220,11 @@ def test_server_is_asked_about_no_prompt_of_an_erased_user(call, swap, server, m
     words = ["swap", made.forgotten, "--vllm", server.url, "--tolerance", 0.001]
     server.requests.clear()
     assert call(*words, "--alias", ALIAS, "--rows", 10_000)[0] == 0
-    tokenizer = AutoTokenizer.from_pretrained(made.folder / "base")
     users = set()
     for path, body in server.requests:
         if path == COMPLETIONS:
             assert body["cache_salt"], "nothing may be answered from a cache"
-            texts = map(tokenizer.decode, body["prompt"])
+            texts = map(made.tokenizer.decode, body["prompt"])
             users |= {re.search(r"Will the user (\d+) like", text)[1] for text in texts}
     assert len(users) > 5
     assert not users & set(ERASED)
@@ -240,6 +259,15 @@ def test_alias_is_not_moved_where_the_cache_cannot_be_reset(swap, server, made) 
     status, printed, told = swap("--alias", ALIAS)
     assert (status, "prefix cache: the server has none" in printed) == (0, True), told
     assert server.adapters[ALIAS] == str(made.new_adapter)
+
+
+def test_alias_is_moved_where_the_cache_goes_by_folders(swap, server, made) -> None:
+    server.version = "0.32.0"
+    server.dev_mode = False
+    old = answers(server, ALIAS, made)
+    status, printed, told = swap("--alias", ALIAS)
+    assert (status, "prefix cache: not reset" in printed) == (0, True), told
+    assert answers(server, ALIAS, made) != pytest.approx(old, abs=1e-2)
 
 
 def test_version_that_says_nothing_of_its_reset_is_told(swap, server) -> None:

@@ -25,8 +25,6 @@ def test_rank_beyond_the_usual_one_names_the_option_that_serves_it(rank, size) -
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"use_dora": True}, "DoRA"),
         ({"lora_bias": True}, "lora_bias"),
-        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
-        ({"alpha_pattern": {"q_proj": 4}}, "alpha_pattern"),
         ({"task_type": "SEQ_2_SEQ_LM"}, "encoder-decoder"),
         ({"r": 513}, "512 is the highest"),
     ],

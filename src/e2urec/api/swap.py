@@ -109,8 +109,8 @@ def _move_alias(plan: SwapPlan, alias: str, rollback: Rollback) -> float | None:
 
     vLLM has no aliases: an adapter is loaded a second time under that name. It could replace the
     old one in place (`load_inplace`), but then vLLM reads the adapter from the disk at every step
-    from then on (its issue 33791), and answers to requests under way mix both. So the old one is
-    unloaded, and clients of the alias are refused until the new one is there.
+    from then on (its issue 33791, not mended in 0.32.0), and answers to requests under way mix
+    both. So the old one is unloaded, and clients are refused until the new one is there.
     """
     server = plan.server
     old = plan.old_alias
@@ -128,8 +128,8 @@ def _move_alias(plan: SwapPlan, alias: str, rollback: Rollback) -> float | None:
 def _reset(plan: SwapPlan) -> bool:
     """Reset the prefix cache, where the server offers it; whether the server said that it did.
 
-    The cache knows an adapter by its name alone: under the alias, the new one would go on from
-    states that the old one computed (vLLM's issue 42125).
+    Before vLLM 0.32 the cache knows an adapter by its name alone: under the alias, the new one
+    would go on from states that the old one computed (vLLM's issue 42125).
     """
     if not plan.resets:
         return False

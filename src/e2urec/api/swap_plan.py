@@ -182,7 +182,7 @@ def _refuse_server(
     resets = server.can_reset()
     if resets or not server.caches_prefixes():
         return resets
-    if options.alias is not None:
+    if options.alias is not None and not server.keeps_folders_apart():
         raise ServerError(
             f"server '{server.url}': offers no reset of its prefix cache, by which "
             f"'{options.alias}' would go on from states of the old adapter; start it with "

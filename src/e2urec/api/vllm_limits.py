@@ -1,6 +1,6 @@
 """What vLLM takes of an adapter, as far as the adapter's own files can say.
 
-Read from vLLM's `config/lora.py` and `lora/peft_helper.py`. Which families it takes adapters of is
+Read from `config/lora.py` and `lora/peft_helper.py` of vLLM 0.32.0. Which families it takes adapters of is
 not listed here: a server says so itself when an adapter is loaded.
 """
 
@@ -16,10 +16,8 @@ FIELDS = {
     "modules_to_save": "weights that are tuned as a whole (modules_to_save)",
     "use_dora": "DoRA",
     "lora_bias": "a bias of its own (lora_bias)",
-    "rank_pattern": "ranks that differ between layers (rank_pattern)",
-    "alpha_pattern": "scales that differ between layers (alpha_pattern)",
 }
-"""Fields of PEFT's configuration that vLLM refuses, or passes over without a word."""
+"""Fields of PEFT's configuration that vLLM refuses."""
 
 
 def unserved_parts(config: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
 """A vLLM server, as far as adapters are exchanged on it.
 
-Its interface is read from vLLM's source: `entrypoints/openai/models/serving.py` loads, unloads and
-lists, `entrypoints/openai/completion/protocol.py` says what a question may ask for, and
-`entrypoints/serve/…/cache/api_router.py` resets the prefix cache.
+Its interface is read from the source of vLLM 0.32.0: `entrypoints/openai/models/serving.py` loads,
+unloads and lists, `entrypoints/openai/completion/protocol.py` says what a question may ask for,
+`v1/sample/sampler.py` what is answered, and `entrypoints/serve/dev/cache/api_router.py` resets the
+prefix cache.
 """
 
 import json
@@ -41,6 +42,8 @@ MISSING = 404
 UNAUTHORISED = (401, 403)
 NOT_IN_ENGINE = "Failed to remove"
 """What vLLM says of an adapter that is on its list, and not in the memory of its engine."""
+FOLDER_IN_CACHE = (0, 32)
+"""From this version on, the prefix cache knows an adapter by its folder too, not by name alone."""
 CACHE_IS_OFF = re.compile(r'^vllm:cache_config_info\{.*enable_prefix_caching="False"', re.M)
 
 
@@ -119,6 +122,14 @@ class VllmServer:
         version = self._values(response, "/version").get("version")
         return None if version is None else str(version)
 
+    def keeps_folders_apart(self) -> bool:
+        """Whether the prefix cache tells adapters of one name by their folders."""
+        numbers = re.match(r"(\d+)\.(\d+)", self.version() or "")
+        if numbers is None:
+            return False
+        major, minor = map(int, numbers.groups())
+        return (major, minor) >= FOLDER_IN_CACHE
+
     def takes_adapters(self) -> bool:
         """Whether adapters can be loaded while the server runs."""
         return self._has_route(LOAD)
@@ -152,7 +163,7 @@ class VllmServer:
         response = self._ask("POST", UNLOAD, {"lora_name": name})
         if not _is_done(response) and NOT_IN_ENGINE in _text(response):
             # By default an engine holds one adapter and drops the one before, which is read from
-            # the disk again when somebody asks for it. Until then vLLM cannot unload it.
+            # the disk again when somebody asks for it. Until then some versions do not unload it.
             self._ask("POST", COMPLETIONS, {"model": name, "prompt": [0], "max_tokens": 1})
             response = self._ask("POST", UNLOAD, {"lora_name": name})
         if _is_done(response) or (missing_ok and response.status == MISSING):
@@ -224,7 +235,7 @@ class VllmServer:
 
     def _has_route(self, path: str) -> bool:
         # A route that takes POST answers GET with 405 and does nothing; one that is not there, 404.
-        return self._ask("GET", path).status_code != MISSING
+        return self._ask("GET", path).status != MISSING
 
     def _ask(self, verb: str, path: str, body: Any = None) -> urllib3.BaseHTTPResponse:
         limits = urllib3.Timeout(connect=CONNECT_SECONDS, read=self.timeout)
@@ -238,7 +249,7 @@ class VllmServer:
                 # A redirected POST would become a GET, and take the key elsewhere.
                 redirect=False,
             )
-        except urllib3.exceptions.TimeoutError as error:
+        except urllib3.exceptions.ReadTimeoutError as error:
             raise ServerError(
                 f"server '{self.url}': gave no answer to {path} within {self.timeout:g} seconds; "
                 "see its log, or raise --timeout"
