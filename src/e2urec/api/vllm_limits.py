@@ -1,7 +1,7 @@
 """What vLLM takes of an adapter, as far as the adapter's own files can say.
 
-Read from `config/lora.py` and `lora/peft_helper.py` of vLLM 0.32.0. Which families it takes adapters of is
-not listed here: a server says so itself when an adapter is loaded.
+Read from `config/lora.py` and `lora/peft_helper.py` of vLLM 0.32.0. Which families it takes
+adapters of is not listed here: a server says so itself when an adapter is loaded.
 """
 
 from collections.abc import Mapping
