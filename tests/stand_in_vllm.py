@@ -6,6 +6,7 @@ name. What it is told to get wrong, it gets wrong once.
 """
 
 import copy
+import functools
 import json
 import threading
 import time
@@ -161,9 +162,7 @@ class StandIn:
         return values
 
     def to_engine(self, name: str, root: str) -> None:
-        folder = self.stand_ins.get(root, root)
-        lm = copy.deepcopy(self.lm)
-        self.models[name] = PeftModel.from_pretrained(lm, folder).eval()
+        self.models[name] = read_adapter(self.lm, self.stand_ins.get(root, root))
         self.engine.append(name)
         del self.engine[: -self.engine_size]
 
@@ -269,6 +268,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *words: object) -> None:
         pass
+
+
+# Reading one takes longer than all else that the server does.
+@functools.cache
+def read_adapter(lm: Any, folder: str) -> Any:
+    """The adapter of a folder, on a base of its own."""
+    return PeftModel.from_pretrained(copy.deepcopy(lm), folder).eval()
 
 
 @torch.no_grad()

@@ -403,7 +403,7 @@ def test_process_that_is_told_to_end_takes_the_swap_back(server, made) -> None:
         text=True,
     ) as started:
         server.faults = [Fault(UNLOAD, 2, "call", lambda: started.send_signal(signal.SIGTERM))]
-        printed, told = started.communicate(timeout=120)
+        printed, told = started.communicate(timeout=600)
     assert (started.returncode, printed) == (130, ""), told
     assert "the server serves what it did before" in told
     assert SECRET not in told
