@@ -185,7 +185,7 @@ def test_alias_answers_as_peft_alone_does_and_the_old_adapter_is_gone(swap, serv
     assert new == pytest.approx(answers_alone(made.new_adapter, made), abs=1e-5)
     assert new == answers(server, name, made)
     assert new != pytest.approx(old, abs=1e-2)
-    assert record["replaced"] == [OLD]
+    assert record["old_adapters"] == [OLD]
     assert record["largest_difference"] <= 0.001 < record["old_difference"]
     assert record["prefix_cache"] == "reset"
     assert 0 < record["seconds_without_alias"] < 5
@@ -235,7 +235,7 @@ def test_first_adapter_under_a_new_alias_replaces_nothing(swap, server, made) ->
     assert status == 0, told
     record = json.loads(printed)
     assert server.adapters["fresh"] == str(made.new_adapter)
-    assert record.get("replaced") == []
+    assert record.get("old_adapters") == []
     assert "seconds_without_alias" not in record
     assert "old_difference" not in record
 

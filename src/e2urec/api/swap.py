@@ -59,7 +59,7 @@ def _make(plan: SwapPlan) -> SwapRecord:
         confirmations = [_reset(plan)]
         if alias is not None:
             differences.append(require_same(server, alias, plan.rows, plan.options.tolerance))
-        for model in plan.replaced:
+        for model in plan.old_adapters:
             rollback.add(partial(settle, server, model.name, model.root))
             server.unload(model.name)
         # Again: until it was unloaded, the old one may have answered.
@@ -75,7 +75,7 @@ def _make(plan: SwapPlan) -> SwapRecord:
                 adapter=plan.name,
                 adapter_sha256=plan.sha256,
                 alias=alias,
-                replaced=tuple(model.name for model in plan.replaced),
+                old_adapters=tuple(model.name for model in plan.old_adapters),
                 rows=len(plan.rows),
                 largest_difference=max(differences),
                 tolerance=plan.options.tolerance,
@@ -93,13 +93,13 @@ def _make(plan: SwapPlan) -> SwapRecord:
 
 def _load(plan: SwapPlan, rollback: Rollback) -> None:
     """Load the adapter under its own name, where it is not there yet."""
-    present = plan.before.get(plan.name)
-    if present is None:
+    same_name = plan.before.get(plan.name)
+    if same_name is None:
         rollback.add(partial(settle, plan.server, plan.name, None))
         plan.server.load(plan.name, plan.path)
-    elif present.root != plan.path:
+    elif same_name.root != plan.path:
         raise ServerError(
-            f"server '{plan.server.url}': serves '{plan.name}' from '{present.root}' already, and "
+            f"server '{plan.server.url}': serves '{plan.name}' from '{same_name.root}' already, and "
             f"not from '{plan.path}'; name that folder with --server-path, or unload it"
         )
 
@@ -157,7 +157,7 @@ def _read_back(plan: SwapPlan) -> dict[str, ServedModel]:
                 f"server '{plan.server.url}': does not list '{name}' as served from '{root}'; see "
                 "that nobody else changes its adapters"
             )
-    for model in plan.replaced:
+    for model in plan.old_adapters:
         if model.name in after:
             raise ServerError(
                 f"server '{plan.server.url}': lists '{model.name}' after it was unloaded; see that "

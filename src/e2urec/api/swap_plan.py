@@ -73,7 +73,7 @@ class SwapPlan:
         options: as the caller gave them.
         key: the controller's, for the record's MAC; None: the record gets none.
         before: what the server serves, by name.
-        replaced: the adapters that go, besides what the alias stands for.
+        old_adapters: the adapters that go, besides what the alias stands for.
         name: under which the new one is loaded.
         sha256: of the new one.
         path: its folder as the server sees it.
@@ -86,7 +86,7 @@ class SwapPlan:
     options: SwapOptions
     key: bytes | None = field(repr=False)
     before: dict[str, ServedModel]
-    replaced: list[ServedModel]
+    old_adapters: list[ServedModel]
     name: str
     sha256: str
     path: str
@@ -101,7 +101,7 @@ class SwapPlan:
     @property
     def old(self) -> ServedModel | None:
         """The adapter that goes; None: the alias is new, and none goes."""
-        return self.old_alias or next(iter(self.replaced), None)
+        return self.old_alias or next(iter(self.old_adapters), None)
 
 
 def plan_swap(run: Run, url: str, options: SwapOptions) -> SwapPlan:
@@ -116,8 +116,8 @@ def plan_swap(run: Run, url: str, options: SwapOptions) -> SwapPlan:
     sha256 = _adapter_hash(folder)
     name = PREFIX + sha256[:HASH_DIGITS]
     path = options.server_path or str(folder.resolve())
-    replaced = _replaced(server, before, options, path)
-    if name in (model.name for model in replaced):
+    old_adapters = _old_adapters(server, before, options, path)
+    if name in (model.name for model in old_adapters):
         raise ConfigError(
             f"--replaces '{name}': is the adapter of this run itself; name the one that goes"
         )
@@ -132,7 +132,7 @@ def plan_swap(run: Run, url: str, options: SwapOptions) -> SwapPlan:
         options=options,
         key=secret if vouched else None,
         before=before,
-        replaced=replaced,
+        old_adapters=old_adapters,
         name=name,
         sha256=sha256,
         path=path,
@@ -205,7 +205,7 @@ def _base_of(server: VllmServer, before: dict[str, ServedModel]) -> ServedModel:
     )
 
 
-def _replaced(
+def _old_adapters(
     server: VllmServer, before: dict[str, ServedModel], options: SwapOptions, path: str
 ) -> list[ServedModel]:
     """The adapters that go besides the alias; says which others serve the same folder."""

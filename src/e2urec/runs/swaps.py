@@ -50,12 +50,12 @@ class SwapRecord(BaseModel):
     adapter: str = Field(description="its name on the server, made from its hash")
     adapter_sha256: str
     alias: str | None = Field(None, description="the name that clients ask for, now this adapter")
-    replaced: tuple[str, ...] = Field((), description="names of adapters that were unloaded")
+    old_adapters: tuple[str, ...] = Field((), description="names of adapters that were unloaded")
     rows: int = Field(description="test rows that the server was asked about")
     largest_difference: float = Field(description="of log-probabilities of the answers, in nats")
     tolerance: float
     old_difference: float | None = Field(
-        None, description="the same of the adapter that was replaced; none: it did not answer"
+        None, description="the same of the adapter that went; none: it did not answer"
     )
     seconds_without_alias: float | None = Field(
         None, description="for so long the alias was answered by nothing"
@@ -69,8 +69,8 @@ class SwapRecord(BaseModel):
         """What a user reads of it."""
         names = " and ".join(f"'{name}'" for name in (self.alias, self.adapter) if name)
         text = f"{self.server} serves it as {names} since {self.time}"
-        if self.replaced:
-            text += f", in place of {', '.join(self.replaced)}"
+        if self.old_adapters:
+            text += f", in place of {', '.join(self.old_adapters)}"
         return text
 
 
