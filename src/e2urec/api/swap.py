@@ -99,8 +99,8 @@ def _load(plan: SwapPlan, rollback: Rollback) -> None:
         plan.server.load(plan.name, plan.path)
     elif same_name.root != plan.path:
         raise ServerError(
-            f"server '{plan.server.url}': serves '{plan.name}' from '{same_name.root}' already, and "
-            f"not from '{plan.path}'; name that folder with --server-path, or unload it"
+            f"server '{plan.server.url}': serves '{plan.name}' from '{same_name.root}' already, "
+            f"and not from '{plan.path}'; name that folder with --server-path, or unload it"
         )
 
 
