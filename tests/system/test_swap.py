@@ -68,7 +68,7 @@ class Made:
     @cached_property
     def prompts(self) -> list[list[int]]:
         """What clients ask: the first rows of a user who stays."""
-        texts = foreign.prompts_of(self.folder / "rows.jsonl")[:3]
+        texts = foreign.prompts_of(self.folder / "rows.jsonl")[:1]
         return [self.tokenizer(text).input_ids for text in texts]
 
     @cached_property
@@ -142,9 +142,11 @@ def swap(call, made: Made, server: StandIn, monkeypatch):
     monkeypatch.setattr("e2urec.api.swap_plan.check_rows", made.check_rows)
     # A signal of an earlier test counts as a repeated one for a while.
     monkeypatch.setattr(process, "_interrupts", process._Interrupts())
+    # Tests that were started in the background ignore it, and so would the command.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(*words: object) -> tuple[int, str, str]:
-        options = ["--vllm", server.url, "--rows", 4, "--tolerance", 0.001]
+        options = ["--vllm", server.url, "--rows", 2, "--tolerance", 0.001]
         return call("swap", made.forgotten, *options, *words)
 
     return run
@@ -302,7 +304,7 @@ def test_same_swap_again_changes_nothing_and_is_recorded_again(swap, server, mad
     assert server.count(LOAD) == loads
 
 
-# The requests of a swap with an alias and four rows: each question is asked of two answers, of the
+# The requests of a swap with an alias and two rows: each question is asked of two answers, of the
 # old adapter, the new one and the alias, in this order.
 FAULTS = {
     "refused load": (Fault(LOAD, 1, "refuse"), "--max-lora-rank"),
@@ -391,7 +393,7 @@ def test_interrupt_takes_the_swap_back(swap, server, made, path, number) -> None
 
 
 def test_process_that_is_told_to_end_takes_the_swap_back(server, made) -> None:
-    words = ["swap", made.forgotten, "--vllm", server.url, "--alias", ALIAS, "--rows", 4]
+    words = ["swap", made.forgotten, "--vllm", server.url, "--alias", ALIAS, "--rows", 2]
     environment = os.environ | {"VLLM_API_KEY": SECRET}
     server.api_key = SECRET
     server.requests.clear()
@@ -476,7 +478,7 @@ def test_adapter_of_another_run_and_a_whole_model_are_refused(call, server, made
 
 def test_adapter_is_exported_where_it_is_missing(call, server, made, tmp_path) -> None:
     folder = tmp_path / "fresh"
-    words = ["--vllm", server.url, "--alias", ALIAS, "--rows", 4, "--adapter", folder]
+    words = ["--vllm", server.url, "--alias", ALIAS, "--rows", 2, "--adapter", folder]
     status, _, told = call("swap", made.forgotten, *words)
     assert (status, f"exported the adapter to '{folder}'" in told) == (0, True), told
     assert server.adapters[ALIAS] == str(folder)
