@@ -252,6 +252,16 @@ def test_name_of_its_hash_needs_no_reset_of_the_cache_and_the_rest_is_told(swap,
     assert server.count(RESET) == 0
 
 
+def test_new_name_first_and_the_old_one_away_later_refuses_no_request(swap, server, made) -> None:
+    status, printed, told = swap("--json")
+    assert (status, "no adapter goes, and the old one answers on" in told) == (0, True), told
+    name = json.loads(printed)["adapter"]
+    assert server.adapters == {**made.before, name: str(made.new_adapter)}
+    status, _, told = swap("--replaces", OLD)
+    assert (status, server.count(LOAD)) == (0, 1), told
+    assert server.adapters == {ALIAS: str(made.old_adapter), name: str(made.new_adapter)}
+
+
 def test_alias_is_not_moved_where_the_cache_cannot_be_reset(swap, server, made) -> None:
     server.dev_mode = False
     status, _, told = swap("--alias", ALIAS)
@@ -429,7 +439,6 @@ def test_wrong_api_key_is_one_line_without_the_key(swap, server, monkeypatch) ->
 
 
 REFUSALS = {
-    "names no adapter that goes": ([], "says nothing of the adapter that goes"),
     "replaces nothing that is there": (["--replaces", "gone"], "serves no 'gone'; it has:"),
     "alias of the base": (["--alias", BASE], "is its base model"),
     "rank": (["--alias", ALIAS, "--max-lora-rank", 16], "of rank 20, and --max-lora-rank is 16"),

@@ -38,7 +38,7 @@ class SwapOptions:
 
     Attributes:
         alias: name by which clients ask, whatever adapter it stands for.
-        replaces: name of the adapter that goes; None: what the alias stood for.
+        replaces: name of the adapter that goes; None: what the alias stood for, if there is one.
         adapter: folder of the exported adapter; made where it is missing. None: beside the run.
         server_path: the same folder as the server sees it; None: by the same path.
         rows: test rows, at most, on which log-probabilities are compared.
@@ -121,6 +121,11 @@ def plan_swap(run: Run, url: str, options: SwapOptions) -> SwapPlan:
         raise ConfigError(
             f"--replaces '{name}': is the adapter of this run itself; name the one that goes"
         )
+    if options.alias is None and options.replaces is None:
+        options.say(
+            f"no adapter goes, and the old one answers on; lead clients to '{name}', then swap "
+            "again with --replaces and the old one's name"
+        )
     rows = check_rows(run, options.rows, options.key)
     refuse_short_window(server, _base_of(server, before), rows)
     vouched = is_vouched(run.path, run.record, secret)
@@ -150,11 +155,6 @@ def _refuse_options(run: Run, options: SwapOptions) -> None:
         raise ConfigError(
             f"'{run.path}': holds a whole model, which no running server exchanges; export it with "
             "--merged, serve it by a second server, lead requests there and stop the first"
-        )
-    if options.alias is None and options.replaces is None:
-        raise ConfigError(
-            "swap: says nothing of the adapter that goes; name it with --replaces, or with --alias "
-            "the name by which clients ask"
         )
     if options.rows < 1 or not options.tolerance > 0 or not options.timeout > 0:
         raise ConfigError("swap: --rows, --tolerance and --timeout must be above 0")

@@ -101,14 +101,14 @@ def export_model(
 @app.command("swap")
 def swap_adapter(
     run: RunFolder,
-    vllm: Annotated[str, typer.Option(metavar="URL", help="The server, http://localhost:8000.")],
+    vllm: Annotated[str, typer.Option(metavar="URL", help="The server: http://localhost:8000.")],
     alias: Annotated[
         str | None,
         typer.Option(help="Name by which clients ask; it stands for this run's adapter then."),
     ] = None,
     replaces: Annotated[
         str | None,
-        typer.Option(help="Name of the adapter to unload; default: what the alias stands for."),
+        typer.Option(help="Name of the adapter to unload; default: what the alias stood for."),
     ] = None,
     adapter: Annotated[
         Path | None,
