@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
@@ -23,6 +24,9 @@ import foreign_models as foreign
 from e2urec import cli
 from e2urec.api.swap_check import CheckRows, check_rows
 from e2urec.core import process
+from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.workspace import Workspace
+from e2urec.runs.erased_rows import ErasedRows
 from e2urec.runs.folder import Run, open_run
 from e2urec.runs.swaps import swap_sentences
 from key_files import KEY, OTHER_KEY
@@ -43,6 +47,8 @@ ALIAS = "movies"
 SECRET = "sk-a-key-of-the-server"
 ERASED = ("1", "2")
 """In the prompts of users u1 and u2, who asked to be forgotten."""
+HELD_OUT = {"6", "7"}
+"""Films in the rows of users of whom other rows were tuned on."""
 
 
 @dataclass
@@ -222,14 +228,35 @@ def test_server_is_asked_about_no_prompt_of_an_erased_user(call, swap, server, m
     words = ["swap", made.forgotten, "--vllm", server.url, "--tolerance", 0.001]
     server.requests.clear()
     assert call(*words, "--alias", ALIAS, "--rows", 10_000)[0] == 0
-    users = set()
+    prompts = []
     for path, body in server.requests:
         if path == COMPLETIONS:
             assert body["cache_salt"], "nothing may be answered from a cache"
-            texts = map(made.tokenizer.decode, body["prompt"])
-            users |= {re.search(r"Will the user (\d+) like", text)[1] for text in texts}
+            prompts += body["prompt"]
+    users, films = shown_in(prompts, made)
     assert len(users) > 5
     assert not users & set(ERASED)
+    assert films <= HELD_OUT
+
+
+def test_rows_of_a_user_of_whom_a_single_row_was_erased_are_not_asked(made, monkeypatch) -> None:
+    run = open_run(made.forgotten)
+    data = Workspace(Recipe.build(run.record.recipe, place="run"), record=run.record).data
+    code = data.user_ids.to_list().index("u5")
+    mask = np.zeros(len(data), dtype=bool)
+    mask[np.flatnonzero(data.user == code)[0]] = True
+    erased = ErasedRows.under(KEY).with_rows(data, mask)
+    monkeypatch.setattr("e2urec.api.swap_check.erased_rows_of", lambda *words: erased)
+    users, _ = shown_in(check_rows(run, 10_000, None).prompts, made)
+    assert len(users) > 5
+    assert "5" not in users
+
+
+def shown_in(prompts: list[list[int]], made: Made) -> tuple[set[str], set[str]]:
+    """The users and the films that prompts name."""
+    texts = [made.tokenizer.decode(prompt) for prompt in prompts]
+    matches = [re.search(r"Will the user (\d+) like Movie (\d+)", text) for text in texts]
+    return {match[1] for match in matches}, {match[2] for match in matches}
 
 
 def test_first_adapter_under_a_new_alias_replaces_nothing(swap, server, made) -> None:
