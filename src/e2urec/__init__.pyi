@@ -7,9 +7,11 @@ from .api.prepare import prepare
 from .api.rehearse import RehearsalOptions, rehearsal_request, rehearse
 from .api.request import RequestOptions
 from .api.score import score
+from .api.swap import swap
+from .api.swap_plan import SwapOptions
 from .api.train import train
 from .api.unlearn import DryRun, dry_run, unlearn
-from .core.errors import ConfigError, DataError, E2URecError, ModelError, RunError
+from .core.errors import ConfigError, DataError, E2URecError, ModelError, RunError, ServerError
 from .evaluation.comparison import Comparison
 from .evaluation.demonstration import Demonstration
 from .evaluation.results import Results
@@ -27,6 +29,7 @@ from .methods import all_methods, build
 from .runs.folder import Run, open_run
 from .runs.rehearsal import Rehearsal
 from .runs.resumption import CheckpointOptions
+from .runs.swaps import SwapRecord
 from .unlearning.method import Method
 from .unlearning.task import Task
 
@@ -57,6 +60,9 @@ __all__ = [
     "Role",
     "Run",
     "RunError",
+    "ServerError",
+    "SwapOptions",
+    "SwapRecord",
     "Task",
     "adopt",
     "all_methods",
@@ -73,6 +79,7 @@ __all__ = [
     "rehearse",
     "retrained",
     "score",
+    "swap",
     "train",
     "unlearn",
 ]

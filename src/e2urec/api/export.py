@@ -20,15 +20,13 @@ from ..models.recommender import Recommender
 from ..runs.files import write_json
 from ..runs.folder import Run, create_run
 from ..runs.record import NAME
+from .vllm_limits import limit_sentences
 
 Form = Literal["adapter", "merged"]
 
 FILE = "e2urec.json"
 """What a folder that was given back says of itself."""
 CONFIG_FILE = "config.json"
-SERVER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's --max-lora-rank may be; 16 by default."""
-USUAL_SERVER_RANK = 16
 SCORE = "sigmoid(z[liked] - z[not_liked]), z the logits after the last token of the "
 """How a score is read; then comes whose token."""
 PRECISIONS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -127,16 +125,8 @@ def _write_adapter(
     adapter_files.save_adapter(
         model.lm, name, folder, dtype=getattr(torch, dtype), settings=settings
     )
-    return dtype, [*_rank_sentences(rank), *_rounding_sentences(run, dtype)]
-
-
-def _rank_sentences(rank: int) -> list[str]:
-    if rank <= USUAL_SERVER_RANK:
-        return []
-    sizes = [size for size in SERVER_RANKS if size >= rank]
-    if not sizes:
-        return [f"rank {rank} is more than vLLM serves; give it the merged model"]
-    return [f"rank {rank}: vLLM serves it with --max-lora-rank {sizes[0]}, and not by default"]
+    config = read_object(folder / adapter_files.CONFIG_FILE, "export it again")
+    return dtype, [*limit_sentences(config), *_rounding_sentences(run, dtype)]
 
 
 def _write_merged(run: Run, model: Recommender, folder: Path) -> tuple[str, list[str]]:

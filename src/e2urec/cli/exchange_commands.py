@@ -96,3 +96,63 @@ def export_model(
     opened = open_run(run, key=key_at_hand())
     form: Literal["adapter", "merged"] = "adapter" if adapter else "merged"
     show_export(export(opened, out, form, max_lora_rank=max_lora_rank), as_json=as_json)
+
+
+@app.command("swap")
+def swap_adapter(
+    run: RunFolder,
+    vllm: Annotated[str, typer.Option(metavar="URL", help="The server: http://localhost:8000.")],
+    alias: Annotated[
+        str | None,
+        typer.Option(help="Name by which clients ask; it stands for this run's adapter then."),
+    ] = None,
+    replaces: Annotated[
+        str | None,
+        typer.Option(help="Name of the adapter to unload; default: what the alias stood for."),
+    ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(help="Exported adapter, made if it is missing; default: RUN-adapter."),
+    ] = None,
+    server_path: Annotated[
+        str | None, typer.Option(help="The same folder as the server sees it.")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Test rows to compare log-probabilities on.")] = 64,
+    tolerance: Annotated[
+        float, typer.Option(help="Nats by which a log-probability may differ.")
+    ] = 0.2,
+    max_lora_rank: Annotated[
+        int | None, typer.Option(help="What the server was started with; checked beforehand.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that one answer of the server may take.")
+    ] = 120.0,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help="File of the server's API key; default: VLLM_API_KEY, if it is set."),
+    ] = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a running vLLM server serve a run's adapter in place of the old one."""
+    from ..api.swap import swap
+    from ..api.swap_plan import SwapOptions
+    from ..runs.folder import open_run
+    from ..runs.keys import controller_key
+    from .terminal import show_swap
+
+    options = SwapOptions(
+        alias=alias,
+        replaces=replaces,
+        adapter=adapter,
+        server_path=server_path,
+        rows=rows,
+        tolerance=tolerance,
+        max_lora_rank=max_lora_rank,
+        timeout=timeout,
+        api_key=api_key_file,
+        key=key,
+        say=say_aside,
+    )
+    opened = open_run(run, key=controller_key(key))
+    show_swap(swap(opened, vllm, options), as_json=as_json)

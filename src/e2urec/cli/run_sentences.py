@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from ..runs.folder import Run
 from ..runs.record import RunRecord
 from ..runs.rehearsal import read_rehearsal
+from ..runs.swaps import swap_sentences
 
 DROPPED = {
     "duplicates_dropped": "exact duplicates of earlier rows",
@@ -18,7 +19,8 @@ def run_sentences(run: Run, counts: Mapping[str, int], key: bytes | None = None)
     Args:
         run: the run.
         counts: rows by part, after a request.
-        key: the controller's, if it is at hand: under it the rehearsal's MAC is checked.
+        key: the controller's, if it is at hand: under it the MACs of the rehearsal and of swaps
+            are checked.
     """
     record = run.record
     for name, meaning in DROPPED.items():
@@ -37,6 +39,7 @@ def run_sentences(run: Run, counts: Mapping[str, int], key: bytes | None = None)
         yield rehearsal.sentence()
     if record.kind in ("original", "unlearned"):
         yield _scores_sentence(record.rows)
+    yield from swap_sentences(run, key)
 
 
 def _origin(record: RunRecord) -> Iterator[str]:

@@ -29,10 +29,19 @@ from ..runs.folder import Run
 from ..runs.keys import key_at_hand
 from ..runs.record import RESULTS, record_state
 from ..runs.record_mac import MacState
+from ..runs.swaps import SwapRecord
 from .progress import progress
 from .run_sentences import removed_sentence, run_sentences
 
 __all__ = ["progress"]
+
+PREFIX_CACHE = {
+    "reset": "reset",
+    "unconfirmed": "reset, though this version of vLLM does not say whether it did it",
+    "off": "the server has none",
+    "not offered": "not reset, since the server does not offer it; no name leads to what is in it",
+}
+"""What became of the states of prompts, by `SwapRecord.prefix_cache`."""
 
 
 def show_run(run: Run, *, as_json: bool, key: Path | None = None) -> None:
@@ -161,6 +170,25 @@ def show_export(result: Export, *, as_json: bool) -> None:
     say(f"{result.path}: {result.form}, {result.dtype}")
     for sentence in result.sentences:
         say(sentence)
+
+
+def show_swap(record: SwapRecord, *, as_json: bool) -> None:
+    """What a server serves now, and how it was seen to be the run's adapter."""
+    if as_json:
+        print_json(record.model_dump(mode="json", exclude_none=True))
+        return
+    say = speaker(Console())
+    say(record.sentence())
+    say(
+        f"log-probabilities of the answers on {record.rows} rows: within "
+        f"{record.largest_difference:.3g} of the run's own ({record.tolerance:g} is allowed)"
+    )
+    if record.old_difference is not None:
+        say(f"the same of the adapter that went: within {record.old_difference:.3g}")
+    if record.seconds_without_alias is not None:
+        say(f"'{record.alias}' was answered by nothing for {record.seconds_without_alias:.2f} s")
+    say(f"prefix cache: {PREFIX_CACHE[record.prefix_cache]}")
+    say(f"the server lists: {', '.join(model.name for model in record.after)}")
 
 
 def show_results(results: Results, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@
           · DivergenceError  a learning rate, as training shows
       · ModelError    a model or a tokenizer
       · RunError      a run folder, or the cache
+      · ServerError   a server that models are served by
 
 Every message is one line that says the value, the place and the remedy, in this order:
 `ratings.csv row 2: rating 7.0 is outside 1..5; correct the row`. It never quotes a user's id or a
@@ -39,6 +40,10 @@ class ModelError(E2URecError):
 
 class RunError(E2URecError):
     """A run folder is missing, partial, locked, damaged or in the way."""
+
+
+class ServerError(E2URecError):
+    """A server cannot be reached, refuses, or does not answer as it should."""
 
 
 def did_you_mean(word: str, vocabulary: list[str]) -> str:

@@ -26,7 +26,7 @@ RESUMPTION = "resumption.json"
 """File that says with which settings it was begun."""
 FORMAT = 3
 """Raised whenever a run folder changes so that an older one cannot be read. 1 had no number."""
-ADDITIONS = ("rehearsal.json", "shadows")
+ADDITIONS = ("rehearsal.json", "shadows", "swaps")
 """What is added to a finished run, with hashes of its own; `run.json` stays as it is."""
 LIBRARIES = ("e2urec", "torch", "transformers", "peft", "accelerate", "numpy", "polars")
 """Those whose version can change a result."""
