@@ -1,0 +1,177 @@
+"""Benchmarks of many models: what they report of arrays, and that they go on where they were."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from e2urec.metrics.bootstrap import user_bootstrap
+from e2urec.testing import toy_tables
+from toy_data import quick_settings, write_ratings
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import many_figures
+import many_models
+import two_users
+from many_figures import FLOOR, ORIGINAL, attack_figures
+from two_users import PairScores
+
+WEAK = ["--variant", "weak=finetune:steps=1"]
+
+
+@pytest.fixture
+def words(toy, tmp_path):
+    """The options that every command has."""
+    settings = quick_settings(write_ratings(tmp_path), toy)
+    words = ["--work", str(tmp_path / "work"), "--base", str(toy)]
+    for setting in settings:
+        words += ["--set", setting]
+    return words
+
+
+def printed_report(command, words, capsys):
+    command.main(words)
+    return json.loads(capsys.readouterr().out)
+
+
+def steps_in(folder):
+    """When each step was done."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.rglob("record.json")}
+
+
+def has_ids(report):
+    ratings, _ = toy_tables(users=24)
+    text = json.dumps(report)
+    return any(f'"{user}"' in text for user in ratings["user"].unique().to_list())
+
+
+def test_many_models_go_on_with_those_that_are_there(words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        many_models.main([*words, *WEAK, "--models", "2"])
+    assert stop.value.code == 2
+    assert "2 models of each kind are finished, and figures take 3" in capsys.readouterr().err
+    before = steps_in(tmp_path / "work")
+    report = printed_report(many_models, [*words, *WEAK, "--models", "3"], capsys)
+    after = steps_in(tmp_path / "work")
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"retrained-3", "floor-3", "original-3", "weak-3"}
+    assert report["models"] == 3
+    assert set(report["kinds"]) == {FLOOR, ORIGINAL, "weak"}
+    assert report["kinds"]["weak"]["method"] == "finetune"
+    assert set(report["kinds"]["weak"]["retain"]) == {
+        "klom",
+        "ulira",
+        "ulira_pooled",
+        "quality",
+        "quality_pooled",
+    }
+    assert set(report["kinds"]["weak"]["test"]) == {"klom"}
+    assert not has_ids(report)
+    again = printed_report(many_models, [*words, "--models", "9", "--report-only"], capsys)
+    assert again == report | {"planned": 9}
+
+
+def test_models_differ_by_their_kind_and_number(words, tmp_path, capsys):
+    many_models.main([*words, *WEAK, "--models", "3"])
+    work = tmp_path / "work"
+    answers = [
+        many_figures.answers_in(work, f"{kind}-{number}")["test"]
+        for kind in ("retrained", "floor", "original", "weak")
+        for number in (1, 2, 3)
+    ]
+    assert len({odds.tobytes() for odds in answers}) == len(answers)
+
+
+def test_another_request_is_refused_in_the_same_folder(words, capsys):
+    with pytest.raises(SystemExit):
+        many_models.main([*words, *WEAK, "--models", "1"])
+    with pytest.raises(SystemExit) as stop:
+        many_models.main([*words, *WEAK, "--models", "1", "--set", "request.seed=9"])
+    assert stop.value.code == 2
+    assert "was begun with request.seed=42, not 9" in capsys.readouterr().err
+
+
+def test_figures_tell_models_apart_that_are_and_none_that_are_not():
+    random = np.random.default_rng(0)
+    users = np.repeat(np.arange(30), 4)
+    retrained, floor, far = (random.normal(shift, 1.0, (12, 120)) for shift in (0, 0, 6))
+    same = attack_figures(floor, retrained, users, seed=0)
+    other = attack_figures(far, retrained, users, seed=0)
+    for name in ("ulira", "ulira_pooled"):
+        assert same[name]["accuracy"]["low"] < 0.5 < same[name]["accuracy"]["high"]
+        assert same[name]["auc"]["value"] == pytest.approx(0.5, abs=0.06)
+        assert other[name]["accuracy"]["low"] > 0.95
+        assert other[name]["tpr"]["value"] > 0.9
+    assert same["quality"]["quality"]["value"] > 10 * other["quality"]["quality"]["value"]
+    assert same["quality"]["epsilon"]["median"] < other["quality"]["epsilon"]["median"]
+
+
+def test_intervals_are_over_users_and_not_over_rows():
+    random = np.random.default_rng(0)
+    models = [np.repeat(random.normal(0, 1, (6, 10)), 8, axis=1) for _ in range(2)]
+    users = np.repeat(np.arange(10), 8)
+    width = {}
+    for name, groups in (("users", users), ("rows", np.arange(80))):
+        accuracy = attack_figures(*models, groups, seed=0)["ulira"]["accuracy"]
+        width[name] = accuracy["high"] - accuracy["low"]
+    assert width["users"] > 2 * width["rows"]
+
+
+# --- two users
+
+
+def test_rows_towards_retraining_are_counted_in_both_readings():
+    scores = PairScores(
+        original=np.array([0.5, 0.5, 0.5, 0.5]),
+        retrained=np.array([0.6, 0.6, 0.4, 0.5]),
+        # Nearer; beyond it and farther than before; away; at the goal from the start.
+        model=np.array([0.55, 0.9, 0.6, 0.5]),
+        users=np.array([0, 0, 1, 1]),
+    )
+    figures = scores.figures()
+    assert figures == {"rows": 4, "residual": pytest.approx(0.55 / 0.3), "towards": 2, "closer": 1}
+    intervals = scores.intervals(seed=0)
+    assert intervals["towards"]["value"] == 0.5
+    assert intervals["residual"]["value"] == pytest.approx(0.55 / 0.3)
+    # One draw in four is the first user twice, whose rows both moved in the right direction.
+    assert intervals["towards"]["high"] == 1.0
+
+
+def test_nothing_done_has_a_residual_of_1_and_no_row_nearer():
+    before = np.array([0.2, 0.7])
+    scores = PairScores(before, np.array([0.4, 0.1]), before, np.array([0, 1]))
+    assert scores.figures() == {"rows": 2, "residual": 1.0, "towards": 0, "closer": 0}
+
+
+def test_pairs_are_disjoint_and_their_report_names_nobody(words, tmp_path, capsys):
+    report = printed_report(two_users, [*words, *WEAK, "--pairs", "2"], capsys)
+    users = []
+    for number in (1, 2):
+        rows = many_figures.answers_in(tmp_path / "work" / f"pair-{number}", "rows")
+        users += np.unique(rows["users"]).tolist()
+    assert len(set(users)) == 4
+    assert set(report["kinds"]) == {FLOOR, "weak"}
+    pairs = report["kinds"]["weak"]["pairs"]
+    assert (
+        sum(pair["rows"] for pair in pairs) == report["kinds"]["weak"]["together"]["residual"]["n"]
+    )
+    assert not has_ids(report)
+    before = steps_in(tmp_path / "work")
+    assert printed_report(two_users, [*words, *WEAK, "--pairs", "2"], capsys) == report
+    assert steps_in(tmp_path / "work") == before
+
+
+def test_more_pairs_than_users_are_refused(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        two_users.main([*words, *WEAK, "--pairs", "50"])
+    assert stop.value.code == 2
+    assert "--pairs 50" in capsys.readouterr().err
+
+
+def test_draws_of_users_are_the_same_for_rows_and_for_the_margins_of_all_models():
+    users = np.array([3, 3, 5, 9])
+    rows = user_bootstrap(users, resamples=20, seed=4)
+    margins = user_bootstrap(np.tile(users, 6), resamples=20, seed=4)
+    assert np.array_equal(rows.counts, margins.counts)
