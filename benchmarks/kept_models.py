@@ -42,6 +42,14 @@ from pooled_plan import NamedMethod
 from tiny_base import RECIPE, write_base
 
 BASE_FOLDER = "base"
+# Kinds of models, as their folders are called; a variant has a kind of its own name.
+ORIGINAL = "original"
+RETRAINED = "retrained"
+FLOOR = "floor"
+"""Further retrained models: what a figure is where nothing is left."""
+ROWS = "rows"
+"""The folder of what is known of the rows themselves."""
+RESERVED = (BASE_FOLDER, ORIGINAL, RETRAINED, FLOOR)
 
 
 def say(text: str) -> None:
@@ -154,8 +162,14 @@ class KeptModels:
         """Note a variant's settings at its first model.
 
         Raises:
-            ConfigError: a variant of this name was begun with others.
+            ConfigError: a variant of this name was begun with others, or models of another kind
+                have that name.
         """
+        if variant.name in RESERVED:
+            raise ConfigError(
+                f"variant '{variant.name}': is the name of models that every variant is held "
+                "against; give it another"
+            )
         folder = self.grid.folder / VARIANTS
         path = folder / f"{variant.name}.json"
         if not path.is_file():

@@ -14,15 +14,8 @@ from e2urec.metrics.forgetting_quality import DELTA, epsilons, row_quality
 from e2urec.metrics.klom import klom, margins
 from e2urec.metrics.ranking import tpr_at_fpr
 from e2urec.metrics.ulira import MIN_MODELS, AttackScores, attack, tpr_by_chance
-from kept_models import answers_in, hours_in, variants_in
+from kept_models import FLOOR, ORIGINAL, RETRAINED, ROWS, answers_in, hours_in, variants_in
 from pooled_files import MACHINES, RECORD, SETTINGS, read_arrays, read_record
-
-# Kinds of models, as their folders are called; a variant has a kind of its own name.
-RETRAINED = "retrained"
-FLOOR = "floor"
-ORIGINAL = "original"
-ROWS = "rows"
-"""The folder of what is known of the rows."""
 
 PARTS = ("forget", "retain", "test", "unseen")
 ATTACKED = ("forget", "retain")

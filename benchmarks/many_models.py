@@ -18,7 +18,7 @@ of single rows: do not share it. Prints one JSON object.
 
 import argparse
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,8 @@ from common import option_parser
 from e2urec.core.arrays import Ints
 from e2urec.experiments.request_rows import RequestRows
 from e2urec.models.batches import Examples
-from e2urec.models.recommender import Recommender
-from kept_models import KeptModels, add_work, print_report
-from many_figures import FLOOR, ORIGINAL, PARTS, RETRAINED, ROWS, step_key, work_report
+from kept_models import FLOOR, ORIGINAL, RETRAINED, ROWS, KeptModels, add_work, print_report
+from many_figures import PARTS, step_key, work_report
 from pooled_files import save_step
 from pooled_plan import NamedMethod, variants_of
 
@@ -67,17 +66,12 @@ class ManyModels(KeptModels):
     def _make_round(self, number: int, variants: Sequence[NamedMethod]) -> None:
         retained = self.rows.retain
         for kind, rows in ((RETRAINED, retained), (FLOOR, retained), (ORIGINAL, self.train)):
-
-            def tuned(kind: str = kind, rows: Examples = rows) -> Recommender:
-                return self.tuned(rows, kind, number)
-
+            tuned = partial(self.tuned, rows, kind, number)
             # Variants that are added later forget from the same originals.
             self.make(step_key(kind, number), tuned, self.questions, keep=kind == ORIGINAL)
         for variant in variants:
-
-            def unlearned(variant: NamedMethod = variant) -> Recommender:
-                return self.unlearned(step_key(ORIGINAL, number), self.rows, variant, number)
-
+            original = step_key(ORIGINAL, number)
+            unlearned = partial(self.unlearned, original, self.rows, variant, number)
             self.make(step_key(variant.name, number), unlearned, self.questions)
 
     def _save_rows(self, folder: Path) -> None:

@@ -29,7 +29,7 @@ JSON object.
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +41,25 @@ from e2urec.core.arrays import Floats, Ints, Mask
 from e2urec.core.errors import ConfigError
 from e2urec.core.seeding import stream
 from e2urec.data.requests import ErasureRequest
-from e2urec.experiments.request_rows import RequestRows
 from e2urec.metrics.bootstrap import user_bootstrap
 from e2urec.metrics.published import residual_bota
 from e2urec.models.recommender import Recommender
-from kept_models import KeptModels, add_work, answers_in, hours_in, print_report, variants_in
+from kept_models import (
+    FLOOR,
+    ORIGINAL,
+    RETRAINED,
+    ROWS,
+    KeptModels,
+    add_work,
+    answers_in,
+    hours_in,
+    print_report,
+    variants_in,
+)
 from pooled_files import MACHINES, SETTINGS, read_arrays, read_record, save_step
 from pooled_plan import NamedMethod, variants_of
 
 DEFAULT_VARIANTS = ("default=e2urec", "paper=e2urec:preset=paper")
-ORIGINAL = "original"
-ROWS = "rows"
-RETRAINED = "retrained"
-FLOOR = "floor"
-"""A second retrained model, held against the first."""
 PART = "forget"
 USERS = 2
 
@@ -107,16 +112,11 @@ class PairModels(KeptModels):
 
         self.grid.folder_of(f"{folder}/{ROWS}", save_rows)
         for kind in (RETRAINED, FLOOR):
-
-            def tuned(kind: str = kind) -> Recommender:
-                return self.tuned(rows.retain, kind, number)
-
+            tuned = partial(self.tuned, rows.retain, kind, number)
             self.make(f"{folder}/{kind}", tuned, questions)
         for variant in variants:
-            self.make(f"{folder}/{variant.name}", self._forgetter(rows, variant, number), questions)
-
-    def _forgetter(self, rows: RequestRows, variant: NamedMethod, number: int) -> Any:
-        return lambda: self.unlearned(ORIGINAL, rows, variant, number)
+            unlearned = partial(self.unlearned, ORIGINAL, rows, variant, number)
+            self.make(f"{folder}/{variant.name}", unlearned, questions)
 
 
 def pair_key(number: int) -> str:

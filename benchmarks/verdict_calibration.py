@@ -262,8 +262,11 @@ def options() -> argparse.Namespace:
 def run(arguments: argparse.Namespace, folder: Path) -> None:
     """Judge the models, and print the report so far after each."""
     models = KeptModels.open(folder, arguments.set, "calibration", arguments.base)
-    calibration = Calibration.prepare(models, arguments.references)
     shares = kinds(arguments.left, left_alone=arguments.left_alone)
+    # The original is a reference as well; shadows are no steps.
+    models.grid.total = models.grid.count + 1 + arguments.references
+    models.grid.total += arguments.models * len(shares)
+    calibration = Calibration.prepare(models, arguments.references)
     for report in calibrate(calibration, arguments.models, shares):
         print(json.dumps(report), flush=True)
 

@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import many_figures
 import many_models
 import two_users
-from many_figures import FLOOR, ORIGINAL, attack_figures
+from kept_models import FLOOR, ORIGINAL
+from many_figures import attack_figures
 from two_users import PairScores
 
 WEAK = ["--variant", "weak=finetune:steps=1"]
@@ -91,6 +92,12 @@ def test_another_request_is_refused_in_the_same_folder(words, capsys):
         many_models.main([*words, *WEAK, "--models", "1", "--set", "request.seed=9"])
     assert stop.value.code == 2
     assert "was begun with request.seed=42, not 9" in capsys.readouterr().err
+
+
+def test_no_variant_has_the_name_of_what_it_is_held_against(words, capsys):
+    with pytest.raises(SystemExit):
+        many_models.main([*words, "--variant", "floor=finetune:steps=1"])
+    assert "variant 'floor': is the name of models" in capsys.readouterr().err
 
 
 def test_figures_tell_models_apart_that_are_and_none_that_are_not():
