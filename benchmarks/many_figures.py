@@ -13,7 +13,7 @@ from e2urec.metrics.bootstrap import Bootstrap, user_bootstrap
 from e2urec.metrics.forgetting_quality import DELTA, epsilons, row_quality
 from e2urec.metrics.klom import klom, margins
 from e2urec.metrics.ranking import tpr_at_fpr
-from e2urec.metrics.ulira import MIN_MODELS, AttackScores, attack, tpr_by_chance
+from e2urec.metrics.ulira import MIN_MODELS, AttackScores, attack
 from kept_models import FLOOR, ORIGINAL, RETRAINED, ROWS, answers_in, hours_in, variants_in
 from pooled_files import MACHINES, RECORD, SETTINGS, read_arrays, read_record
 
@@ -60,7 +60,6 @@ def work_report(folder: Path, planned: int) -> dict[str, Any]:
         "hours": hours_in(folder),
         "fpr": FPR,
         "row_fpr": ROW_FPR,
-        "row_tpr_by_chance": tpr_by_chance(count, ROW_FPR),
         "delta": DELTA,
         "kinds": report,
     }

@@ -7,19 +7,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from e2urec.core.errors import ConfigError
 from e2urec.metrics.bootstrap import user_bootstrap
 from e2urec.testing import toy_tables
 from toy_data import quick_settings, write_ratings
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import kept_models
 import many_figures
 import many_models
 import two_users
-from kept_models import FLOOR, ORIGINAL
-from many_figures import attack_figures
+from kept_models import FLOOR, ORIGINAL, RETRAINED, ROWS, KeptModels
+from many_figures import attack_figures, step_key
 from two_users import PairScores
 
 WEAK = ["--variant", "weak=finetune:steps=1"]
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(many_figures, "RESAMPLES", 100)
 
 
 @pytest.fixture
@@ -50,48 +57,35 @@ def has_ids(report):
 
 def test_many_models_go_on_with_those_that_are_there(words, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        many_models.main([*words, *WEAK, "--models", "2"])
+        many_models.main([*words, *WEAK, "--models", "1"])
     assert stop.value.code == 2
-    assert "2 models of each kind are finished, and figures take 3" in capsys.readouterr().err
-    before = steps_in(tmp_path / "work")
+    assert "1 models of each kind are finished, and figures take 3" in capsys.readouterr().err
+    work = tmp_path / "work"
+    before = steps_in(work)
     report = printed_report(many_models, [*words, *WEAK, "--models", "3"], capsys)
-    after = steps_in(tmp_path / "work")
+    after = steps_in(work)
     assert {name: after[name] for name in before} == before
-    assert set(after) - set(before) == {"retrained-3", "floor-3", "original-3", "weak-3"}
+    kinds = (RETRAINED, FLOOR, ORIGINAL, "weak")
+    steps = [step_key(kind, number) for kind in kinds for number in (1, 2, 3)]
+    assert set(after) == {*steps, ROWS}
     assert report["models"] == 3
     assert set(report["kinds"]) == {FLOOR, ORIGINAL, "weak"}
     assert report["kinds"]["weak"]["method"] == "finetune"
-    assert set(report["kinds"]["weak"]["retain"]) == {
-        "klom",
-        "ulira",
-        "ulira_pooled",
-        "quality",
-        "quality_pooled",
-    }
+    attacks = {"ulira", "ulira_pooled", "quality", "quality_pooled"}
+    assert set(report["kinds"]["weak"]["retain"]) == {"klom", *attacks}
     assert set(report["kinds"]["weak"]["test"]) == {"klom"}
     assert not has_ids(report)
     again = printed_report(many_models, [*words, "--models", "9", "--report-only"], capsys)
     assert again == report | {"planned": 9}
+    # All have seeds of their own, those that forgot too.
+    odds = {kept_models.answers_in(work, step)["test"].tobytes() for step in steps}
+    assert len(odds) == len(steps)
 
 
-def test_models_differ_by_their_kind_and_number(words, tmp_path, capsys):
-    many_models.main([*words, *WEAK, "--models", "3"])
-    work = tmp_path / "work"
-    answers = [
-        many_figures.answers_in(work, f"{kind}-{number}")["test"]
-        for kind in ("retrained", "floor", "original", "weak")
-        for number in (1, 2, 3)
-    ]
-    assert len({odds.tobytes() for odds in answers}) == len(answers)
-
-
-def test_another_request_is_refused_in_the_same_folder(words, capsys):
-    with pytest.raises(SystemExit):
-        many_models.main([*words, *WEAK, "--models", "1"])
-    with pytest.raises(SystemExit) as stop:
-        many_models.main([*words, *WEAK, "--models", "1", "--set", "request.seed=9"])
-    assert stop.value.code == 2
-    assert "was begun with request.seed=42, not 9" in capsys.readouterr().err
+def test_another_request_is_refused_in_the_same_folder(toy, tmp_path):
+    KeptModels.open(tmp_path, [], "many models", str(toy))
+    with pytest.raises(ConfigError, match=r"was begun with request\.seed=42, not 9"):
+        KeptModels.open(tmp_path, ["request.seed=9"], "many models", str(toy))
 
 
 def test_no_variant_has_the_name_of_what_it_is_held_against(words, capsys):
@@ -156,7 +150,7 @@ def test_pairs_are_disjoint_and_their_report_names_nobody(words, tmp_path, capsy
     report = printed_report(two_users, [*words, *WEAK, "--pairs", "2"], capsys)
     users = []
     for number in (1, 2):
-        rows = many_figures.answers_in(tmp_path / "work" / f"pair-{number}", "rows")
+        rows = kept_models.answers_in(tmp_path / "work" / f"pair-{number}", "rows")
         users += np.unique(rows["users"]).tolist()
     assert len(set(users)) == 4
     assert set(report["kinds"]) == {FLOOR, "weak"}

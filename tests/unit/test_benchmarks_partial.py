@@ -32,7 +32,7 @@ def calibration():
     users = np.repeat(np.arange(40), 3)
     forget = rows(users[users < 20])
     study = SimpleNamespace(
-        rows=SimpleNamespace(forget=forget),
+        rows=SimpleNamespace(forget=forget, counts=dict),
         space=SimpleNamespace(recipe=SimpleNamespace(seed=0)),
     )
     return verdict_calibration.Calibration(None, study, rows(users))

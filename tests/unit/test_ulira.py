@@ -8,7 +8,7 @@ from scipy.stats import norm
 from e2urec.core.errors import DataError
 from e2urec.metrics.forgetting_quality import LARGEST_EPSILON, epsilons, row_quality
 from e2urec.metrics.ranking import tpr_at_fpr
-from e2urec.metrics.ulira import AttackScores, attack, tpr_by_chance
+from e2urec.metrics.ulira import AttackScores, attack
 
 
 def drawn(shift: float, models: int = 20, rows: int = 5, seed: int = 0, scale: float = 1.0):
@@ -40,19 +40,20 @@ def test_attack_is_the_ratio_of_scipys_densities_with_one_model_of_each_kind_lef
 
 def test_many_models_are_told_apart_as_often_as_their_distributions_can_be():
     distance = 1.5
-    scores = attack(drawn(distance, models=1500), drawn(0.0, models=1500, seed=1))
+    scores = attack(drawn(distance, models=500), drawn(0.0, models=500, seed=1))
     # The best test of two normal distributions of variance 1 cuts halfway between them.
-    assert scores.accuracy() == pytest.approx(norm.cdf(distance / 2), abs=0.03)
+    assert scores.accuracy() == pytest.approx(norm.cdf(distance / 2), abs=0.04)
     rate = 0.1
     expected = norm.cdf(distance - norm.isf(rate))
-    assert scores.tpr_at_fpr(rate) == pytest.approx(expected, abs=0.07)
+    assert scores.tpr_at_fpr(rate) == pytest.approx(expected, abs=0.1)
 
 
 def test_models_of_one_distribution_have_an_accuracy_of_a_half_however_few():
     scores = attack(drawn(0.0, models=4, rows=20_000), drawn(0.0, models=4, rows=20_000, seed=1))
     # Its standard error over so many rows is 0.0013.
     assert scores.accuracy().mean() == pytest.approx(0.5, abs=0.006)
-    assert scores.tpr_at_fpr(0.01).mean() == pytest.approx(tpr_by_chance(4, 0.01), abs=0.02)
+    # One more model of their kind is the highest of five as often as any other.
+    assert 0 < scores.tpr_at_fpr(0.01).mean() < 1 / 5
 
 
 def test_a_wider_distribution_is_told_apart_although_its_mean_is_the_same():

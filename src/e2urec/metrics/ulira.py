@@ -39,7 +39,10 @@ class AttackScores:
     def tpr_at_fpr(self, rate: float) -> Floats:
         """Share of the models that forgot above all but `rate` of the retrained, by row: (n,).
 
-        N models know false positive rates in steps of 1/N; see `tpr_by_chance`.
+        N models know false positive rates in steps of 1/N. At the same distribution it is not
+        above `(k + 1) / (N + 1)`, k the false positives that `rate` allows, and below it where
+        models are few: a model that is left out of a fit looks less like its kind than it is. Hold
+        it against that of further retrained models.
         """
         allowed = _allowed(len(self.retrained), rate)
         highest_first = -np.sort(-self.retrained, axis=0)
@@ -84,15 +87,6 @@ def attack(unlearned: Floats, retrained: Floats, *, pooled: bool = False) -> Att
         unlearned_ratios[number] = first_normals.log_ratio(second_normals, first[number])
         retrained_ratios[number] = first_normals.log_ratio(second_normals, second[number])
     return AttackScores(unlearned_ratios, retrained_ratios)
-
-
-def tpr_by_chance(model_count: int, rate: float) -> float:
-    """`AttackScores.tpr_at_fpr` of models of the same distribution, on average.
-
-    `(k + 1) / (N + 1)`, k the false positives that `rate` allows among N retrained models: one more
-    model of their kind is as likely to have any rank among them.
-    """
-    return (_allowed(model_count, rate) + 1) / (model_count + 1)
 
 
 def _allowed(model_count: int, rate: float) -> int:
