@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from common import RequestCase
 from e2urec.core.arrays import Floats
@@ -74,7 +74,7 @@ class KeptModels:
     @classmethod
     def open(
         cls, work: Path, settings: Sequence[str], purpose: str, base: str | None = None
-    ) -> "KeptModels":
+    ) -> Self:
         """Open a working folder.
 
         Args:
@@ -197,8 +197,10 @@ def variants_in(folder: Path) -> dict[str, Any]:
 
 def hours_in(folder: Path) -> float:
     """Of all finished steps together, on the clock."""
-    records = [read_record(path.parent) for path in folder.rglob(RECORD)]
-    return sum(record.get("wall", 0.0) for record in records) / 3600
+    seconds = 0.0
+    for path in folder.rglob(RECORD):
+        seconds += read_record(path.parent).get("wall", 0.0)
+    return seconds / 3600
 
 
 def add_work(parser: argparse.ArgumentParser) -> None:

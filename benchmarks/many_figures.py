@@ -115,7 +115,9 @@ class KindFigures:
 def attack_figures(
     unlearned: Floats, retrained: Floats, users: Ints, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """U-LiRA with a variance for each row, as published, and with one for all; (ε, δ) of the first.
+    """U-LiRA and the (ε, δ) that it shows, with a variance for each row and with one for all.
+
+    The first is what was published; the second is steadier where models are few.
 
     Args:
         unlearned: (N, n) margins.

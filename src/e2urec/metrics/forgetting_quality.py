@@ -82,4 +82,4 @@ def _bounds(first: Floats, second: Floats, delta: float) -> Floats:
     """`ln(1 − δ − first) − ln(second)` where it is defined."""
     rest = 1 - delta - first
     is_defined = rest > 0
-    return np.log(rest[is_defined]) - np.log(second[is_defined])
+    return np.asarray(np.log(rest[is_defined]) - np.log(second[is_defined]))
