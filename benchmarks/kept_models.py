@@ -195,14 +195,6 @@ def variants_in(folder: Path) -> dict[str, Any]:
     return {path.stem: read_record(path.parent, path.name) for path in paths}
 
 
-def hours_in(folder: Path) -> float:
-    """Of all finished steps together, on the clock."""
-    seconds = 0.0
-    for path in folder.rglob(RECORD):
-        seconds += read_record(path.parent).get("wall", 0.0)
-    return seconds / 3600
-
-
 def add_work(parser: argparse.ArgumentParser) -> None:
     """Add the options of a working folder."""
     parser.add_argument("--work", type=Path, required=True, help="folder of models and answers")

@@ -14,8 +14,8 @@ from e2urec.metrics.forgetting_quality import DELTA, epsilons, row_quality
 from e2urec.metrics.klom import klom, margins
 from e2urec.metrics.ranking import tpr_at_fpr
 from e2urec.metrics.ulira import MIN_MODELS, AttackScores, attack
-from kept_models import FLOOR, ORIGINAL, RETRAINED, ROWS, answers_in, hours_in, variants_in
-from pooled_files import MACHINES, RECORD, SETTINGS, read_arrays, read_record
+from kept_models import FLOOR, ORIGINAL, RETRAINED, ROWS, answers_in, variants_in
+from pooled_files import MACHINES, RECORD, SETTINGS, hours_in, read_arrays, read_record
 
 PARTS = ("forget", "retain", "test", "unseen")
 ATTACKED = ("forget", "retain")

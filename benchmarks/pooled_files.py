@@ -58,6 +58,14 @@ def read_record(folder: Path, name: str = RECORD) -> Any:
     return json.loads((folder / name).read_text(encoding="utf-8"))
 
 
+def hours_in(folder: Path) -> float:
+    """Of all finished steps together, on the clock."""
+    seconds = 0.0
+    for path in folder.rglob(RECORD):
+        seconds += read_record(path.parent).get("wall", 0.0)
+    return seconds / 3600
+
+
 def check_settings(folder: Path, recipe: Recipe, parts: Sequence[str] = DECISIVE_PARTS) -> None:
     """Note the settings that a folder's models depend on: some parts of a recipe.
 

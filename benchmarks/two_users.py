@@ -52,11 +52,10 @@ from kept_models import (
     KeptModels,
     add_work,
     answers_in,
-    hours_in,
     print_report,
     variants_in,
 )
-from pooled_files import MACHINES, SETTINGS, read_arrays, read_record, save_step
+from pooled_files import MACHINES, SETTINGS, hours_in, read_arrays, read_record, save_step
 from pooled_plan import NamedMethod, variants_of
 
 DEFAULT_VARIANTS = ("default=e2urec", "paper=e2urec:preset=paper")
