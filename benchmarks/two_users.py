@@ -195,17 +195,16 @@ def work_report(folder: Path, planned: int) -> dict[str, Any]:
         ConfigError: no pair is finished.
     """
     variants = variants_in(folder)
+    pairs = finished_pairs(folder, (FLOOR, *variants), planned)
+    if not pairs:
+        raise ConfigError(f"'{folder}': no pair is finished; run without --report-only first")
     settings = read_record(folder, SETTINGS)
     kinds = {}
-    for kind in (FLOOR, *variants):
-        pairs = [pair_scores(folder / pair_key(number), kind) for number in range(1, planned + 1)]
-        finished = [pair for pair in pairs if pair is not None]
-        if not finished:
-            raise ConfigError(f"'{folder}': no pair is finished; run without --report-only first")
-        together = PairScores.joined(finished)
+    for kind in pairs[0]:
+        scores = [pair[kind] for pair in pairs]
         kinds[kind] = variants.get(kind, {}) | {
-            "pairs": [pair.figures() for pair in finished],
-            "together": together.intervals(settings["seed"]),
+            "pairs": [pair.figures() for pair in scores],
+            "together": PairScores.joined(scores).intervals(settings["seed"]),
         }
     return {
         "planned": planned,
@@ -216,8 +215,20 @@ def work_report(folder: Path, planned: int) -> dict[str, Any]:
     }
 
 
+def finished_pairs(folder: Path, kinds: Sequence[str], planned: int) -> list[dict[str, PairScores]]:
+    """The scores by kind of each pair of which all kinds are finished."""
+    pairs = []
+    for number in range(1, planned + 1):
+        path = folder / pair_key(number)
+        scores = {kind: pair_scores(path, kind) for kind in kinds}
+        finished = {kind: pair for kind, pair in scores.items() if pair is not None}
+        if len(finished) == len(kinds):
+            pairs.append(finished)
+    return pairs
+
+
 def pair_scores(folder: Path, kind: str) -> PairScores | None:
-    """The scores of a pair; None: it is not finished."""
+    """The scores of a model of a pair; None: it is not finished."""
     retrained = answers_in(folder, RETRAINED)
     model = answers_in(folder, kind)
     if retrained is None or model is None:

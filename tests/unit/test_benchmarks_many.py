@@ -19,6 +19,7 @@ import many_models
 import two_users
 from kept_models import FLOOR, ORIGINAL, RETRAINED, ROWS, KeptModels
 from many_figures import attack_figures, step_key
+from pooled_plan import parse_variant
 from two_users import PairScores
 
 WEAK = ["--variant", "weak=finetune:steps=1"]
@@ -86,6 +87,14 @@ def test_another_request_is_refused_in_the_same_folder(toy, tmp_path):
     KeptModels.open(tmp_path, [], "many models", str(toy))
     with pytest.raises(ConfigError, match=r"was begun with request\.seed=42, not 9"):
         KeptModels.open(tmp_path, ["request.seed=9"], "many models", str(toy))
+
+
+def test_a_variant_goes_on_with_its_own_settings_alone(toy, tmp_path):
+    models = KeptModels.open(tmp_path, [], "many models", str(toy))
+    models.begin(parse_variant("weak=finetune:steps=1"))
+    models.begin(parse_variant("weak=finetune:steps=1"))
+    with pytest.raises(ConfigError, match="variant 'weak': was begun with other settings"):
+        models.begin(parse_variant("weak=finetune:steps=2"))
 
 
 def test_no_variant_has_the_name_of_what_it_is_held_against(words, capsys):
@@ -162,6 +171,14 @@ def test_pairs_are_disjoint_and_their_report_names_nobody(words, tmp_path, capsy
     before = steps_in(tmp_path / "work")
     assert printed_report(two_users, [*words, *WEAK, "--pairs", "2"], capsys) == report
     assert steps_in(tmp_path / "work") == before
+
+
+def test_an_empty_folder_has_no_report(tmp_path, capsys):
+    for command in (many_models, two_users):
+        with pytest.raises(SystemExit) as stop:
+            command.main(["--work", str(tmp_path), "--report-only"])
+        assert stop.value.code == 2
+        assert "finished" in capsys.readouterr().err
 
 
 def test_more_pairs_than_users_are_refused(words, capsys):
