@@ -26,6 +26,7 @@ from pooled_files import (
     RECORD,
     SETTINGS,
     VARIANTS,
+    hours_in,
     read_arrays,
     read_record,
     retrained_key,
@@ -79,21 +80,13 @@ def seed_report(folder: Path, scope: Scope) -> dict[str, Any]:
         },
         "complete": all(size["requests"] == size["planned"] for size in counts),
         "machines": read_record(folder, MACHINES),
-        "hours": _hours(folder),
+        "hours": hours_in(folder),
         "rows": {name: len(answers.data[f"{name}.labels"]) for name in answers.original},
         "users": len(np.unique(answers.data["train.users"])),
         "original": {"test_auc": _original_auc(answers)},
         "retraining": retraining,
         "variants": variants,
     }
-
-
-def _hours(folder: Path) -> float:
-    """Of all finished steps together, on the clock."""
-    seconds = 0.0
-    for path in folder.rglob(RECORD):
-        seconds += read_record(path.parent).get("wall", 0.0)
-    return seconds / 3600
 
 
 def _original_auc(answers: PooledAnswers) -> dict[str, Any]:

@@ -6,7 +6,7 @@ It holds log-odds, labels and codes of users: it is to stay where it was made.
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,22 @@ def read_record(folder: Path, name: str = RECORD) -> Any:
     return json.loads((folder / name).read_text(encoding="utf-8"))
 
 
-def check_settings(folder: Path, recipe: Recipe) -> None:
-    """Note the settings that a folder's models depend on.
+def hours_in(folder: Path) -> float:
+    """Of all finished steps together, on the clock."""
+    seconds = 0.0
+    for path in folder.rglob(RECORD):
+        seconds += read_record(path.parent).get("wall", 0.0)
+    return seconds / 3600
+
+
+def check_settings(folder: Path, recipe: Recipe, parts: Sequence[str] = DECISIVE_PARTS) -> None:
+    """Note the settings that a folder's models depend on: some parts of a recipe.
 
     Raises:
         ConfigError: the folder has models of other settings.
     """
     values = recipe.model_dump(mode="json")
-    settings = plain_names({part: values[part] for part in DECISIVE_PARTS})
+    settings = plain_names({part: values[part] for part in parts})
     path = folder / SETTINGS
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)

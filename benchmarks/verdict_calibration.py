@@ -1,14 +1,15 @@
 """How often the verdict errs: judge models of which the truth is known.
 
     python benchmarks/verdict_calibration.py [--models 20] [--references 5] [--left 0.25 0.5 0.75]
-        [--set KEY=VALUE]
+        [--left-alone] [--work FOLDER] [--base NAME] [--set KEY=VALUE]
 
 The data are MovieLens-100K, the models tiny Llamas. Further retrained models have forgotten: none
 may FAIL, most should PASS. Further originals have not: none may PASS. Partly forgotten ones were
 tuned on a share of the forgotten users: that share of the memory is left. Where it is the margin
 itself, one of twenty may PASS; beyond it, none. All are judged by retrained models and, as in
 production, by shadows and unseen users alone. Prints a JSON object after each model judged; the
-last one counts.
+last one counts. Models are judged in rounds, one of each kind. With `--work` the reference, the
+shadows and the verdicts stay there, and the same command goes on after an interrupt.
 
 The base can recommend before it sees a user of the experiment: it was tuned on everybody else's
 rows. So test AUC differs little from seed to seed, as it does for a large language model, and what
@@ -18,6 +19,7 @@ the verdict is asked about is memory.
 import argparse
 import json
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +30,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from common import option_parser
-from e2urec.core.seeding import derive, stream
+from e2urec.core.locks import SharedFolder
+from e2urec.core.seeding import stream
 from e2urec.evaluation.answers import Answers
 from e2urec.evaluation.evaluate import evaluate
 from e2urec.evaluation.evidence import Evidence
@@ -36,13 +39,12 @@ from e2urec.evaluation.results import Results
 from e2urec.evaluation.roles import ORIGINAL, UNLEARNED, Role, retrained
 from e2urec.evaluation.shadows import ShadowScores
 from e2urec.evaluation.verdict import Outcome
-from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.study import Study
-from e2urec.experiments.workspace import Workspace
 from e2urec.models.batches import Examples
-from e2urec.training.loop import Phase
-from e2urec.training.supervised import tune
-from tiny_base import RECIPE, write_base
+from e2urec.runs.files import write_json
+from e2urec.runs.keys import controller_key
+from kept_models import KeptModels, say
+from pooled_files import RECORD, read_record
 
 # The truths about a model: the share of the users in D_f on whom it was tuned.
 KINDS = {"retrained": 0.0, "original": 1.0}
@@ -62,36 +64,57 @@ class Calibration:
     """One request, the models it is judged by, and models of which the truth is known.
 
     Attributes:
+        models: in a working folder.
         study: of the request.
         train: all training rows.
         references: answers of the original and of the retrained models that are R.
         shadows: scores of the shadows.
     """
 
+    models: KeptModels
     study: Study
     train: Examples
-    references: dict[Role, Answers]
-    shadows: ShadowScores
+    references: dict[Role, Answers] = field(default_factory=dict)
+    shadows: ShadowScores | None = None
 
     @classmethod
-    def prepare(cls, recipe: Recipe, reference_count: int) -> "Calibration":
-        """Train the original, the models that are R, and the shadows."""
-        space = Workspace(recipe)
-        parts = space.resolve(space.request())
-        rows = space.rows(parts)
-        study = Study(space, rows)
-        train = space.encode(space.split.train)
-        references = {ORIGINAL: answers_of_new_model(study, train, "original", 0)}
+    def prepare(cls, models: KeptModels, reference_count: int) -> "Calibration":
+        """Train the original, the models that are R, and the shadows, unless they are there."""
+        space = models.space
+        rows = space.rows(space.resolve(space.request()))
+        calibration = cls(models, Study(space, rows), space.encode(space.split.train))
+        calibration.add_reference(ORIGINAL, calibration.train, "original", 0)
         for number in range(reference_count):
-            answers = answers_of_new_model(study, rows.retain, "retrained", number)
-            references[retrained(number + 1)] = answers
-        shadows = study.shadow_scores()
-        return cls(study, train, references, shadows)
+            calibration.add_reference(retrained(number + 1), rows.retain, "retrained", number)
+        with SharedFolder.open(models.grid.folder / "shadows") as folder:
+            calibration.shadows = calibration.study.shadow_scores(folder, controller_key(), say)
+        return calibration
 
-    def new_model(self, kind: str, share: float, number: int) -> Answers:
-        """The answers of a further model of a kind, which saw a share of the users in D_f."""
-        rows = self.rows_with(share, number)
-        return answers_of_new_model(self.study, rows, kind, FIRST_JUDGED + number)
+    def add_reference(self, role: Role, rows: Examples, kind: str, number: int) -> None:
+        """Ask a model of the reference, which stays in the working folder."""
+        key = f"reference-{kind}-{number}"
+        # Its answers hold states, which no step keeps: a model that is read back gives them again.
+        self.models.make(key, lambda: self.models.tuned(rows, kind, number), {}, keep=True)
+        self.references[role] = self.study.answers_of(self.models.original(key))
+
+    def verdict_on(self, kind: str, share: float, number: int) -> Mapping[str, Any]:
+        """The verdict on a further model of a kind, which saw a share of the users in D_f."""
+
+        def save(folder: Path) -> None:
+            start_time = time.perf_counter()
+            rows = self.rows_with(share, number)
+            model = self.models.tuned(rows, kind, FIRST_JUDGED + number)
+            results = self.judge(self.study.answers_of(model))
+            headroom = results["retrained"].figure("headroom", "auc")
+            record = verdict_record(results) | {
+                "headroom": headroom.as_dict(),
+                "wall": time.perf_counter() - start_time,
+            }
+            write_json(folder / RECORD, record)
+
+        key = f"{kind}-{number}".replace(" ", "-")
+        record: Mapping[str, Any] = read_record(self.models.grid.folder_of(key, save))
+        return record
 
     def rows_with(self, share: float, number: int) -> Examples:
         """D_r, and the rows of a random share of the users in D_f, others for each number."""
@@ -122,14 +145,20 @@ class Calibration:
         return evaluate(evidence)
 
 
-def answers_of_new_model(study: Study, rows: Examples, kind: str, number: int) -> Answers:
-    """Tune a model with a seed of its own, and ask it."""
-    recipe = study.space.recipe
-    seed = derive(recipe.seed, "calibration", kind, number)
-    # One name for both kinds: they shall differ in their rows and seeds alone.
-    phase = Phase("original", seed)
-    model, _ = tune(study.space.untuned(), recipe.tuning, rows, None, phase)
-    return study.answers_of(model)
+def verdict_record(results: Mapping[str, Results]) -> dict[str, Any]:
+    """What is counted of a verdict, as plain values.
+
+    Memory and drop of test AUC are against retrained models, for which a recipe's margins were
+    made.
+    """
+    verdict = results["retrained"].verdicts[UNLEARNED]
+    memory = verdict.memory
+    drop = verdict.auc_drop
+    return {
+        "outcomes": {basis: results[basis].verdicts[UNLEARNED].outcome for basis in BASES},
+        "memory": [memory.value, memory.low, memory.high],
+        "auc_drop": [drop.value, drop.high],
+    }
 
 
 # --- counting
@@ -151,17 +180,12 @@ class Tally:
     memory: list[list[float]] = field(default_factory=list)
     auc_drop: list[list[float]] = field(default_factory=list)
 
-    def add(self, results: Mapping[str, Results]) -> None:
-        """Count the verdicts on one more model."""
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Count one more `verdict_record`."""
         for basis in BASES:
-            verdict = results[basis].verdicts[UNLEARNED]
-            self.outcomes[basis].append(verdict.outcome)
-        # Against retrained models, which is what a recipe's margins were made for.
-        verdict = results["retrained"].verdicts[UNLEARNED]
-        memory = verdict.memory
-        self.memory.append([memory.value, memory.low, memory.high])
-        drop = verdict.auc_drop
-        self.auc_drop.append([drop.value, drop.high])
+            self.outcomes[basis].append(record["outcomes"][basis])
+        self.memory.append(record["memory"])
+        self.auc_drop.append(record["auc_drop"])
 
     def as_dict(self) -> dict[str, Any]:
         """Counts by outcome, how often both ways of judging agree, and the figures themselves."""
@@ -192,26 +216,24 @@ def share_with_limits(count: int, total: int) -> list[float]:
     return [count, count / total, limits.low, limits.high]
 
 
-def kinds(left: Sequence[float]) -> dict[str, float]:
+def kinds(left: Sequence[float], *, left_alone: bool = False) -> dict[str, float]:
     """The kinds of models that are judged, each with the share of the memory that is left."""
-    return KINDS | {f"left {share:g}": share for share in left}
+    others = {} if left_alone else KINDS
+    return others | {f"left {share:g}": share for share in left}
 
 
 def calibrate(
-    recipe: Recipe, model_count: int, reference_count: int, left: Sequence[float] = ()
+    calibration: Calibration, model_count: int, shares: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
-    """Judge models of each kind; yields the report so far after each."""
-    calibration = Calibration.prepare(recipe, reference_count)
+    """Judge models of each kind, round by round; yields the report so far after each."""
     report: dict[str, Any] = {"rows": calibration.study.rows.counts()}
-    for kind, share in kinds(left).items():
-        tally = Tally()
-        for number in range(model_count):
-            answers = calibration.new_model(kind, share, number)
-            results = calibration.judge(answers)
-            tally.add(results)
-            headroom = results["retrained"].figure("headroom", "auc")
-            report["headroom"] = headroom.as_dict()
-            report[kind] = tally.as_dict()
+    tallies = {kind: Tally() for kind in shares}
+    for number in range(model_count):
+        for kind, share in shares.items():
+            record = calibration.verdict_on(kind, share, number)
+            tallies[kind].add(record)
+            report["headroom"] = record["headroom"]
+            report[kind] = tallies[kind].as_dict()
             yield report
 
 
@@ -227,21 +249,36 @@ def options() -> argparse.Namespace:
         "--left", type=float, nargs="*", default=LEFT, help="shares of the memory that are left"
     )
     parser.add_argument(
+        "--left-alone", action="store_true", help="judge no further retrained models and originals"
+    )
+    parser.add_argument("--work", type=Path, help="folder that is gone on with; by default none")
+    parser.add_argument("--base", help="name or folder of a base; by default the tiny one is made")
+    parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe"
     )
     return parser.parse_args()
 
 
+def run(arguments: argparse.Namespace, folder: Path) -> None:
+    """Judge the models, and print the report so far after each."""
+    models = KeptModels.open(folder, arguments.set, "calibration", arguments.base)
+    shares = kinds(arguments.left, left_alone=arguments.left_alone)
+    # The original is a reference as well; shadows are no steps.
+    models.grid.total = models.grid.count + 1 + arguments.references
+    models.grid.total += arguments.models * len(shares)
+    calibration = Calibration.prepare(models, arguments.references)
+    for report in calibrate(calibration, arguments.models, shares):
+        print(json.dumps(report), flush=True)
+
+
 def main() -> None:
-    """Read the arguments; make the base; judge and print."""
+    """Read the arguments; judge in the working folder, or in one that goes."""
     arguments = options()
+    if arguments.work is not None:
+        run(arguments, arguments.work)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        settings = [f"model.name={folder}", *arguments.set]
-        recipe = Recipe.load(RECIPE).updated(settings)
-        write_base(recipe, Path(folder))
-        reports = calibrate(recipe, arguments.models, arguments.references, arguments.left)
-        for report in reports:
-            print(json.dumps(report), flush=True)
+        run(arguments, Path(folder))
 
 
 if __name__ == "__main__":

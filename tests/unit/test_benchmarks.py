@@ -273,8 +273,9 @@ def test_a_tally_counts_verdicts_and_agreement():
         return Results({}, (UNLEARNED,), {UNLEARNED: verdict})
 
     tally = verdict_calibration.Tally()
-    tally.add({"retrained": results("PASS"), "shadows": results("PASS")})
-    tally.add({"retrained": results("PASS"), "shadows": results("RETRAIN")})
+    for by_shadows in ("PASS", "RETRAIN"):
+        by_basis = {"retrained": results("PASS"), "shadows": results(by_shadows)}
+        tally.add(verdict_calibration.verdict_record(by_basis))
     report = tally.as_dict()
     assert report["retrained"]["PASS"][:2] == [2, 1.0]
     assert report["shadows"]["RETRAIN"][:2] == [1, 0.5]

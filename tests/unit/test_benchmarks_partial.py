@@ -1,4 +1,4 @@
-"""Benchmarks of models of which a part of the memory is left, and of many models at once."""
+"""Benchmarks of models of which a part of the memory is left."""
 
 import sys
 from pathlib import Path
@@ -7,14 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from e2urec.core.arrays import Head
-from e2urec.evaluation.answers import Answers
+from e2urec.core.say import no_words
 from e2urec.evaluation.verdict import Margins
+from e2urec.experiments.grid import Grid
 from e2urec.models.batches import Examples
-from e2urec.models.predictions import Predictions
+from e2urec.runs.files import write_json
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import klom
 import verdict_calibration
 
 
@@ -33,10 +32,10 @@ def calibration():
     users = np.repeat(np.arange(40), 3)
     forget = rows(users[users < 20])
     study = SimpleNamespace(
-        rows=SimpleNamespace(forget=forget),
+        rows=SimpleNamespace(forget=forget, counts=dict),
         space=SimpleNamespace(recipe=SimpleNamespace(seed=0)),
     )
-    return verdict_calibration.Calibration(study, rows(users), {}, None)
+    return verdict_calibration.Calibration(None, study, rows(users))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
@@ -61,18 +60,22 @@ def test_all_kinds_are_judged_and_the_least_share_is_the_margin_of_memory():
         "left 0.75": 0.75
     }
     assert min(verdict_calibration.LEFT) == Margins().memory
+    alone = verdict_calibration.kinds(verdict_calibration.LEFT, left_alone=True)
+    assert kinds == verdict_calibration.KINDS | alone
 
 
-def test_margins_of_models_are_those_of_the_right_answers():
-    def model(odds: list[float]) -> Answers:
-        head = Head(np.zeros((0, 0), np.float32), None)
-        part = Predictions(None, head, np.array(odds), np.array([1, 0]), np.array([0, 1]))
-        return Answers(test=part, forget=part, unseen=part)
-
-    models = [model([1.0, 2.0]), model([3.0, -4.0])]
-    assert klom.margins_of(models, "forget").tolist() == [[1.0, -2.0], [3.0, 4.0]]
-
-
-def test_most_rows_and_the_worst_are_told():
-    divergences = np.arange(101, dtype=float)
-    assert klom.shares(divergences) == {"median": 50.0, "mean": 50.0, "95%": 95.0}
+def test_a_verdict_that_is_there_is_read_and_no_model_is_tuned_again(calibration, tmp_path):
+    calibration.models = SimpleNamespace(grid=Grid(tmp_path, 0, no_words))
+    record = {
+        "outcomes": {"retrained": "FAIL", "shadows": "RETRAIN"},
+        "memory": [0.5, 0.4, 0.6],
+        "auc_drop": [0.0, 0.01],
+        "headroom": {"value": 0.1},
+    }
+    calibration.models.grid.folder_of(
+        "left-0.5-0", lambda folder: write_json(folder / "record.json", record)
+    )
+    reports = list(verdict_calibration.calibrate(calibration, 1, {"left 0.5": 0.5}))
+    assert reports[-1]["left 0.5"]["retrained"]["FAIL"][:2] == [1, 1.0]
+    assert reports[-1]["left 0.5"]["memory"] == [[0.5, 0.4, 0.6]]
+    assert reports[-1]["headroom"] == {"value": 0.1}
