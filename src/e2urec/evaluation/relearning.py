@@ -16,7 +16,7 @@ from torch import nn
 from ..core.errors import ConfigError
 from ..core.seeding import derive
 from ..metrics.bootstrap import Bootstrap, Figure, user_bootstrap
-from ..models import adapter_algebra, adapters
+from ..models import adapter_algebra, adapters, stored_weights
 from ..models.adapters import LoRA
 from ..models.batches import Examples, endless_batches
 from ..models.precision import Precision
@@ -170,6 +170,8 @@ def reshaped(model: Recommender) -> Iterator[tuple[str, Recommender]]:
         copied.lm = adapter_algebra.merge(copied.lm, copied.active)
         copied.active = ()
         yield "merged", copied
+    # Rounded from float32, as a model is that is held so.
+    stored_weights.widen(copied.lm)
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
     # Rounding the head as well would tie scores, which hides what is left instead of testing it.

@@ -21,7 +21,7 @@ from ..core.errors import ModelError, RunError
 from ..data.prompts import PromptTemplate
 from ..data.samples import Samples
 from ..data.templating import find_template
-from . import adapter_files, adapters, blocks
+from . import adapter_files, adapters, blocks, stored_weights
 from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, batches_by_length, collate, pack
 from .card import Card
@@ -99,7 +99,7 @@ class Recommender(nn.Module):
 
     @property
     def head(self) -> OutputHead:
-        """The output head in float32."""
+        """The output head; it gives float32 logits whatever its own precision."""
         return output_head(self.lm)
 
     @property
@@ -222,8 +222,10 @@ class Recommender(nn.Module):
         return scores
 
     def copy(self) -> "Recommender":
-        """Return a recommender with weights of its own."""
-        return copy.deepcopy(self)
+        """Return a recommender with weights of its own, in float32, so that they can be tuned."""
+        whole = copy.deepcopy(self)
+        stored_weights.widen(whole.lm)
+        return whole
 
     def copy_adapters(self) -> "Recommender":
         """Return a recommender with adapters of its own on the same frozen weights.
