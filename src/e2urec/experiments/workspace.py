@@ -22,7 +22,7 @@ from ..models.backbone import Backbone, load_backbone, load_frozen
 from ..models.base_files import base_folder, base_hashes, refuse_other_base
 from ..models.batches import Examples
 from ..models.recommender import Recommender
-from ..models.tokens import tokenise
+from ..models.tokens import PromptReader, tokenise
 from ..models.verbaliser import Verbaliser
 from ..runs.answer_index import AnswerIndex
 from ..runs.folder import Run
@@ -56,8 +56,7 @@ class Workspace:
         recipe: all settings.
         progress: told of each step.
         costs: of training, loading and evaluation.
-        tokenizer_owner: a tuned model whose tokenizer and template serve, so that the base need not
-            be loaded.
+        prompt_reader: of a tuned model, so that the base need not be loaded to read prompts.
         split_index: of the run that a request is put to: its split is taken from there, and rows
             that it does not hold are left out.
         score_index: out-of-fold scores of the original's rows; None: it has none.
@@ -72,7 +71,7 @@ class Workspace:
     recipe: Recipe
     progress: Progress = silent
     costs: Costs = field(default_factory=Costs)
-    tokenizer_owner: Recommender | None = None
+    prompt_reader: PromptReader | None = None
     split_index: SplitIndex | None = None
     score_index: ScoreIndex | None = None
     answer_index: AnswerIndex | None = None
@@ -116,18 +115,18 @@ class Workspace:
     @property
     def template(self) -> PromptTemplate:
         """The prompt template; raises DataError as `find_template` does."""
-        if self.tokenizer_owner is not None:
-            return self.tokenizer_owner.template
+        if self.prompt_reader is not None:
+            return self.prompt_reader.template
         return find_template(self.recipe.data.template)
 
     def encode(self, samples: Samples) -> Examples:
         """Tokenise samples with the recipe's template."""
-        owner = self.tokenizer_owner or self.base
+        reader = self.prompt_reader or self.base
         return tokenise(
             samples,
             self.template,
-            owner.tokenizer,
-            seq2seq=owner.seq2seq,
+            reader.tokenizer,
+            seq2seq=reader.seq2seq,
             window=self.recipe.model.window,
             join_pieces=self.recipe.data.joined,
         )
@@ -204,6 +203,10 @@ class Workspace:
             base = replace(base, verbaliser=Verbaliser(*model.answers))
         return base
 
+    def release_base(self) -> None:
+        """Let go of the base, with which adapted models share weights; it can be loaded again."""
+        self.__dict__.pop("base", None)
+
     def base_record(self) -> BaseRecord:
         """The base by name and content, for the record of a run that is made from it."""
         name = self.recipe.model.name
@@ -242,12 +245,11 @@ class Workspace:
     def train(self) -> tuple[Recommender, Trace]:
         """Tune the original on all training rows."""
         self.check_before_training()
-        untuned = self.untuned()
         train = self.encode(self.split.train)
         valid = self.encode(self.split.valid)
         phase = Phase("original", self.recipe.seed, self.progress, self.checkpoints)
         with self.costs.phase("original"):
-            model, trace = tune(untuned, self.recipe.tuning, train, valid, phase)
+            model, trace = tune(self.untuned(), self.recipe.tuning, train, valid, phase)
         self.costs.add_earlier_seconds("original", trace)
         return model, trace
 

@@ -27,7 +27,7 @@ from .batches import Batch, Examples, batches_by_length, collate, pack
 from .card import Card
 from .output_head import OutputHead, logit_scale, output_head
 from .shortcuts import check_replay, check_shortcuts
-from .tokens import tokenise
+from .tokens import PromptReader, tokenise
 from .verbaliser import Verbaliser, find_verbaliser, prompt_ids
 
 # Any prompt that ends as the templates do shows how a tokenizer treats the answer after it.
@@ -91,6 +91,11 @@ class Recommender(nn.Module):
         """The language model as it is now, with its tokenizer and answers."""
         answers = self.verbaliser if self._own_answers else None
         return Backbone(self.lm, self.tokenizer, self.name, answers)
+
+    @property
+    def prompt_reader(self) -> PromptReader:
+        """How it reads prompts; whoever holds that does not hold the model."""
+        return PromptReader(self.template, self.tokenizer, self.seq2seq)
 
     @property
     def device(self) -> torch.device:

@@ -21,7 +21,7 @@ class RowStates:
 
     Attributes:
         states: (m, d) of the rows that a teacher was asked about.
-        places: (n,) place of each row in `states`; −1 for one that has none, whose state may be any.
+        places: (n,) place of each row in `states`; −1 for one without, whose state may be any.
     """
 
     states: torch.Tensor
