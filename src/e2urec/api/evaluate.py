@@ -192,6 +192,7 @@ def _relearner(study: Study, progress: Progress) -> Relearner:
         settings=recipe.relearning,
         seed=recipe.seed,
         precision=recipe.tuning.schedule.precision,
+        step_settings=recipe.tuning.schedule.step_settings,
         progress=progress,
     )
 

@@ -183,6 +183,17 @@ class Recommender(nn.Module):
         with self.using():
             return check_replay(self, self._sample_tokens(), first_block)
 
+    def recomputable_blocks(self) -> list[nn.Module]:
+        """The blocks that are trained, or above one, and compute the same in every pass."""
+        stack = list(blocks.stack(self.lm))
+        # What the last block computes depends on the pass.
+        if self.answer_only:
+            stack.pop()
+        for number, block in enumerate(stack):
+            if any(parameter.requires_grad for parameter in block.parameters()):
+                return stack[number:]
+        return []
+
     def states_before(self, batch: Batch, first_block: int) -> torch.Tensor:
         """Return the input of block `first_block`, (b, t, d): what `Batch.cached` holds."""
         return blocks.states_before(self.lm, first_block, self._inputs(batch))
