@@ -18,6 +18,7 @@ from e2urec.api.train import train
 from e2urec.api.unlearn import unlearn
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
+from e2urec.models import backbone
 from e2urec.models.recommender import Recommender
 from e2urec.runs.folder import Run, open_run
 from e2urec.testing import toy_tokenizer
@@ -45,10 +46,10 @@ class Copies:
         gc.collect()
         weights = {}
         for thing in gc.get_objects():
-            if type(thing) in (torch.Tensor, torch.nn.Parameter) and thing.shape == SHAPE:
-                # A stand-in of the same shape holds a single number.
-                if thing.is_contiguous():
-                    weights[thing.untyped_storage().data_ptr()] = thing.dtype
+            is_tensor = type(thing) in (torch.Tensor, torch.nn.Parameter)
+            # A stand-in of the same shape holds a single number.
+            if is_tensor and thing.shape == SHAPE and thing.is_contiguous():
+                weights[thing.untyped_storage().data_ptr()] = thing.dtype
         dtypes = list(weights.values())
         high = dtypes.count(torch.float32)
         self.float32 = max(self.float32, high / BLOCKS)
@@ -57,20 +58,21 @@ class Copies:
 
 @pytest.fixture
 def copies_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Copies]:
-    """Run something, and count copies whenever a model is made, and when one begins to be tuned."""
+    """Run something, and count copies whenever a model is loaded, made, or begins to be tuned."""
     place: list[Copies] = []
 
-    def looking(kind: type, name: str) -> None:
-        usual = getattr(kind, name)
+    def looking(owner: object, name: str) -> None:
+        usual = getattr(owner, name)
 
-        def and_look(self: object, *args: object, **kwargs: object) -> object:
-            result = usual(self, *args, **kwargs)
+        def and_look(*args: object, **kwargs: object) -> object:
+            result = usual(*args, **kwargs)
             for copies in place:
                 copies.look()
             return result
 
-        monkeypatch.setattr(kind, name, and_look)
+        monkeypatch.setattr(owner, name, and_look)
 
+    looking(backbone, "_load")
     looking(Recommender, "__init__")
     looking(StepGradients, "__init__")
 
