@@ -58,7 +58,7 @@ def step_of(model: Recommender, **settings: object) -> tuple[float, list[torch.T
     schedule = Schedule(precision="fp32", **settings)
     with model.using(train="student") as parameters:
         state = TrainingState.start(parameters, schedule)
-        gradients = StepGradients(model, model, objective, state, Accelerator(cpu=True), "training")
+        gradients = StepGradients(model, objective, state, Accelerator(cpu=True), "training")
         loss, _ = gradients.leave(STEP)
         return float(loss), [parameter.grad for parameter in parameters]
 

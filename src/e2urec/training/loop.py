@@ -78,7 +78,7 @@ def fit(
     # their models are.
     accelerator = Accelerator(cpu=default_device().type == "cpu")
     shared_model = _shared_model(model, objective, accelerator)
-    gradients = StepGradients(model, shared_model, objective, state, accelerator, phase.name)
+    gradients = StepGradients(shared_model, objective, state, accelerator, phase.name)
     if monitor:
         state.keep_parameters()
     # The learning rate depends on the number of all steps, so all epochs are planned first.

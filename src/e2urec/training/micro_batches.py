@@ -67,10 +67,9 @@ class StepGradients:
     """Computes the gradients of steps, in parts and with as few states kept as a schedule says.
 
     Args:
-        model: given to the objective.
-        shared_model: the same, wrapped for several processes where there are any.
+        model: given to the objective; wrapped for several processes where there are any.
         objective: named losses, and how their gradients become one.
-        state: with the parameters, some of which need not be trainable any more.
+        state: with the parameters and the schedule.
         accelerator: of the processes.
         phase: name of what is trained, for what is told.
     """
@@ -78,19 +77,18 @@ class StepGradients:
     def __init__(
         self,
         model: nn.Module,
-        shared_model: nn.Module,
         objective: Objective,
         state: TrainingState,
         accelerator: Accelerator,
         phase: str,
     ) -> None:
-        self.model = shared_model
+        self.model = model
         self.objective = objective
         self.state = state
         self.accelerator = accelerator
         schedule = state.schedule
         self.size = _part_size(schedule, objective, phase)
-        self.recomputing = _recomputing(schedule, model, phase)
+        self.recomputing = _recomputing(schedule, accelerator.unwrap_model(model), phase)
 
     def leave(self, step: Step) -> tuple[torch.Tensor, Losses]:
         """Leave the gradient of a step in `.grad`; its loss, and the named ones."""

@@ -41,7 +41,7 @@ class StepSettings(BaseModel):
     )
 
 
-class Schedule(OptimizerSettings, StepSettings):
+class Schedule(StepSettings, OptimizerSettings):
     """How long and how fast to train.
 
     AdamW with a linear warm-up, then a linear decay to `min_lr_ratio`·`learning_rate`.
