@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from .adapted_layers import MAMBA
 
-# 64 MB as float32: little beside a model, and more than any layer of a model of 1B parameters.
+# 64 MB as float32: little beside a model, and all of the largest layer of one of 1B parameters.
 PIECE_NUMBERS = 1 << 24
 """Numbers of a weight that are widened at a time."""
 
@@ -134,7 +134,6 @@ STORED: dict[type[nn.Module], type[nn.Module]] = {
     Conv1D: StoredConv1D,
     nn.Embedding: StoredEmbedding,
 }
-USUAL = {stored: usual for usual, stored in STORED.items()}
 
 
 def keep_stored(lm: Any) -> None:
@@ -150,7 +149,7 @@ def keep_stored(lm: Any) -> None:
             continue
         if all(_can_be_stored(lm, parameter, name, module) for name, module in modules.items()):
             for module in modules.values():
-                module.__class__ = STORED[type(module)]
+                module.__class__ = STORED.get(type(module), type(module))
             continue
         # In place, so that weights which modules share stay shared.
         parameter.data = parameter.data.float()
@@ -183,19 +182,23 @@ def _is_low(tensor: torch.Tensor) -> bool:
 
 
 def _can_be_stored(lm: Any, parameter: nn.Parameter, name: str, module: nn.Module) -> bool:
-    # The same weight may be met a second time, as that of a class which is stored already.
-    is_usual = type(module) in STORED or type(module) in USUAL
+    has_form = type(module) in STORED or _has_stored_form(module)
     # These read the weights of linear layers past the layer, which would not widen them then.
-    if not is_usual or parameter is not module.weight or lm.config.model_type in MAMBA:
+    if not has_form or parameter is not module.weight or lm.config.model_type in MAMBA:
         return False
     # T5 casts states to the precision of these layers before it calls them.
     in_float32 = getattr(lm, "_keep_in_fp32_modules", None) or ()
     return not any(part in in_float32 for part in name.split("."))
 
 
+def _has_stored_form(module: nn.Module) -> bool:
+    return type(module) in STORED.values()
+
+
 def _stored_layers(lm: nn.Module) -> list[nn.Module]:
     """The layers whose weight has fewer bits than float32, and is widened where it is used."""
-    return [module for module in lm.modules() if type(module) in USUAL and _is_low(module.weight)]
+    layers = [module for module in lm.modules() if _has_stored_form(module)]
+    return [layer for layer in layers if _is_low(layer.weight)]
 
 
 def widen(lm: nn.Module) -> None:
