@@ -24,6 +24,9 @@ from e2urec.training.loop import Phase
 from e2urec.training.supervised import tune
 from e2urec.unlearning.task import Task
 
+# A fifth of a toy T5 are layers that its family reads itself.
+pytestmark = pytest.mark.filterwarnings("ignore:model of type 't5'")
+
 KINDS = ["causal", "seq2seq"]
 LORA = LoRA(rank=4, targets="all")
 
@@ -99,13 +102,15 @@ def test_t5_keeps_the_layers_that_its_family_reads_itself_in_float32():
     assert dtypes["q"] == torch.bfloat16
 
 
-def largest_saved(model: Recommender, batch: Batch) -> int:
-    """Numbers of the largest float32 tensor that a pass holds for the backward pass."""
-    sizes = [0]
+def float32_weights_held(model: Recommender, batch: Batch) -> int:
+    """Float32 tensors of a weight's shape that a pass holds for the backward pass."""
+    shapes = [weight.shape for name, weight in model.lm.named_parameters() if "lora" not in name]
+    matrices = {tuple(sorted(shape)) for shape in shapes if len(shape) == 2}
+    held = []
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.dtype == torch.float32:
-            sizes.append(tensor.numel())
+        if tensor.dtype == torch.float32 and tuple(sorted(tensor.shape)) in matrices:
+            held.append(tensor)
         return tensor
 
     with (
@@ -113,19 +118,21 @@ def largest_saved(model: Recommender, batch: Batch) -> int:
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
     ):
         model(batch)
-    return max(sizes)
+    return len(held)
 
 
 def test_no_weight_is_held_in_float32_until_the_backward_pass(samples):
     low, high = pair("causal")
-    sizes = []
+    counts = []
     for model in (low, high):
         model.lm = adapters.attach(model.lm, "student", LORA, seed=0)
-        batch = model.collate(model.encode(samples), np.arange(2))
-        sizes.append(largest_saved(model, batch))
-    head = low.lm.get_output_embeddings().weight
-    assert sizes[1] >= head.numel() > sizes[0]
-    assert low.head.weight is head
+        # Three rows: no state has the shape of a weight then.
+        batch = model.collate(model.encode(samples), np.arange(3))
+        counts.append(float32_weights_held(model, batch))
+    assert counts[0] == 0
+    # All that lie above the first adapter, the head among them.
+    assert counts[1] >= 10, counts
+    assert low.head.weight is low.lm.get_output_embeddings().weight
 
 
 def test_pieces_of_a_weight_give_what_the_whole_gives(monkeypatch):
@@ -140,7 +147,7 @@ def test_pieces_of_a_weight_give_what_the_whole_gives(monkeypatch):
         (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
         (second,) = torch.autograd.grad(gradient.square().sum(), x)
         results.append((y, gradient, second))
-    torch.testing.assert_close(*results)
+    torch.testing.assert_close(*results, atol=1e-3, rtol=1e-5)
     plain = torch.nn.functional.linear(x, weight.float(), bias)
     assert torch.equal(results[0][0], plain)
 
@@ -184,7 +191,11 @@ SETTINGS = {"min_steps": 4, "augment_min_steps": 4}
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("e2urec", SETTINGS), ("e2urec", {"augment": "full", "start_scale": 0}), ("ifru", {})],
+    [
+        ("e2urec", SETTINGS),
+        ("e2urec", SETTINGS | {"augment": "full", "start_scale": 0}),
+        ("ifru", {"rows": 16, "iterations": 2}),
+    ],
     ids=["adapter", "full-copy", "ifru"],
 )
 def test_unlearning_on_a_bf16_base_gives_the_scores_of_the_float32_copy(name, settings):
