@@ -170,10 +170,9 @@ def _as_array(weight: torch.Tensor) -> Floats:
     """A head's weight in float32; of one that is held in fewer bits, the same array each time."""
     if weight.dtype == torch.float32:
         return weight.detach().cpu().numpy()
-    array: Floats | None = FLOAT32_HEADS.get(weight)
-    if array is None:
-        array = weight.detach().cpu().float().numpy()
-        FLOAT32_HEADS[weight] = array
+    if weight not in FLOAT32_HEADS:
+        FLOAT32_HEADS[weight] = weight.detach().cpu().float().numpy()
+    array: Floats = FLOAT32_HEADS[weight]
     return array
 
 

@@ -9,7 +9,7 @@ Only weights that nobody moves may be held so: they get no gradient.
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -37,16 +37,14 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
         return F.linear(x, weight, bias)
     with torch.autocast(x.device.type, enabled=False):
         bias = None if bias is None else bias.to(dtype)
-        product: torch.Tensor = _Product.apply(x.to(dtype), weight, bias)
-        return product
+        return _product(x.to(dtype), weight, bias)
 
 
 def transposed_product(y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """`y·W` in the precision of `y`: (…, out), (out, in) → (…, in); see `linear`."""
     if weight.dtype == y.dtype:
         return y @ weight
-    product: torch.Tensor = _TransposedProduct.apply(y, weight)
-    return product
+    return _transposed(y, weight)
 
 
 def _arithmetic(x: torch.Tensor) -> torch.dtype:
@@ -82,7 +80,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (weight,) = ctx.saved_tensors
-        return _TransposedProduct.apply(gradients[0], weight), None, None
+        return _transposed(gradients[0], weight), None, None
 
 
 class _TransposedProduct(torch.autograd.Function):
@@ -101,7 +99,12 @@ class _TransposedProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         (weight,) = ctx.saved_tensors
-        return _Product.apply(gradients[0], weight, None), None
+        return _product(gradients[0], weight, None), None
+
+
+# Torch does not type how a function of its own is called.
+_product: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor] = _Product.apply
+_transposed: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = _TransposedProduct.apply
 
 
 class StoredLinear(nn.Linear):
@@ -112,7 +115,7 @@ class StoredLinear(nn.Linear):
         return linear(input, self.weight, self.bias)
 
 
-class StoredConv1D(Conv1D):
+class StoredConv1D(Conv1D):  # type: ignore[misc]
     """The same of GPT-2's linear layer, which keeps its weight as (in, out)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -195,9 +198,9 @@ def _has_stored_form(module: nn.Module) -> bool:
     return type(module) in STORED.values()
 
 
-def _stored_layers(lm: nn.Module) -> list[nn.Module]:
+def _stored_layers(lm: nn.Module) -> list[Any]:
     """The layers whose weight has fewer bits than float32, and is widened where it is used."""
-    layers = [module for module in lm.modules() if _has_stored_form(module)]
+    layers: list[Any] = [module for module in lm.modules() if _has_stored_form(module)]
     return [layer for layer in layers if _is_low(layer.weight)]
 
 
