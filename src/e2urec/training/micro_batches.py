@@ -43,8 +43,9 @@ class StepPart:
     def share(self, loss: str) -> float:
         """The share of the rows that a loss is the mean of."""
         # A step of one set may call its loss otherwise.
-        (only, *others) = self.shares.values()
-        return only if not others else self.shares[loss]
+        if len(self.shares) == 1:
+            return next(iter(self.shares.values()))
+        return self.shares[loss]
 
 
 def split_step(step: Step, size: int | None) -> list[StepPart]:
