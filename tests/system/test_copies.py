@@ -1,9 +1,11 @@
 """How often the weights of a base are in memory while commands run, and in how many bytes."""
 
 import gc
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,16 +44,15 @@ class Copies:
     float32: float = 0.0
     low: float = 0.0
 
-    def look(self) -> None:
-        """Count the copies that there are now."""
-        weights = {}
-        for thing in gc.get_objects():
-            is_tensor = type(thing) in (torch.Tensor, torch.nn.Parameter)
-            # A stand-in of the same shape holds a single number.
-            if is_tensor and thing.shape == SHAPE and thing.is_contiguous():
-                weights[thing.untyped_storage().data_ptr()] = thing.dtype
-        dtypes = list(weights.values())
-        high = dtypes.count(torch.float32)
+    def count(self, weights: Iterable[torch.Tensor]) -> None:
+        """Count the copies that these weights are."""
+        # Tied and shared weights are one. A stand-in of the same shape holds a single number.
+        dtypes = {
+            weight.untyped_storage().data_ptr(): weight.dtype
+            for weight in weights
+            if weight.shape == SHAPE and weight.is_contiguous()
+        }
+        high = list(dtypes.values()).count(torch.float32)
         self.float32 = max(self.float32, high / BLOCKS)
         self.low = max(self.low, (len(dtypes) - high) / BLOCKS)
 
@@ -59,22 +60,29 @@ class Copies:
 @pytest.fixture
 def copies_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Copies]:
     """Run something, and count copies whenever a model is loaded, made, or begins to be tuned."""
+    weights: dict[int, weakref.ref[torch.nn.Parameter]] = {}
     place: list[Copies] = []
 
-    def looking(owner: object, name: str) -> None:
+    def look(lm: torch.nn.Module) -> None:
+        for weight in lm.parameters():
+            weights[id(weight)] = weakref.ref(weight)
+        alive = [weight for reference in weights.values() if (weight := reference()) is not None]
+        for copies in place:
+            copies.count(alive)
+
+    def looking(owner: object, name: str, model_of: Callable[..., Any]) -> None:
         usual = getattr(owner, name)
 
-        def and_look(*args: object, **kwargs: object) -> object:
+        def and_look(*args: Any, **kwargs: Any) -> Any:
             result = usual(*args, **kwargs)
-            for copies in place:
-                copies.look()
+            look(model_of(result, *args).lm)
             return result
 
         monkeypatch.setattr(owner, name, and_look)
 
-    looking(backbone, "_load")
-    looking(Recommender, "__init__")
-    looking(StepGradients, "__init__")
+    looking(backbone, "_load", lambda loaded, *args: loaded)
+    looking(Recommender, "__init__", lambda result, model, *args: model)
+    looking(StepGradients, "__init__", lambda result, gradients, model, *args: model)
 
     def count(command: Callable[..., object], *args: object, **kwargs: object) -> Copies:
         copies = Copies()
@@ -120,8 +128,9 @@ def recipe(base: Path, tmp_path: Path) -> Recipe:
 def gone() -> bool:
     """Whether no weight of a model is in memory any more."""
     gc.collect()
+    kinds = (torch.Tensor, torch.nn.Parameter)
     left = Copies()
-    left.look()
+    left.count(thing for thing in gc.get_objects() if type(thing) in kinds)
     return left == Copies()
 
 
