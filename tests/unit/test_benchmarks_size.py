@@ -26,13 +26,11 @@ def test_each_variant_trains_and_unlearns_on_a_base_of_its_precision(toy, monkey
         return figures
 
     monkeypatch.setattr(size, "run_apart", here)
-    names = ["float32", "bf16, micro_batch=4"]
+    names = ["bf16, micro_batch=4"]
     variants = {name: size.VARIANTS[name] for name in names}
     monkeypatch.setattr(size, "VARIANTS", variants)
     figures = size.measure_all(str(toy), rows=60)
     assert commands == [
-        ("train", torch.float32, None),
-        ("unlearn", torch.float32, None),
         ("train", torch.bfloat16, 4),
         ("unlearn", torch.bfloat16, 4),
     ]
