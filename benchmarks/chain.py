@@ -118,7 +118,7 @@ def measure(run: Run, count: int, share: float) -> tuple[Recipe, Chain]:
     recipe = recipe_of(run)
     space = Workspace(recipe)
     original = space.load(run)
-    space.tokenizer_owner = original
+    space.prompt_reader = original.prompt_reader
     requests = draw_requests(space, count, share)
     union = RequestCase.of(space, original, union_of(requests))
     questions = Questions(
@@ -165,7 +165,8 @@ def unlearn_in_turn(
     split_index = SplitIndex.of(space.split, space.row_key)
     for number, request in enumerate(requests, start=1):
         # The rows of earlier requests are in the index no more, and so in no part of the split.
-        later_space = Workspace(space.recipe, tokenizer_owner=model, split_index=split_index)
+        reader = model.prompt_reader
+        later_space = Workspace(space.recipe, prompt_reader=reader, split_index=split_index)
         parts = later_space.resolve(request)
         case = RequestCase(later_space, model, later_space.rows(parts))
         method = build("e2urec")

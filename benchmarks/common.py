@@ -63,7 +63,7 @@ class RequestCase:
     ) -> "RequestCase":
         """Put a request, or the one that the recipe draws, to an original."""
         # Its tokenizer and template serve, so that the base need not be loaded.
-        space.tokenizer_owner = original
+        space.prompt_reader = original.prompt_reader
         if request is None:
             request = space.request()
         parts = space.resolve(request)

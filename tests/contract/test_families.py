@@ -17,8 +17,10 @@ from e2urec.models.activation_cache import open_cache
 from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import Backbone
 from e2urec.models.batches import Batch
+from e2urec.models.precision import autocast
 from e2urec.models.predictions import answer_states
 from e2urec.models.recommender import Recommender
+from e2urec.models.stored_weights import keep_stored
 from e2urec.testing import toy_interactions
 from e2urec.training.loop import Phase, Schedule
 from e2urec.training.supervised import Tuning, tune
@@ -166,6 +168,29 @@ def test_tuning_moves_the_adapter_alone_and_what_is_saved_scores_the_same(
     untuned.lm = PeftModel.from_pretrained(base.lm, tmp_path / "adapter")
     with torch.no_grad():
         same((plain(untuned, batch),), (expected,))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_base_held_in_bf16_teaches_a_student_what_its_float32_copy_teaches(
+    family, precision, samples
+):
+    results = []
+    for hold in (keep_stored, lambda lm: lm.float().requires_grad_(False)):
+        backbone = build(family)
+        for parameter in backbone.lm.parameters():
+            parameter.data = parameter.data.bfloat16()
+        with warnings.catch_warnings():
+            # Some families read most of their weights themselves, and are told so.
+            warnings.simplefilter("ignore")
+            hold(backbone.lm)
+        model = Recommender(backbone, TEMPLATES["compact"])
+        student_on(model, lora_of("all"))
+        torch.manual_seed(0)
+        disturb(model)
+        batch = model.collate(model.encode(samples), ROWS)
+        with autocast(precision, model.device):
+            results.append(gradients(model, model.logits, batch))
+    same(*results)
 
 
 def test_merged_model_is_saved_and_scores_the_same(family, samples, tmp_path):

@@ -111,7 +111,7 @@ def test_same_weights_give_log_odds_within_a_thousandth_of_the_cpus(on_device, f
         with running_on(place):
             space = Workspace(Recipe.build(full_run.record.recipe, place="run"))
             model = space.load(full_run)
-            space.tokenizer_owner = model
+            space.prompt_reader = model.prompt_reader
             assert model.device.type == place.type
             rows = space.encode(space.split.test)
             odds.append(predict(model, rows, precision="fp32", states=True))

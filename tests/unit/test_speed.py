@@ -27,6 +27,7 @@ from e2urec.training.loop import Phase, Schedule, TrainingState, fit
 from e2urec.training.supervised import shuffled_plan, supervised
 from e2urec.unlearning.calibration import match_auc
 from e2urec.unlearning.losses import cross_entropy, forgetting_teacher
+from e2urec.unlearning.student import frozen_teacher
 from e2urec.unlearning.teachers import ForgettingTeacher, FrozenTeacher
 
 KINDS = ["causal", "seq2seq"]
@@ -333,6 +334,18 @@ def answers_of_both(model: Recommender, examples: Examples) -> list[FrozenTeache
         )
         for active in ((), ("student",))
     ]
+
+
+def test_teacher_keeps_states_of_the_rows_alone_that_it_is_asked_about():
+    task = toy_task("causal")
+    batches = [np.array([9, 4]), np.array([4, 11])]
+    teacher = frozen_teacher(task.original, task, task.retain, batches)
+    assert len(teacher.states) == len(task.retain) > 12
+    assert teacher.states.states.shape == (3, 32)
+    assert teacher.states.states.dtype == torch.float32
+    rows = torch.tensor([11, 9])
+    expected = answer_states(task.original, task.retain.take(rows.numpy()), precision="fp32")
+    torch.testing.assert_close(teacher.states[rows], expected)
 
 
 def test_teacher_in_odds_asks_two_rows_of_the_head_and_says_the_same(samples):

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 
 from ..core.errors import ConfigError, ModelError
@@ -91,7 +92,7 @@ def adopt(recipe: Recipe, model: str, out: Path | str, options: AdoptOptions | N
         take = _take_adapter if is_adapter(source) else _take_model
         base = take(space, source, partial, options)
         loaded = Recommender.load(partial, None if (partial / "model").is_dir() else space.base)
-        space.tokenizer_owner = loaded
+        space.prompt_reader = loaded.prompt_reader
         results = _checked_results(space, loaded, options)
         write_json(partial / RESULTS, results)
         SplitIndex.of(space.split, space.row_key).save(partial)
@@ -192,25 +193,37 @@ def _take_model(
     whole.lm.save_pretrained(str(folder / "model"))
     whole.tokenizer.save_pretrained(str(folder / "model"))
     _write_card(space, folder, dtype)
+    reads = _Reading(whole.tokenizer, whole.lm.get_input_embeddings().weight)
+    # Its weights go before those of the base come, and these before it is read back.
+    del whole
     if options.base is None:
         options.say(
             "the base of the model is not known: nothing can be retrained, and no shadow model "
             "tuned; name it with --base to be able to"
         )
         return None
-    _check_base(space, whole)
+    _check_base(space, reads)
+    space.release_base()
     return space.base_record()
 
 
-def _check_base(space: Workspace, whole: Backbone) -> None:
+class _Reading(NamedTuple):
+    """What is compared of a model and its base: the tokenizer, and the embeddings (V, d)."""
+
+    tokenizer: Any
+    embeddings: torch.Tensor
+
+
+def _check_base(space: Workspace, reads: _Reading) -> None:
     """Raise ModelError unless the base reads prompts as the model that is said to be made of it."""
     base = space.base
-    if not _reads_alike(space, base, whole.tokenizer):
+    if not _reads_alike(space, base, reads.tokenizer):
         raise ModelError(
             f"base '{base.name}': tokenises prompts otherwise than the model; name the base that "
             "it was tuned from"
         )
-    embeddings = [lm.get_input_embeddings().weight.float() for lm in (base.lm, whole.lm)]
+    weights = (base.lm.get_input_embeddings().weight, reads.embeddings)
+    embeddings = [weight.detach().float() for weight in weights]
     shapes = [tuple(weight.shape) for weight in embeddings]
     if shapes[0] != shapes[1]:
         raise ModelError(

@@ -103,13 +103,15 @@ def _evaluate(
     shadows = None
     if count:
         shadows = _shadow_scores(shadow_folder, study, case, count, options.say)
-    study.ask(ORIGINAL, case.original, valid=True)
+    # Shadows are adapters on the base, which no fully tuned model needs beside itself.
+    if not run.adapted:
+        study.space.release_base()
+    _ask_original(study, case.take_original(), _method_of(run))
     relearner = _relearner(study, progress) if options.robustness else None
     _ask_runs(study, run, against, relearner)
     study.soften()
-    # Last, since the placebo is made of the original itself.
-    placebo = study.placebo(case.original, _method_of(run))
-    study.ask(PLACEBO_RETAIN, placebo)
+    # Tables name models in the order in which they were asked, and placebos last.
+    study.answers[PLACEBO_RETAIN] = study.answers.pop(PLACEBO_RETAIN)
     relearning = {} if relearner is None else relearner.steps
     return study.measure(shadows=shadows, relearning=relearning, rehearsal=basis)
 
@@ -148,19 +150,30 @@ def _open_case(
     return case
 
 
+# No two models are in memory at once: each is gone when the function that asks it returns.
+def _ask_original(study: Study, original: Recommender, method: Method) -> None:
+    """Ask the original, and the placebo that is made of it."""
+    study.ask(ORIGINAL, original, valid=True)
+    placebo = study.placebo(original, method)
+    study.ask(PLACEBO_RETAIN, placebo)
+
+
 def _ask_runs(study: Study, run: Run, against: Sequence[Run], relearner: Relearner | None) -> None:
     """Ask the unlearned model and the retrained ones, one after another."""
-    runs = {UNLEARNED: run}
+    _ask_run(study, UNLEARNED, run, relearner)
     for number, other in enumerate(against, start=1):
-        runs[retrained(number)] = other
-    for role, model_run in runs.items():
-        model = study.space.load(model_run)
-        study.ask(role, model)
-        if relearner is None:
-            continue
-        relearner.try_on(role, model)
-        if role == UNLEARNED:
-            _ask_reshaped(study, role, model)
+        _ask_run(study, retrained(number), other, relearner)
+
+
+def _ask_run(study: Study, role: Role, run: Run, relearner: Relearner | None) -> None:
+    """Ask the model of a run."""
+    model = study.space.load(run)
+    study.ask(role, model)
+    if relearner is None:
+        return
+    relearner.try_on(role, model)
+    if role == UNLEARNED:
+        _ask_reshaped(study, role, model)
 
 
 def _method_of(run: Run) -> Method:
@@ -179,6 +192,7 @@ def _relearner(study: Study, progress: Progress) -> Relearner:
         settings=recipe.relearning,
         seed=recipe.seed,
         precision=recipe.tuning.schedule.precision,
+        step_settings=recipe.tuning.schedule.step_settings,
         progress=progress,
     )
 

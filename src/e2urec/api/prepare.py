@@ -72,7 +72,7 @@ def prepare(
         require_room(partial, run.record.size)
         space = _open_space(run, recipe, secret, progress)
         # The run's own template and tokenizer, whatever the recipe's file says by now.
-        space.tokenizer_owner = space.load(run)
+        space.prompt_reader = space.load(run).prompt_reader
         space.make_scores(partial)
         assert space.score_index is not None, "a recipe without half models was refused"
         copy_files(run, partial, lambda name: name != FILE)

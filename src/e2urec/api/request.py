@@ -82,7 +82,7 @@ class RequestCase:
         parent: the run.
         options: the request as it was put.
         space: data and base.
-        original: the recommender of the run.
+        original: the recommender of the run, until it is taken.
         request: what shall be forgotten.
         parts: the rows of the request.
     """
@@ -90,7 +90,7 @@ class RequestCase:
     parent: Run
     options: RequestOptions
     space: Workspace
-    original: Recommender
+    original: Recommender | None
     request: ErasureRequest
     parts: ForgetRetain
 
@@ -112,8 +112,15 @@ class RequestCase:
             options.say(PROMPTS_STAY)
         original = space.load(parent)
         # The run's own template and tokenizer, whatever the recipe's file says by now.
-        space.tokenizer_owner = original
+        space.prompt_reader = original.prompt_reader
         return cls(parent, options, space, original, request, parts)
+
+    def take_original(self) -> Recommender:
+        """The recommender of the run, which from now on is the caller's to change or let go of."""
+        original = self.original
+        assert original is not None, "the original is taken once"
+        self.original = None
+        return original
 
     def study(self) -> Study:
         """The study of the request."""

@@ -113,8 +113,9 @@ def _forget(case: RequestCase, method: Method, folder: Path) -> dict[str, float]
     study = case.study()
     method.check_scores(study.rows.scores)
     # D_f will be gone later: what the models say of it is asked now, before and after.
-    study.ask(ORIGINAL, case.original)
-    unlearned = study.unlearn(case.original, method, scratch=folder)
+    original = case.take_original()
+    study.ask(ORIGINAL, original)
+    unlearned = study.unlearn(original, method, scratch=folder)
     unlearned.model.save(folder)
     study.ask(UNLEARNED, unlearned.model)
     save_answers(case, folder, study.rows, study.answers[UNLEARNED])
@@ -138,7 +139,7 @@ def _leave_as_it_is(case: RequestCase, folder: Path) -> None:
     # Of no rows there are no figures.
     if all(len(part) for part in rows.values()):
         recipe = case.space.recipe
-        answers = answers_alone(recipe, case.original, rows)
+        answers = answers_alone(recipe, case.take_original(), rows)
         results |= results_alone(recipe, answers).as_dict()
     write_json(folder / RESULTS, results)
 

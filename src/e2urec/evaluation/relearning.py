@@ -5,9 +5,10 @@ its weights are rounded (Zhang et al. 2024, arXiv 2410.16454).
 """
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +17,7 @@ from torch import nn
 from ..core.errors import ConfigError
 from ..core.seeding import derive
 from ..metrics.bootstrap import Bootstrap, Figure, user_bootstrap
-from ..models import adapter_algebra, adapters
+from ..models import adapter_algebra, adapters, stored_weights
 from ..models.adapters import LoRA
 from ..models.batches import Examples, endless_batches
 from ..models.precision import Precision
@@ -50,9 +51,10 @@ class Relearning(BaseModel):
         # Rounded up: the last look comes when the steps are over, or after.
         return -(-self.steps // self.every)
 
-    def schedule(self, precision: Precision) -> Schedule:
+    def schedule(self, precision: Precision, step_settings: Mapping[str, Any]) -> Schedule:
         """A constant learning rate; what lies between two looks is an epoch."""
         return Schedule(
+            **step_settings,
             epochs=self.looks,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -73,6 +75,7 @@ class Relearner:
         settings: steps, adapter, learning rate.
         seed: of the batches, the adapter and the bootstrap.
         precision: of the training.
+        step_settings: of the original's schedule, by name.
         progress: told of each step.
         steps: how many steps each model took.
     """
@@ -82,6 +85,7 @@ class Relearner:
     settings: Relearning
     seed: int
     precision: Precision = "auto"
+    step_settings: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = silent
     steps: dict[Role, Figure] = field(default_factory=dict)
 
@@ -104,6 +108,7 @@ class Relearner:
         active = (*model.active, ADAPTER)
         seed = derive(self.seed, "relearn", "adapter")
         model.lm = adapters.attach(model.lm, ADAPTER, settings.lora, seed=seed)
+        schedule = settings.schedule(self.precision, self.step_settings)
         losses: list[Figure] = []
 
         def look() -> float:
@@ -118,7 +123,7 @@ class Relearner:
             with model.using(active, train=ADAPTER) as parameters:
                 fit(
                     model,
-                    TrainingState.start(parameters, settings.schedule(self.precision)),
+                    TrainingState.start(parameters, schedule),
                     lambda epoch: epochs[epoch],
                     supervised(model, self.forget),
                     Phase("relearning", self.seed, self.progress),
@@ -170,6 +175,8 @@ def reshaped(model: Recommender) -> Iterator[tuple[str, Recommender]]:
         copied.lm = adapter_algebra.merge(copied.lm, copied.active)
         copied.active = ()
         yield "merged", copied
+    # Rounded from float32, as a model is that is held so.
+    stored_weights.widen(copied.lm)
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
     # Rounding the head as well would tie scores, which hides what is left instead of testing it.

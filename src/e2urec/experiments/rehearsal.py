@@ -115,15 +115,14 @@ class RehearsalModels:
 
     def _study(self, users: Ints) -> Study:
         # The run's own template and tokenizer, whatever the recipe's file says by now.
-        if self.space.tokenizer_owner is None:
+        if self.space.prompt_reader is None:
             self._load(self.run)
         request = ErasureRequest.of_users(self.space.split.train, users)
         return Study(self.space, self.space.rows(self.space.resolve(request)))
 
     def _load(self, run: Run) -> Recommender:
         model = self.space.load(run)
-        # The last one serves, so that the memory of those before it is free.
-        self.space.tokenizer_owner = model
+        self.space.prompt_reader = model.prompt_reader
         return model
 
     def _cell(

@@ -18,11 +18,11 @@ from ..data.samples import Samples
 from ..data.splits import Split, limit, require_usable, split
 from ..data.templating import find_template
 from ..evaluation.slices import slices
-from ..models.backbone import Backbone, load_backbone
+from ..models.backbone import Backbone, load_backbone, load_frozen
 from ..models.base_files import base_folder, base_hashes, refuse_other_base
 from ..models.batches import Examples
 from ..models.recommender import Recommender
-from ..models.tokens import tokenise
+from ..models.tokens import PromptReader, tokenise
 from ..models.verbaliser import Verbaliser
 from ..runs.answer_index import AnswerIndex
 from ..runs.folder import Run
@@ -56,8 +56,7 @@ class Workspace:
         recipe: all settings.
         progress: told of each step.
         costs: of training, loading and evaluation.
-        tokenizer_owner: a tuned model whose tokenizer and template serve, so that the base need not
-            be loaded.
+        prompt_reader: of a tuned model, so that the base need not be loaded to read prompts.
         split_index: of the run that a request is put to: its split is taken from there, and rows
             that it does not hold are left out.
         score_index: out-of-fold scores of the original's rows; None: it has none.
@@ -72,7 +71,7 @@ class Workspace:
     recipe: Recipe
     progress: Progress = silent
     costs: Costs = field(default_factory=Costs)
-    tokenizer_owner: Recommender | None = None
+    prompt_reader: PromptReader | None = None
     split_index: SplitIndex | None = None
     score_index: ScoreIndex | None = None
     answer_index: AnswerIndex | None = None
@@ -116,18 +115,18 @@ class Workspace:
     @property
     def template(self) -> PromptTemplate:
         """The prompt template; raises DataError as `find_template` does."""
-        if self.tokenizer_owner is not None:
-            return self.tokenizer_owner.template
+        if self.prompt_reader is not None:
+            return self.prompt_reader.template
         return find_template(self.recipe.data.template)
 
     def encode(self, samples: Samples) -> Examples:
         """Tokenise samples with the recipe's template."""
-        owner = self.tokenizer_owner or self.base
+        reader = self.prompt_reader or self.base
         return tokenise(
             samples,
             self.template,
-            owner.tokenizer,
-            seq2seq=owner.seq2seq,
+            reader.tokenizer,
+            seq2seq=reader.seq2seq,
             window=self.recipe.model.window,
             join_pieces=self.recipe.data.joined,
         )
@@ -193,7 +192,9 @@ class Workspace:
         revision = None if self.pinned is None else self.pinned.revision
         with self.costs.phase("loading"):
             source = resolve_model(model.name)
-            base = load_backbone(
+            # Below adapters it stays frozen; to be tuned as a whole it must be float32.
+            load = load_backbone if self.recipe.tuning.lora is None else load_frozen
+            base = load(
                 source, layers=model.layers, revision=revision, offline=self.record is not None
             )
             if self.pinned is not None:
@@ -201,6 +202,10 @@ class Workspace:
         if model.answers is not None:
             base = replace(base, verbaliser=Verbaliser(*model.answers))
         return base
+
+    def release_base(self) -> None:
+        """Let go of the base, with which adapted models share weights; it can be loaded again."""
+        self.__dict__.pop("base", None)
 
     def base_record(self) -> BaseRecord:
         """The base by name and content, for the record of a run that is made from it."""
@@ -240,12 +245,11 @@ class Workspace:
     def train(self) -> tuple[Recommender, Trace]:
         """Tune the original on all training rows."""
         self.check_before_training()
-        untuned = self.untuned()
         train = self.encode(self.split.train)
         valid = self.encode(self.split.valid)
         phase = Phase("original", self.recipe.seed, self.progress, self.checkpoints)
         with self.costs.phase("original"):
-            model, trace = tune(untuned, self.recipe.tuning, train, valid, phase)
+            model, trace = tune(self.untuned(), self.recipe.tuning, train, valid, phase)
         self.costs.add_earlier_seconds("original", trace)
         return model, trace
 

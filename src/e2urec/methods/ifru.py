@@ -133,12 +133,12 @@ def gauss_newton(
     )
     z = model.to_logits(hidden.detach())
     slope = head.slope(z)
-    logit_change = slope * (state_change @ head.weight.T)
+    logit_change = slope * head.forward_change(state_change)
     p = z.softmax(-1)
     mean_change = (p * logit_change).sum(-1, keepdim=True)
     deviation = logit_change - mean_change
     loss_slope = p * deviation
-    state_slope = (slope * loss_slope) @ head.weight
+    state_slope = head.backward_change(slope * loss_slope)
     parts = torch.autograd.grad(hidden, parameters, state_slope)
     return _flat(parts)
 

@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from .adapted_layers import lora_layers
 from .devices import seeded
+from .stored_weights import float32_adapters
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def merge(lm: Any, names: Sequence[str]) -> Any:
     for layer in lora_layers(lm):
         bare = layer.get_base_layer()
         # PEFT puts the merged values into the parameter that is there, which may be others' too.
-        bare.weight = nn.Parameter(bare.weight.data, requires_grad=False)
+        # In float32, since fewer bits would round the adapters' small updates away.
+        bare.weight = nn.Parameter(bare.weight.data.float(), requires_grad=False)
     return lm.merge_and_unload(adapter_names=list(names), safe_merge=True)
 
 
@@ -110,7 +112,8 @@ def concatenate(lm: Any, parts: Sequence[str], into: str, *, rank: int | None = 
     # is therefore made under another name first.
     sum_name = into if is_exact and into not in parts else f"{into}_whole"
     weights = [1.0] * len(parts)
-    lm.add_weighted_adapter(list(parts), weights, sum_name, combination_type="cat")
+    with float32_adapters(lm):
+        lm.add_weighted_adapter(list(parts), weights, sum_name, combination_type="cat")
     for part in parts:
         lm.delete_adapter(part)
     if sum_name != into:
@@ -129,7 +132,7 @@ def _add_nearest(lm: Any, source: str, into: str, rank: int) -> None:
     config.alpha_pattern = {}
     # PEFT draws the new adapter's weights from the global random stream, which is the caller's.
     # They are overwritten below, so that any seed will do.
-    with seeded(0, lm.device):
+    with seeded(0, lm.device), float32_adapters(lm):
         lm.add_adapter(into, config)
     for layer in lora_layers(lm):
         if source not in layer.lora_A:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from ..core.errors import ConfigError, ModelError
 from .adapters import weights
+from .stored_weights import float32_adapters
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -62,9 +63,10 @@ def load_adapter(lm: Any, folder: Path, name: str) -> Any:
             raise ConfigError(f"'{folder}': holds no {file}; name a folder saved by PEFT")
     try:
         # PEFT would read it to the first GPU, whichever the model is on.
-        loaded = PeftModel.from_pretrained(
-            lm, str(folder), adapter_name=name, torch_device=str(lm.device)
-        )
+        with float32_adapters(lm):
+            loaded = PeftModel.from_pretrained(
+                lm, str(folder), adapter_name=name, torch_device=str(lm.device)
+            )
         keys = _keys(folder / WEIGHTS_FILE)
     except (MemoryError, torch.OutOfMemoryError):
         raise

@@ -29,6 +29,7 @@ from ..core.errors import ModelError
 from . import blocks
 from .adapted_layers import Targets, lora_layers, target_layers
 from .devices import seeded
+from .stored_weights import float32_adapters
 
 
 class LoRA(BaseModel):
@@ -80,7 +81,7 @@ def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:
         target_modules=targets,
     )
     # PEFT draws A from the global random stream, which is the caller's.
-    with seeded(seed, bare.device):
+    with seeded(seed, bare.device), float32_adapters(bare):
         if isinstance(lm, PeftModel):
             lm.add_adapter(name, config)
         else:

@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging as hf_logging
 
 from ..core.errors import ModelError
-from . import adapters
+from . import adapters, stored_weights
+from .base_files import base_folder, holds_float32
 from .devices import default_device, seeded
 from .verbaliser import Verbaliser
 
@@ -21,7 +22,7 @@ class Backbone:
     """A language model and its tokenizer, before any user's data.
 
     Attributes:
-        lm: a `PreTrainedModel` in float32 and evaluation mode.
+        lm: a `PreTrainedModel` in evaluation mode, in float32 or as `load_frozen` has it.
         tokenizer: its tokenizer.
         name: the name or folder that the caller asked for.
         verbaliser: the answers that it was tuned on elsewhere; None: Yes and No, as they follow our
@@ -47,8 +48,10 @@ class Backbone:
         raise AssertionError("unreachable")
 
     def copy(self) -> "Backbone":
-        """Return a copy with weights of its own, so that tuning it leaves this one as it was."""
-        return replace(self, lm=copy.deepcopy(self.lm))
+        """Return a copy with float32 weights of its own: tuning it leaves this one as it was."""
+        lm = copy.deepcopy(self.lm)
+        stored_weights.widen(lm)
+        return replace(self, lm=lm)
 
     def with_shared_weights(self) -> "Backbone":
         """Return a copy for adapters of its own, on the same weights, which are frozen from now on.
@@ -118,6 +121,36 @@ def load_backbone(
         ) from error
 
 
+def load_frozen(
+    source: str | Path,
+    *,
+    layers: int | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> Backbone:
+    """Load a language model that nobody moves, in the precision in which it is stored.
+
+    It answers as in float32; see `stored_weights`. What is not stored in safetensors, or not
+    all in fewer bits, is held in float32.
+
+    Args:
+        source: as in `load_backbone`, as are all others.
+        layers: keep only the first blocks.
+        revision: commit of a hub name.
+        offline: nothing is asked of the hub.
+    """
+    options: dict[str, Any] = {"layers": layers, "revision": revision, "offline": offline}
+    backbone = load_backbone(source, dtype="auto", **options)
+    if backbone.lm.dtype == torch.float32:
+        return backbone
+    # The settings of a model say in which precision it is loaded, and need not tell the truth.
+    folder, _ = base_folder(source, revision)
+    if holds_float32(folder):
+        return load_backbone(source, **options)
+    stored_weights.keep_stored(backbone.lm)
+    return backbone
+
+
 def _reason(error: BaseException) -> str:
     """The first line of what an error says, or its name where it says nothing."""
     lines = str(error).strip().splitlines()
@@ -135,6 +168,9 @@ def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool)
             "the folder of that"
         )
     dtype = options.pop("dtype")
+    # What is unpacked from a GGUF file has no precision of its own.
+    if gguf_file is not None:
+        dtype = torch.float32
     config = AutoConfig.from_pretrained(source, **options)
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
     if layers is not None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from transformers.utils import cached_file
 
 from ..core.contents import hash_file
@@ -10,6 +11,8 @@ from ..core.reading import damaged
 
 WEIGHTS = (".safetensors", ".gguf", ".bin")
 """In the order in which one kind is preferred where a folder holds several."""
+LOW = ("BF16", "F16")
+"""Precisions of fewer bits than float32, by the names of safetensors."""
 SETTINGS = (
     "config.json",
     # PEFT's: Transformers would load the adapter on top of the model.
@@ -50,6 +53,22 @@ def base_hashes(folder: Path) -> dict[str, str]:
         return {path.name: hash_file(path) for path in files if _counts(path, files)}
     except OSError as error:
         raise damaged(folder, "restore the base model", error) from error
+
+
+def holds_float32(folder: Path) -> bool:
+    """Whether a matrix of a model is stored in float32, or it is not known how they are stored."""
+    files = sorted(folder.glob("*.safetensors"))
+    try:
+        return not files or any(_has_float32_matrix(file) for file in files)
+    except (SafetensorError, OSError):
+        return True
+
+
+def _has_float32_matrix(file: Path) -> bool:
+    with safe_open(file, framework="pt") as tensors:
+        names = list(tensors.keys())
+        slices = [tensors.get_slice(name) for name in names]
+        return any(part.get_dtype() not in LOW and len(part.get_shape()) > 1 for part in slices)
 
 
 def _counts(path: Path, files: list[Path]) -> bool:

@@ -6,11 +6,13 @@ is never read.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ..core.errors import ModelError
 
@@ -90,6 +92,20 @@ def forward_instead(module: nn.Module, forward: Callable[..., Any]) -> Iterator[
             del module.forward
         else:
             module.forward = usual
+
+
+@contextlib.contextmanager
+def recompute(blocks: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside, `blocks` keep nothing for the backward pass but their input, and compute twice.
+
+    Chen et al. 2016, arXiv 1604.06174. Transformers' own switch does the same, but only in training
+    mode, in which a backbone below adapters is not.
+    """
+    with contextlib.ExitStack() as changes:
+        for block in blocks:
+            forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+            changes.enter_context(forward_instead(block, forward))
+        yield
 
 
 @contextlib.contextmanager

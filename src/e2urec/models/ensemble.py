@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from ..core.arrays import Ints
 from ..core.errors import ModelError
@@ -189,6 +190,10 @@ class Ensemble(Recommender):
         return torch.stack(parts).logsumexp(0)
 
     forward = logits
+
+    def recomputable_blocks(self) -> list[nn.Module]:
+        """None: by the time of the backward pass, other adapters are active than in the pass."""
+        return []
 
     def save(self, folder: Path) -> None:
         """Refuse: the assignment names users, and no plain library would load the model.

@@ -7,7 +7,8 @@ applied here as the model itself applies them.
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
+
+from .stored_weights import linear, transposed_product
 
 # What families call it in their config. Logits are divided by the first, multiplied by the others.
 DIVISOR = "logits_scaling"
@@ -19,7 +20,7 @@ class OutputHead(NamedTuple):
     """A model's output head.
 
     Attributes:
-        weight: (V, d).
+        weight: (V, d), in the precision in which the model holds it.
         bias: (V,), or None.
         cap: c, if logits z become c·tanh(z / c) (Gemma 2, arXiv 2408.00118, section 2).
     """
@@ -29,11 +30,14 @@ class OutputHead(NamedTuple):
     cap: float | None = None
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Apply the head in float32, outside autocast: (b, d) → (b, V)."""
+        """Apply the head in float32, outside autocast: (b, d) → (b, V).
+
+        A head of fewer bits is widened a piece at a time, and never copied whole.
+        """
         # In bf16 logits are so coarse that the scores of different rows tie. Autocast would also
         # copy the whole head at each step.
         with torch.autocast(states.device.type, enabled=False):
-            z = F.linear(states.float(), self.weight, self.bias)
+            z = linear(states.float(), self.weight, self.bias)
             return z if self.cap is None else self.cap * torch.tanh(z / self.cap)
 
     def slope(self, logits: torch.Tensor) -> torch.Tensor:
@@ -42,10 +46,18 @@ class OutputHead(NamedTuple):
             return torch.ones_like(logits)
         return 1 - (logits / self.cap) ** 2
 
+    def forward_change(self, change: torch.Tensor) -> torch.Tensor:
+        """What a change of the states adds to the logits before the cap: (b, d) → (b, V)."""
+        return linear(change, self.weight, None)
+
+    def backward_change(self, slope: torch.Tensor) -> torch.Tensor:
+        """A gradient in the logits before the cap as one in the states: (b, V) → (b, d)."""
+        return transposed_product(slope, self.weight)
+
     def of_tokens(self, tokens: list[int]) -> "OutputHead":
-        """The head of some of the tokens alone."""
+        """The head of some of the tokens alone, in float32."""
         bias = None if self.bias is None else self.bias[tokens]
-        return OutputHead(self.weight[tokens], bias, self.cap)
+        return OutputHead(self.weight[tokens].float(), bias, self.cap)
 
     def detach(self) -> "OutputHead":
         """The same head, through which no gradient flows."""
@@ -63,7 +75,7 @@ def logit_scale(lm: Any) -> float:
 
 
 def output_head(lm: Any) -> OutputHead:
-    """The output head of `lm` in float32, for states that are scaled by `logit_scale` already."""
+    """The output head of `lm`, for states that are scaled by `logit_scale` already."""
     layer = lm.get_output_embeddings()
     bias = getattr(layer, "bias", None)
     # BART and its kin keep a bias of their own beside the head, (1, V).
@@ -75,4 +87,4 @@ def output_head(lm: Any) -> OutputHead:
     config = lm.config.get_text_config()
     caps = [getattr(config, name, None) for name in CAPS]
     cap = next(filter(None, caps), None)
-    return OutputHead(layer.weight.float(), bias, cap)
+    return OutputHead(layer.weight, bias, cap)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..core.allocator import release_free_memory
 from ..core.arrays import Floats, Head, Ints
@@ -16,6 +17,10 @@ from .output_head import OutputHead
 from .precision import Precision, autocast
 from .recommender import Recommender
 
+# NumPy has no bf16. All models on one base have one head, which nobody moves: without this, each
+# answer of each model would hold a copy of it.
+FLOAT32_HEADS = WeakTensorKeyDictionary()
+"""Heads that models hold in fewer bits, as float32 arrays, for as long as the models are there."""
 NO_HEAD = Head(np.zeros((0, 0), np.float32), None)
 """Of answers without states."""
 
@@ -157,9 +162,18 @@ def answer_states(
 
 
 def _as_arrays(head: OutputHead) -> Head:
-    weight, bias, cap = head.detach()
-    bias_array = None if bias is None else bias.cpu().numpy()
-    return Head(weight.cpu().numpy(), bias_array, cap)
+    bias = None if head.bias is None else head.bias.detach().cpu().numpy()
+    return Head(_as_array(head.weight), bias, head.cap)
+
+
+def _as_array(weight: torch.Tensor) -> Floats:
+    """A head's weight in float32; of one that is held in fewer bits, the same array each time."""
+    if weight.dtype == torch.float32:
+        return weight.detach().cpu().numpy()
+    if weight not in FLOAT32_HEADS:
+        FLOAT32_HEADS[weight] = weight.detach().cpu().float().numpy()
+    array: Floats = FLOAT32_HEADS[weight]
+    return array
 
 
 def _states(model: Recommender, batch: Batch) -> torch.Tensor:

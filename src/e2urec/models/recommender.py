@@ -21,13 +21,13 @@ from ..core.errors import ModelError, RunError
 from ..data.prompts import PromptTemplate
 from ..data.samples import Samples
 from ..data.templating import find_template
-from . import adapter_files, adapters, blocks
+from . import adapter_files, adapters, blocks, stored_weights
 from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, batches_by_length, collate, pack
 from .card import Card
 from .output_head import OutputHead, logit_scale, output_head
 from .shortcuts import check_replay, check_shortcuts
-from .tokens import tokenise
+from .tokens import PromptReader, tokenise
 from .verbaliser import Verbaliser, find_verbaliser, prompt_ids
 
 # Any prompt that ends as the templates do shows how a tokenizer treats the answer after it.
@@ -93,13 +93,18 @@ class Recommender(nn.Module):
         return Backbone(self.lm, self.tokenizer, self.name, answers)
 
     @property
+    def prompt_reader(self) -> PromptReader:
+        """How it reads prompts; whoever holds that does not hold the model."""
+        return PromptReader(self.template, self.tokenizer, self.seq2seq)
+
+    @property
     def device(self) -> torch.device:
         """Where the model's weights are."""
         return torch.device(next(self.lm.parameters()).device)
 
     @property
     def head(self) -> OutputHead:
-        """The output head in float32."""
+        """The output head; it gives float32 logits whatever its own precision."""
         return output_head(self.lm)
 
     @property
@@ -178,6 +183,17 @@ class Recommender(nn.Module):
         with self.using():
             return check_replay(self, self._sample_tokens(), first_block)
 
+    def recomputable_blocks(self) -> list[nn.Module]:
+        """The blocks that are trained, or above one, and compute the same in every pass."""
+        stack = list(blocks.stack(self.lm))
+        # What the last block computes depends on the pass.
+        if self.answer_only:
+            stack.pop()
+        for number, block in enumerate(stack):
+            if any(parameter.requires_grad for parameter in block.parameters()):
+                return stack[number:]
+        return []
+
     def states_before(self, batch: Batch, first_block: int) -> torch.Tensor:
         """Return the input of block `first_block`, (b, t, d): what `Batch.cached` holds."""
         return blocks.states_before(self.lm, first_block, self._inputs(batch))
@@ -222,8 +238,10 @@ class Recommender(nn.Module):
         return scores
 
     def copy(self) -> "Recommender":
-        """Return a recommender with weights of its own."""
-        return copy.deepcopy(self)
+        """Return a recommender with weights of its own, in float32, so that they can be tuned."""
+        whole = copy.deepcopy(self)
+        stored_weights.widen(whole.lm)
+        return whole
 
     def copy_adapters(self) -> "Recommender":
         """Return a recommender with adapters of its own on the same frozen weights.

@@ -1,6 +1,7 @@
 """Turn samples into rows of tokens. A prompt's text exists only while it is being tokenised."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,21 @@ CHECK_ROWS = 10_000
 # So many prompts are a few megabytes of text, however many rows there are.
 CHUNK_ROWS = 4096
 """Number of whole prompts that are tokenised in one call."""
+
+
+@dataclass(frozen=True)
+class PromptReader:
+    """How a model reads prompts, without the model, whose weights are free to go.
+
+    Attributes:
+        template: writes the prompts.
+        tokenizer: the model's.
+        seq2seq: whether it is an encoder-decoder.
+    """
+
+    template: PromptTemplate
+    tokenizer: Any
+    seq2seq: bool
 
 
 def tokenise(

@@ -17,7 +17,7 @@ from ..core.allocator import release_free_memory
 from ..core.errors import DivergenceError
 from ..core.seeding import derive
 from ..models.devices import default_device
-from ..models.precision import autocast_type
+from .micro_batches import StepGradients
 from .objective import Combine, Losses, LossFunction, Objective, Plan, Rows, Step, weighted_sum
 from .phase import Phase, Progress, silent
 from .schedule import OptimizerSettings, Schedule
@@ -74,12 +74,11 @@ def fit(
         DivergenceError: a loss is not finite, or a parameter after the last step.
     """
     start_time = time.perf_counter()
-    device_type = state.device.type
     # Accelerate remembers its first answer. All calls of a process give the same one, wherever
     # their models are.
     accelerator = Accelerator(cpu=default_device().type == "cpu")
     shared_model = _shared_model(model, objective, accelerator)
-    low = autocast_type(state.schedule.precision, state.device)
+    gradients = StepGradients(shared_model, objective, state, accelerator, phase.name)
     if monitor:
         state.keep_parameters()
     # The learning rate depends on the number of all steps, so all epochs are planned first.
@@ -95,10 +94,7 @@ def fit(
             # Seeded anew at each step, so that dropout does not depend on what ran before.
             step_seed = derive(phase.seed, phase.name, state.step)
             torch.manual_seed(step_seed)
-            rows = _process_share(step, accelerator)
-            with torch.autocast(device_type, dtype=low, enabled=low is not None):
-                losses = objective.losses(shared_model, rows)
-            loss = objective.combine(losses, objective.weights, state.parameters, accelerator)
+            loss, losses = gradients.leave(_process_share(step, accelerator))
             value = float(loss)
             if not math.isfinite(value):
                 raise _divergence(f"where the loss is {value}", state, phase, total)

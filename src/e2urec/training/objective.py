@@ -15,7 +15,8 @@ Step = Mapping[str, Rows]
 # Epoch → its steps.
 Plan = Callable[[int], Sequence[Step]]
 Losses = dict[str, torch.Tensor]
-# (model, step) → named scalar losses, each a mean over the step's rows.
+# (model, step) → named scalar losses, each a mean over the rows of the set that it is named after,
+# or over those of a step's only set.
 LossFunction = Callable[[nn.Module, Step], Losses]
 # Leaves gradients in `.grad`, and returns the loss.
 Combine = Callable[[Losses, Mapping[str, float], Sequence[nn.Parameter], Accelerator], torch.Tensor]
@@ -45,7 +46,8 @@ class Objective:
     """What a run minimises.
 
     Attributes:
-        losses: (model, step) → named scalar losses, each a mean over the step's rows.
+        losses: (model, step) → named scalar losses, each a mean over the rows of the set that it is
+            named after, or over those of a step's only set.
         weights: of the named losses; one without a weight counts once.
         combine: leaves gradients in `.grad`, and returns the loss. One that is not `weighted_sum`
             gets the model as it is, and makes its gradients those of all processes itself.
@@ -54,3 +56,8 @@ class Objective:
     losses: LossFunction
     weights: Mapping[str, float] = field(default_factory=dict)
     combine: Combine = weighted_sum
+
+    @property
+    def can_be_split(self) -> bool:
+        """Whether the gradients of parts of a step add up to the step's."""
+        return self.combine is weighted_sum

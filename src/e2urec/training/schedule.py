@@ -1,6 +1,7 @@
 """How long and how fast a run trains."""
 
 import math
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +23,25 @@ class OptimizerSettings(BaseModel):
     )
 
 
-class Schedule(OptimizerSettings):
+class StepSettings(BaseModel):
+    """What a step takes in memory and seconds; what it does is the same within rounding."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="rows of each set that go through the model at a time; the gradients of a "
+        "step's parts add up to the whole step's. none: all rows at once",
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="compute what blocks hold for the backward pass a second time, in place of "
+        "keeping it: less memory, about a third more work",
+    )
+
+
+class Schedule(StepSettings, OptimizerSettings):
     """How long and how fast to train.
 
     AdamW with a linear warm-up, then a linear decay to `min_lr_ratio`·`learning_rate`.
@@ -42,6 +61,11 @@ class Schedule(OptimizerSettings):
     precision: Precision = Field(
         "auto", description="bf16 autocast, or fp32; auto: bf16 where the processor has it"
     )
+
+    @property
+    def step_settings(self) -> dict[str, Any]:
+        """Those of `StepSettings`, for another schedule of the same model."""
+        return {name: getattr(self, name) for name in StepSettings.model_fields}
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of 0-based `step` of `steps`, as a share of the highest."""

@@ -21,6 +21,7 @@ from ..models.adapter_algebra import adapted_weights
 from ..models.batches import Batch
 from ..models.devices import seeded
 from ..models.recommender import Recommender
+from ..models.stored_weights import widened
 from .losses import cross_entropy
 
 # Halko, Martinsson and Tropp (2011, section 4.2) advise 5 to 10 more directions than are asked for.
@@ -79,7 +80,8 @@ def aim_at_gradient(
     """Give adapter `name` the leading directions of each weight's gradient as its A.
 
     The loss is the cross-entropy of the right answers, its signed sum over the batches. Beside the
-    model, one gradient of all weights that the adapter updates is in memory.
+    model, one gradient of all weights that the adapter updates is in memory; these are float32
+    meanwhile.
 
     Args:
         model: with the adapter attached, its B still zero, inside `using`.
@@ -92,21 +94,22 @@ def aim_at_gradient(
         signs = [1.0] * len(batches)
     targets = adapted_weights(model.lm, name)
     try:
-        for target in targets:
-            target.weight.requires_grad_(True)
-        for batch, sign in zip(batches, signs, strict=True):
-            # Adds to the gradients in place, where `torch.autograd.grad` would hold two.
-            torch.autograd.backward(sign * summed_loss(model, batch))
-        for number, target in enumerate(targets):
-            gradient = target.weight.grad
-            assert gradient is not None, "a weight that takes no part has no adapter"
-            if target.transposed:
-                gradient = gradient.T
-            rank = len(target.down)
-            layer_seed = derive(seed, number)
-            directions = leading_directions(gradient, rank, seed=layer_seed)
-            with torch.no_grad():
-                target.down.copy_(directions)
+        with widened(target.weight for target in targets):
+            for target in targets:
+                target.weight.requires_grad_(True)
+            for batch, sign in zip(batches, signs, strict=True):
+                # Adds to the gradients in place, where `torch.autograd.grad` would hold two.
+                torch.autograd.backward(sign * summed_loss(model, batch))
+            for number, target in enumerate(targets):
+                gradient = target.weight.grad
+                assert gradient is not None, "a weight that takes no part has no adapter"
+                if target.transposed:
+                    gradient = gradient.T
+                rank = len(target.down)
+                layer_seed = derive(seed, number)
+                directions = leading_directions(gradient, rank, seed=layer_seed)
+                with torch.no_grad():
+                    target.down.copy_(directions)
     finally:
         # After an interrupt, too, the weights are left as they were: frozen and without a gradient.
         for target in targets:

@@ -21,7 +21,7 @@ from ..models.recommender import Recommender
 from ..training.loop import Objective, Phase, Rows, Schedule, Step, TrainingState, fit
 from .replay import Speed, distinct_rows
 from .task import Task
-from .teachers import FrozenTeacher
+from .teachers import FrozenTeacher, RowStates
 
 
 class Student:
@@ -149,18 +149,18 @@ def frozen_teacher(
     if not precomputed:
         live = LiveStates(model, rows, active, task.precision)
         return FrozenTeacher(live, head, row_tensor)
-    width = head.weight.shape[1]
-    # Rows that no batch holds stay zero, so that a row's number is its place.
-    hidden = torch.zeros((len(rows), width), device=model.device)
+    states = torch.zeros((0, head.weight.shape[1]), device=model.device)
     if len(needed_rows):
-        hidden[row_tensor] = answer_states(
+        states = answer_states(
             model,
             rows.take(needed_rows),
             active=active,
             precision=task.precision,
         )
         task.costs.count_rows("teachers", len(needed_rows))
-    return FrozenTeacher(hidden, head, row_tensor)
+    # D_r may be a thousand times what a short phase reads of it.
+    row_states = RowStates.of_rows(row_tensor, states, len(rows))
+    return FrozenTeacher(row_states, head, row_tensor)
 
 
 def steps_in(passes: float, rows: int, batch_size: int, min_steps: int) -> int:

@@ -129,6 +129,7 @@ class Task(Job):
         settings = optimizer or OptimizerSettings()
         return Schedule(
             **settings.model_dump(),
+            **self.tuning.schedule.step_settings,
             epochs=1,
             batch_size=batch_size,
             learning_rate=learning_rate,

@@ -11,9 +11,39 @@ from ..models.verbaliser import Verbaliser
 from . import losses
 from .losses import TeacherSpace
 
+
+@dataclass(frozen=True)
+class RowStates:
+    """Answer-position states of some rows, looked up by the numbers of the rows.
+
+    They are float32, as models give them: in fewer bits a teacher's log-odds would be rounded, by
+    up to 1/256 of themselves in bf16.
+
+    Attributes:
+        states: (m, d) of the rows that a teacher was asked about.
+        places: (n,) place of each row in `states`; −1 for one without, whose state may be any.
+    """
+
+    states: torch.Tensor
+    places: torch.Tensor
+
+    @classmethod
+    def of_rows(cls, rows: torch.Tensor, states: torch.Tensor, count: int) -> "RowStates":
+        """`states` (m, d) of `rows` (m,), out of `count` rows."""
+        places = torch.full((count,), -1, device=rows.device)
+        places[rows] = torch.arange(len(rows), device=rows.device)
+        return cls(states, places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.states[self.places[rows]]
+
+
 # Answer-position states (n, d), looked up by row: computed before, or at each look-up. They are far
 # smaller than logits over the whole vocabulary, which one product with the head gives back.
-States = torch.Tensor | LiveStates
+States = torch.Tensor | RowStates | LiveStates
 
 
 @dataclass(frozen=True)
@@ -21,7 +51,7 @@ class FrozenTeacher:
     """A model's answers as they are. The original's on D_r are E2URec's remembering teacher.
 
     Attributes:
-        states: (n, d) answer-position states of the model.
+        states: answer-position states of the model, by the numbers of n rows.
         head: its output head.
         rows: (m,) rows that it was asked about; the states of all others may be anything.
     """

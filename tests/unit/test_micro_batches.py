@@ -1,0 +1,168 @@
+"""Less memory for a step: its rows in parts, and blocks that compute twice. The same gradient."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
+
+from e2urec.data.prompts import TEMPLATES
+from e2urec.data.splits import SplitSettings, split
+from e2urec.methods import build
+from e2urec.models import adapters, blocks
+from e2urec.models.adapters import LoRA
+from e2urec.models.recommender import Recommender
+from e2urec.testing import TUNING, toy_backbone, toy_interactions, toy_task
+from e2urec.training.loop import Phase, Schedule, TrainingState
+from e2urec.training.micro_batches import StepGradients, split_step
+from e2urec.training.supervised import supervised, tune
+
+KINDS = ["causal", "seq2seq"]
+STEP = {"train": np.arange(16)}
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    st.one_of(st.none(), st.integers(1, 50)),
+)
+def test_parts_hold_every_row_once_and_none_holds_too_many(sizes, size):
+    step = {f"set {number}": np.arange(count) for number, count in enumerate(sizes)}
+    parts = split_step(step, size)
+    for name, rows in step.items():
+        pieces = [part.rows[name] for part in parts if name in part.rows]
+        assert np.concatenate(pieces).tolist() == rows.tolist()
+        assert all(0 < len(piece) <= (size or 40) for piece in pieces)
+        shares = [part.shares[name] for part in parts if name in part.rows]
+        assert sum(shares) == pytest.approx(1)
+    assert len(parts) == (1 if size is None else max(-(-count // size) for count in sizes))
+
+
+def adapted(kind: str, lora: LoRA) -> Recommender:
+    """A toy with a random adapter."""
+    model = Recommender(toy_backbone(kind), TEMPLATES["compact"], active=())
+    model.lm = adapters.attach(model.lm, "student", lora, seed=0)
+    model.active = ("student",)
+    with model.using(train="student") as parameters, torch.no_grad():
+        for parameter in parameters:
+            parameter.normal_(std=0.2)
+    return model
+
+
+def step_of(model: Recommender, **settings: object) -> tuple[float, list[torch.Tensor]]:
+    """The loss of one step, and its gradients."""
+    samples = split(toy_interactions(), SplitSettings(history=3, calibration=0), seed=1).train
+    objective = supervised(model, model.encode(samples))
+    schedule = Schedule(precision="fp32", **settings)
+    with model.using(train="student") as parameters:
+        state = TrainingState.start(parameters, schedule)
+        gradients = StepGradients(model, objective, state, Accelerator(cpu=True), "training")
+        loss, _ = gradients.leave(STEP)
+        return float(loss), [parameter.grad for parameter in parameters]
+
+
+@pytest.mark.parametrize("size", [8, 5, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_a_batch_leave_the_gradient_and_the_loss_of_the_whole(kind, size):
+    model = adapted(kind, LoRA(rank=2, targets="all"))
+    whole_loss, whole = step_of(model)
+    loss, gradients = step_of(model, micro_batch=size)
+    assert loss == pytest.approx(whole_loss, rel=1e-5)
+    torch.testing.assert_close(gradients, whole, atol=1e-6, rtol=1e-4)
+
+
+def tuning_with(**settings: object):
+    schedule = TUNING.schedule.model_copy(update={"epochs": 1, **settings})
+    return TUNING.model_copy(update={"schedule": schedule})
+
+
+def test_a_model_tuned_in_halves_is_the_one_tuned_in_whole_batches():
+    samples = split(toy_interactions(), SplitSettings(history=3, calibration=0), seed=1).train
+    scores = []
+    for size in (None, 4):
+        untuned = Recommender(toy_backbone("causal"), TEMPLATES["compact"])
+        rows = untuned.encode(samples)
+        model, _ = tune(untuned, tuning_with(micro_batch=size), rows, None, Phase("original", 1))
+        scores.append(model.score(rows))
+    np.testing.assert_allclose(*scores, atol=1e-4)
+    assert not np.array_equal(*scores)
+
+
+SHORT = {"min_steps": 3, "augment_min_steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("seq2seq", {"remember": "kl+ce"}),
+        ("causal", {"speed": {"together": "loss"}, "lora": {"upper": 1}}),
+    ],
+    ids=["two-teachers", "loss-by-loss"],
+)
+def test_unlearning_in_halves_ends_at_the_scores_of_whole_batches(kind, settings):
+    scores = []
+    for size in (None, 8):
+        task = toy_task(kind)
+        task.tuning = tuning_with(micro_batch=size)
+        method = build("e2urec", SHORT | settings)
+        scores.append(method.unlearn(task).score(task.forget))
+    np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+def test_gradients_that_are_no_sum_go_whole_and_that_is_told():
+    scores = []
+    for size in (None, 4):
+        task = toy_task("causal")
+        task.tuning = tuning_with(micro_batch=size)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            scores.append(build("pcgrad", {"min_steps": 2}).unlearn(task).score(task.forget))
+        texts = [str(warning.message) for warning in told]
+        sentences = [text for text in texts if "micro_batch=4 is not used" in text]
+        assert len(sentences) == (0 if size is None else 1)
+    np.testing.assert_array_equal(*scores)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_that_compute_twice_leave_the_same_loss_and_gradient(kind):
+    model = adapted(kind, LoRA(rank=2, targets="all", dropout=0.5))
+    passes = []
+    for layer in blocks.stack(model.lm):
+        layer.register_forward_hook(lambda module, inputs, output: passes.append("called"))
+        linear = next(child for child in layer.modules() if isinstance(child, torch.nn.Linear))
+        linear.register_forward_hook(lambda module, inputs, output: passes.append("computed"))
+    results = []
+    for checkpointing in (False, True):
+        passes.clear()
+        torch.manual_seed(0)
+        results.append(step_of(model, gradient_checkpointing=checkpointing))
+        again = 0
+        if checkpointing:
+            # A decoder's last block computes one position alone, and once.
+            again = 1 if kind == "causal" else 2
+        assert passes.count("called") == 2
+        assert passes.count("computed") == 2 + again
+    assert results[0][0] == results[1][0]
+    assert all(map(torch.equal, results[0][1], results[1][1]))
+
+
+def test_checkpointing_leaves_what_is_unlearned_as_it_was():
+    scores = []
+    for checkpointing in (False, True):
+        task = toy_task("seq2seq", lora=True)
+        task.tuning = task.tuning.model_copy(
+            update={"schedule": tuning_with(gradient_checkpointing=checkpointing).schedule}
+        )
+        scores.append(build("e2urec", SHORT).unlearn(task).score(task.forget))
+    np.testing.assert_array_equal(*scores)
+
+
+def test_checkpointing_that_saves_nothing_is_told_and_left_out():
+    model = adapted("causal", LoRA(rank=2, upper=0.5))
+    plain = step_of(model)
+    with pytest.warns(UserWarning, match=r"training: gradient_checkpointing is not used") as told:
+        loss, _ = step_of(model, gradient_checkpointing=True)
+    assert loss == plain[0]
+    assert "\n" not in str(told[0].message)
