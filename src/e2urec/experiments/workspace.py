@@ -18,7 +18,7 @@ from ..data.samples import Samples
 from ..data.splits import Split, limit, require_usable, split
 from ..data.templating import find_template
 from ..evaluation.slices import slices
-from ..models.backbone import Backbone, load_backbone
+from ..models.backbone import Backbone, load_backbone, load_split_backbone
 from ..models.base_files import base_folder, base_hashes, refuse_other_base
 from ..models.batches import Examples
 from ..models.recommender import Recommender
@@ -193,7 +193,8 @@ class Workspace:
         revision = None if self.pinned is None else self.pinned.revision
         with self.costs.phase("loading"):
             source = resolve_model(model.name)
-            base = load_backbone(
+            load = load_split_backbone if model.fsdp else load_backbone
+            base = load(
                 source, layers=model.layers, revision=revision, offline=self.record is not None
             )
             if self.pinned is not None:

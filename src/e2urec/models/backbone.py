@@ -11,8 +11,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging as hf_logging
 
 from ..core.errors import ModelError
-from . import adapters
-from .devices import default_device, seeded
+from ..core.launch import wait_for_all
+from ..core.process import process_count, rank
+from . import adapters, fsdp
+from .devices import default_device, on_cpu, seeded
 from .verbaliser import Verbaliser
 
 
@@ -47,7 +49,12 @@ class Backbone:
         raise AssertionError("unreachable")
 
     def copy(self) -> "Backbone":
-        """Return a copy with weights of its own, so that tuning it leaves this one as it was."""
+        """Return a copy with weights of its own, so that tuning it leaves this one as it was.
+
+        Raises:
+            ConfigError: its blocks are split among processes.
+        """
+        fsdp.refuse_split(self.lm, "tuning without tuning.lora")
         return replace(self, lm=copy.deepcopy(self.lm))
 
     def with_shared_weights(self) -> "Backbone":
@@ -56,6 +63,8 @@ class Backbone:
         It takes no memory. Adapters that are attached to one are not on the other.
         """
         self.lm.requires_grad_(False)
+        if fsdp.is_split(self.lm):
+            return replace(self, lm=fsdp.twin(self.lm))
         return replace(self, lm=copy.deepcopy(self.lm, adapters.shared_weights(self.lm)))
 
     def with_random_weights(self, *, seed: int) -> "Backbone":
@@ -116,6 +125,31 @@ def load_backbone(
             f"model '{source}': cannot be loaded ({_reason(error)}); "
             "give a Hugging Face name that is reachable, a local folder, or smollm2-135m"
         ) from error
+
+
+def load_split_backbone(source: str | Path, **options: Any) -> Backbone:
+    """As `load_backbone`, with the blocks split among the processes of a launcher; see `fsdp`.
+
+    Raises:
+        ConfigError: PyTorch is too old for it.
+        ModelError: as `load_backbone` does, or the blocks are not found.
+    """
+    if process_count() == 1:
+        return load_backbone(source, **options)
+    mesh = fsdp.new_mesh()
+    device = default_device()
+    # One after another, so that the machine's memory holds one whole base at a time.
+    for number in range(process_count()):
+        if number == rank():
+            with on_cpu():
+                backbone = load_backbone(source, **options)
+            lm = backbone.lm.requires_grad_(False)
+            fsdp.split_blocks(lm, mesh)
+            lm.to(device)
+            if device.type != "cpu":
+                lm.set_attn_implementation("sdpa")
+        wait_for_all()
+    return backbone
 
 
 def _reason(error: BaseException) -> str:
