@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FRESH := build/constraints
 
-.PHONY: demo lint types test torture families gpu coverage check docs constraints clean
+.PHONY: demo lint types test torture families ranks gpu coverage check docs constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/e2urec demo --out demo
@@ -26,6 +26,11 @@ torture: $(VENV)/.installed
 # Every family of models, built tiny from its config; the ordinary tests hold one of each kind.
 families: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto -m "families or not families" tests/contract/test_families.py
+
+# Every method, a rehearsal and a launch's refusals in two processes of a launcher.
+ranks: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "ranks or not ranks" tests/system/test_two_processes.py \
+		tests/system/test_ranks_share.py
 
 # Toys on this machine's GPU; E2UREC_TEST_DEVICE=cpu runs the same on the CPU.
 gpu: $(VENV)/.installed

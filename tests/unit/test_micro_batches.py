@@ -17,7 +17,8 @@ from e2urec.models.adapters import LoRA
 from e2urec.models.recommender import Recommender
 from e2urec.testing import TUNING, toy_backbone, toy_interactions, toy_task
 from e2urec.training.loop import Phase, Schedule, TrainingState
-from e2urec.training.micro_batches import StepGradients, split_step
+from e2urec.training.micro_batches import StepGradients, part_count, split_step
+from e2urec.training.process_share import ProcessShare
 from e2urec.training.supervised import supervised, tune
 
 KINDS = ["causal", "seq2seq"]
@@ -30,7 +31,7 @@ STEP = {"train": np.arange(16)}
 )
 def test_parts_hold_every_row_once_and_none_holds_too_many(sizes, size):
     step = {f"set {number}": np.arange(count) for number, count in enumerate(sizes)}
-    parts = split_step(step, size)
+    parts = split_step(step, part_count(max(sizes), size))
     for name, rows in step.items():
         pieces = [part.rows[name] for part in parts if name in part.rows]
         assert np.concatenate(pieces).tolist() == rows.tolist()
@@ -38,6 +39,12 @@ def test_parts_hold_every_row_once_and_none_holds_too_many(sizes, size):
         shares = [part.shares[name] for part in parts if name in part.rows]
         assert sum(shares) == pytest.approx(1)
     assert len(parts) == (1 if size is None else max(-(-count // size) for count in sizes))
+
+
+def test_a_part_that_only_another_process_has_rows_for_reads_one_that_counts_nothing():
+    *_, last = split_step({"train": np.arange(4)}, 5)
+    assert last.rows["train"].tolist() == [0]
+    assert last.share("train") == 0
 
 
 def adapted(kind: str, lora: LoRA) -> Recommender:
@@ -58,8 +65,9 @@ def step_of(model: Recommender, **settings: object) -> tuple[float, list[torch.T
     schedule = Schedule(precision="fp32", **settings)
     with model.using(train="student") as parameters:
         state = TrainingState.start(parameters, schedule)
-        gradients = StepGradients(model, objective, state, Accelerator(cpu=True), "training")
-        loss, _ = gradients.leave(STEP)
+        accelerator = Accelerator(cpu=True)
+        gradients = StepGradients(model, objective, state, accelerator, "training")
+        loss, _ = gradients.leave(ProcessShare.of(STEP, accelerator))
         return float(loss), [parameter.grad for parameter in parameters]
 
 

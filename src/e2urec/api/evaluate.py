@@ -16,6 +16,7 @@ from ..evaluation.shadows import ShadowScores
 from ..evaluation.verdict import MIN_USERS
 from ..experiments.study import Study
 from ..methods import build
+from ..models.fsdp import refuse_split
 from ..models.recommender import Recommender
 from ..runs.folder import Run, open_run
 from ..runs.keys import controller_key
@@ -72,8 +73,8 @@ def evaluate(
         RunError: the run was not made by `unlearn`, its original has moved or changed, the request
             is not the one that was honoured, or concerned no training row; or one of `against` was
             not retrained without just the same rows.
-        ConfigError: an odd number of shadows; `robustness` without torchao; a gate with nothing to
-            judge by.
+        ConfigError: an odd number of shadows; `robustness` without torchao, or of a base that is
+            split among processes; a gate with nothing to judge by.
     """
     request = request or RequestOptions()
     options = options or EvaluationOptions()
@@ -99,6 +100,8 @@ def _evaluate(
     study = case.study()
     basis = rehearsed_basis(run, case, options.say if options.gate else None)
     too_small = study.rows.forget_users < MIN_USERS
+    if options.robustness:
+        refuse_split(case.original.lm, "--robustness")
     count = _shadow_count(options, bool(against) or (basis is not None and too_small))
     shadows = None
     if count:

@@ -10,7 +10,7 @@ import numpy as np
 from ..core.arrays import Ints
 from ..core.contents import hash_file
 from ..core.errors import ConfigError, RunError
-from ..core.process import process_count
+from ..core.process import first_process
 from ..core.say import Say, no_words
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..evaluation.verdict import MIN_RETRAINED, MIN_USERS
@@ -118,7 +118,8 @@ def rehearse(
         space.checkpoints = options.checkpoints.within(work.path, key)
         grid = Grid(work.path / CELLS, plan.cell_count, say, options.key)
         rehearsal = plan.carry_out(grid)
-        rehearsal.save(run, work.path, key)
+        if first_process():
+            rehearsal.save(run, work.path, key)
     return rehearsal
 
 
@@ -146,8 +147,6 @@ def _refuse_what_cannot_be_rehearsed(
             f"rehearse: --unit {options.unit}: such requests share prompts, so that no retrained "
             "model serves them all; rehearse users"
         )
-    if process_count() > 1:
-        raise ConfigError("rehearse: runs in one process; start it without a launcher")
     names = {method.name for method in candidates}
     if len(names) != 1:
         raise ConfigError(

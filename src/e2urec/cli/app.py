@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ..core.process import first_process
+
 # Typer's own tracebacks show local variables, and those may hold ids.
 app = typer.Typer(name="e2urec", add_completion=False, pretty_exceptions_enable=False)
 
@@ -67,8 +69,9 @@ Resume = Annotated[
 
 
 def say_aside(text: str) -> None:
-    """Say what is no result, beside what another program may read."""
-    print(text, file=sys.stderr, flush=True)
+    """Say what is no result, beside what another program may read; of several processes once."""
+    if first_process():
+        print(text, file=sys.stderr, flush=True)
 
 
 def recipe_from(

@@ -44,7 +44,7 @@ def compare(
         return
     if out is None:
         raise ConfigError("compare: no --out; name the folder to make, or use --estimate")
-    with progress() as listener:
+    with progress(alone=True) as listener:
         comparison = comparisons.compare(full, out, progress=listener, say=say_aside)
     show_comparison(comparison, out, as_json=as_json)
     if comparison.failed:

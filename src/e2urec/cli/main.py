@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import E2URecError
+from ..core.launch import refuse_unheeded_launch
 from ..core.process import (
     first_process,
     handle_signals,
@@ -73,6 +74,7 @@ def main() -> None:
     _let_one_process_speak()
     # Typer would print usage and exit by itself; errors shall be one line, here.
     try:
+        refuse_unheeded_launch()
         # A number where Typer was told to exit, or was interrupted.
         status = app(standalone_mode=False)
         # What does not fit on the disk that it is sent to shall be told here, and not at exit.
@@ -108,6 +110,8 @@ def _let_one_process_speak() -> None:
         raise SystemExit(WRONG_INPUT) from None
     if not speaks:
         sys.stdout = io.StringIO()
+        # Libraries and we ourselves warn all processes alike.
+        warnings.filterwarnings("ignore")
 
 
 def _tell(text: str) -> None:

@@ -5,23 +5,31 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..core.process import first_process
+from ..core.process import first_process, process_count
 from ..training.loop import Progress as Listener
 from ..training.loop import silent
+from .app import say_aside
 
 LINE_SECONDS = 30
 """Seconds between two lines where there is no terminal: a log that is read later stays short."""
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[Listener]:
-    """Yield a listener that draws one bar a phase on a terminal, or prints a line now and then."""
+def progress(*, alone: bool = False) -> Iterator[Listener]:
+    """Yield a listener that draws one bar a phase on a terminal, or prints a line now and then.
+
+    Args:
+        alone: whether the command runs in one process whatever there is.
+    """
     if not first_process():
         yield silent
         return
+    if not alone:
+        _tell_of_idle_gpus()
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _plain_lines(console)
@@ -45,6 +53,15 @@ def progress() -> Iterator[Listener]:
             bars.update(tasks[phase], completed=done, loss=text)
 
         yield listen
+
+
+def _tell_of_idle_gpus() -> None:
+    gpus = torch.cuda.device_count()
+    if process_count() == 1 and gpus > 1:
+        say_aside(
+            f"{gpus} GPUs are here, and one process computes on the first; to share the work: "
+            f"torchrun --nproc_per_node {gpus} -m e2urec …"
+        )
 
 
 def _plain_lines(console: Console) -> Listener:

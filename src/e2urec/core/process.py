@@ -1,4 +1,4 @@
-"""Processes: which of several this is, waiting for the others, and the signals that end one."""
+"""Processes: which of several this is, and the signals that end one."""
 
 import contextlib
 import math
@@ -46,16 +46,6 @@ def _launched(name: str, alone: int) -> int:
         raise ConfigError(
             f"environment variable {name} '{text}': is no number; unset it, or start by torchrun"
         ) from error
-
-
-def wait_for_all() -> None:
-    """Wait until every process has come to this line, so that all of them see the same files."""
-    if process_count() <= 1:
-        return
-    # Imported here because accelerate loads torch, which most commands never need.
-    from accelerate import PartialState
-
-    PartialState().wait_for_everyone()
 
 
 @dataclass

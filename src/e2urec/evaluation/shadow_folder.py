@@ -8,10 +8,14 @@ from pathlib import Path
 from ..core.contents import fault_of, remove, write_contents
 from ..core.durable import make_folders, publish_folder
 from ..core.errors import RunError
+from ..core.launch import wait_for_all
 from ..core.locks import SharedFolder, private_folder
+from ..core.process import first_process
 from ..core.say import Say, no_words
 from ..models import adapter_files
+from ..models.backbone import Backbone
 from ..models.recommender import Recommender
+from ..models.sharing import is_true_for_all
 
 
 @dataclass
@@ -37,6 +41,21 @@ class ShadowFolder:
 
     def load(self, number: int, untuned: Recommender) -> Recommender | None:
         """The shadow of this number, on the base; None where there is none that is whole."""
+        tuned = None
+        if first_process():
+            # It looks before the others do, since it is the one that says what is damaged.
+            tuned = self._read(number, untuned)
+        wait_for_all()
+        if not first_process():
+            tuned = self._read(number, untuned)
+        # Processes tune together: where one of them has no shadow, all tune it.
+        is_everywhere = is_true_for_all(tuned is not None)
+        if tuned is None or not is_everywhere:
+            return None
+        return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)
+
+    def _read(self, number: int, untuned: Recommender) -> Backbone | None:
+        """The base with the adapter of this number; None where there is none that is whole."""
         with self._locked() as is_there:
             folder = self._place(number)
             if not is_there or not (folder.exists() or folder.is_symlink()):
@@ -48,11 +67,15 @@ class ShadowFolder:
                 return None
             backbone = untuned.backbone.with_shared_weights()
             lm = adapter_files.load_adapter(backbone.lm, folder, "original")
-        tuned = replace(backbone, lm=lm)
-        return Recommender(tuned, untuned.template, active=("original",), window=untuned.window)
+        return replace(backbone, lm=lm)
 
     def save(self, number: int, model: Recommender) -> None:
-        """Write a shadow aside and rename it, so that a folder of this name is always whole."""
+        """Write a shadow aside and rename it, so that a folder of this name is always whole.
+
+        Of several processes the first writes.
+        """
+        if not first_process():
+            return
         folder = self._place(number)
         with self._locked() as is_there:
             # Another evaluation may have been first: its shadow is of the same rows and seed.

@@ -18,6 +18,7 @@ from ..core.locks import SharedFolder
 from ..core.seeding import derive
 from ..models.adapters import LoRA
 from ..models.batches import Examples, concatenate
+from ..models.fsdp import whole_weight
 from ..models.predictions import predict
 from ..models.recommender import Recommender
 from ..training.loop import Phase, Progress, silent
@@ -160,7 +161,7 @@ class ShadowFactory:
         digest = hashlib.blake2b(repr(settings).encode(), key=self.key, digest_size=16)
         for tensor in untuned.lm.state_dict().values():
             # NumPy knows no bfloat16.
-            weights = tensor.detach().cpu().contiguous().float().numpy()
+            weights = whole_weight(tensor).cpu().contiguous().float().numpy()
             digest.update(weights.tobytes())
         for part in parts:
             for column in (part.tokens, part.offsets, part.labels, part.users):

@@ -14,6 +14,7 @@ from ..methods.retrain import Retrain
 from ..metrics.classification import auc
 from ..models.predictions import Predictions
 from ..models.recommender import Recommender
+from ..models.sharing import is_true_for_all
 from ..report.page import write_page
 from ..report.tables import number
 from ..runs.files import write_json
@@ -206,7 +207,8 @@ def _change(before: Predictions, after: Predictions) -> str:
 def _retrain(study: Study, original: Recommender, count: int, clock: _Clock) -> None:
     """Retrain `count` times, or as often as there is time for."""
     for turn in range(1, count + 1):
-        if not clock.has_time():
+        # The clocks of several processes differ a little.
+        if not is_true_for_all(clock.has_time()):
             return
         round_start = clock.elapsed
         # The original itself is not tuned further: only its template and window are used.

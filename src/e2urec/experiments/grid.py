@@ -13,12 +13,15 @@ from ..core.derived_keys import derived_key
 from ..core.disk import is_full
 from ..core.durable import make_folders, publish_folder, write_text
 from ..core.errors import RunError
+from ..core.launch import wait_for_all
 from ..core.locks import private_folder
+from ..core.process import first_process, rank
 from ..core.reading import damaged, read_object
 from ..core.say import Say
 from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
 from ..evaluation.comparison import CellRecord
+from ..models.sharing import is_true_for_all
 from ..runs.files import write_json
 from ..runs.keys import controller_key, settings_digest
 
@@ -80,6 +83,8 @@ class Grid:
 
         def save(folder: Path) -> None:
             cell = make(folder)
+            if not first_process():
+                return
             self.store.save(folder / ANSWERS, cell.answers)
             write_json(folder / RECORD, cell.record.as_dict())
 
@@ -97,18 +102,26 @@ class Grid:
         return (self.folder / key).is_dir()
 
     def folder_of(self, key: str, save: Callable[[Path], None]) -> Path:
-        """The folder `key`, filled by `save` unless it is there already."""
+        """The folder `key`, filled by `save` unless it is there already.
+
+        All processes call `save`, each in a folder of its own; that of the first one stays.
+        """
         started = time.perf_counter()
         path = self.folder / key
-        self._remove_damaged(key)
-        if not path.is_dir():
+        if first_process():
+            self._remove_damaged(key)
+        wait_for_all()
+        if not is_true_for_all(path.is_dir()):
             make_folders(path.parent)
+            kind = "new" if first_process() else f"rank{rank()}"
             # Made aside and renamed: a folder of this name is always whole. One that fails goes:
             # a method may have left states of D_f there, which nobody will go on from.
-            with private_folder(path) as partial:
+            with private_folder(path, kind) as partial:
                 save(partial)
-                write_contents(partial, self.mac_key)
-                publish_folder(partial, path)
+                if first_process():
+                    write_contents(partial, self.mac_key)
+                    publish_folder(partial, path)
+            wait_for_all()
         self._tell(key, time.perf_counter() - started)
         return path
 
@@ -144,7 +157,7 @@ class Grid:
 
 
 def refuse_other_settings(folder: Path, settings: Mapping[str, Any], key: bytes) -> None:
-    """Note what the cells in `folder` are made with.
+    """Note what the cells in `folder` are made with; of several processes the first does.
 
     Args:
         folder: of unfinished work.
@@ -154,6 +167,8 @@ def refuse_other_settings(folder: Path, settings: Mapping[str, Any], key: bytes)
     Raises:
         RunError: other cells were begun there.
     """
+    if not first_process():
+        return
     path = folder / SETTINGS
     digest = settings_digest(settings, key)
     if not path.is_file():

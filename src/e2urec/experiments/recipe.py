@@ -52,6 +52,7 @@ class ModelRecipe(_Part):
     name: str = Field("smollm2-135m", description="packaged name, Hugging Face name or folder")
     layers: int | None = Field(None, ge=1, description="keep the first so many blocks of a decoder")
     window: int = Field(512, ge=16, description="longest prompt in tokens")
+    fsdp: bool = Field(False, description="split the base's blocks among a launcher's processes")
     answers: tuple[int, int] | None = Field(
         None,
         description="tokens of the answers liked and not liked; default: Yes and No, as they "

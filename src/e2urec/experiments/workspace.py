@@ -18,7 +18,7 @@ from ..data.samples import Samples
 from ..data.splits import Split, limit, require_usable, split
 from ..data.templating import find_template
 from ..evaluation.slices import slices
-from ..models.backbone import Backbone, load_backbone, load_frozen
+from ..models.backbone import Backbone, load_backbone, load_frozen, load_split_backbone
 from ..models.base_files import base_folder, base_hashes, refuse_other_base
 from ..models.batches import Examples
 from ..models.recommender import Recommender
@@ -194,6 +194,8 @@ class Workspace:
             source = resolve_model(model.name)
             # Below adapters it stays frozen; to be tuned as a whole it must be float32.
             load = load_backbone if self.recipe.tuning.lora is None else load_frozen
+            if model.fsdp:
+                load = load_split_backbone
             base = load(
                 source, layers=model.layers, revision=revision, offline=self.record is not None
             )

@@ -27,8 +27,11 @@ from ..core.seeding import derive, stream
 from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.batches import Batch, Examples, batches_by_length
+from ..models.fsdp import refuse_split
 from ..models.recommender import Recommender
+from ..models.sharing import own_share, sum_over_processes
 from ..training.loop import Schedule
+from ..training.objective import flatten
 from ..unlearning.gradient_subspace import aim_at_gradient, summed_loss
 from ..unlearning.method import Method
 from ..unlearning.student import Student
@@ -102,7 +105,7 @@ def gradient(model: Recommender, parameters: Sequence[nn.Parameter], batch: Batc
     """Gradient of the cross-entropy of the right answers, summed over the batch: (m,)."""
     loss = summed_loss(model, batch)
     parts = torch.autograd.grad(loss, parameters)
-    return _flat(parts)
+    return flatten(parts)
 
 
 def gauss_newton(
@@ -126,7 +129,7 @@ def gauss_newton(
     )
     # The graph is kept: the last product goes through it once again.
     (state_change,) = torch.autograd.grad(
-        _flat(pulled_back),
+        flatten(pulled_back),
         probe,
         vector,
         retain_graph=True,
@@ -140,12 +143,7 @@ def gauss_newton(
     loss_slope = p * deviation
     state_slope = head.backward_change(slope * loss_slope)
     parts = torch.autograd.grad(hidden, parameters, state_slope)
-    return _flat(parts)
-
-
-def _flat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    flat_parts = [part.reshape(-1) for part in parts]
-    return torch.cat(flat_parts)
+    return flatten(parts)
 
 
 class IFRU(Method):
@@ -187,6 +185,7 @@ class IFRU(Method):
     def unlearn(self, task: Task) -> Recommender:
         """Take the step; returns the merged model, or the original with one replacement adapter."""
         model = task.original
+        refuse_split(model.lm, "method 'ifru'")
         task.log_phase("original", model)
         seed = derive(task.seed, "student")
         with Student(task, self.lora, seed=seed) as student:
@@ -251,13 +250,13 @@ class IFRU(Method):
     def _gradient_sum(self, task: Task, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
         """`Σ ∇CE(D_f) + Σ ∇CE(old prompts) − Σ ∇CE(new prompts)`, (m,)."""
         model = task.original
-        sums = []
+        total = torch.zeros_like(nn.utils.parameters_to_vector(parameters))
         for rows, sign in _signed_sets(task):
-            batches = _batches(model, rows, self.batch_size)
-            gradients = [gradient(model, parameters, batch) for batch in batches]
-            sums.append(sign * torch.stack(gradients).sum(0))
+            batches = own_share(_batches(model, rows, self.batch_size))
+            for batch in batches:
+                total += sign * gradient(model, parameters, batch)
             task.costs.count_rows("gradient", len(rows))
-        return torch.stack(sums).sum(0)
+        return sum_over_processes(total)
 
     def _influence(
         self, task: Task, parameters: Sequence[nn.Parameter], target: torch.Tensor
@@ -290,7 +289,7 @@ class IFRU(Method):
         random = stream(task.seed, "curvature")
         sample = random.permutation(len(task.retain))[: self.rows]
         rows = task.retain.take(np.sort(sample))
-        batches = _batches(model, rows, self.batch_size)
+        batches = own_share(_batches(model, rows, self.batch_size))
         most_products = POWER_ITERATIONS + self.iterations
         product_numbers = itertools.count(1)
 
@@ -301,7 +300,7 @@ class IFRU(Method):
             total = torch.zeros_like(vector)
             for batch in batches:
                 total += gauss_newton(model, parameters, batch, vector)
-            return total / len(rows)
+            return sum_over_processes(total) / len(rows)
 
         return product
 

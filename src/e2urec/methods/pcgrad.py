@@ -18,6 +18,7 @@ from torch import nn
 
 from ..models.batches import Batch
 from ..training.loop import Combine, Losses, Step
+from ..training.objective import flatten, leave_gradients
 from ..unlearning.paired import Paired, Term, answer_loss
 from ..unlearning.task import Task
 
@@ -52,16 +53,10 @@ def project(
     for loss in losses.values():
         # The graph is kept: both losses may come from one pass through the model.
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
-        flat_parts = [gradient.flatten() for gradient in gradients]
-        flat = torch.cat(flat_parts)
         # Processes agree on a gradient before the surgery, which is not linear in it.
-        shared = accelerator.reduce(flat, reduction="mean")
+        shared = accelerator.reduce(flatten(gradients), reduction="mean")
         flat_gradients.append(shared)
-    combined = surgery(*flat_gradients)
-    sizes = [parameter.numel() for parameter in parameters]
-    parts = torch.split(combined, sizes)
-    for parameter, part in zip(parameters, parts, strict=True):
-        parameter.grad = part.view_as(parameter)
+    leave_gradients(surgery(*flat_gradients), parameters)
     total = sum(losses.values(), torch.zeros(()))
     return total.detach()
 

@@ -23,8 +23,10 @@ from ..core.allocator import release_free_memory
 from ..core.arrays import Ints, Mask
 from ..core.disk import require_room
 from .batches import FORWARD_BATCH_SIZE, Examples, batches_by_length
+from .fsdp import is_split
 from .precision import Precision, autocast_type
 from .recommender import Recommender
+from .sharing import in_turns
 
 UInt8s = npt.NDArray[np.uint8]
 
@@ -127,6 +129,15 @@ def open_cache(
     if first_block == 0 or max_bytes == 0:
         yield None
         return
+    # A process that lacks a row's states would gather blocks that the others do not ask for.
+    if is_split(model):
+        warnings.warn(
+            "model.fsdp: all processes go through all blocks together, so the lower ones are "
+            "computed anew at each step, which is slower",
+            stacklevel=2,
+        )
+        yield None
+        return
     if not model.can_replay(first_block):
         warnings.warn(
             f"model '{model.name}': its blocks from {first_block} on read more of the lower ones "
@@ -151,7 +162,7 @@ def cache_bytes(
     max_gb: float,
 ) -> int:
     """Bytes that a cache of so many tokens takes; see `open_cache`."""
-    if first_block == 0 or not model.can_replay(first_block):
+    if first_block == 0 or is_split(model) or not model.can_replay(first_block):
         return 0
     dtype = autocast_type(precision, model.device) or torch.float32
     return min(token_count * model.state_width * dtype.itemsize, int(max_gb * 1e9))
@@ -236,14 +247,17 @@ class ActivationCache:
             dtype=self.dtype,
         )
         batches = batches_by_length(lengths, FORWARD_BATCH_SIZE)
+
+        def states_of(part: Ints) -> torch.Tensor:
+            batch = self.model.collate(examples, rows[part])
+            return self.model.states_before(batch, self.first_block).to(self.dtype)
+
         # The model's own adapters may reach below `first_block`, so they take part as later on.
         with self.model.using():
-            for batch_number, part in enumerate(batches):
-                index = rows[part]
-                batch = self.model.collate(examples, index)
-                states = self.model.states_before(batch, self.first_block)
-                cached.write(index, states)
-                release_free_memory(batch_number)
+            # Each process has a file of its own: any row may be in its share of a step.
+            for number, states in enumerate(in_turns(batches, states_of)):
+                cached.write(rows[batches[number]], states)
+                release_free_memory(number)
         return replace(examples, cached=cached)
 
     def warn_of_bound(self, setting: str) -> None:

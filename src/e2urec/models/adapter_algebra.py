@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from .adapted_layers import lora_layers
 from .devices import seeded
+from .fsdp import refuse_split
 from .stored_weights import float32_adapters
 
 
@@ -79,6 +80,7 @@ def merge(lm: Any, names: Sequence[str]) -> Any:
 
     Models that share weights with it keep theirs as they are.
     """
+    refuse_split(lm, "a merged model")
     for layer in lora_layers(lm):
         bare = layer.get_base_layer()
         # PEFT puts the merged values into the parameter that is there, which may be others' too.

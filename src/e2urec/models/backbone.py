@@ -11,9 +11,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging as hf_logging
 
 from ..core.errors import ModelError
-from . import adapters, stored_weights
+from ..core.launch import wait_for_all
+from ..core.process import process_count, rank
+from . import adapters, fsdp, stored_weights
 from .base_files import base_folder, holds_float32
-from .devices import default_device, seeded
+from .devices import default_device, on_cpu, seeded
 from .verbaliser import Verbaliser
 
 
@@ -48,7 +50,12 @@ class Backbone:
         raise AssertionError("unreachable")
 
     def copy(self) -> "Backbone":
-        """Return a copy with float32 weights of its own: tuning it leaves this one as it was."""
+        """Return a copy with float32 weights of its own: tuning it leaves this one as it was.
+
+        Raises:
+            ConfigError: its blocks are split among processes.
+        """
+        fsdp.refuse_split(self.lm, "tuning without tuning.lora")
         lm = copy.deepcopy(self.lm)
         stored_weights.widen(lm)
         return replace(self, lm=lm)
@@ -59,6 +66,8 @@ class Backbone:
         It takes no memory. Adapters that are attached to one are not on the other.
         """
         self.lm.requires_grad_(False)
+        if fsdp.is_split(self.lm):
+            return replace(self, lm=fsdp.twin(self.lm))
         return replace(self, lm=copy.deepcopy(self.lm, adapters.shared_weights(self.lm)))
 
     def with_random_weights(self, *, seed: int) -> "Backbone":
@@ -148,6 +157,33 @@ def load_frozen(
     if holds_float32(folder):
         return load_backbone(source, **options)
     stored_weights.keep_stored(backbone.lm)
+    return backbone
+
+
+def load_split_backbone(source: str | Path, **options: Any) -> Backbone:
+    """A frozen model in float32, its blocks split among the processes of a launcher; see `fsdp`.
+
+    One process alone holds it whole, as `load_frozen` does.
+
+    Raises:
+        ConfigError: PyTorch is too old for it.
+        ModelError: as `load_backbone` does, or the blocks are not found.
+    """
+    if process_count() == 1:
+        return load_frozen(source, **options)
+    mesh = fsdp.new_mesh()
+    device = default_device()
+    # One after another, so that the machine's memory holds one whole base at a time.
+    for number in range(process_count()):
+        if number == rank():
+            with on_cpu():
+                backbone = load_backbone(source, **options)
+            lm = backbone.lm.requires_grad_(False)
+            fsdp.split_blocks(lm, mesh)
+            lm.to(device)
+            if device.type != "cpu":
+                lm.set_attn_implementation("sdpa")
+        wait_for_all()
     return backbone
 
 

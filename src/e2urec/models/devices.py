@@ -3,15 +3,43 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
 
+from ..core.errors import ConfigError
+
+_is_on_cpu = ContextVar("is_on_cpu", default=False)
+
 
 def default_device() -> torch.device:
-    """Return this process's GPU where there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
+    """Return this process's GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: a launcher started more processes than this machine has GPUs.
+    """
+    if _is_on_cpu.get() or not torch.cuda.is_available():
+        return torch.device("cpu")
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    # All processes of a machine say so alike, so that one of them speaks for all.
+    needed = max(number + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    available = torch.cuda.device_count()
+    if needed > available:
+        raise ConfigError(
+            f"{needed} processes on a machine with {available} GPU(s): each needs one of its own; "
+            f"start with --nproc_per_node {available}"
+        )
+    return torch.device("cuda", number)
+
+
+@contextlib.contextmanager
+def on_cpu() -> Iterator[None]:
+    """Inside, models are loaded to the CPU, even where there is a GPU."""
+    token = _is_on_cpu.set(True)
+    try:
+        yield
+    finally:
+        _is_on_cpu.reset(token)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from .ensemble import Ensemble
 from .output_head import OutputHead
 from .precision import Precision, autocast
 from .recommender import Recommender
+from .sharing import in_turns
 
 # NumPy has no bf16. All models on one base have one head, which nobody moves: without this, each
 # answer of each model would hold a copy of it.
@@ -194,13 +195,17 @@ def _answers_by_row(
     """Ask `model` a question about every row: its answers, (n, …), in the order of `examples`."""
     batches = batches_by_length(examples.lengths, FORWARD_BATCH_SIZE)
     parts = []
+
+    def ask(index: Ints) -> torch.Tensor:
+        return question(model, model.collate(examples, index))
+
     with model.using(active), autocast(precision, model.device):
-        for index in batches:
-            parts.append(question(model, model.collate(examples, index)))
+        for answers in in_turns(batches, ask):
+            parts.append(answers)
             release_free_memory(len(parts))
-    answers = torch.cat(parts)
+    by_length = torch.cat(parts)
     # The batches are in order of length: put their answers back into the order of the rows.
-    order = torch.from_numpy(np.concatenate(batches)).to(answers.device)
-    by_row = torch.empty_like(answers)
-    by_row[order] = answers
+    order = torch.from_numpy(np.concatenate(batches)).to(by_length.device)
+    by_row = torch.empty_like(by_length)
+    by_row[order] = by_length
     return by_row

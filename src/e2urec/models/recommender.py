@@ -18,6 +18,7 @@ from torch import nn
 
 from ..core.arrays import Ints
 from ..core.errors import ModelError, RunError
+from ..core.process import first_process
 from ..data.prompts import PromptTemplate
 from ..data.samples import Samples
 from ..data.templating import find_template
@@ -25,6 +26,7 @@ from . import adapter_files, adapters, blocks, stored_weights
 from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, batches_by_length, collate, pack
 from .card import Card
+from .fsdp import refuse_split
 from .output_head import OutputHead, logit_scale, output_head
 from .shortcuts import check_replay, check_shortcuts
 from .tokens import PromptReader, tokenise
@@ -239,6 +241,7 @@ class Recommender(nn.Module):
 
     def copy(self) -> "Recommender":
         """Return a recommender with weights of its own, in float32, so that they can be tuned."""
+        refuse_split(self.lm, "a copy of the recommender")
         whole = copy.deepcopy(self)
         stored_weights.widen(whole.lm)
         return whole
@@ -250,6 +253,7 @@ class Recommender(nn.Module):
         """
         if not self.active:
             return self.copy()
+        refuse_split(self.lm, "a copy of the recommender")
         return copy.deepcopy(self, adapters.shared_weights(self.lm))
 
     def parameter_count(self) -> int:
@@ -260,14 +264,15 @@ class Recommender(nn.Module):
         """Write the model to `folder`, with `recommender.json` beside it.
 
         A bare model goes to `model/`, which `transformers` alone loads. Of base + LoRA the adapter
-        goes to `adapter/`, which `peft` loads on the base that is named in its config.
+        goes to `adapter/`, which `peft` loads on the base that is named in its config. Of several
+        processes the first writes a whole model: what the others write nobody keeps.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if self.active:
             # A folder holds one adapter: whoever adds others merges or concatenates them first.
             (name,) = self.active
             adapter_files.save_adapter(self.lm, name, folder / "adapter")
-        else:
+        elif first_process():
             self.lm.save_pretrained(str(folder / "model"))
             self.tokenizer.save_pretrained(str(folder / "model"))
         answers = (self.verbaliser.yes, self.verbaliser.no)

@@ -20,13 +20,13 @@ from ..core.durable import (
     sync_tree,
 )
 from ..core.errors import E2URecError, RunError
+from ..core.launch import wait_for_all
 from ..core.locks import SUFFIX, FolderLock, private_folder, remove_folder, sweep
 from ..core.process import (
     first_process,
     rank,
     signals_as_interrupt,
     uninterrupted,
-    wait_for_all,
 )
 from ..core.reading import damaged
 from .record import ADDITIONS, CHECKPOINTS, NAME, RESUMPTION, RunRecord, read_record
@@ -156,18 +156,27 @@ def work_beside(out: Path, *, keep: str) -> Iterator[WorkFolder]:
         keep: as `create_run` has it; the next call goes on in it.
 
     What else an earlier process left there goes with the folder, unless hours of work can be had
-    back from it.
+    back from it. Of several processes the first makes and removes the folder; the others may read
+    it until all of them leave the block.
 
     Raises:
         RunError: another process works there, or left a run that goes on by --resume or lacks its
             name alone; or the disk is full.
     """
-    with signals_as_interrupt(), _working_folder(out, keep, _refuse_run) as partial:
-        folder = WorkFolder(partial)
-        yield folder
-        if not folder.stays:
-            with uninterrupted():
-                remove_folder(partial, proper_path(out))
+    with signals_as_interrupt():
+        if not first_process():
+            wait_for_all()
+            yield WorkFolder(partial_of(out))
+            wait_for_all()
+            return
+        with _working_folder(out, keep, _refuse_run) as partial:
+            wait_for_all()
+            folder = WorkFolder(partial)
+            yield folder
+            wait_for_all()
+            if not folder.stays:
+                with uninterrupted():
+                    remove_folder(partial, proper_path(out))
 
 
 @contextlib.contextmanager

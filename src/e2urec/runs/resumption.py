@@ -16,7 +16,8 @@ from ..core.contents import check_files
 from ..core.derived_keys import derived_key
 from ..core.durable import remove_tree
 from ..core.errors import ConfigError, RunError
-from ..core.process import first_process, wait_for_all
+from ..core.launch import wait_for_all
+from ..core.process import first_process
 from ..core.reading import UNREADABLE, damaged
 from ..core.say import Say, no_words
 from ..training.checkpoints import NO_CHECKPOINTS, CheckpointFolder, Checkpoints, clear_unfinished
@@ -147,7 +148,10 @@ class CheckpointOptions:
             key: the controller's; they are encrypted under one made from it.
         """
         place = folder / CHECKPOINTS
-        clear_unfinished(place)
+        if first_process():
+            clear_unfinished(place)
+        # All look before the first one writes, so that all decide alike.
+        wait_for_all()
         if not self.minutes and not place.is_dir():
             return NO_CHECKPOINTS
         return CheckpointFolder(place, _seconds(self.minutes), self.say, _sealing_key(key))

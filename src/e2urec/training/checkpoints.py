@@ -25,6 +25,7 @@ from ..core.contents import hash_file
 from ..core.disk import require_room
 from ..core.durable import sync_file, sync_folder
 from ..core.errors import RunError
+from ..core.launch import wait_for_all
 from ..core.process import first_process
 from ..core.say import Say, no_words
 from ..core.sealing import read_sealed, write_sealed
@@ -123,6 +124,11 @@ class CheckpointFolder(Checkpoints):
         """
         self.calls = 0
         self.call = {"part": part}
+        if first_process():
+            self._remove_other_parts(part)
+        wait_for_all()
+
+    def _remove_other_parts(self, part: str) -> None:
         for file in CheckpointFile.all_in(self.folder):
             # A damaged one says nothing of what it is of.
             is_own = file.is_whole and self._read(file.path)[0]["call"]["part"] == part

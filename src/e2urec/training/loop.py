@@ -8,18 +8,21 @@ import math
 import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from ..core.allocator import release_free_memory
 from ..core.errors import DivergenceError
+from ..core.launch import join_processes
+from ..core.process import process_count
 from ..core.seeding import derive
 from ..models.devices import default_device
+from ..models.fsdp import is_split
 from .micro_batches import StepGradients
 from .objective import Combine, Losses, LossFunction, Objective, Plan, Rows, Step, weighted_sum
 from .phase import Phase, Progress, silent
+from .process_share import ProcessShare
 from .schedule import OptimizerSettings, Schedule
 from .state import Trace, TrainingState
 
@@ -74,9 +77,7 @@ def fit(
         DivergenceError: a loss is not finite, or a parameter after the last step.
     """
     start_time = time.perf_counter()
-    # Accelerate remembers its first answer. All calls of a process give the same one, wherever
-    # their models are.
-    accelerator = Accelerator(cpu=default_device().type == "cpu")
+    accelerator = _accelerator()
     shared_model = _shared_model(model, objective, accelerator)
     gradients = StepGradients(shared_model, objective, state, accelerator, phase.name)
     if monitor:
@@ -94,8 +95,10 @@ def fit(
             # Seeded anew at each step, so that dropout does not depend on what ran before.
             step_seed = derive(phase.seed, phase.name, state.step)
             torch.manual_seed(step_seed)
-            loss, losses = gradients.leave(_process_share(step, accelerator))
-            value = float(loss)
+            share = ProcessShare.of(step, accelerator)
+            loss, losses = gradients.leave(share)
+            share.agree_on_gradients(shared_model, objective, state.parameters)
+            losses, value = share.means(losses, loss)
             if not math.isfinite(value):
                 raise _divergence(f"where the loss is {value}", state, phase, total)
             state.advance(losses, step)
@@ -125,28 +128,22 @@ def _divergence(reason: str, state: TrainingState, phase: Phase, total: int) -> 
     )
 
 
+def _accelerator() -> Accelerator:
+    """What knows the other processes, if there are any."""
+    if process_count() > 1:
+        join_processes()
+    # Accelerate remembers its first answer. All calls of a process give the same one, wherever
+    # their models are.
+    return Accelerator(cpu=default_device().type == "cpu")
+
+
 def _shared_model(model: nn.Module, objective: Objective, accelerator: Accelerator) -> nn.Module:
     """`model`, wrapped so that several processes average their gradients."""
     if accelerator.num_processes == 1:
         return model
-    # Other ways to combine losses ask for gradients themselves, which the wrapper does not see.
-    if objective.combine is not weighted_sum:
+    # Other ways to combine losses ask for gradients themselves, which the wrapper does not see; nor
+    # does it know the parts of a base that is split among processes.
+    if objective.combine is not weighted_sum or is_split(model):
         return model
     wrapped: nn.Module = accelerator.prepare_model(model)
     return wrapped
-
-
-def _process_share(step: Step, accelerator: Accelerator) -> Step:
-    """This process's rows of a step.
-
-    Shares are equal, so that the mean of their means is the step's. Where rows do not come out
-    even, the first ones are read once more.
-    """
-    rank = accelerator.process_index
-    world = accelerator.num_processes
-    shares = {}
-    for name, rows in step.items():
-        share_size = math.ceil(len(rows) / world)
-        even_rows = np.resize(rows, share_size * world)
-        shares[name] = even_rows[rank::world]
-    return shares

@@ -24,6 +24,7 @@ from ..models import blocks
 from ..models.precision import autocast
 from ..models.recommender import Recommender
 from .objective import Losses, Objective, Step
+from .process_share import ProcessShare
 from .schedule import Schedule
 from .state import TrainingState
 
@@ -48,18 +49,25 @@ class StepPart:
         return self.shares[loss]
 
 
-def split_step(step: Step, size: int | None) -> list[StepPart]:
-    """Parts of a step with at most `size` rows of each set, as equal as can be; None: all in one.
+def part_count(longest: int, size: int | None) -> int:
+    """Parts of at most `size` rows of a set of `longest` rows; None: all in one."""
+    return 1 if size is None else math.ceil(longest / size)
 
-    A set with fewer rows than there are parts is left out of some.
+
+def split_step(step: Step, count: int) -> list[StepPart]:
+    """`count` parts of a step, as equal as can be.
+
+    A set with fewer rows than there are parts is left out of some. A part of no row at all, where
+    another process has one more, reads a row that counts nothing.
     """
-    longest = max(len(rows) for rows in step.values())
-    count = 1 if size is None else math.ceil(longest / size)
     pieces = {name: np.array_split(rows, count) for name, rows in step.items()}
     parts = []
     for number in range(count):
         rows = {name: piece[number] for name, piece in pieces.items() if len(piece[number])}
         shares = {name: len(part) / len(step[name]) for name, part in rows.items()}
+        if not rows:
+            rows = {name: every_row[:1] for name, every_row in step.items()}
+            shares = dict.fromkeys(rows, 0.0)
         parts.append(StepPart(rows, shares))
     return parts
 
@@ -91,25 +99,29 @@ class StepGradients:
         self.size = _part_size(schedule, objective, phase)
         self.recomputing = _recomputing(schedule, accelerator.unwrap_model(model), phase)
 
-    def leave(self, step: Step) -> tuple[torch.Tensor, Losses]:
-        """Leave the gradient of a step in `.grad`; its loss, and the named ones."""
-        parts = split_step(step, self.size)
+    def leave(self, share: ProcessShare) -> tuple[torch.Tensor, Losses]:
+        """Leave the gradient of a process's share in `.grad`; its loss, and the named ones."""
+        # All processes go through the model equally often: together they hold a split base.
+        count = part_count(share.longest, self.size)
+        parts = split_step(share.rows, count)
         losses: Losses = {}
         total = torch.zeros(())
         for number, part in enumerate(parts, start=1):
             # Processes agree on a gradient once, when the last part has been added.
             is_last = number == len(parts)
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                part_loss, part_losses = self._leave_part(part, is_whole=len(parts) == 1)
+                part_loss, part_losses = self._leave_part(share, part, is_whole=count == 1)
             total = total + part_loss
             for name, loss in part_losses.items():
                 losses[name] = losses[name] + loss if name in losses else loss
         return total, losses
 
-    def _leave_part(self, part: StepPart, *, is_whole: bool) -> tuple[torch.Tensor, Losses]:
+    def _leave_part(
+        self, share: ProcessShare, part: StepPart, *, is_whole: bool
+    ) -> tuple[torch.Tensor, Losses]:
         state = self.state
         with autocast(state.schedule.precision, state.device), self.recomputing():
-            losses = self.objective.losses(self.model, part.rows)
+            losses = share.weigh(self.objective.losses(self.model, part.rows))
         if not is_whole:
             losses = {name: part.share(name) * loss for name, loss in losses.items()}
         loss = self.objective.combine(

@@ -41,6 +41,18 @@ def weighted_sum(
     return total.detach()
 
 
+def flatten(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """All gradients one after another, (n,)."""
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def leave_gradients(flat: torch.Tensor, parameters: Sequence[nn.Parameter]) -> None:
+    """Leave the parts of a flat gradient (n,) in `.grad`."""
+    sizes = [parameter.numel() for parameter in parameters]
+    for parameter, part in zip(parameters, torch.split(flat, sizes), strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
 @dataclass(frozen=True)
 class Objective:
     """What a run minimises.

@@ -21,6 +21,7 @@ from ..models.adapter_algebra import adapted_weights
 from ..models.batches import Batch
 from ..models.devices import seeded
 from ..models.recommender import Recommender
+from ..models.sharing import own_share, sum_over_processes
 from ..models.stored_weights import widened
 from .losses import cross_entropy
 
@@ -97,12 +98,15 @@ def aim_at_gradient(
         with widened(target.weight for target in targets):
             for target in targets:
                 target.weight.requires_grad_(True)
-            for batch, sign in zip(batches, signs, strict=True):
+            for batch, sign in own_share(list(zip(batches, signs, strict=True))):
                 # Adds to the gradients in place, where `torch.autograd.grad` would hold two.
                 torch.autograd.backward(sign * summed_loss(model, batch))
             for number, target in enumerate(targets):
                 gradient = target.weight.grad
-                assert gradient is not None, "a weight that takes no part has no adapter"
+                # Few batches leave a process without any.
+                if gradient is None:
+                    gradient = torch.zeros_like(target.weight)
+                gradient = sum_over_processes(gradient)
                 if target.transposed:
                     gradient = gradient.T
                 rank = len(target.down)
