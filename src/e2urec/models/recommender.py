@@ -26,6 +26,7 @@ from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, batches_by_length, collate, pack
 from .card import Card
 from .output_head import OutputHead, logit_scale, output_head
+from .positions import check_window
 from .shortcuts import check_replay, check_shortcuts
 from .tokens import tokenise
 from .verbaliser import Verbaliser, find_verbaliser, prompt_ids
@@ -65,8 +66,8 @@ class Recommender(nn.Module):
         """Read the answers' tokens off the tokenizer, and check the shortcuts to the logits.
 
         Raises:
-            ModelError: the answers have the same token, or the model's logits are not what its
-                head makes of its states.
+            ModelError: the answers have the same token, the window is longer than the model's
+                positions, or its logits are not what its head makes of its states.
         """
         super().__init__()
         self.lm = backbone.lm
@@ -77,6 +78,7 @@ class Recommender(nn.Module):
         self.template = template
         self.active = tuple(active)
         self.window = window
+        check_window(self.lm, self.name, window)
         self._own_answers = backbone.verbaliser is not None
         self.verbaliser: Verbaliser = backbone.verbaliser or find_verbaliser(
             self.tokenizer, [SAMPLE_PROMPT], seq2seq=self.seq2seq
