@@ -110,11 +110,10 @@ def gauss_newton(
 ) -> torch.Tensor:
     """`Σ_rows Jᵀ(diag(p) − ppᵀ)J·v` at the answer position, over the whole vocabulary.
 
-    J = S·W·J_h with the output head W, which is frozen, and the slope S of the cap after it (1
-    without one), so only the state h needs differentiating. J_h·v comes from two backward passes:
-    g(u) = J_hᵀu is linear in u, and its derivative along v is J_h·v. (m,) → (m,).
+    J = J_z·J_h, with J_z of the output head, which is frozen, so only the state h needs
+    differentiating. J_h·v comes from two backward passes: g(u) = J_hᵀu is linear in u, and its
+    derivative along v is J_h·v. (m,) → (m,).
     """
-    head = model.head
     hidden = model.hidden(batch)
     # g(u) is linear, so its derivative is the same at every u: zeros serve as well as any other.
     probe = torch.zeros_like(hidden, requires_grad=True)
@@ -131,14 +130,13 @@ def gauss_newton(
         vector,
         retain_graph=True,
     )
-    z = model.to_logits(hidden.detach())
-    slope = head.slope(z)
-    logit_change = slope * (state_change @ head.weight.T)
-    p = z.softmax(-1)
+    state = hidden.detach().requires_grad_()
+    z = model.to_logits(state)
+    _, logit_change = torch.func.jvp(model.to_logits, (state.detach(),), (state_change,))
+    p = z.detach().softmax(-1)
     mean_change = (p * logit_change).sum(-1, keepdim=True)
-    deviation = logit_change - mean_change
-    loss_slope = p * deviation
-    state_slope = (slope * loss_slope) @ head.weight
+    loss_slope = p * (logit_change - mean_change)
+    (state_slope,) = torch.autograd.grad(z, state, loss_slope)
     parts = torch.autograd.grad(hidden, parameters, state_slope)
     return _flat(parts)
 

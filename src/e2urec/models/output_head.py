@@ -4,6 +4,7 @@ Some families scale or cap their logits after the head. Both stand in a model's 
 applied here as the model itself applies them.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,10 @@ DIVISOR = "logits_scaling"
 FACTORS = ("logit_scale", "lm_head_multiplier")
 CAPS = ("final_logit_softcapping", "logits_soft_cap")
 
+# Its exponential is 0 even in float64, and unlike −∞ it has a difference with itself.
+ABSENT = -1e4
+"""Logit of a token that counts as another one."""
+
 
 class OutputHead(NamedTuple):
     """A model's output head.
@@ -22,11 +27,13 @@ class OutputHead(NamedTuple):
         weight: (V, d).
         bias: (V,), or None.
         cap: c, if logits z become c·tanh(z / c) (Gemma 2, arXiv 2408.00118, section 2).
+        sets: of tokens that mean the same answer, and count as one token, the first of the set.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor | None
     cap: float | None = None
+    sets: tuple[tuple[int, ...], ...] = ()
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Apply the head in float32, outside autocast: (b, d) → (b, V)."""
@@ -34,23 +41,33 @@ class OutputHead(NamedTuple):
         # copy the whole head at each step.
         with torch.autocast(states.device.type, enabled=False):
             z = F.linear(states.float(), self.weight, self.bias)
-            return z if self.cap is None else self.cap * torch.tanh(z / self.cap)
-
-    def slope(self, logits: torch.Tensor) -> torch.Tensor:
-        """Derivative of each logit with respect to what it was before the cap: 1 − (z / c)²."""
-        if self.cap is None:
-            return torch.ones_like(logits)
-        return 1 - (logits / self.cap) ** 2
+            if self.cap is not None:
+                z = self.cap * torch.tanh(z / self.cap)
+            return join_tokens(z, self.sets)
 
     def of_tokens(self, tokens: list[int]) -> "OutputHead":
-        """The head of some of the tokens alone."""
+        """The head of some of the tokens alone, each of them for itself."""
         bias = None if self.bias is None else self.bias[tokens]
         return OutputHead(self.weight[tokens], bias, self.cap)
 
     def detach(self) -> "OutputHead":
         """The same head, through which no gradient flows."""
         bias = None if self.bias is None else self.bias.detach()
-        return OutputHead(self.weight.detach(), bias, self.cap)
+        return self._replace(weight=self.weight.detach(), bias=bias)
+
+
+def join_tokens(z: torch.Tensor, sets: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Logits in which each set of tokens is one outcome: (b, V) → (b, V).
+
+    The first token of a set gets `log Σ exp z` over the set, so that its probability is the sum of
+    theirs, and the others get none.
+    """
+    for first, *others in sets:
+        joint = z[:, [first, *others]].logsumexp(1, keepdim=True)
+        places = torch.tensor([first, *others], device=z.device)
+        z = z.index_copy(1, places[:1], joint)
+        z = z.index_fill(1, places[1:], ABSENT)
+    return z
 
 
 def logit_scale(lm: Any) -> float:

@@ -157,9 +157,9 @@ def answer_states(
 
 
 def _as_arrays(head: OutputHead) -> Head:
-    weight, bias, cap = head.detach()
+    weight, bias, cap, sets = head.detach()
     bias_array = None if bias is None else bias.cpu().numpy()
-    return Head(weight.cpu().numpy(), bias_array, cap)
+    return Head(weight.cpu().numpy(), bias_array, cap, sets)
 
 
 def _states(model: Recommender, batch: Batch) -> torch.Tensor:

@@ -25,7 +25,7 @@ from . import adapter_files, adapters, blocks
 from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, batches_by_length, collate, pack
 from .card import Card
-from .output_head import OutputHead, logit_scale, output_head
+from .output_head import OutputHead, join_tokens, logit_scale, output_head
 from .positions import check_window
 from .shortcuts import check_replay, check_shortcuts
 from .tokens import tokenise
@@ -102,7 +102,7 @@ class Recommender(nn.Module):
     @property
     def head(self) -> OutputHead:
         """The output head in float32."""
-        return output_head(self.lm)
+        return output_head(self.lm)._replace(sets=self.verbaliser.sets)
 
     @property
     def state_width(self) -> int:
@@ -173,7 +173,7 @@ class Recommender(nn.Module):
         logits = self.lm(**self._inputs(batch)).logits
         rows = torch.arange(len(logits), device=logits.device)
         at_answer: torch.Tensor = logits[rows, self._answer_position(batch)]
-        return at_answer.float()
+        return join_tokens(at_answer.float(), self.verbaliser.sets)
 
     def can_replay(self, first_block: int) -> bool:
         """Whether the blocks from `first_block` on need no more than that block's input."""
@@ -254,13 +254,13 @@ class Recommender(nn.Module):
         else:
             self.lm.save_pretrained(str(folder / "model"))
             self.tokenizer.save_pretrained(str(folder / "model"))
-        answers = (self.verbaliser.yes, self.verbaliser.no)
         card = Card(
             template=self.template.name,
             window=self.window,
             base=self.name,
             template_source=self.template.source,
-            answers=answers if self._own_answers else None,
+            answers=self.verbaliser.tokens_of_answers if self._own_answers else None,
+            prefix=self.verbaliser.prefix if self._own_answers else (),
             dtype=self.stored_dtype,
         )
         card.write(folder)
