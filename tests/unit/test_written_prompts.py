@@ -171,6 +171,10 @@ def test_one_array_of_rows_is_read_like_lines_and_so_is_utf_16(
     array.write_text(json.dumps([*lines, LINE | {"user": None}]), encoding=encoding)
     with pytest.raises(DataError, match=r"rows\.json row 3: holds no user"):
         rows_of(array)
+    # A line in an array is a text, and no row.
+    array.write_text(json.dumps([LINE, json.dumps(LINE)]), encoding=encoding)
+    with pytest.raises(DataError, match=r"rows\.json row 2: is no JSON object"):
+        rows_of(array)
 
 
 def test_utf_16_without_its_mark_is_named(tmp_path: Path) -> None:

@@ -235,8 +235,9 @@ def _reads_alike(space: Workspace, base: Backbone, tokenizer: Any) -> bool:
         return True
     # mBART writes the language of the answer, which one tokenizer may know and the other not.
     texts = [text for forms in _prompts_of(space).answers for text in forms]
-    own, others = (reader(text_target=texts).input_ids for reader in (base.tokenizer, tokenizer))
-    return bool(own == others)
+    readers = (base.tokenizer, tokenizer)
+    base_rows, own_rows = (reader(text_target=texts).input_ids for reader in readers)
+    return bool(base_rows == own_rows)
 
 
 def _contexts(space: Workspace) -> list[str]:

@@ -239,8 +239,8 @@ def check_decoder_start(backbone: Backbone, verbaliser: Verbaliser, answer: str)
     if start is None and lm.config.model_type != "mbart":
         return
     labels = torch.tensor([backbone.tokenizer(text_target=answer).input_ids])
-    shifted = lm.prepare_decoder_input_ids_from_labels(labels=labels.to(lm.device))
-    first = int(shifted[0, 0])
+    decoder_inputs = lm.prepare_decoder_input_ids_from_labels(labels=labels.to(lm.device))
+    first = int(decoder_inputs[0, 0])
     if first != start:
         raise ModelError(
             f"model '{backbone.name}': its decoder starts with token {first} where it is tuned on "

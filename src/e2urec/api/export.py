@@ -187,7 +187,7 @@ def _stored_dtype(file: Path) -> str:
 def _description(run: Run, recipe: Recipe, model: Recommender, form: Form) -> dict[str, Any]:
     """What a server needs to ask the model as its run did, and from where it is."""
     base = run.record.base
-    liked, not_liked = model.verbaliser.tokens_of_answers
+    yes_tokens, no_tokens = model.verbaliser.tokens_of_answers
     score = SCORE + ("decoder" if model.seq2seq else "prompt")
     return {
         "form": form,
@@ -198,6 +198,6 @@ def _description(run: Run, recipe: Recipe, model: Recommender, form: Form) -> di
         "template_source": getattr(model.template, "source", None),
         "window": model.window,
         "decoder": model.decoder_tokens() if model.seq2seq else None,
-        "answers": {"liked": liked, "not_liked": not_liked},
+        "answers": {"liked": yes_tokens, "not_liked": no_tokens},
         "score": score + (SETS if model.verbaliser.sets else ""),
     }

@@ -74,8 +74,8 @@ def import_model(
         "data.options.format": layout,
     }
     full = recipe_from(recipe, settings, options)
-    known = AdoptOptions(base, scores, key, say=say_aside, min_mass=min_mass)
-    run = adopt(full, model, out, known)
+    facts = AdoptOptions(base, scores, key, say=say_aside, min_mass=min_mass)
+    run = adopt(full, model, out, facts)
     show_run(run, as_json=as_json, key=key)
 
 

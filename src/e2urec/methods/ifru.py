@@ -132,7 +132,7 @@ def gauss_newton(
     )
     state = hidden.detach().requires_grad_()
     z = model.to_logits(state)
-    _, logit_change = torch.func.jvp(model.to_logits, (state.detach(),), (state_change,))
+    logit_change = torch.func.jvp(model.to_logits, (state.detach(),), (state_change,))[1]
     p = z.detach().softmax(-1)
     mean_change = (p * logit_change).sum(-1, keepdim=True)
     loss_slope = p * (logit_change - mean_change)

@@ -120,9 +120,9 @@ def _log_softmax(states: Floats, head: Head) -> Floats:
         logits /= cap
         np.tanh(logits, out=logits)
         logits *= cap
-    for first, *others in sets:
-        logits[:, first] = np.logaddexp.reduce(logits[:, [first, *others]], axis=-1)
-        logits[:, others] = ABSENT
+    for first, *further_tokens in sets:
+        logits[:, first] = np.logaddexp.reduce(logits[:, [first, *further_tokens]], axis=-1)
+        logits[:, further_tokens] = ABSENT
     logits -= logits.max(axis=-1, keepdims=True)
     totals = np.exp(logits).sum(axis=-1, keepdims=True)
     logits -= np.log(totals)

@@ -62,9 +62,9 @@ def join_tokens(z: torch.Tensor, sets: Sequence[Sequence[int]]) -> torch.Tensor:
     The first token of a set gets `log Σ exp z` over the set, so that its probability is the sum of
     theirs, and the others get none.
     """
-    for first, *others in sets:
-        joint = z[:, [first, *others]].logsumexp(1, keepdim=True)
-        places = torch.tensor([first, *others], device=z.device)
+    for first, *further_tokens in sets:
+        joint = z[:, [first, *further_tokens]].logsumexp(1, keepdim=True)
+        places = torch.tensor([first, *further_tokens], device=z.device)
         z = z.index_copy(1, places[:1], joint)
         z = z.index_fill(1, places[1:], ABSENT)
     return z

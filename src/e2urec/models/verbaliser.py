@@ -105,8 +105,8 @@ class Verbaliser:
             if not self.sets:
                 yes, no = z.unbind(1)
                 return yes - no
-            yes, no = z.split([len(yes_tokens), len(no_tokens)], dim=1)
-            return yes.logsumexp(1) - no.logsumexp(1)
+            yes_count = len(yes_tokens)
+            return z[:, :yes_count].logsumexp(1) - z[:, yes_count:].logsumexp(1)
 
     def tokens(self, labels: torch.Tensor) -> torch.Tensor:
         """Return the answer token of each label: (b,) of 0/1 → (b,) of token ids."""

@@ -91,8 +91,8 @@ def _title_list(row: Mapping[str, object]) -> str:
     titles = row.get(TITLES)
     if not isinstance(titles, list) or not all(isinstance(title, str) for title in titles):
         raise ValueError(f"holds no list of titles '{TITLES}'; add it, oldest first")
-    quoted = [f'"{title}"' for title in titles[-LONGEST_HISTORY:] if title]
-    return ", ".join(quoted) or NO_TITLES
+    parts = [f'"{title}"' for title in titles[-LONGEST_HISTORY:] if title]
+    return ", ".join(parts) or NO_TITLES
 
 
 def require_text_alone(prompt: str) -> None:

@@ -87,9 +87,10 @@ def read_rows(path: Path, fill: Fill, default_part: str) -> list[PromptRow]:
     """
     lines = read_lines(path, f"'{path}'", "give a file of JSON lines")
     rows = []
-    for place, value in _entries(lines, path.name):
+    members = _members(lines, path.name)
+    for place, value in _filled_lines(lines) if members is None else members:
         try:
-            values = json_object(value) if isinstance(value, str) else as_object(value)
+            values = json_object(value) if members is None else as_object(value)
             rows.append(_row(values, fill, default_part))
         except ValueError as error:
             raise DataError(f"{path.name} {place}: {error}") from error
@@ -100,11 +101,16 @@ def read_rows(path: Path, fill: Fill, default_part: str) -> list[PromptRow]:
     return rows
 
 
-def _entries(lines: Sequence[str], name: str) -> list[tuple[str, Any]]:
-    """The lines that are not empty, or the members of an array, each with its place."""
-    filled = [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not filled or not filled[0][1].lstrip().startswith(ARRAY):
-        return filled
+def _filled_lines(lines: Sequence[str]) -> list[tuple[str, Any]]:
+    """The lines that are not empty, each with its place."""
+    return [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _members(lines: Sequence[str], name: str) -> list[tuple[str, Any]] | None:
+    """The members of a JSON array, each with its place; None where the lines are none."""
+    first_line = next((line for line in lines if line.strip()), "")
+    if not first_line.lstrip().startswith(ARRAY):
+        return None
     try:
         values = json_array("\n".join(lines))
     except ValueError as error:
@@ -165,8 +171,9 @@ def forms_of(answer: str | Sequence[str]) -> Forms:
 
 def as_setting(forms: Forms) -> str | list[str]:
     """The setting of which `forms_of` makes these forms: a text where it is one."""
-    (first, *others) = forms
-    return [*forms] if others or SEPARATOR in first else first
+    if len(forms) == 1 and SEPARATOR not in forms[0]:
+        return forms[0]
+    return [*forms]
 
 
 def find_answers(
@@ -199,13 +206,13 @@ def find_answers(
 
 def _check_own_words(outputs: set[str], own_words: tuple[Forms, Forms]) -> None:
     """Raise DataError unless each output is a form of one of the two answers."""
-    liked, disliked = own_words
+    yes, no = own_words
     place = f"data.options.answers {[as_setting(forms) for forms in own_words]}"
-    if not all(form.strip() for form in (*liked, *disliked)):
+    if not all(form.strip() for form in (*yes, *no)):
         raise DataError(f"{place}: holds an empty form; leave it out")
-    if set(liked) & set(disliked):
+    if set(yes) & set(no):
         raise DataError(f"{place}: a form means liked and not liked; name it for one of the two")
-    unknown_count = len(outputs - {*liked, *disliked})
+    unknown_count = len(outputs - {*yes, *no})
     if unknown_count:
         raise DataError(
             f"{place}: {unknown_count} outputs of the rows are neither; give all that occur, liked "

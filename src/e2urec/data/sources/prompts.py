@@ -60,8 +60,8 @@ class Prompts(Source):
         rows = self.read_lines(files.path)
         own_words = None
         if self.answers is not None:
-            liked, disliked = self.answers
-            own_words = (forms_of(liked), forms_of(disliked))
+            yes, no = self.answers
+            own_words = (forms_of(yes), forms_of(no))
         answers = find_answers([row for part in rows.values() for row in part], own_words)
         tables = []
         for path, part in rows.items():
