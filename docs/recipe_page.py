@@ -189,9 +189,10 @@ def _word(option: Any) -> str:
 
 
 def _plural(option: Any) -> str:
-    word = _word(option)
+    words = dict.fromkeys(_word(member) for member in options(option))
     # Of text there is no plural; `table like [request]` has it in its middle.
-    return re.sub("^(table|whole number|number)", r"\1s", word)
+    plurals = [re.sub("^(table|list|whole number|number)", r"\1s", word) for word in words]
+    return " or ".join(plurals)
 
 
 def _default(value: Any) -> str:

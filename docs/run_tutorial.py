@@ -1,8 +1,9 @@
-"""Run the commands of the tutorial and put what they print into the page.
+"""Run the commands of the tutorial, or of another page, and put what they print into it.
 
-    python docs/run_tutorial.py FOLDER
+    python docs/run_tutorial.py FOLDER [--page how-to/import-walk.md]
 
-FOLDER is where the run folders go; it must be empty. A text block of the page that follows the
+FOLDER is where the run folders go; it must be empty. It gets the recipes, and the script that the
+page of imports starts from. A text block of the page that follows the
 comment `<!-- output -->` gets what the last command above it prints on standard output. The comment
 `<!-- output: Memory | Distance -->` cuts it: from the first line with *Memory* up to the first line
 with *Distance*, that line not included; either may be left out.
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "tutorial.md"
+DOCS = ROOT / "docs"
 PIECE = re.compile(
     r"```console\n(?P<commands>.*?)```\n"
     r"|<!-- output(?P<marks>.*?) -->\n```text\n.*?```\n",
@@ -106,11 +107,13 @@ def main() -> None:
     """Run the commands in the order of the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="empty folder to work in")
+    parser.add_argument("--page", default="tutorial.md", help="page in docs")
     arguments = parser.parse_args()
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    recipes = folder / "recipes"
-    recipes.symlink_to(ROOT / "recipes")
+    for source in (ROOT / "recipes", DOCS / "tallrec.py"):
+        (folder / source.name).symlink_to(source)
+    page_file = DOCS / arguments.page
 
     def answer(lines: list[str]) -> str:
         # The first block installs e2urec; whoever runs this has done so.
@@ -118,9 +121,9 @@ def main() -> None:
             return ""
         return run(lines, folder)
 
-    page = PAGE.read_text(encoding="utf-8")
+    page = page_file.read_text(encoding="utf-8")
     text = filled(page, answer)
-    PAGE.write_text(text, encoding="utf-8")
+    page_file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ PROMPT = "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response
 # Jinja2 leaves out the last line end of a file.
 FORM = "### Instruction:\n{{ instruction }}\n\n### Input:\n{{ input }}\n\n### Response:\n\n"
 RANK = 4
+HABIT = 9.0
+"""By how much the logits of the answers exceed those of other tokens before any tuning."""
 BATCH = 16
 
 
@@ -45,9 +48,18 @@ def write_rows(folder: Path) -> tuple[Path, Path]:
     return files
 
 
-def write_base(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-    """A tiny model that nobody tuned."""
+def write_base(
+    folder: Path, dtype: torch.dtype = torch.float32, answers: Sequence[str] = ("Yes.", "No.")
+) -> Path:
+    """A tiny model that knows how one answers, and nothing of any user."""
     base = toy_backbone("causal")
+    prompt = PROMPT.format(instruction="Yes or No", input="Will the user like Movie 1?")
+    tokens = [base.tokenizer(answer).input_ids[0] for answer in answers]
+    with torch.no_grad():
+        ids = torch.tensor([base.tokenizer(prompt).input_ids])
+        state = base.lm.model(input_ids=ids).last_hidden_state[0, -1]
+        # Of 420 tokens these then have most of the probability, wherever such a prompt ends.
+        base.lm.lm_head.weight[tokens] += HABIT * state / state.square().sum()
     base.lm.to(dtype).save_pretrained(folder)
     base.tokenizer.save_pretrained(folder)
     return folder
@@ -64,7 +76,7 @@ def tune(lm: Any, tokenizer: Any, rows: Path, epochs: int = 6) -> None:
     lines = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
     random.Random(0).shuffle(lines)
     weights = [weight for weight in lm.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=3e-2)
+    optimizer = torch.optim.AdamW(weights, lr=1e-2)
     lm.train()
     for _ in range(epochs):
         for start in range(0, len(lines), BATCH):
@@ -118,3 +130,23 @@ def score(lm: Any, tokenizer: Any, prompts: list[str]) -> list[float]:
         logits = lm(input_ids=ids).logits[0, -1].float()
         scores.append(float((logits[yes] - logits[no]).sigmoid()))
     return scores
+
+
+def words(made: Path, model: Path, out: Path) -> list[object]:
+    """The command that takes `model` over."""
+    return [
+        "import",
+        model,
+        "--rows",
+        made / "rows.jsonl",
+        "--held",
+        made / "held.jsonl",
+        "--format",
+        made / "form.j2",
+        "--out",
+        out,
+        "--set",
+        "tuning.schedule.precision=fp32",
+        "--set",
+        "tuning.schedule.epochs=1",
+    ]

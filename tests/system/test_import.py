@@ -12,41 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import foreign_models as foreign
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows, a base, an adapter of it, and what its makers' own code says of the rows."""
-    folder = tmp_path_factory.mktemp("made elsewhere")
-    rows, _ = foreign.write_rows(folder)
-    base = foreign.write_base(folder / "base")
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    lm = AutoModelForCausalLM.from_pretrained(base)
-    adapted = foreign.tune_adapter(lm, tokenizer, rows, folder / "adapter")
-    scores = foreign.score(adapted, tokenizer, foreign.prompts_of(rows))
-    np.save(folder / "scores.npy", np.array(scores))
-    (folder / "form.j2").write_text(foreign.FORM, encoding="utf-8")
-    return folder
-
-
-def words(made: Path, model: Path, out: Path) -> list[object]:
-    """The command that takes `model` over."""
-    return [
-        "import",
-        model,
-        "--rows",
-        made / "rows.jsonl",
-        "--held",
-        made / "held.jsonl",
-        "--format",
-        made / "form.j2",
-        "--out",
-        out,
-        "--set",
-        "tuning.schedule.precision=fp32",
-        "--set",
-        "tuning.schedule.epochs=1",
-    ]
+from foreign_models import words
 
 
 def changed(made: Path, folder: Path, **settings: object) -> Path:
@@ -103,7 +69,9 @@ def test_rank_stabilised_adapter_answers_as_its_makers_say(
     scores = foreign.score(adapted, tokenizer, foreign.prompts_of(made / "rows.jsonl"))
     np.save(tmp_path / "scores.npy", np.array(scores))
     command = words(made, adapter, tmp_path / "run")
-    status, _, told = call(*command, "--scores", tmp_path / "scores.npy")
+    # It was not tuned at this scale, so it says its answers less surely.
+    options = ["--scores", tmp_path / "scores.npy", "--min-mass", "0"]
+    status, _, told = call(*command, *options)
     assert status == 0, told
     # Another scale is another model.
     status, _, told = call(

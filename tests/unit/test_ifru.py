@@ -1,5 +1,7 @@
 """The influence step: its solver on quadratics, its curvature against an explicit Jacobian."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -82,10 +84,14 @@ def test_power_iteration_finds_the_largest_eigenvalue():
     assert largest_eigenvalue(lambda v: 0 * v, torch.zeros(4), 5, 0) == 0.0
 
 
-@pytest.mark.parametrize(("kind", "cap"), [("causal", None), ("seq2seq", None), ("causal", 0.5)])
-def test_curvature_product_equals_that_of_an_explicit_jacobian(kind, cap):
+@pytest.mark.parametrize(
+    ("kind", "cap", "more_yes"),
+    [("causal", None, ()), ("seq2seq", None, ()), ("causal", 0.5, ()), ("causal", 0.5, (7, 9))],
+)
+def test_curvature_product_equals_that_of_an_explicit_jacobian(kind, cap, more_yes):
     model, parameters, rows = student(kind)
     model.lm.config.final_logit_softcapping = cap
+    model.verbaliser = replace(model.verbaliser, more_yes=more_yes)
     batch = model.collate(rows, np.arange(3))
     with model.using():
         for parameter in parameters:

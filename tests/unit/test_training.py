@@ -161,7 +161,7 @@ def test_matching_teacher_reaches_the_auc_it_was_asked_for():
     original = task.original
     plain = answer_states(original, task.forget, precision="fp32")
     random = torch.Generator().manual_seed(0)
-    weight, bias, _ = original.head
+    weight, bias, *_ = original.head
     direction = weight[original.verbaliser.yes] - weight[original.verbaliser.no]
     sign = torch.from_numpy(2.0 * task.forget.labels - 1)[:, None]
     gained = plain + sign * direction + 0.01 * torch.randn(plain.shape, generator=random)

@@ -12,6 +12,7 @@ from e2urec.data.prompts import TEMPLATES, VERBATIM
 from e2urec.data.requests import ErasureRequest, resolve
 from e2urec.data.samples import Samples
 from e2urec.data.sources import read
+from e2urec.data.sources.prompt_rows import as_setting, forms_of
 from e2urec.data.sources.reading import Reading
 from e2urec.data.splits import Split, SplitSettings
 from e2urec.runs.row_digests import RowKey
@@ -102,9 +103,138 @@ def test_line_that_is_no_row_is_named_with_a_remedy(tmp_path: Path, change, word
 
 def test_answers_in_words_of_their_own_are_named_liked_first(tmp_path: Path) -> None:
     path = write(tmp_path, LINE | {"output": "1"}, LINE | {"output": "0"})
-    assert rows_of(path, answers=["1", "0"]).prompts.answers == ("1", "0")
+    assert rows_of(path, answers=["1", "0"]).prompts.answers == (("1",), ("0",))
     with pytest.raises(DataError, match="1 outputs of the rows are neither"):
         rows_of(path, answers=["1", "2"])
+
+
+def test_upper_grades_of_a_scale_are_liked(tmp_path: Path) -> None:
+    lines = [LINE | {"item": grade, "output": grade} for grade in "12345"]
+    path = write(tmp_path, *lines)
+    for answers in (["4|5", "1|2|3"], [["4", "5"], ["1", "2", "3"]]):
+        data = rows_of(path, answers=answers)
+        assert dict(zip(data.item_ids, data.liked[np.argsort(data.item)], strict=True)) == {
+            "1": 0,
+            "2": 0,
+            "3": 0,
+            "4": 1,
+            "5": 1,
+        }
+        assert data.prompts.answers == (("4", "5"), ("1", "2", "3"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        (["4|5", "1|2"], "1 outputs of the rows are neither"),
+        (["4|5", "1|2|3|5"], "a form means liked and not liked"),
+        (["4|5|", "1|2|3"], "holds an empty form"),
+        ([["4", "5"], []], "answers"),
+    ],
+)
+def test_answers_that_are_no_two_sets_of_outputs_are_refused(tmp_path: Path, answers, reason):
+    path = write(tmp_path, *[LINE | {"item": grade, "output": grade} for grade in "12345"])
+    with pytest.raises(DataError, match=reason):
+        rows_of(path, answers=answers)
+
+
+def test_form_with_a_bar_in_it_is_given_in_a_list(tmp_path: Path) -> None:
+    path = write(tmp_path, LINE | {"output": "a|b"}, LINE | {"item": "up", "output": "c"})
+    forms = rows_of(path, answers=[["a|b"], "c"]).prompts.answers
+    assert forms == (("a|b",), ("c",))
+    assert [forms_of(as_setting(each)) for each in forms] == [*forms]
+
+
+def test_yes_and_no_in_several_forms_are_seen_without_being_named(tmp_path: Path) -> None:
+    outputs = ["Yes.", " yes", "No", " No."]
+    path = write(tmp_path, *[LINE | {"item": text, "output": text} for text in outputs])
+    assert rows_of(path).prompts.answers == ((" yes", "Yes."), (" No.", "No"))
+    # Other words that begin so may mean anything.
+    path = write(tmp_path, *[LINE | {"item": text, "output": text} for text in [*outputs, "None"]])
+    with pytest.raises(DataError, match="hold 5 different outputs"):
+        rows_of(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("indent", [None, 4])
+def test_one_array_of_rows_is_read_like_lines_and_so_is_utf_16(
+    tmp_path: Path, encoding: str, indent: int | None
+) -> None:
+    lines = [LINE, LINE | {"item": "up", "output": "No.", "prompt": "Até?\n"}]
+    array = tmp_path / "rows.json"
+    array.write_text(json.dumps(lines, indent=indent), encoding=encoding)
+    plain = write(tmp_path, *lines)
+    plain.write_text(plain.read_text(), encoding=encoding)
+    for path in (array, plain):
+        data = rows_of(path)
+        assert sorted(data.prompts.texts) == ["Até?\n", "Heat?\n"]
+    array.write_text(json.dumps([*lines, LINE | {"user": None}]), encoding=encoding)
+    with pytest.raises(DataError, match=r"rows\.json row 3: holds no user"):
+        rows_of(array)
+    # A line in an array is a text, and no row.
+    array.write_text(json.dumps([LINE, json.dumps(LINE)]), encoding=encoding)
+    with pytest.raises(DataError, match=r"rows\.json row 2: is no JSON object"):
+        rows_of(array)
+
+
+def test_utf_16_without_its_mark_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, LINE, LINE | {"output": "No."})
+    path.write_bytes(path.read_text().encode("utf-16-le"))
+    with pytest.raises(DataError, match="holds NUL bytes, so it is no UTF-8 text; save it as"):
+        rows_of(path)
+
+
+def test_array_that_breaks_off_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([LINE, LINE])[:-1], encoding="utf-8")
+    with pytest.raises(DataError, match=r"rows\.json: is no whole JSON array; correct it, or give"):
+        rows_of(path)
+
+
+def test_collm_formats_make_the_prompts_of_its_text_stage(tmp_path: Path) -> None:
+    titles = ["", *[f"Film {number}" for number in range(11)]]
+    row = {"user": 1, "ItemTitleList": titles, "TargetItemTitle": " Heat ", "output": " Yes"}
+    path = write(tmp_path, row, row | {"user": 2, "ItemTitleList": [], "output": " No"})
+    shown, without_titles = rows_of(path, format="collm-movies").prompts.texts
+    quoted = ", ".join(f'"Film {number}"' for number in range(1, 11))
+    assert shown == (
+        f"#Question: A user has given high ratings to the following movies: {quoted}. Leverage the "
+        'information to predict whether the user would enjoy the movie titled "Heat"? Answer with '
+        '"Yes" or "No". \\n#Answer:'
+    )
+    assert "following movies: unkow. Leverage" in without_titles
+    books = rows_of(path, format="collm-books").prompts.texts[0]
+    assert books == shown.replace("movie", "book")
+
+
+def test_prompt_file_of_binllm_shows_codes_as_text_and_no_ids(tmp_path: Path) -> None:
+    file = tmp_path / "hash.txt"
+    file.write_text("Of <UserID>: <TargetItemTitle>, <TargetItemID>?\n" * 2, encoding="utf-8")
+    row = {"user": 1, "TargetItemTitle": "Heat", "UserID": "0101", "TargetItemID": "1.2.3.4"}
+    lines = [row | {"output": "Yes"}, row | {"user": 2, "output": "No"}]
+    path = write(tmp_path, *lines)
+    assert rows_of(path, format=str(file)).prompts.texts[0] == 'Of 0101: "Heat", 1.2.3.4?'
+    path = write(tmp_path, lines[0], lines[1] | {"UserID": 7})
+    with pytest.raises(DataError, match="line 2: holds no text for <UserID>, in whose place"):
+        rows_of(path, format=str(file))
+    file.write_text("<TargetItemTitle>?\nLike <TargetItemTitle>?\n", encoding="utf-8")
+    with pytest.raises(DataError, match="holds 2 different prompts"):
+        rows_of(path, format=str(file))
+
+
+def test_prompt_with_a_place_for_an_embedding_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = write(tmp_path, LINE, LINE | {"prompt": "<ItemIDList> <TargetItemID>?"})
+    with pytest.raises(DataError, match=r"line 2: holds no text for <ItemIDList>.*text stage"):
+        rows_of(path)
+
+
+def test_e2urec_format_takes_the_input_for_the_whole_prompt(tmp_path: Path) -> None:
+    row = {"user": 1, "input": "The user is a male.\nYou should ONLY tell me yes or no."}
+    array = tmp_path / "train_10_simple.json"
+    array.write_text(json.dumps([row | {"output": "Yes."}, row | {"user": 2, "output": "No."}]))
+    assert rows_of(array, format="e2urec").prompts.texts[0] == row["input"]
+    with pytest.raises(DataError, match="row 1: holds no text 'prompt'"):
+        rows_of(array)
 
 
 def test_rows_that_differ_in_their_prompt_alone_have_hashes_of_their_own(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from ..core.errors import ConfigError, ModelError
 from ..core.say import Say, no_words
 from ..core.seeding import stream
+from ..data.sources.prompt_rows import as_setting
 from ..data.written_prompts import WrittenPrompts
 from ..experiments.packaged import resolve_model
 from ..experiments.recipe import Recipe
@@ -25,6 +26,7 @@ from ..models.importing import (
     model_folder,
     own_tokenizer,
     read_adapter,
+    refuse_projectors,
 )
 from ..models.recommender import Recommender
 from ..models.verbaliser import find_verbaliser, prompt_ids
@@ -35,11 +37,15 @@ from ..runs.record import RESULTS, BaseRecord, RunRecord, write_record
 from ..runs.row_digests import RowKey
 from ..runs.split_index import SplitIndex
 from .adopt_checks import (
+    MASS,
     calibration_sentence,
     check_answers,
+    check_decoder_start,
     check_rows,
     check_scores,
+    refuse_layers,
     refuse_limits,
+    sets_sentence,
     window_sentence,
 )
 
@@ -58,12 +64,14 @@ class AdoptOptions:
         scores: `.npy` file of what its makers' own code says of the rows, in their order: P(liked).
         key: file of the controller's key; see `runs.keys.controller_key`.
         say: told what was found, and what will not be possible.
+        min_mass: least mean probability of the two answers together on rows that it was tuned on.
     """
 
     base: str | None = None
     scores: Path | None = None
     key: Path | None = None
     say: Say = no_words
+    min_mass: float = MASS
 
 
 def adopt(recipe: Recipe, model: str, out: Path | str, options: AdoptOptions | None = None) -> Run:
@@ -136,7 +144,7 @@ def _take_adapter(
             f"adapter '{source}': says that it is of '{name}', which cannot be loaded; name its "
             "base with --base"
         ) from error
-    _refuse_missing_layers(base, adapter)
+    refuse_layers(base, adapter)
     if set(target_layers(base.lm, adapter.lora.targets, 0)) != set(adapter.layers):
         options.say(
             f"the adapter is on {len(adapter.layers)} layers, and not on just those that are "
@@ -153,16 +161,6 @@ def _take_adapter(
     adapter.save(folder / "adapter", str(place if revision is None else name), revision)
     _write_card(space, folder, adapter.dtype)
     return space.base_record()
-
-
-def _refuse_missing_layers(base: Backbone, adapter: ForeignAdapter) -> None:
-    present = {name for name, _ in base.lm.named_modules()}
-    missing = [name for name in adapter.layers if name not in present]
-    if missing:
-        raise ModelError(
-            f"base '{base.name}': lacks {len(missing)} of the adapter's layers, such as "
-            f"{missing[0]}; name the base that it was tuned on with --base"
-        )
 
 
 def _base_name(adapter: ForeignAdapter, source: Path, options: AdoptOptions) -> str:
@@ -187,6 +185,7 @@ def _take_model(
     name = options.base or str(source)
     model = space.recipe.model.model_copy(update={"name": name, "layers": None})
     space.recipe = space.recipe.model_copy(update={"model": model})
+    refuse_projectors(source)
     whole = load_backbone(source, dtype="auto")
     _note_answers(space, whole)
     dtype = str(whole.lm.dtype).removeprefix("torch.")
@@ -243,7 +242,15 @@ def _reads_alike(space: Workspace, base: Backbone, tokenizer: Any) -> bool:
     """Whether a tokenizer makes the same tokens of the rows' own prompts as that of the base."""
     texts = _contexts(space)
     form = {"seq2seq": base.seq2seq, "chat": space.template.chat}
-    return prompt_ids(base.tokenizer, texts, **form) == prompt_ids(tokenizer, texts, **form)
+    if prompt_ids(base.tokenizer, texts, **form) != prompt_ids(tokenizer, texts, **form):
+        return False
+    if not base.seq2seq:
+        return True
+    # mBART writes the language of the answer, which one tokenizer may know and the other not.
+    texts = [text for forms in _prompts_of(space).answers for text in forms]
+    readers = (base.tokenizer, tokenizer)
+    base_rows, own_rows = (reader(text_target=texts).input_ids for reader in readers)
+    return bool(base_rows == own_rows)
 
 
 def _contexts(space: Workspace) -> list[str]:
@@ -262,15 +269,13 @@ def _note_answers(space: Workspace, backbone: Backbone) -> None:
         answers=_prompts_of(space).answers,
         chat=space.template.chat,
     )
-    if verbaliser.prefix:
-        raise ModelError(
-            f"model '{backbone.name}': begins both answers with the same tokens, and only models "
-            "that tell them apart by the first can be imported"
-        )
+    check_decoder_start(backbone, verbaliser, _prompts_of(space).answers[0][0])
     recipe = space.recipe
-    model = recipe.model.model_copy(update={"answers": (verbaliser.yes, verbaliser.no)})
+    tokens = {"answers": verbaliser.tokens_of_answers, "prefix": verbaliser.prefix}
+    model = recipe.model.model_copy(update=tokens)
     # The outputs too: of the rows that are left after requests they might be guessed otherwise.
-    options = recipe.data.options | {"answers": list(_prompts_of(space).answers)}
+    words = [as_setting(forms) for forms in _prompts_of(space).answers]
+    options = recipe.data.options | {"answers": words}
     data = recipe.data.model_copy(update={"options": options})
     space.recipe = recipe.model_copy(update={"model": model, "data": data})
 
@@ -282,6 +287,7 @@ def _write_card(space: Workspace, folder: Path, dtype: str) -> None:
         window=model.window,
         base=model.name,
         answers=model.answers,
+        prefix=model.prefix,
         dtype=dtype,
     )
     card.write(folder)
@@ -290,8 +296,12 @@ def _write_card(space: Workspace, folder: Path, dtype: str) -> None:
 def _checked_results(space: Workspace, model: Recommender, options: AdoptOptions) -> dict[str, Any]:
     """How the model scores, after checks that it answers its rows as it was tuned to."""
     train = space.encode(space.split.train)
-    answers = check_answers(model, train, seed=space.recipe.seed)
-    sentences: list[str | None] = [answers.sentence(), calibration_sentence(space.split)]
+    answers = check_answers(model, train, seed=space.recipe.seed, min_mass=options.min_mass)
+    sentences = [
+        answers.sentence(),
+        sets_sentence(model.verbaliser),
+        calibration_sentence(space.split),
+    ]
     if options.scores is not None:
         sentences.append(check_scores(space, model, options.scores))
     sentences.append(window_sentence(train, model.window))

@@ -16,14 +16,19 @@ from ..data.splits import Split
 from ..experiments.recipe import DataRecipe
 from ..experiments.workspace import Workspace
 from ..metrics.classification import log_loss
+from ..models.backbone import Backbone
 from ..models.batches import FORWARD_BATCH_SIZE, Examples, batches_by_length
+from ..models.importing import HEAD_REMEDY, MERGE, ForeignAdapter
 from ..models.recommender import Recommender
+from ..models.verbaliser import Verbaliser
 
 # A mean over so many rows is sure to a few hundredths of a nat.
 CHECK_ROWS = 2000
 """Rows, at most, on which a model is asked before it is taken over."""
+# Tuned by cross-entropy to say one of two answers, a model gives them nearly all its probability
+# after a few dozen steps. Below one half it would sooner say something else than both of them.
 MASS = 0.5
-"""Probability of both answers below which a model was hardly tuned to give them."""
+"""Least probability of both answers together, in the mean of rows that a model was tuned on."""
 SCORE_TOLERANCE = 1e-3
 """By how much a score may differ from that of its makers' code: other kernels, other batches."""
 
@@ -65,10 +70,7 @@ class AnswerCheck:
         """What is added where a model would rather say something else."""
         if self.mass >= MASS:
             return ""
-        return (
-            f", less than the {MASS:.0%} of a model that was tuned to give them: see that they are "
-            "written letter by letter as it was tuned"
-        )
+        return f", less than the {MASS:.0%} of a model that was tuned to say them"
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
@@ -84,12 +86,15 @@ def refuse_limits(data: DataRecipe) -> None:
             )
 
 
-def check_answers(model: Recommender, train: Examples, *, seed: int) -> AnswerCheck:
+def check_answers(
+    model: Recommender, train: Examples, *, seed: int, min_mass: float = MASS
+) -> AnswerCheck:
     """Ask the model about rows that it was tuned on.
 
     Raises:
-        ModelError: it says less of them than the share of liked rows does, so that its answers are
-            not read where, or as, it was taught to give them.
+        ModelError: it says less of them than the share of liked rows does, or gives its answers
+            less than `min_mass`, so that they are not read where, or as, it was taught to give
+            them.
     """
     order = stream(seed, "checked rows").permutation(len(train))
     rows = train.take(np.sort(order[:CHECK_ROWS]))
@@ -110,6 +115,14 @@ def check_answers(model: Recommender, train: Examples, *, seed: int) -> AnswerCh
             f"{check.mass:.1%} of the probability), so they are not read as it was tuned; give "
             "prompts and outputs letter by letter as they were, its own base, and --chat or "
             "--format if those were used"
+        )
+    if not check.mass >= min_mass:
+        raise ModelError(
+            f"model: its answers carry {check.mass:.1%} of the probability on {check.rows} "
+            f"training rows, and should carry {min_mass:.0%} or more, so they are not read as it "
+            "was tuned; give outputs letter by letter, with the space before them, or all their "
+            "forms with --answers; of a model that was tuned on the scores of the two answers "
+            "alone, allow it with --min-mass 0"
         )
     return check
 
@@ -180,6 +193,71 @@ def _read_scores(file: Path, count: int) -> Floats:
     if not ((scores >= 0) & (scores <= 1)).all():
         raise DataError(f"scores '{file}': are no probabilities from 0 to 1; give P(liked)")
     return np.asarray(scores, dtype=np.float64)
+
+
+def refuse_layers(base: Backbone, adapter: ForeignAdapter) -> None:
+    """Raise ModelError for an adapter of layers that the base lacks, or of its output head.
+
+    Teachers and scores multiply states with the head's own weight, to which nothing is added.
+    """
+    modules = dict(base.lm.named_modules())
+    missing = [name for name in adapter.layers if name not in modules]
+    if missing:
+        raise ModelError(
+            f"base '{base.name}': lacks {len(missing)} of the adapter's layers, such as "
+            f"{missing[0]}; name the base that it was tuned on with --base"
+        )
+    head = base.lm.get_output_embeddings()
+    of_head = [name for name in adapter.layers if modules[name] is head]
+    if not of_head:
+        return
+    is_tied = head.weight is base.lm.get_input_embeddings().weight
+    remedy = HEAD_REMEDY if is_tied else MERGE
+    raise ModelError(
+        f"adapter: is on the output head {of_head[0]}, which is not supported; {remedy}"
+    )
+
+
+def check_decoder_start(backbone: Backbone, verbaliser: Verbaliser, answer: str) -> None:
+    """Check that the decoder is asked with the tokens that it was tuned with.
+
+    Tuned on labels, mBART starts with the language that ends them, whatever its config says.
+
+    Args:
+        backbone: an encoder-decoder, or any other model, of which there is nothing to check.
+        verbaliser: its answers.
+        answer: one of them.
+
+    Raises:
+        ModelError: its config says another start.
+    """
+    if not backbone.seq2seq:
+        return
+    lm = backbone.lm
+    start = lm.config.decoder_start_token_id
+    # All others shift labels behind the start that their config says, and need one.
+    if start is None and lm.config.model_type != "mbart":
+        return
+    labels = torch.tensor([backbone.tokenizer(text_target=answer).input_ids])
+    decoder_inputs = lm.prepare_decoder_input_ids_from_labels(labels=labels.to(lm.device))
+    first = int(decoder_inputs[0, 0])
+    if first != start:
+        raise ModelError(
+            f"model '{backbone.name}': its decoder starts with token {first} where it is tuned on "
+            f"labels, and its config says {start}; set decoder_start_token_id to {first} there"
+        )
+
+
+def sets_sentence(verbaliser: Verbaliser) -> str | None:
+    """Of how many tokens an answer is the sum; None: of one each."""
+    if not verbaliser.sets:
+        return None
+    yes_count = 1 + len(verbaliser.more_yes)
+    no_count = 1 + len(verbaliser.more_no)
+    return (
+        f"liked is the sum of {yes_count} first tokens, and not liked of {no_count}: what is made "
+        "from here on learns which of the two, and not in which form"
+    )
 
 
 def window_sentence(train: Examples, window: int) -> str | None:

@@ -29,6 +29,8 @@ FILE = "e2urec.json"
 CONFIG_FILE = "config.json"
 SCORE = "sigmoid(z[liked] - z[not_liked]), z the logits after the last token of the "
 """How a score is read; then comes whose token."""
+SETS = ", where z of a list of tokens is the logarithm of the sum of exp(z) over them"
+"""What is added where an answer is more than one token."""
 PRECISIONS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """By the names of safetensors."""
 
@@ -175,6 +177,8 @@ def _stored_dtype(file: Path) -> str:
 def _description(run: Run, recipe: Recipe, model: Recommender, form: Form) -> dict[str, Any]:
     """What a server needs to ask the model as its run did, and from where it is."""
     base = run.record.base
+    yes_tokens, no_tokens = model.verbaliser.tokens_of_answers
+    score = SCORE + ("decoder" if model.seq2seq else "prompt")
     return {
         "form": form,
         "run_sha256": hash_file(run.path / NAME),
@@ -184,6 +188,6 @@ def _description(run: Run, recipe: Recipe, model: Recommender, form: Form) -> di
         "template_source": getattr(model.template, "source", None),
         "window": model.window,
         "decoder": model.decoder_tokens() if model.seq2seq else None,
-        "answers": {"liked": model.verbaliser.yes, "not_liked": model.verbaliser.no},
-        "score": SCORE + ("decoder" if model.seq2seq else "prompt"),
+        "answers": {"liked": yes_tokens, "not_liked": no_tokens},
+        "score": score + (SETS if model.verbaliser.sets else ""),
     }

@@ -32,13 +32,16 @@ def import_model(
     answers: Annotated[
         tuple[str, str] | None,
         typer.Option(
-            metavar="LIKED NOT", help='Outputs that mean so; default: "Yes…" and "No…", as found.'
+            metavar="LIKED NOT",
+            help='Outputs that mean so, several as "4|5" "1|2|3"; default: Yes and No, as found.',
         ),
     ] = None,
     layout: Annotated[
         str | None,
         typer.Option(
-            "--format", help="How fields become a prompt: alpaca, tallrec or a Jinja2 file (.j2)."
+            "--format",
+            help="How fields become a prompt: alpaca, tallrec, collm-movies, collm-books, e2urec, "
+            "a file of CoLLM's or BinLLM's prompts (.txt) or a Jinja2 file (.j2).",
         ),
     ] = None,
     chat: Annotated[
@@ -48,6 +51,12 @@ def import_model(
         Path | None,
         typer.Option(help="What your own code says of the rows, P(liked) each, as .npy: a check."),
     ] = None,
+    min_mass: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Least probability of both answers together on rows tuned on."
+        ),
+    ] = 0.5,
     recipe: RecipeFile = None,
     settings: Settings = None,
     key: Key = None,
@@ -65,7 +74,8 @@ def import_model(
         "data.options.format": layout,
     }
     full = recipe_from(recipe, settings, options)
-    run = adopt(full, model, out, AdoptOptions(base, scores, key, say=say_aside))
+    facts = AdoptOptions(base, scores, key, say=say_aside, min_mass=min_mass)
+    run = adopt(full, model, out, facts)
     show_run(run, as_json=as_json, key=key)
 
 

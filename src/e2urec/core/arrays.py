@@ -20,8 +20,10 @@ class Head(NamedTuple):
         weight: (V, d).
         bias: (V,), or None.
         cap: c, if logits z become c·tanh(z / c).
+        sets: of tokens that count as one token, the first of the set.
     """
 
     weight: Floats
     bias: Floats | None
     cap: float | None = None
+    sets: tuple[tuple[int, ...], ...] = ()

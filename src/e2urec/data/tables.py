@@ -33,7 +33,7 @@ class RatingScale:
     lowest: float = 1.0
     highest: float = 5.0
     liked_above: float = 3.0
-    answers: tuple[str, str] | None = None
+    answers: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True)

@@ -34,15 +34,29 @@ def read_lines(path: Path, place: str, remedy: str) -> list[str]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no such name"
         raise DataError(f"{place}: cannot be read ({reason}); {remedy}") from error
-    encoding = "utf-8"
-    for mark, name in MARKS.items():
-        if data.startswith(mark):
-            encoding = name
     try:
-        text = data.decode(encoding)
+        text = data.decode(_encoding(data))
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: is no UTF-8 text; save it as UTF-8") from error
     # Text in UTF-16 or UTF-32 without its mark, or no text at all.
     if "\0" in text:
         raise DataError(f"{place}: holds NUL bytes, so it is no UTF-8 text; save it as UTF-8")
     return LINE_END.split(text)
+
+
+def read_start(path: Path, size: int) -> str:
+    """The text in the first `size` bytes of a file, for a look at what it is.
+
+    What is no text is left out: whoever reads the whole file says so. Raises OSError as `open`.
+    """
+    with path.open("rb") as file:
+        data = file.read(size)
+    # Without its mark, UTF-16 reads as the same letters with NUL between them.
+    return data.decode(_encoding(data), errors="ignore").replace("\0", "")
+
+
+def _encoding(data: bytes) -> str:
+    for mark, name in MARKS.items():
+        if data.startswith(mark):
+            return name
+    return "utf-8"

@@ -19,12 +19,12 @@ class WrittenPrompts:
     Attributes:
         texts: (n,) the prompt of each row, up to where its answer begins.
         parts: (n,) for what each row was used: a part of the split, or `held`.
-        answers: what follows a prompt, letter by letter, where the row is liked and where not.
+        answers: all that follows a prompt, letter by letter, where the row is liked, and where not.
     """
 
     texts: pl.Series
     parts: pl.Series
-    answers: tuple[str, str]
+    answers: tuple[tuple[str, ...], tuple[str, ...]]
 
     def of_rows(self, rows: Ints) -> list[str]:
         """The prompts of these rows, in their order."""

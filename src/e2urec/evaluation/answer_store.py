@@ -31,6 +31,8 @@ COLUMNS = ("log_odds", "labels", "users")
 """Of every set of rows; states are kept for D_f alone, where vocabulary distances are measured."""
 SEALED_PARTS = ("forget", "rewritten")
 """Rows of D_f, and of prompts that showed one."""
+SET = "set_"
+"""Columns of an output head: tokens that count as one, a column each set."""
 SEALED = "sealed"
 """Column of the file that holds all columns of these parts, encrypted."""
 
@@ -112,6 +114,8 @@ class AnswerStore:
             table["bias"] = head.bias
         if head.cap is not None:
             table["cap"] = np.array(head.cap, np.float64)
+        for number, tokens in enumerate(head.sets):
+            table[f"{SET}{number}"] = np.array(tokens, np.int64)
         # Named by its content: models that share a head share the file.
         digest = hashlib.sha256()
         for values in table.values():
@@ -132,8 +136,12 @@ class AnswerStore:
             _check_head(path, metadata)
             table = load_file(path)
             cap = table.get("cap")
+            sets = [table[key].tolist() for key in sorted(table) if key.startswith(SET)]
             self.heads[name] = Head(
-                table["weight"], table.get("bias"), None if cap is None else float(cap)
+                table["weight"],
+                table.get("bias"),
+                None if cap is None else float(cap),
+                tuple(map(tuple, sets)),
             )
         return self.heads[name]
 

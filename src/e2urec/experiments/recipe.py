@@ -16,6 +16,7 @@ from ..evaluation.relearning import Relearning
 from ..evaluation.shadows import Shadows
 from ..evaluation.verdict import Margins
 from ..methods import build, suited_preset
+from ..models.verbaliser import AnswerTokens
 from ..training.out_of_fold import OutOfFold
 from ..training.supervised import Tuning
 from ..unlearning.method import Method
@@ -53,11 +54,12 @@ class ModelRecipe(_Part):
     layers: int | None = Field(None, ge=1, description="keep the first so many blocks of a decoder")
     window: int = Field(512, ge=16, description="longest prompt in tokens")
     fsdp: bool = Field(False, description="split the base's blocks among a launcher's processes")
-    answers: tuple[int, int] | None = Field(
+    answers: AnswerTokens | None = Field(
         None,
-        description="tokens of the answers liked and not liked; default: Yes and No, as they "
-        "follow the prompt. `e2urec import` finds those of a model made elsewhere",
+        description="tokens of liked and not liked, one or a list each; default: Yes and No, as "
+        "they follow the prompt. `e2urec import` finds those of a model made elsewhere",
     )
+    prefix: tuple[int, ...] = Field((), description="tokens that its decoder writes before them")
 
 
 class RequestRecipe(_Part):

@@ -202,7 +202,7 @@ class Workspace:
             if self.pinned is not None:
                 refuse_other_base(source, revision, self.pinned.files)
         if model.answers is not None:
-            base = replace(base, verbaliser=Verbaliser(*model.answers))
+            base = replace(base, verbaliser=Verbaliser.of(model.answers, model.prefix))
         return base
 
     def release_base(self) -> None:

@@ -113,37 +113,34 @@ def gauss_newton(
 ) -> torch.Tensor:
     """`Σ_rows Jᵀ(diag(p) − ppᵀ)J·v` at the answer position, over the whole vocabulary.
 
-    J = S·W·J_h with the output head W, which is frozen, and the slope S of the cap after it (1
-    without one), so only the state h needs differentiating. J_h·v comes from two backward passes:
-    g(u) = J_hᵀu is linear in u, and its derivative along v is J_h·v. (m,) → (m,).
+    J = J_z·J_h, with J_z of the output head, which is frozen, and J_h of the state h. (m,) → (m,).
     """
-    head = model.head
     hidden = model.hidden(batch)
-    # g(u) is linear, so its derivative is the same at every u: zeros serve as well as any other.
-    probe = torch.zeros_like(hidden, requires_grad=True)
-    pulled_back = torch.autograd.grad(
-        hidden,
-        parameters,
-        probe,
-        create_graph=True,
-    )
-    # The graph is kept: the last product goes through it once again.
-    (state_change,) = torch.autograd.grad(
-        flatten(pulled_back),
-        probe,
-        vector,
-        retain_graph=True,
-    )
-    z = model.to_logits(hidden.detach())
-    slope = head.slope(z)
-    logit_change = slope * head.forward_change(state_change)
-    p = z.softmax(-1)
+    state_change = jacobian_product(hidden, parameters, vector)
+    state = hidden.detach().requires_grad_()
+    z = model.to_logits(state)
+    logit_change = jacobian_product(z, [state], state_change.flatten())
+    p = z.detach().softmax(-1)
     mean_change = (p * logit_change).sum(-1, keepdim=True)
-    deviation = logit_change - mean_change
-    loss_slope = p * deviation
-    state_slope = head.backward_change(slope * loss_slope)
+    loss_slope = p * (logit_change - mean_change)
+    (state_slope,) = torch.autograd.grad(z, state, loss_slope)
     parts = torch.autograd.grad(hidden, parameters, state_slope)
     return flatten(parts)
+
+
+def jacobian_product(
+    outputs: torch.Tensor, inputs: Sequence[torch.Tensor], vector: torch.Tensor
+) -> torch.Tensor:
+    """J·v of `outputs` with respect to all `inputs`, v one number for each of these: as `outputs`.
+
+    It comes from two backward passes: g(u) = Jᵀu is linear in u, and its derivative along v is J·v.
+    """
+    # g(u) is linear, so its derivative is the same at every u: zeros serve as well as any other.
+    probe = torch.zeros_like(outputs, requires_grad=True)
+    pulled_back = torch.autograd.grad(outputs, inputs, probe, create_graph=True)
+    # The graph is kept: a later product goes through it once again.
+    (product,) = torch.autograd.grad(flatten(pulled_back), probe, vector, retain_graph=True)
+    return product
 
 
 class IFRU(Method):

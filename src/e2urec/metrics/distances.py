@@ -4,6 +4,10 @@ import numpy as np
 
 from ..core.arrays import Floats, Head
 
+# As `models.output_head` has it: a probability of 0, whose logarithm is a number all the same.
+ABSENT = -1e4
+"""Logit of a token that counts as another one."""
+
 
 def jensen_shannon(p: Floats, q: Floats) -> Floats:
     """`½·KL(p ‖ m) + ½·KL(q ‖ m)`, m = (p + q)/2, in nats, at most ln 2 (Lin 1991).
@@ -107,7 +111,7 @@ def _answer_logs(d: Floats) -> Floats:
 
 
 def _log_softmax(states: Floats, head: Head) -> Floats:
-    weight, bias, cap = Head(*head)
+    weight, bias, cap, sets = Head(*head)
     logits = states @ weight.T
     # In place from here on: each copy of the logits would be 50 MB.
     if bias is not None:
@@ -116,6 +120,9 @@ def _log_softmax(states: Floats, head: Head) -> Floats:
         logits /= cap
         np.tanh(logits, out=logits)
         logits *= cap
+    for first, *further_tokens in sets:
+        logits[:, first] = np.logaddexp.reduce(logits[:, [first, *further_tokens]], axis=-1)
+        logits[:, further_tokens] = ABSENT
     logits -= logits.max(axis=-1, keepdims=True)
     totals = np.exp(logits).sum(axis=-1, keepdims=True)
     logits -= np.log(totals)

@@ -17,6 +17,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from peft import LoraConfig
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
@@ -55,6 +56,15 @@ KNOWN_SETTINGS = (
 """Settings of an adapter that change nothing in how it answers, or are read from its weights."""
 KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<matrix>[AB])\.weight")
 """Name of a matrix of an adapter, as PEFT writes it."""
+COPY = ".base_layer."
+MERGE = "merge it into its base and import the whole model"
+# Merged into one matrix, an update of the head would change what the model reads as well.
+HEAD_REMEDY = (
+    "merge it into its base, whose head must not be tied to its embeddings "
+    "(tie_word_embeddings=false), and import the whole model"
+)
+PROJECTOR = re.compile(r"(^|\.)(llama_proj|rec_encoder)\w*\.")
+"""Names of what CoLLM puts beside a language model: of IDs it makes states."""
 
 
 @dataclass(frozen=True)
@@ -238,8 +248,7 @@ def _refuse_other_settings(config: dict[str, Any], place: str) -> None:
             is_usual = value in (True, False, "gaussian")
         if not is_usual:
             raise ModelError(
-                f"{place}: has the setting {name}={value!r}, which is more than plain LoRA; merge "
-                "it into its base and import the whole model"
+                f"{place}: has the setting {name}={value!r}, which is more than plain LoRA; {MERGE}"
             )
 
 
@@ -289,17 +298,40 @@ def _layers(tensors: dict[str, torch.Tensor], place: str) -> list[str]:
     """
     matrices: dict[str, set[str]] = {}
     for key, tensor in tensors.items():
+        _refuse_projector(key, place)
         match = KEY.fullmatch(key)
         if match is None or tensor.dim() != 2:
+            # PEFT saves a copy of embeddings and head where one of them has an adapter.
+            remedy = HEAD_REMEDY if COPY in key else MERGE
             raise ModelError(
-                f"{place}: holds {key}, which is no matrix of a plain LoRA adapter; merge it into "
-                "its base and import the whole model"
+                f"{place}: holds {key}, which is no matrix of a plain LoRA adapter; {remedy}"
             )
         matrices.setdefault(match["layer"], set()).add(match["matrix"])
     for layer, halves in matrices.items():
         if halves != {"A", "B"}:
             raise ModelError(f"{place}: {layer} lacks one of A and B; save it again")
     return list(matrices)
+
+
+def refuse_projectors(folder: Path) -> None:
+    """Raise ModelError for a whole model with weights that turn IDs into states."""
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                keys = list(tensors.keys())
+        # Whoever loads the model says what is wrong with the file.
+        except UNREADABLE:
+            continue
+        for key in keys:
+            _refuse_projector(key, f"model '{folder}'")
+
+
+def _refuse_projector(key: str, place: str) -> None:
+    if PROJECTOR.search(key):
+        raise ModelError(
+            f"{place}: holds the projector {key}, which turns IDs into states that no "
+            "prompt of text holds; name the model or adapter of its text stage"
+        )
 
 
 def _rank(tensors: dict[str, torch.Tensor], rank: int, place: str) -> int:

@@ -4,16 +4,21 @@ Some families scale or cap their logits after the head. Both stand in a model's 
 applied here as the model itself applies them.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
-from .stored_weights import linear, transposed_product
+from .stored_weights import linear
 
 # What families call it in their config. Logits are divided by the first, multiplied by the others.
 DIVISOR = "logits_scaling"
 FACTORS = ("logit_scale", "lm_head_multiplier")
 CAPS = ("final_logit_softcapping", "logits_soft_cap")
+
+# Its exponential is 0 even in float64, and unlike −∞ it has a difference with itself.
+ABSENT = -1e4
+"""Logit of a token that counts as another one."""
 
 
 class OutputHead(NamedTuple):
@@ -23,11 +28,13 @@ class OutputHead(NamedTuple):
         weight: (V, d), in the precision in which the model holds it.
         bias: (V,), or None.
         cap: c, if logits z become c·tanh(z / c) (Gemma 2, arXiv 2408.00118, section 2).
+        sets: of tokens that mean the same answer, and count as one token, the first of the set.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor | None
     cap: float | None = None
+    sets: tuple[tuple[int, ...], ...] = ()
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Apply the head in float32, outside autocast: (b, d) → (b, V).
@@ -38,31 +45,33 @@ class OutputHead(NamedTuple):
         # copy the whole head at each step.
         with torch.autocast(states.device.type, enabled=False):
             z = linear(states.float(), self.weight, self.bias)
-            return z if self.cap is None else self.cap * torch.tanh(z / self.cap)
-
-    def slope(self, logits: torch.Tensor) -> torch.Tensor:
-        """Derivative of each logit with respect to what it was before the cap: 1 − (z / c)²."""
-        if self.cap is None:
-            return torch.ones_like(logits)
-        return 1 - (logits / self.cap) ** 2
-
-    def forward_change(self, change: torch.Tensor) -> torch.Tensor:
-        """What a change of the states adds to the logits before the cap: (b, d) → (b, V)."""
-        return linear(change, self.weight, None)
-
-    def backward_change(self, slope: torch.Tensor) -> torch.Tensor:
-        """A gradient in the logits before the cap as one in the states: (b, V) → (b, d)."""
-        return transposed_product(slope, self.weight)
+            if self.cap is not None:
+                z = self.cap * torch.tanh(z / self.cap)
+            return join_tokens(z, self.sets)
 
     def of_tokens(self, tokens: list[int]) -> "OutputHead":
-        """The head of some of the tokens alone, in float32."""
+        """The head of some of the tokens alone, in float32, each of them for itself."""
         bias = None if self.bias is None else self.bias[tokens]
         return OutputHead(self.weight[tokens].float(), bias, self.cap)
 
     def detach(self) -> "OutputHead":
         """The same head, through which no gradient flows."""
         bias = None if self.bias is None else self.bias.detach()
-        return OutputHead(self.weight.detach(), bias, self.cap)
+        return self._replace(weight=self.weight.detach(), bias=bias)
+
+
+def join_tokens(z: torch.Tensor, sets: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Logits in which each set of tokens is one outcome: (b, V) → (b, V).
+
+    The first token of a set gets `log Σ exp z` over the set, so that its probability is the sum of
+    theirs, and the others get none.
+    """
+    for first, *further_tokens in sets:
+        joint = z[:, [first, *further_tokens]].logsumexp(1, keepdim=True)
+        places = torch.tensor([first, *further_tokens], device=z.device)
+        z = z.index_copy(1, places[:1], joint)
+        z = z.index_fill(1, places[1:], ABSENT)
+    return z
 
 
 def logit_scale(lm: Any) -> float:

@@ -164,7 +164,7 @@ def answer_states(
 
 def _as_arrays(head: OutputHead) -> Head:
     bias = None if head.bias is None else head.bias.detach().cpu().numpy()
-    return Head(_as_array(head.weight), bias, head.cap)
+    return Head(_as_array(head.weight), bias, head.cap, head.sets)
 
 
 def _as_array(weight: torch.Tensor) -> Floats:

@@ -27,7 +27,8 @@ from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, batches_by_length, collate, pack
 from .card import Card
 from .fsdp import refuse_split
-from .output_head import OutputHead, logit_scale, output_head
+from .output_head import OutputHead, join_tokens, logit_scale, output_head
+from .positions import check_window
 from .shortcuts import check_replay, check_shortcuts
 from .tokens import PromptReader, tokenise
 from .verbaliser import Verbaliser, find_verbaliser, prompt_ids
@@ -67,8 +68,8 @@ class Recommender(nn.Module):
         """Read the answers' tokens off the tokenizer, and check the shortcuts to the logits.
 
         Raises:
-            ModelError: the answers have the same token, or the model's logits are not what its
-                head makes of its states.
+            ModelError: the answers have the same token, the window is longer than the model's
+                positions, or its logits are not what its head makes of its states.
         """
         super().__init__()
         self.lm = backbone.lm
@@ -79,6 +80,7 @@ class Recommender(nn.Module):
         self.template = template
         self.active = tuple(active)
         self.window = window
+        check_window(self.lm, self.name, window)
         self._own_answers = backbone.verbaliser is not None
         self.verbaliser: Verbaliser = backbone.verbaliser or find_verbaliser(
             self.tokenizer, [SAMPLE_PROMPT], seq2seq=self.seq2seq
@@ -107,7 +109,7 @@ class Recommender(nn.Module):
     @property
     def head(self) -> OutputHead:
         """The output head; it gives float32 logits whatever its own precision."""
-        return output_head(self.lm)
+        return output_head(self.lm)._replace(sets=self.verbaliser.sets)
 
     @property
     def state_width(self) -> int:
@@ -178,7 +180,7 @@ class Recommender(nn.Module):
         logits = self.lm(**self._inputs(batch)).logits
         rows = torch.arange(len(logits), device=logits.device)
         at_answer: torch.Tensor = logits[rows, self._answer_position(batch)]
-        return at_answer.float()
+        return join_tokens(at_answer.float(), self.verbaliser.sets)
 
     def can_replay(self, first_block: int) -> bool:
         """Whether the blocks from `first_block` on need no more than that block's input."""
@@ -275,13 +277,13 @@ class Recommender(nn.Module):
         elif first_process():
             self.lm.save_pretrained(str(folder / "model"))
             self.tokenizer.save_pretrained(str(folder / "model"))
-        answers = (self.verbaliser.yes, self.verbaliser.no)
         card = Card(
             template=self.template.name,
             window=self.window,
             base=self.name,
             template_source=self.template.source,
-            answers=answers if self._own_answers else None,
+            answers=self.verbaliser.tokens_of_answers if self._own_answers else None,
+            prefix=self.verbaliser.prefix if self._own_answers else (),
             dtype=self.stored_dtype,
         )
         card.write(folder)

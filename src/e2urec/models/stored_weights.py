@@ -40,13 +40,6 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
         return _product(x.to(dtype), weight, bias)
 
 
-def transposed_product(y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`y·W` in the precision of `y`: (…, out), (out, in) → (…, in); see `linear`."""
-    if weight.dtype == y.dtype:
-        return y @ weight
-    return _transposed(y, weight)
-
-
 def _arithmetic(x: torch.Tensor) -> torch.dtype:
     device_type = x.device.type
     if torch.is_autocast_enabled(device_type):

@@ -1,37 +1,96 @@
-"""The verbaliser: which token stands for *Yes* and which for *No*, according to the tokenizer."""
+"""The verbaliser: which tokens stand for *Yes* and which for *No*, according to the tokenizer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Self
 
 import torch
 from jinja2 import TemplateError
+from pydantic import AfterValidator
 
 from ..core.errors import ModelError
 from .output_head import OutputHead
 
+Forms = tuple[str, ...]
+"""All that an answer may be written as: *Yes*, *Yes.*, or the upper grades of a scale."""
+
 # The words that the published prompts ask for.
-ANSWERS = ("Yes", "No")
-SPACED_ANSWERS = (" Yes", " No")
+ANSWERS: tuple[Forms, Forms] = (("Yes",), ("No",))
+SPACED_ANSWERS: tuple[Forms, Forms] = ((" Yes",), (" No",))
+
+Tokens = int | tuple[int, ...]
+"""One token, or several that mean the same."""
+
+
+def _require_distinct(answers: tuple[Tokens, Tokens]) -> tuple[Tokens, Tokens]:
+    """Raise ValueError for an answer without a token, or a token that is named twice."""
+    yes, no = map(_as_tuple, answers)
+    if not yes or not no:
+        raise ValueError("an answer has no token; give one or more for each of the two")
+    if len({*yes, *no}) < len(yes) + len(no):
+        raise ValueError("a token is named twice; name each for one of the two answers")
+    return answers
+
+
+AnswerTokens = Annotated[tuple[Tokens, Tokens], AfterValidator(_require_distinct)]
+"""Tokens of liked and of not liked, as records have them."""
+
+
+def _as_tuple(tokens: Tokens) -> tuple[int, ...]:
+    return (tokens,) if isinstance(tokens, int) else tuple(tokens)
 
 
 @dataclass(frozen=True)
 class Verbaliser:
     """Token ids of the two answers at the answer position.
 
+    An answer may be any of several tokens, and its probability is the sum of theirs. The output
+    head puts it onto the first of them; see `OutputHead.sets`. So all that reads logits reads the
+    two tokens `yes` and `no`.
+
     Attributes:
         yes: of *Yes*.
         no: of *No*.
         prefix: what an encoder-decoder's decoder writes before either of them: nothing (T5), the
             beginning of a text (BART) or its language (mBART).
+        more_yes: further tokens that mean *Yes*.
+        more_no: further tokens that mean *No*.
     """
 
     yes: int
     no: int
     prefix: tuple[int, ...] = ()
+    more_yes: tuple[int, ...] = ()
+    more_no: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, answers: tuple[Tokens, Tokens], prefix: Sequence[int] = ()) -> Self:
+        """The verbaliser that a record describes; `tokens_of_answers` is the way back."""
+        (yes, *more_yes), (no, *more_no) = map(_as_tuple, answers)
+        return cls(yes, no, tuple(prefix), tuple(more_yes), tuple(more_no))
+
+    @property
+    def tokens_of_answers(self) -> tuple[Tokens, Tokens]:
+        """Tokens of liked and of not liked: a number where there is one alone."""
+        yes, no = self.all_tokens
+        return (yes if self.more_yes else self.yes, no if self.more_no else self.no)
+
+    @property
+    def all_tokens(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """All that mean *Yes*, and all that mean *No*."""
+        return (self.yes, *self.more_yes), (self.no, *self.more_no)
+
+    @property
+    def sets(self) -> tuple[tuple[int, ...], ...]:
+        """The answers that are more than one token."""
+        return tuple(tokens for tokens in self.all_tokens if len(tokens) > 1)
 
     def log_odds(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return `z_yes − z_no`, the log-odds of P(Yes) / (P(Yes) + P(No)): (b, V) → (b,)."""
+        """Return `z_yes − z_no`, the log-odds of P(Yes) / (P(Yes) + P(No)): (b, V) → (b,).
+
+        Args:
+            logits: of the model's own head, which has put the tokens of an answer together.
+        """
         return logits[:, self.yes] - logits[:, self.no]
 
     def log_odds_of(self, states: torch.Tensor, head: OutputHead) -> torch.Tensor:
@@ -39,10 +98,15 @@ class Verbaliser:
 
         Only the head's rows of the two answers are multiplied.
         """
+        yes_tokens, no_tokens = self.all_tokens
         with torch.no_grad():
-            answer_head = head.of_tokens([self.yes, self.no])
-            yes, no = answer_head.logits(states).unbind(1)
-            return yes - no
+            answer_head = head.of_tokens([*yes_tokens, *no_tokens])
+            z = answer_head.logits(states)
+            if not self.sets:
+                yes, no = z.unbind(1)
+                return yes - no
+            yes_count = len(yes_tokens)
+            return z[:, :yes_count].logsumexp(1) - z[:, yes_count:].logsumexp(1)
 
     def tokens(self, labels: torch.Tensor) -> torch.Tensor:
         """Return the answer token of each label: (b,) of 0/1 → (b,) of token ids."""
@@ -112,10 +176,10 @@ def find_verbaliser(
     prompts: Sequence[str],
     *,
     seq2seq: bool,
-    answers: tuple[str, str] | None = None,
+    answers: tuple[Forms, Forms] | None = None,
     chat: bool = False,
 ) -> Verbaliser:
-    """Return the first token of each answer in its context.
+    """Return the first token of each form of each answer in its context.
 
     For a decoder that is the first token of `prompt + " Yes"` after the prompt's own (" Yes" is not
     "Yes"); for an encoder-decoder the first token in which the target texts differ.
@@ -124,12 +188,12 @@ def find_verbaliser(
         tokenizer: the model's.
         prompts: the contexts.
         seq2seq: whether the model is an encoder-decoder.
-        answers: liked and not, as they follow a prompt; None: Yes and No, after a space where they
-            follow the prompt itself.
+        answers: all forms of liked and of not, as they follow a prompt; None: Yes and No, after a
+            space where they follow the prompt itself.
         chat: whether a prompt is what a user says in a chat.
 
     Raises:
-        ModelError: the answers share their first token, or a prompt is tokenised otherwise once an
+        ModelError: the answers share a first token, or a prompt is tokenised otherwise once an
             answer follows it.
     """
     name = getattr(tokenizer, "name_or_path", "?")
@@ -137,36 +201,54 @@ def find_verbaliser(
         answers = ANSWERS if seq2seq else SPACED_ANSWERS
     if seq2seq:
         return _find_in_targets(tokenizer, answers, name)
-    token_pairs = set()
+    token_rows = set()
     if chat:
         prompts = [_as_chat(tokenizer, prompt) for prompt in prompts]
+    forms = [*answers[0], *answers[1]]
     for prompt in prompts:
-        tokens = [_token_after(tokenizer, prompt, answer, special=not chat) for answer in answers]
-        token_pairs.add(tuple(tokens))
-    if len(token_pairs) != 1:
+        tokens = [_token_after(tokenizer, prompt, form, special=not chat) for form in forms]
+        token_rows.add(tuple(tokens))
+    if len(token_rows) != 1:
         raise ModelError(
             f"tokenizer '{name}': the answers' tokens depend on the prompt; use another template, "
             "or prompts that all end alike"
         )
-    yes, no = token_pairs.pop()
-    if yes == no:
+    (first_tokens,) = token_rows
+    liked_count = len(answers[0])
+    return _verbaliser(first_tokens[:liked_count], first_tokens[liked_count:], name)
+
+
+def _verbaliser(
+    yes: Sequence[int], no: Sequence[int], name: str, prefix: Sequence[int] = ()
+) -> Verbaliser:
+    """That of the tokens of each form; forms may share one, the two answers may not."""
+    shared_tokens = sorted({*yes} & {*no})
+    if shared_tokens:
         raise ModelError(
-            f"tokenizer '{name}': the answers share their first token ({yes}); "
+            f"tokenizer '{name}': the answers share their first token ({shared_tokens[0]}); "
             "use a model whose tokenizer tells them apart"
         )
-    return Verbaliser(int(yes), int(no))
+    yes, no = (tuple(map(int, dict.fromkeys(tokens))) for tokens in (yes, no))
+    return Verbaliser.of((yes, no), prefix)
 
 
-def _find_in_targets(tokenizer: Any, answers: tuple[str, str], name: str) -> Verbaliser:
+def _find_in_targets(tokenizer: Any, answers: tuple[Forms, Forms], name: str) -> Verbaliser:
     """The first tokens in which an encoder-decoder's target texts differ."""
-    yes_ids, no_ids = (tokenizer(text_target=answer).input_ids for answer in answers)
-    for place, (yes, no) in enumerate(zip(yes_ids, no_ids, strict=False)):
-        if yes != no:
-            return Verbaliser(int(yes), int(no), prefix=tuple(yes_ids[:place]))
+    yes_rows, no_rows = (_target_rows(tokenizer, forms) for forms in answers)
+    shortest = min(map(len, [*yes_rows, *no_rows]))
+    for place in range(shortest):
+        yes = [row[place] for row in yes_rows]
+        no = [row[place] for row in no_rows]
+        if len({*yes, *no}) > 1:
+            return _verbaliser(yes, no, name, prefix=yes_rows[0][:place])
     raise ModelError(
         f"tokenizer '{name}': Yes and No have the same tokens; use a model whose tokenizer tells "
         "them apart"
     )
+
+
+def _target_rows(tokenizer: Any, forms: Forms) -> list[list[int]]:
+    return [tokenizer(text_target=form).input_ids for form in forms]
 
 
 def _token_after(tokenizer: Any, prompt: str, answer: str, *, special: bool) -> int:

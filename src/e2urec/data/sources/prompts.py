@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import polars as pl
 from pydantic import Field
@@ -12,11 +12,20 @@ from ..tables import RatingScale, valid_ratings
 from ..written_prompts import HELD
 from .files import Files
 from .prompt_formats import find_format
-from .prompt_rows import PromptRow, as_table, find_answers, holds_prompts, read_rows
+from .prompt_rows import (
+    PromptRow,
+    as_table,
+    find_answers,
+    forms_of,
+    holds_prompts,
+    read_rows,
+)
 from .reading import Columns, Reading
 from .source import Source
 from .table_times import seconds
 
+Answer = str | Annotated[tuple[str, ...], Field(min_length=1)]
+"""An answer as a setting has it: see `forms_of`."""
 SCALE = RatingScale(lowest=0.0, highest=1.0, liked_above=0.5)
 """What an answer is as a rating: 1 liked, 0 not."""
 
@@ -25,17 +34,20 @@ class Prompts(Source):
     """JSON lines of a user, a prompt and the right answer each."""
 
     name: ClassVar[str] = "prompts"
-    expects: ClassVar[str] = "JSON lines with user, prompt (or instruction) and output"
+    expects: ClassVar[str] = "JSON lines with user, prompt (or instruction, input) and output"
 
     held: str | None = Field(
         None, description="prompts: further JSON lines, of rows that no model was tuned on"
     )
-    answers: tuple[str, str] | None = Field(
-        None, description="prompts: the outputs that mean liked and not liked; default: Yes and No"
+    answers: tuple[Answer, Answer] | None = Field(
+        None,
+        description="prompts: the outputs that mean liked and not liked, each a text (several with "
+        "| between them) or a list; default: Yes and No",
     )
     format: str | None = Field(
         None,
-        description="prompts: alpaca, tallrec or a Jinja2 file (.j2) that makes prompts of rows",
+        description="prompts: what makes prompts of rows: alpaca, tallrec, collm-movies, "
+        "collm-books, e2urec, a file of CoLLM's or BinLLM's prompts (.txt) or a Jinja2 file (.j2)",
     )
 
     @classmethod
@@ -46,7 +58,11 @@ class Prompts(Source):
     def read(self, files: Files, reading: Reading, columns: Columns) -> Interactions:
         """Read the rows; raises DataError if a line is none, or times or answers are of no use."""
         rows = self.read_lines(files.path)
-        answers = find_answers([row for part in rows.values() for row in part], self.answers)
+        own_words = None
+        if self.answers is not None:
+            yes, no = self.answers
+            own_words = (forms_of(yes), forms_of(no))
+        answers = find_answers([row for part in rows.values() for row in part], own_words)
         tables = []
         for path, part in rows.items():
             table = as_table(part, answers[0])
