@@ -62,7 +62,7 @@ class JobOptions:
         """Threads of each job, where jobs share the cores of this machine."""
         if not self.is_apart or self.cluster != "local":
             return None
-        return max(1, _core_count() // self.count)
+        return max(1, core_count() // self.count)
 
 
 ONE_JOB = JobOptions()
@@ -130,7 +130,8 @@ def _slurm_executor(submitit: Any, options: JobOptions, folder: Path) -> Any:
     return executor
 
 
-def _core_count() -> int:
+def core_count() -> int:
+    """Cores that this process may use."""
     # Of a machine that is shared, this process may use a part.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -155,6 +156,6 @@ def tell_of_crowd(options: JobOptions, gpus: Sequence[str], say: Say) -> None:
             f"--jobs {options.count}: share {len(gpus)} GPUs and their memory; with --jobs "
             f"{len(gpus)} each has its own"
         )
-    cores = _core_count()
+    cores = core_count()
     if options.count > cores:
         say(f"--jobs {options.count}: share {cores} cores; more jobs than cores are no faster")
