@@ -275,22 +275,24 @@ text = open(sys.argv[1]).read()
 flags = dict(re.findall(r"#SBATCH --([a-z-]+)=(.*)", text))
 environment = os.environ | {{"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1"}}
 open("{folder}/flags", "w").write(repr(flags))
-subprocess.Popen(["bash", sys.argv[1]], env=environment, stdout=subprocess.DEVNULL)
+quiet = {{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}}
+subprocess.Popen(["bash", sys.argv[1]], env=environment, **quiet)
 print("Submitted batch job 7")
 """
 SRUN = """\
 #!{python}
-import os, sys
+import subprocess, sys
 words = sys.argv[1:]
 start = next(k for k, word in enumerate(words) if word.endswith(("python", "python3")))
-log = open("{folder}/log", "a")
-os.dup2(log.fileno(), 2)
-os.execv(words[start], words[start:])
+subprocess.call(words[start:])
+open("{folder}/over", "w")
 """
 SACCT = """\
 #!{python}
+import os
+state = "COMPLETED" if os.path.exists("{folder}/over") else "RUNNING"
 print("JobID|State|NodeList")
-print("7|RUNNING|here")
+print(f"7|{{state}}|here")
 """
 
 

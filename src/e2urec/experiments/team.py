@@ -159,7 +159,10 @@ class Team:
             if outcome.error is not None:
                 name, text = outcome.error
                 raise getattr(errors, name, RunError)(text)
-            if outcome.failure is None:
+            if not self.grid.has(outcome.key) and outcome.failure is None:
+                # Shadow models go by what they were tuned on, and are no cells.
+                self.grid.say(f"{outcome.key}: {outcome.seconds:.1f} s")
+            elif outcome.failure is None:
                 self.grid.tell(outcome.key, outcome.seconds)
             elif bundle.is_needed:
                 raise RunError(f"{outcome.key}: {outcome.failure}")
