@@ -317,7 +317,7 @@ def test_cells_are_made_by_jobs_of_a_cluster_with_its_settings(work, cluster, mo
     with Team.open(JobOptions(1, "slurm", settings), work, grid, silent) as team:
         team.make("toys", bundles("a"))
     assert grid.failed == {}
-    assert grid.told == {"a"}
+    assert grid.tally == {"a"}
     flags = (cluster / "flags").read_text()
     for name, value in {"time": "30", "partition": "gpu", "gpus-per-node": "1"}.items():
         assert f"'{name}': '{value}'" in flags

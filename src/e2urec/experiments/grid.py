@@ -49,7 +49,7 @@ class Grid:
             `runs.keys.controller_key`.
         failed: why a cell could not be made; it is not tried a second time.
         jobs: cells that are made at once, by processes that each have a grid of this folder.
-        told: cells that `say` has heard of.
+        tally: cells that `say` has heard of.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ class Grid:
     key: Path | None = None
     failed: dict[str, str] = field(default_factory=dict)
     jobs: int = 1
-    told: set[str] = field(default_factory=set)
+    tally: set[str] = field(default_factory=set)
 
     @cached_property
     def store(self) -> AnswerStore:
@@ -154,11 +154,11 @@ class Grid:
 
     def tell(self, key: str, seconds: float, outcome: str = "") -> None:
         """Say that a cell is finished; of each it is said once."""
-        if key in self.told or not self.total:
+        if key in self.tally or not self.total:
             return
         # Cells that were there before count as well: the total is that of the whole plan.
-        self.told.add(key)
-        self.say(f"[{len(self.told)} of {self.total}] {key}{outcome}: {seconds:.1f} s")
+        self.tally.add(key)
+        self.say(f"[{len(self.tally)} of {self.total}] {key}{outcome}: {seconds:.1f} s")
 
 
 def refuse_other_settings(folder: Path, settings: Mapping[str, Any], key: bytes) -> None:

@@ -169,7 +169,7 @@ class Team:
             else:
                 self.grid.say(f"{outcome.key}: {outcome.failure}")
                 self.grid.fail(outcome.key, outcome.failure, outcome.seconds)
-            self.progress("cells", len(self.grid.told), self.grid.total)
+            self.progress("cells", len(self.grid.tally), self.grid.total)
 
     def _remove_remains(self, bundle: Bundle) -> None:
         """Remove what a process that was killed left of its cells."""

@@ -111,6 +111,7 @@ class Worker:
             return False
         # Between the command and its worker stands submitit's controller.
         try:
-            return psutil.Process(os.getppid()).ppid() != self.parent
+            controller = psutil.Process(os.getppid())
+            return bool(controller.ppid() != self.parent)
         except psutil.NoSuchProcess:
             return True
