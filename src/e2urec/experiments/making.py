@@ -11,6 +11,7 @@ from ..core.reading import read_object
 from ..runs.files import write_json
 from ..runs.keys import controller_key
 from ..training.loop import silent
+from .cell_outcome import Outcome
 from .choose import development_study
 from .dependencies import dependencies
 from .grid import REMEDY, Grid, refuse_other_settings
@@ -19,7 +20,6 @@ from .recipe import Recipe
 from .seed_models import Methods, SeedModels
 from .stages import shadows_key
 from .study import Study
-from .worker import Outcome
 
 CELLS = "cells"
 """Folder of finished cells; its presence is what lets an interrupted comparison go on."""

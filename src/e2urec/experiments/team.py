@@ -18,13 +18,14 @@ from ..core.errors import RunError
 from ..core.locks import private_folder, sweep
 from ..core.process import uninterrupted
 from ..training.loop import Progress
+from .cell_outcome import Outcome
 from .grid import Grid
 from .jobs import LOG_LEVEL, JobOptions, executor_of, tell_of_crowd, visible_gpus
 from .making import write_order
 from .plan import Settings
 from .recipe import Recipe
 from .stages import Bundle
-from .worker import END_SECONDS, Outcome, Worker
+from .worker import END_SECONDS, Worker
 
 FOLDER = "jobs"
 """Of what submitit writes, in the unfinished part of a comparison."""

@@ -11,37 +11,19 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from ..core.process import handle_signals
+from .cell_outcome import Outcome
 
 LOOK_SECONDS = 1.0
 """Between two looks at whether the command that a worker works for is still there."""
 END_SECONDS = 10.0
 """In which a process removes what it was making; then it is ended."""
-
-
-@dataclass
-class Outcome:
-    """What became of one cell.
-
-    Attributes:
-        key: its name.
-        seconds: that it took.
-        lines: what a user should know.
-        failure: why its method could not make it; None: it is there.
-        error: class and text of what ends the comparison; None: nothing does.
-    """
-
-    key: str
-    seconds: float = 0.0
-    lines: list[str] = field(default_factory=list)
-    failure: str | None = None
-    error: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
