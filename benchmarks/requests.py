@@ -100,9 +100,8 @@ def base_recipe(base: str, seed: int, settings: Sequence[str], folder: Path) -> 
 
 def make_tiny_base(recipe: Recipe, grid: Grid) -> None:
     """Write the tiny base of this seed: other seeds leave other users out."""
+    # It is no step of the plan, whose total is yet to be counted, so the grid does not tell of it.
     grid.folder_of(BASE_FOLDER, lambda folder: write_base(recipe, folder))
-    # It is no step of the plan, whose total is yet to be counted.
-    grid.count = 0
 
 
 def split_settings(settings: Sequence[str]) -> tuple[list[str], OutOfFold | None]:

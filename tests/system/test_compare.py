@@ -3,12 +3,14 @@
 import json
 import math
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -16,13 +18,17 @@ import pytest
 
 from e2urec.core.errors import ConfigError, ModelError, RunError
 from e2urec.evaluation.roles import ORIGINAL, unlearned_by
+from e2urec.experiments import estimate as estimates
+from e2urec.experiments import team as teams
 from e2urec.experiments.compare import compare
 from e2urec.experiments.estimate import estimate
 from e2urec.experiments.grid import Grid
+from e2urec.experiments.jobs import JobOptions
 from e2urec.experiments.odds_at_hand import RETAIN_SAMPLE_ROWS
 from e2urec.experiments.plan import Plan
 from e2urec.experiments.recipe import Recipe, RequestRecipe
 from e2urec.experiments.seed_models import SeedModels
+from e2urec.experiments.workspace import Workspace
 from e2urec.methods import all_methods
 from e2urec.models.recommender import Recommender
 from e2urec.training.loop import silent
@@ -144,6 +150,49 @@ def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_pa
     assert not list(tmp_path.glob("*.partial"))
 
 
+class InPlace:
+    """Stands in for submitit: a job runs where it is submitted, from its pickle."""
+
+    def submit(self, *call: object) -> SimpleNamespace:
+        """The job, which has ended."""
+        worker, *arguments = pickle.loads(pickle.dumps(call))
+        outcomes = worker(*arguments)
+        paths = SimpleNamespace(result_pickle=Path(__file__))
+        return SimpleNamespace(done=lambda: True, result=lambda: outcomes, paths=paths)
+
+
+def test_jobs_side_by_side_give_the_figures_of_one(toy, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    join(monkeypatch, Broken)
+    monkeypatch.setattr(teams, "executor_of", lambda options, folder: InPlace())
+    wanted = recipe(
+        toy,
+        "compare.methods=['neggrad', 'broken']",
+        "compare.settings={}",
+        "compare.requests=[{ratio=0.2, pick='most memorised'}]",
+        "compare.trials=2",
+        "compare.shadows=true",
+        "shadows.count=2",
+        "retrained=1",
+        "tuning.schedule.epochs=1",
+        "data.rows=80",
+    )
+    one = compare(wanted, tmp_path / "one")
+    told: list[str] = []
+    two = compare(wanted, tmp_path / "two", say=told.append, jobs=JobOptions(2))
+    assert figures(tmp_path / "one") == figures(tmp_path / "two")
+    assert one.failed == two.failed
+    assert set(two.failed) == {"seed-0/request-1/broken"}
+    assert one.trials == two.trials
+    counts = [line for line in told if line.startswith("[")]
+    assert counts[-1].startswith(f"[{len(counts)} of {len(counts)}]")
+    tables = [(tmp_path / name / "table.md").read_text() for name in ("one", "two")]
+    assert ["cannot be compared" in table for table in tables] == [False, True]
+    assert {path.name for path in (tmp_path / "two.partial").iterdir()} == {
+        *("cells", "settings.hmac", "shadows")
+    }
+
+
 def test_every_seed_of_a_comparison_asks_about_the_same_rows_of_the_retain_set(toy, tmp_path):
     wanted = recipe(toy, "compare.seeds=[0, 1]")
     grid = Grid(tmp_path, 0, print)
@@ -224,6 +273,19 @@ def test_users_remembered_most_are_the_first_seeds_for_all_seeds_and_found_once(
     assert not grid.has("seed-1/model")
 
 
+def join(monkeypatch, *methods: type[Method]) -> None:
+    """Have another package offer methods."""
+    real = metadata.entry_points
+    entries = []
+    for method in methods:
+        place = f"{__name__}:{method.__name__}"
+        entries.append(metadata.EntryPoint(method.__name__, place, "e2urec.methods"))
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points",
+        lambda group: entries if group == "e2urec.methods" else real(group=group),
+    )
+
+
 class Outsider(Method):
     """Do nothing at all."""
 
@@ -255,14 +317,7 @@ class Broken(Outsider):
 def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(
     toy, tmp_path, monkeypatch
 ):
-    real = metadata.entry_points
-    entries = [
-        metadata.EntryPoint(n, f"{__name__}:{n}", "e2urec.methods") for n in ("Outsider", "Broken")
-    ]
-    monkeypatch.setattr(
-        "importlib.metadata.entry_points",
-        lambda group: entries if group == "e2urec.methods" else real(group=group),
-    )
+    join(monkeypatch, Outsider, Broken)
     wanted = recipe(toy, "compare.methods=['outsider', 'broken']", "compare.settings={}")
     found = compare(wanted, tmp_path / "out")
     assert found.failed == {"seed-0/request-1/broken": "ZeroDivisionError: of its own"}
@@ -321,6 +376,26 @@ def test_estimate_counts_the_cells_and_writes_nothing(toy, tmp_path, monkeypatch
     assert set(found.rows) >= {"originals", "retrained", "answers", *searched}
     assert found.cells == 2 + 3 + 3 * len(searched) + 2 * (3 + len(Plan.of(wanted).trials) + 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_estimate_for_several_jobs_is_of_the_busiest_and_of_one_it_is_the_sum(toy, monkeypatch):
+    monkeypatch.setattr(estimates, "_seconds_per_row", lambda recipe, space: 1.0)
+    wanted = recipe(
+        toy,
+        "compare.methods=['neggrad', 'sisa', 'apa']",
+        "compare.settings={}",
+        "compare.seeds=[0, 1]",
+        "compare.trials=2",
+        "compare.shadows=true",
+        "scores.pairs=1",
+    )
+    hours = [estimate(wanted, JobOptions(jobs)).hours for jobs in (1, 2, 1000)]
+    assert hours[0] > hours[1] > hours[2]
+    assert hours[1] >= hours[0] / 2
+    plan = Plan.of(wanted)
+    counter = estimates._RowCounter.of(plan, Workspace(wanted))
+    found = estimate(wanted)
+    assert sum(counter.costs(found.rows).values()) == pytest.approx(3600 * hours[0])
 
 
 @pytest.mark.parametrize(

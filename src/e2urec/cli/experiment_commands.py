@@ -1,7 +1,7 @@
 """Comparisons and the demo."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,21 +31,36 @@ def compare(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Say how long it would take, and start nothing.")
     ] = False,
+    jobs: Annotated[int, typer.Option(metavar="N", help="Cells that are made at once.")] = 1,
+    cluster: Annotated[
+        Literal["local", "slurm"],
+        typer.Option(help="Who makes them: processes of this machine, or jobs of its cluster."),
+    ] = "local",
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A setting of these jobs, such as timeout_min=600, partition=gpu or "
+            "gpus_per_node=1.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare methods on the same footing: methods × seeds × requests, one table, one page."""
     from ..experiments import compare as comparisons
     from ..experiments import estimate as estimates
+    from ..experiments.jobs import JobOptions, slurm_settings
     from .terminal import progress, show_comparison, show_estimate
 
+    options = JobOptions(jobs, cluster, slurm_settings(slurm or []))
     full = recipe_from(recipe, settings, {})
     if estimate:
-        show_estimate(estimates.estimate(full), as_json=as_json)
+        show_estimate(estimates.estimate(full, options), as_json=as_json)
         return
     if out is None:
         raise ConfigError("compare: no --out; name the folder to make, or use --estimate")
     with progress(alone=True) as listener:
-        comparison = comparisons.compare(full, out, progress=listener, say=say_aside)
+        comparison = comparisons.compare(full, out, progress=listener, say=say_aside, jobs=options)
     show_comparison(comparison, out, as_json=as_json)
     if comparison.failed:
         say_aside(

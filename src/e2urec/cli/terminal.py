@@ -244,7 +244,8 @@ def show_estimate(estimate: Estimate, *, as_json: bool) -> None:
     for part, rows in estimate.rows.items():
         table.add_row(part, f"{rows:,}")
     console.print(table)
-    hours = f"about {estimate.hours:.2f} hours on this machine; nothing was started"
+    at_once = "" if estimate.jobs == 1 else f", {estimate.jobs} jobs at once"
+    hours = f"about {estimate.hours:.2f} hours on this machine{at_once}; nothing was started"
     console.print(hours, highlight=False)
 
 

@@ -64,7 +64,7 @@ class AnswerStore:
         forget = answers.forget
         if forget.hidden is not None:
             table["forget.hidden"] = np.ascontiguousarray(forget.hidden)
-            name = self._save_head(forget.head)
+            name = self._save_head(forget.head, path.parent)
             metadata = {"head": name, "head_sha256": self.head_hashes[name]}
         save_file(_sealed(table, self.key), path, metadata)
 
@@ -108,7 +108,8 @@ class AnswerStore:
             parts[name] = Predictions(hidden=hidden, head=part_head, **columns)
         return Answers(**parts)
 
-    def _save_head(self, head: Head) -> str:
+    def _save_head(self, head: Head, scratch: Path) -> str:
+        """Write a head unless it was; half-written, it is in the folder `scratch`."""
         table = {"weight": head.weight}
         if head.bias is not None:
             table["bias"] = head.bias
@@ -122,10 +123,12 @@ class AnswerStore:
             digest.update(np.ascontiguousarray(values).tobytes())
         name = digest.hexdigest()[:16]
         path = self._head_path(name)
-        # One that an earlier process left may be damaged.
+        # One that an earlier process left may be damaged. It is replaced, and not removed first,
+        # since a process beside this one may be reading it.
         if name not in self.head_hashes:
-            remove(path)
-            write_file(path, lambda partial: save_file(table, partial))
+            if path.is_dir() or path.is_symlink():
+                remove(path)
+            write_file(path, lambda partial: save_file(table, partial), scratch=scratch)
             self.head_hashes[name] = hash_file(path)
         return name
 

@@ -25,6 +25,8 @@ class CellRecord:
         trainable_parameters: that the request moved.
         phase_logs: loss and AUC on D_f after each phase.
         outcome: what the method aimed at and how far it came by its own measure.
+        jobs: cells that were made at once, as far as there were so many: seconds beside others are
+            those of a busy machine.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -34,6 +36,7 @@ class CellRecord:
     trainable_parameters: int = 0
     phase_logs: list[dict[str, Any]] = field(default_factory=list)
     outcome: Mapping[str, Any] = field(default_factory=dict)
+    jobs: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""

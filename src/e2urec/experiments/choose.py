@@ -16,6 +16,7 @@ from ..metrics.classification import auc
 from .grid import FinishedCell
 from .plan import Plan, Settings
 from .seed_models import SeedModels
+from .study import Study
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,7 @@ def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Tr
     cells = plan.development()
     if not cells:
         return settings, []
-    # Other users than any reported request: settings must not be chosen on what is reported.
-    development = plan.recipe.compare.development
-    study = models.study(development, users_without_request(plan, models))
+    study = development_study(plan, models)
     references: dict[Role, Answers] = {}
     trials: list[Trial] = []
     for cell in cells:
@@ -84,11 +83,18 @@ def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Tr
             continue
         name = cell.role.name
         trial_settings = plan.trials[name][cell.trial]
-        finished = models.finish(cell, study, {name: plan.method(name, trial_settings)})
+        finished = models.finish(cell, study, plan.tried(cell))
         if finished is not None:
             scale = _Scale.of(references, plan.recipe.compare.tolerance)
             trials.append(scale.trial(name, cell.trial, trial_settings, finished))
     return settings | _best_settings(trials), trials
+
+
+def development_study(plan: Plan, models: SeedModels) -> Study:
+    """The study of the development request; raises ConfigError as `users_without_request` does."""
+    # Other users than any reported request: settings must not be chosen on what is reported.
+    development = plan.recipe.compare.development
+    return models.study(development, users_without_request(plan, models))
 
 
 def _best_settings(trials: list[Trial]) -> dict[str, Settings]:

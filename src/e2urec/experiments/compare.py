@@ -19,7 +19,6 @@ from ..core.say import Say, no_words
 from ..evaluation.comparison import Comparison, Key
 from ..evaluation.results import Results
 from ..evaluation.roles import ORIGINAL, Role
-from ..evaluation.shadow_folder import shared_shadows
 from ..evaluation.shadows import ShadowScores
 from ..report.comparison import write_comparison
 from ..runs.folder import open_run, work_beside
@@ -29,30 +28,43 @@ from ..training.loop import Progress, silent
 from .choose import Trial, choose
 from .dependencies import dependencies
 from .grid import FinishedCell, Grid, refuse_other_settings
+from .jobs import ONE_JOB, JobOptions
+from .making import CELLS, SHADOWS
 from .plan import Plan, Settings
 from .recipe import Recipe
 from .request_rows import RequestRows
 from .seed_models import Methods, SeedModels
+from .stages import dependent, independent, originals
 from .study import Study
+from .team import Team
 from .workspace import Workspace
 
-# Its presence is what lets an interrupted comparison go on.
-CELLS = "cells"
-SHADOWS = "shadows"
 RESULT = "result"
 FORMER = "former"
 
 
 def compare(
-    recipe: Recipe, out: Path, *, progress: Progress = silent, say: Say = no_words
+    recipe: Recipe,
+    out: Path,
+    *,
+    progress: Progress = silent,
+    say: Say = no_words,
+    jobs: JobOptions = ONE_JOB,
 ) -> Comparison:
     """Run the comparison of `recipe` into folder `out`, going on where an interrupted one stopped.
 
+    Args:
+        recipe: what is compared.
+        out: folder to make.
+        progress: told of each step; with several jobs, of each finished cell.
+        say: told of each finished cell.
+        jobs: how many cells are made at once, and where.
+
     Raises:
-        ConfigError: an unknown method or setting, more trials than a method has settings, or
-            several processes.
+        ConfigError: an unknown method or setting, more trials than a method has settings, several
+            processes of a launcher, or jobs that cannot be started.
         RunError: `out` exists and is no earlier result with failed cells, or was begun with
-            another recipe.
+            another recipe; or a job ended without what nothing can be measured without.
     """
     plan = Plan.of(recipe)
     if process_count() > 1:
@@ -66,8 +78,10 @@ def compare(
     # disk. Cells that failed leave it there, to be tried again by the same command.
     with work_beside(out, keep=CELLS) as work:
         _refuse_other_result(out, work.path, recipe, secret)
-        grid = Grid(work.path / CELLS, len(plan), say)
-        comparison = _Run(plan, grid, work.path / SHADOWS, progress).finish(secret)
+        grid = Grid(work.path / CELLS, len(plan), say, jobs=jobs.count)
+        with Team.open(jobs, work.path, grid, progress) as team:
+            run = _Run(plan, grid, work.path / SHADOWS, progress, team)
+            comparison = run.finish(secret)
         settings = recipe.model_dump(mode="json")
         record = RunRecord(kind="comparison", recipe=settings, seed=recipe.seed)
         with private_folder(work.path / RESULT) as result:
@@ -109,6 +123,8 @@ class _Run:
         grid: the finished ones.
         shadows: folder of the shadow models.
         progress: told of each step.
+        team: jobs that make cells beforehand, so that they are only read here; None: there are
+            none.
         cells: finished cells by seed and request.
         rows: of each request; they are the same for all seeds.
         shadow_scores: by seed and request.
@@ -119,6 +135,7 @@ class _Run:
     grid: Grid
     shadows: Path
     progress: Progress
+    team: Team | None = None
     cells: dict[Key, dict[Role, FinishedCell]] = field(default_factory=dict)
     rows: dict[int, RequestRows] = field(default_factory=dict)
     shadow_scores: dict[Key, ShadowScores] = field(default_factory=dict)
@@ -136,13 +153,31 @@ class _Run:
         # No other model than an original a seed stays on the disk.
         originals = sum(not self.grid.has(seed_models.model_key) for seed_models in models)
         require_room(self.grid.folder.parent, originals * space.model_bytes())
-        settings, trials = choose(self.plan, models[0])
+        settings, trials = self._choose(models[0])
         methods = {name: self.plan.method(name, values) for name, values in settings.items()}
         # Seed by seed, since an original and its sharded rivals fill the memory.
         for seed_models in models:
             self._make(seed_models, methods)
             seed_models.leave()
         return self._comparison(methods, settings, trials)
+
+    def _choose(self, models: SeedModels) -> tuple[dict[str, Settings], list[Trial]]:
+        """The settings of each method; jobs make what that takes before, and what waits for it."""
+        if self.team is None:
+            return choose(self.plan, models)
+        plan = self.plan
+        first = {name: trials[0] for name, trials in plan.trials.items()}
+        self.team.brief(plan.recipe, first)
+        remembered = models.remembered()
+        # While others work, this process needs no model, and no room on a GPU.
+        models.leave()
+        self.team.make("originals", originals(plan, remembered))
+        self.team.make("jobs on the originals", independent(plan))
+        settings, trials = choose(plan, models)
+        models.leave()
+        self.team.brief(plan.recipe, settings)
+        self.team.make("jobs with chosen settings", dependent(plan))
+        return settings, trials
 
     def _make(self, models: SeedModels, methods: Methods) -> None:
         """All cells of one seed."""
@@ -159,9 +194,7 @@ class _Run:
                 if finished is not None:
                     self.cells[key][cell.role] = finished
             if self.plan.recipe.compare.shadows:
-                with shared_shadows(self.shadows / models.folder) as folder:
-                    scores = study.shadow_scores(folder, controller_key(), self.grid.say)
-                self.shadow_scores[key] = scores
+                self.shadow_scores[key] = models.shadow_scores(study, self.shadows)
 
     def _comparison(
         self, methods: Methods, settings: Mapping[str, Settings], trials: list[Trial]

@@ -1,16 +1,21 @@
 """How long a comparison would take: the rows of every cell, and a few timed training steps."""
 
+import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
+from ..models.devices import thread_limit
 from ..training.loop import Phase
 from ..training.supervised import tune
+from .jobs import ONE_JOB, JobOptions
 from .memorised import as_share
 from .odds_at_hand import RETAIN_SAMPLE_ROWS
-from .plan import DEVELOPMENT, Cell, Plan
+from .plan import DEVELOPMENT, Cell, Plan, model_key
 from .recipe import Recipe
+from .stages import dependent, independent, originals, shadows_key
 from .workspace import Workspace
 
 TIMED_STEPS = 8
@@ -27,15 +32,22 @@ class Estimate:
         rows: that are read, by part.
         hours: in all.
         cells: that there are.
+        jobs: that share the work.
     """
 
     rows: dict[str, int]
     hours: float
     cells: int
+    jobs: int = 1
 
 
-def estimate(recipe: Recipe) -> Estimate:
+def estimate(recipe: Recipe, jobs: JobOptions = ONE_JOB) -> Estimate:
     """Count the rows of every cell of the plan and time a few training steps; nothing is written.
+
+    Args:
+        recipe: what is compared.
+        jobs: how many cells are made at once. The steps are timed with the threads of one job; the
+            start of a job, and what it waits for on a cluster, are left out.
 
     Raises:
         ConfigError: as `Plan.of` does.
@@ -49,12 +61,29 @@ def estimate(recipe: Recipe) -> Estimate:
         rows[part] = rows.get(part, 0) + count
     rows |= counter.shadows()
     rows |= counter.scores(space)
-    tuned = sum(rows.values())
-    answers = len(plan.cells()) * counter.answered
-    rows["answers"] = answers
-    weighted = tuned + ANSWER_COST * answers
-    seconds = _seconds_per_row(recipe, space) * weighted
-    return Estimate(rows, seconds / 3600, len(plan))
+    rows["answers"] = len(plan.cells()) * counter.answered
+    weighted = _weighted_rows(counter, rows, jobs.count)
+    with thread_limit(jobs.threads):
+        seconds = _seconds_per_row(recipe, space) * weighted
+    return Estimate(rows, seconds / 3600, len(plan), jobs.count)
+
+
+def _weighted_rows(counter: "_RowCounter", rows: Mapping[str, int], jobs: int) -> float:
+    """Rows that are read one after the other, in those of training: all, or those of a busy job."""
+    if jobs == 1:
+        answers = rows["answers"]
+        return sum(rows.values()) - answers + ANSWER_COST * answers
+    plan = counter.plan
+    costs = counter.costs(rows)
+    total = 0.0
+    for stage in (originals(plan), independent(plan), dependent(plan)):
+        ends = [0.0] * jobs
+        for bundle in stage:
+            cost = sum(costs[key] for key in bundle.keys)
+            # The next bundle goes to the job that is free first.
+            heapq.heapreplace(ends, ends[0] + cost)
+        total += max(ends)
+    return total
 
 
 @dataclass(frozen=True)
@@ -108,6 +137,30 @@ class _RowCounter:
                 trial_rows = len(trials) * self._epochs * self.train if len(trials) > 1 else 0
                 rows[name] = once + trial_rows
         return rows
+
+    def costs(self, rows: Mapping[str, int]) -> dict[str, float]:
+        """What each cell, original and set of shadow models takes, in rows of training."""
+        compare = self.plan.recipe.compare
+        seeds = len(compare.seeds)
+        training = self._epochs * self.train
+        costs: dict[str, float] = {}
+        for seed in compare.seeds:
+            costs[model_key(seed)] = training + rows.get("scores", 0) / seeds
+        requests = list(self.plan.reported())
+        for seed, number in requests:
+            costs[shadows_key(seed, number)] = rows.get("shadows", 0) / len(requests)
+        for cell in self.plan.cells():
+            _, count = self.cell(cell)
+            costs[cell.key] = count + ANSWER_COST * self.answered
+            if self._prepares(cell):
+                costs[cell.key] += training
+        return costs
+
+    def _prepares(self, cell: Cell) -> bool:
+        """Whether a sharded original is made for a cell: for each trial, and once a seed."""
+        if cell.role.kind is not Kind.UNLEARNED or not self.plan.method(cell.role.name).prepares:
+            return False
+        return cell.request <= 1
 
     def cell(self, cell: Cell) -> tuple[str, int]:
         """The part of the estimate that a cell belongs to, and the rows that its making reads."""

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,13 @@ class Grid:
 
     Attributes:
         folder: of the cells.
-        total: cells that there will be, for `say`.
-        say: told of each finished cell.
+        total: cells that there will be, for `say`; 0: it is not told of finished ones.
+        say: told of each finished cell, and of those that failed or were damaged.
         key: file of the controller's key, under which answers to D_f are kept; see
             `runs.keys.controller_key`.
-        failed: why a cell could not be made.
-        count: cells so far.
+        failed: why a cell could not be made; it is not tried a second time.
+        jobs: cells that are made at once, by processes that each have a grid of this folder.
+        tally: cells that `say` has heard of.
     """
 
     folder: Path
@@ -59,7 +60,8 @@ class Grid:
     say: Say
     key: Path | None = None
     failed: dict[str, str] = field(default_factory=dict)
-    count: int = 0
+    jobs: int = 1
+    tally: set[str] = field(default_factory=set)
 
     @cached_property
     def store(self) -> AnswerStore:
@@ -86,7 +88,8 @@ class Grid:
             if not first_process():
                 return
             self.store.save(folder / ANSWERS, cell.answers)
-            write_json(folder / RECORD, cell.record.as_dict())
+            record = replace(cell.record, jobs=self.jobs)
+            write_json(folder / RECORD, record.as_dict())
 
         # Written and read again even when it was made just now; see above.
         path = self.folder_of(key, save)
@@ -100,6 +103,11 @@ class Grid:
     def has(self, key: str) -> bool:
         """Whether the folder `key` is there already."""
         return (self.folder / key).is_dir()
+
+    def is_whole(self, key: str) -> bool:
+        """Whether the folder `key` is there as it was written; one that is not is removed."""
+        self._remove_damaged(key)
+        return self.has(key)
 
     def folder_of(self, key: str, save: Callable[[Path], None]) -> Path:
         """The folder `key`, filled by `save` unless it is there already.
@@ -119,11 +127,16 @@ class Grid:
             with private_folder(path, kind) as partial:
                 save(partial)
                 if first_process():
-                    write_contents(partial, self.mac_key)
-                    publish_folder(partial, path)
+                    self._publish(partial, path)
             wait_for_all()
-        self._tell(key, time.perf_counter() - started)
+        self.tell(key, time.perf_counter() - started)
         return path
+
+    def _publish(self, partial: Path, path: Path) -> None:
+        write_contents(partial, self.mac_key)
+        # A worker that outlived its command may have been first, with the same cell.
+        if not path.is_dir():
+            publish_folder(partial, path)
 
     def _remove_damaged(self, key: str) -> None:
         """Remove a cell that is not as it was written, after saying so: it is then made anew."""
@@ -137,6 +150,8 @@ class Grid:
 
     def try_cell(self, key: str, make: Callable[[Path], FinishedCell]) -> FinishedCell | None:
         """The same, or None where it could not be made: the others go on."""
+        if key in self.failed:
+            return None
         started = time.perf_counter()
         try:
             return self.cell(key, make)
@@ -145,15 +160,22 @@ class Grid:
             if isinstance(error, OSError) or is_full(error):
                 raise
             reason = " ".join(str(error).split())
-            self.failed[key] = f"{type(error).__name__}: {reason}"
             self.say(traceback.format_exc())
-            self._tell(f"{key} FAILED", time.perf_counter() - started)
+            self.fail(key, f"{type(error).__name__}: {reason}", time.perf_counter() - started)
             return None
 
-    def _tell(self, key: str, seconds: float) -> None:
+    def fail(self, key: str, reason: str, seconds: float) -> None:
+        """Note why a cell could not be made, after so many seconds."""
+        self.failed[key] = reason
+        self.tell(key, seconds, " FAILED")
+
+    def tell(self, key: str, seconds: float, outcome: str = "") -> None:
+        """Say that a cell is finished; of each it is said once."""
+        if key in self.tally or not self.total:
+            return
         # Cells that were there before count as well: the total is that of the whole plan.
-        self.count += 1
-        self.say(f"[{self.count} of {self.total}] {key}: {seconds:.1f} s")
+        self.tally.add(key)
+        self.say(f"[{len(self.tally)} of {self.total}] {key}{outcome}: {seconds:.1f} s")
 
 
 def refuse_other_settings(folder: Path, settings: Mapping[str, Any], key: bytes) -> None:

@@ -53,6 +53,11 @@ def seed_folder(seed: int) -> str:
     return f"seed-{seed}"
 
 
+def model_key(seed: int) -> str:
+    """Name of the folder of the original of one seed."""
+    return f"{seed_folder(seed)}/model"
+
+
 @dataclass(frozen=True)
 class Plan:
     """All cells of a comparison.
@@ -100,6 +105,13 @@ class Plan:
         values = self.trials[name][0] if settings is None else settings
         return build(name, values, self.presets[name])
 
+    def tried(self, cell: Cell) -> dict[str, Method]:
+        """The method of a trial with the settings that are tried; none where a cell is no trial."""
+        if cell.trial is None:
+            return {}
+        name = cell.role.name
+        return {name: self.method(name, self.trials[name][cell.trial])}
+
     @property
     def references(self) -> list[Role]:
         """The original and the retrained models, against which all others are measured."""
@@ -113,9 +125,14 @@ class Plan:
         """The requests that are reported, by number."""
         return dict(enumerate(self.recipe.compare.requests, start=1))
 
+    @property
+    def is_chosen(self) -> bool:
+        """Whether settings of methods are chosen on the development request."""
+        return self.recipe.compare.trials > 1
+
     def development(self) -> list[Cell]:
         """The cells from which settings are chosen, all of the first seed; none where none are."""
-        if self.recipe.compare.trials == 1:
+        if not self.is_chosen:
             return []
         seed = self.recipe.compare.seeds[0]
         cells = [Cell(seed, DEVELOPMENT, role) for role in self.references]
@@ -144,12 +161,12 @@ class Plan:
         return cells
 
     def __len__(self) -> int:
-        """Cells, the original of each seed, and the users whom it is asked for by memory."""
-        cells = len(self.cells())
-        # Each is made once and kept.
-        picks = [request.pick for request in self.requests.values()]
-        once = 1 + picks.count("most memorised")
-        return cells + once * len(self.recipe.compare.seeds)
+        """Cells, the original of each seed, and the users whom the first is asked for."""
+        picks = set()
+        for request in self.requests.values():
+            if request.pick == "most memorised":
+                picks.add((request.ratio, request.singles))
+        return len(self.cells()) + len(self.recipe.compare.seeds) + len(picks)
 
 
 def _preset(recipe: Recipe, name: str) -> str:

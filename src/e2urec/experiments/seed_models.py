@@ -16,6 +16,8 @@ from ..data.samples import Samples
 from ..evaluation.comparison import CellRecord
 from ..evaluation.disclosure import outcome_record, phase_records
 from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
+from ..evaluation.shadow_folder import shared_shadows
+from ..evaluation.shadows import ShadowScores
 from ..methods import build
 from ..methods.retrain import Retrain
 from ..metrics.classification import auc
@@ -30,7 +32,7 @@ from ..training.out_of_fold import PHASE as SCORES
 from ..unlearning.method import Method
 from .grid import REMEDY, FinishedCell, Grid
 from .memorised import as_share, most_memorised
-from .plan import DEVELOPMENT, PLACEBO, Cell, seed_folder
+from .plan import DEVELOPMENT, PLACEBO, Cell, model_key, seed_folder
 from .recipe import DrawnRequest, Recipe, RequestRecipe
 from .singles import deal, gather, mean_record, require_rows
 from .study import Study, unlearning_seconds
@@ -44,6 +46,11 @@ USERS = "users.json"
 """File of the users who are remembered most, by their codes; it goes with all other cells."""
 SECONDS = "seconds.json"
 """File beside an original: what it took, by phase."""
+
+
+def _remembered_key(ratio: float) -> str:
+    """Name of the folder of that share of the users, those who are remembered most."""
+    return f"remembered-{ratio:.6f}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class SeedModels:
     @property
     def model_key(self) -> str:
         """Name of the folder of this seed's original, in the grid."""
-        return f"{self.folder}/model"
+        return model_key(self.recipe.seed)
 
     @cached_property
     def space(self) -> Workspace:
@@ -159,10 +166,19 @@ class SeedModels:
         odds = control_log_odds(self.space.split.train, test, seed=self.recipe.data_seed)
         return auc(test.labels, odds)
 
+    def remembered(self) -> dict[str, DrawnRequest]:
+        """The requests for users who are remembered most, by the folder of whom they name."""
+        requests = {}
+        for request in self.recipe.compare.requests:
+            if request.pick == "most memorised":
+                share = as_share(request, self.space.split.train)
+                requests[_remembered_key(share.ratio)] = request
+        return requests
+
     def _most_memorised(self, ratio: float) -> ErasureRequest:
         """The users whom the first seed's original remembers most, found once and kept."""
         # All seeds forget the same users, so that their figures can be laid side by side.
-        key = f"remembered-{ratio:.6f}"
+        key = _remembered_key(ratio)
         if key not in self._erasures:
             path = self.grid.folder_of(key, lambda folder: self._save_memorised(folder, ratio))
             codes = read_object(path / USERS, REMEDY)["codes"]
@@ -201,6 +217,11 @@ class SeedModels:
         if self.recipe.scores.pairs:
             self.space.score_index = ScoreIndex.load(self.original_folder, controller_key())
         return Study(self.space, self.space.rows(parts))
+
+    def shadow_scores(self, study: Study, folder: Path) -> ShadowScores:
+        """What shadow models say of the rows of a request; they are kept in `folder` by seed."""
+        with shared_shadows(folder / self.folder) as shared:
+            return study.shadow_scores(shared, controller_key(), self.grid.say)
 
     # --- cells
 

@@ -57,6 +57,17 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def thread_limit(count: int | None) -> Iterator[None]:
+    """Inside, PyTorch computes with at most so many threads; None: with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, count or before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def wait_for_gpu() -> None:
     """Return when the GPU has done all it was told to: a clock read before tells too little."""
     gpu = _gpu_at_work()

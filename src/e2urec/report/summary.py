@@ -233,6 +233,13 @@ def caption(comparison: Comparison) -> str:
             f"Out-of-fold scores are made once for each original, in {mean:.1f} s; the seconds of "
             "requests leave that out."
         )
+    jobs = [record.jobs for records in comparison.records.values() for record in records.values()]
+    # An interrupted comparison may have gone on with another number.
+    if max(jobs, default=1) > 1:
+        sentences.append(
+            f"Cells were made by up to {max(jobs)} jobs at once: their seconds are those of a busy "
+            "machine, and cannot be compared."
+        )
     return " ".join(sentences)
 
 

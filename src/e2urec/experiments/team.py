@@ -1,0 +1,199 @@
+"""Cells of a comparison side by side: submitit runs them, on this machine or on a SLURM cluster.
+
+What there is to schedule, queue and requeue is submitit's and the cluster's business. Here a number
+of jobs is kept under way, and what became of them is told.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core import errors
+from ..core.children import end_processes, environment, no_signals_from_terminal
+from ..core.errors import RunError
+from ..core.locks import private_folder, sweep
+from ..core.process import uninterrupted
+from ..training.loop import Progress
+from .cell_outcome import Outcome
+from .grid import Grid
+from .jobs import LOG_LEVEL, JobOptions, executor_of, tell_of_crowd, visible_gpus
+from .making import write_order
+from .plan import Settings
+from .recipe import Recipe
+from .stages import Bundle
+from .worker import END_SECONDS, Worker
+
+FOLDER = "jobs"
+"""Of what submitit writes, in the unfinished part of a comparison."""
+LOOK_SECONDS = {"local": 0.2, "slurm": 5.0}
+"""Between two looks at the jobs; of a cluster they go over the network."""
+THREADS = "OMP_NUM_THREADS"
+
+
+@dataclass
+class Team:
+    """The jobs of a comparison.
+
+    Attributes:
+        options: how many there are, and where.
+        folder: of what submitit writes; private, and removed when the comparison ends or stops.
+        grid: of the cells.
+        progress: told how many cells are finished.
+        executor: submitit's.
+        gpus: of this machine, as CUDA_VISIBLE_DEVICES names them.
+        running: submitit's job and its bundle, by the place of the job among those at once.
+    """
+
+    options: JobOptions
+    folder: Path
+    grid: Grid
+    progress: Progress
+    executor: Any
+    gpus: Sequence[str] = ()
+    running: dict[int, tuple[Any, Bundle]] = field(default_factory=dict)
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls, options: JobOptions, work: Path, grid: Grid, progress: Progress
+    ) -> "Iterator[Team | None]":
+        """Yield the team that works in the folder `work`; None: the command makes all by itself.
+
+        Raises:
+            ConfigError: submitit is missing, there is no such cluster, or it has no such setting.
+        """
+        if not options.is_apart:
+            yield None
+            return
+        with private_folder(work / FOLDER) as folder:
+            team = cls(options, folder, grid, progress, executor_of(options, folder))
+            if options.cluster == "local":
+                team.gpus = visible_gpus()
+                tell_of_crowd(options, team.gpus, grid.say)
+            try:
+                yield team
+            finally:
+                # Before their folder goes.
+                team.end()
+
+    def brief(self, recipe: Recipe, settings: Mapping[str, Settings]) -> None:
+        """Write down what jobs that are started from now on have to know.
+
+        Args:
+            recipe: of the comparison.
+            settings: of each method.
+        """
+        write_order(self.folder, recipe, dict(settings), jobs=self.options.count)
+
+    def make(self, stage: str, bundles: Sequence[Bundle]) -> None:
+        """Make all cells of `bundles` that are not there yet; notes why some could not be made.
+
+        Args:
+            stage: what they are, for people.
+            bundles: none of which needs another.
+
+        Raises:
+            E2URecError: one without which nothing can be measured could not be made.
+        """
+        waiting = [bundle for bundle in bundles if self._missing(bundle)]
+        if waiting:
+            at_once = min(len(waiting), self.options.count)
+            self.grid.say(f"{stage}: {len(waiting)} to start, {at_once} at once")
+        while waiting or self.running:
+            for place in range(self.options.count):
+                if waiting and place not in self.running:
+                    self._submit(place, waiting.pop(0))
+            self._collect()
+
+    def _missing(self, bundle: Bundle) -> list[str]:
+        return [key for key in bundle.keys if not self.grid.is_whole(key)]
+
+    def _submit(self, place: int, bundle: Bundle) -> None:
+        is_local = self.options.cluster == "local"
+        worker = Worker(
+            folder=self.folder,
+            parent=os.getpid() if is_local else None,
+            gpu=self.gpus[place % len(self.gpus)] if self.gpus else None,
+        )
+        variables = dict(LOG_LEVEL)
+        # Whoever sets it knows better.
+        if is_local and THREADS not in os.environ:
+            variables[THREADS] = str(self.options.threads)
+        # A job that was started and not noted would go on after the command.
+        with uninterrupted(), environment(variables), no_signals_from_terminal():
+            job = self.executor.submit(worker, bundle.seed, bundle.keys)
+            self.running[place] = job, bundle
+
+    def _collect(self) -> None:
+        """Take up what jobs have ended; waits a moment where none has."""
+        ended = [place for place, (job, _) in self.running.items() if job.done()]
+        for place in ended:
+            job, bundle = self.running.pop(place)
+            self._take_up(bundle, self._outcomes(job, bundle))
+        if not ended:
+            time.sleep(LOOK_SECONDS[self.options.cluster])
+
+    def _outcomes(self, job: Any, bundle: Bundle) -> list[Outcome]:
+        """What a job says of its cells; of one that ended without a word, that it did."""
+        from submitit.core.utils import UncompletedJobError
+
+        # Without a network in between the result is there at once, or never.
+        if self.options.cluster != "local" or job.paths.result_pickle.exists():
+            with contextlib.suppress(UncompletedJobError):
+                outcomes: list[Outcome] = job.result()
+                return outcomes
+        self._remove_remains(bundle)
+        reason = (
+            "its process ended before it was done, as one that is killed or out of memory does"
+            f"{_last_words(job)}; run the same command again, with fewer --jobs or more memory"
+        )
+        return [Outcome(key, failure=reason) for key in self._missing(bundle)]
+
+    def _take_up(self, bundle: Bundle, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            for line in outcome.lines:
+                self.grid.say(line)
+            if outcome.error is not None:
+                name, text = outcome.error
+                raise getattr(errors, name, RunError)(text)
+            if not self.grid.has(outcome.key) and outcome.failure is None:
+                # Shadow models go by what they were tuned on, and are no cells.
+                self.grid.say(f"{outcome.key}: {outcome.seconds:.1f} s")
+            elif outcome.failure is None:
+                self.grid.tell(outcome.key, outcome.seconds)
+            elif bundle.is_needed:
+                raise RunError(f"{outcome.key}: {outcome.failure}")
+            else:
+                self.grid.say(f"{outcome.key}: {outcome.failure}")
+                self.grid.fail(outcome.key, outcome.failure, outcome.seconds)
+            self.progress("cells", len(self.grid.tally), self.grid.total)
+
+    def _remove_remains(self, bundle: Bundle) -> None:
+        """Remove what a process that was killed left of its cells."""
+        for key in bundle.keys:
+            sweep(self.grid.folder / key)
+
+    def end(self) -> None:
+        """End all jobs that are under way, and return when they are gone."""
+        with uninterrupted():
+            jobs = [job for job, _ in self.running.values()]
+            if self.options.cluster == "local":
+                end_processes([int(job.job_id) for job in jobs], END_SECONDS)
+            else:
+                # Jobs that it does not reach end when they find their folder gone.
+                for job in jobs:
+                    job.cancel(check=False)
+            for _, bundle in self.running.values():
+                self._remove_remains(bundle)
+            self.running.clear()
+
+
+def _last_words(job: Any) -> str:
+    """The last line of a job's log of errors, in brackets."""
+    lines = (job.stderr() or "").split("\n")
+    words = [line.strip() for line in lines if line.strip()]
+    return f" ({words[-1]})" if words else ""

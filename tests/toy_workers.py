@@ -1,0 +1,47 @@
+"""A worker of a comparison's jobs whose cells are files, so that it needs no model library."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from e2urec.core.durable import make_folders, publish_folder
+from e2urec.core.locks import private_folder
+from e2urec.experiments.cell_outcome import Outcome
+from e2urec.experiments.worker import Worker
+
+VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+
+
+class ToyWorker(Worker):
+    """Makes cells that hold what the process was given; what goes wrong is in a cell's name."""
+
+    def make(self, seed: int, keys: tuple[str, ...]) -> list[Outcome]:
+        """The cells that are not there yet."""
+        return [self._make(key) for key in keys]
+
+    def _make(self, key: str) -> Outcome:
+        cells = self.folder.parent / "cells"
+        path = cells / key
+        make_folders(path.parent)
+        if not path.is_dir():
+            with private_folder(path) as partial:
+                misbehave(cells, key)
+                lines = [os.environ.get(name, "") for name in VARIABLES]
+                (partial / "given").write_text("\n".join(lines))
+                publish_folder(partial, path)
+        return Outcome(key, lines=[f"made {key}"])
+
+
+def misbehave(cells: Path, key: str) -> None:
+    """Do what the name of a cell says."""
+    if "killed" in key:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "preempted" in key and not (cells / "again").exists():
+        (cells / "again").touch()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(30)
+    if "endless" in key:
+        (cells / "under way").touch()
+        for _ in range(1200):
+            time.sleep(0.05)
