@@ -16,6 +16,7 @@ from ..evaluation.shadows import ShadowScores
 from ..evaluation.verdict import MIN_USERS
 from ..experiments.study import Study
 from ..methods import build
+from ..models.quantisation import refuse_quantised
 from ..models.recommender import Recommender
 from ..runs.folder import Run, open_run
 from ..runs.keys import controller_key
@@ -96,6 +97,8 @@ def _evaluate(
     shadow_folder: SharedFolder | None,
 ) -> Results:
     case = _open_case(run, against, request, progress)
+    if options.robustness:
+        refuse_quantised(case.original.lm, "--robustness")
     study = case.study()
     basis = rehearsed_basis(run, case, options.say if options.gate else None)
     too_small = study.rows.forget_users < MIN_USERS

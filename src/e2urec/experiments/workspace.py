@@ -194,7 +194,11 @@ class Workspace:
         with self.costs.phase("loading"):
             source = resolve_model(model.name)
             base = load_backbone(
-                source, layers=model.layers, revision=revision, offline=self.record is not None
+                source,
+                layers=model.layers,
+                revision=revision,
+                offline=self.record is not None,
+                dtype=model.dtype,
             )
             if self.pinned is not None:
                 refuse_other_base(source, revision, self.pinned.files)

@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from .adapted_layers import lora_layers
 from .devices import seeded
+from .quantisation import refuse_quantised
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,11 @@ def merge(lm: Any, names: Sequence[str]) -> Any:
     """Return a bare model whose weights hold the adapters `names`; `lm` itself is used up.
 
     Models that share weights with it keep theirs as they are.
+
+    Raises:
+        ConfigError: its weights are quantised, and would be rounded again.
     """
+    refuse_quantised(lm, "merging an adapter")
     for layer in lora_layers(lm):
         bare = layer.get_base_layer()
         # PEFT puts the merged values into the parameter that is there, which may be others' too.

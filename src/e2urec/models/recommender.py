@@ -26,6 +26,7 @@ from .backbone import Backbone, load_backbone
 from .batches import Batch, Examples, batches_by_length, collate, pack
 from .card import Card
 from .output_head import OutputHead, logit_scale, output_head
+from .quantisation import weight_count
 from .shortcuts import check_replay, check_shortcuts
 from .tokens import tokenise
 from .verbaliser import Verbaliser, find_verbaliser, prompt_ids
@@ -236,7 +237,7 @@ class Recommender(nn.Module):
 
     def parameter_count(self) -> int:
         """Number of parameters, adapters included; a tied head counts once."""
-        return sum(parameter.numel() for parameter in self.lm.parameters())
+        return sum(weight_count(parameter) for parameter in self.lm.parameters())
 
     def save(self, folder: Path) -> None:
         """Write the model to `folder`, with `recommender.json` beside it.

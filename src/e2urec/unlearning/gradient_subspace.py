@@ -20,6 +20,7 @@ from ..core.seeding import derive
 from ..models.adapter_algebra import adapted_weights
 from ..models.batches import Batch
 from ..models.devices import seeded
+from ..models.quantisation import refuse_quantised
 from ..models.recommender import Recommender
 from .losses import cross_entropy
 
@@ -90,6 +91,7 @@ def aim_at_gradient(
     """
     if signs is None:
         signs = [1.0] * len(batches)
+    refuse_quantised(model.lm, "subspace=gradient")
     targets = adapted_weights(model.lm, name)
     try:
         for target in targets:
