@@ -7,8 +7,8 @@ from rich.console import Console
 from ..experiments.memory_moments import PARTS, CommandMemory, MemoryPlan
 from .terminal import new_table, print_json, speaker
 
-TIGHT = 0.85
-"""Share of the memory above which a plan may be wrong: it was measured to be within 15%."""
+TIGHT = 0.75
+"""Share of the memory above which the rest may be too little for what is not counted."""
 
 
 def show_memory(plan: MemoryPlan, *, as_json: bool) -> None:
@@ -53,7 +53,7 @@ def _sentences(command: CommandMemory, plan: MemoryPlan) -> list[str]:
     line = f"{command.command}: most in {peak.title}, {share:.0%} of the memory"
     if command.fits(plan.machine):
         if share > TIGHT:
-            line += "; it may not fit, since plans are off by up to 15%"
+            line += "; it may not fit, since what is not counted comes on top"
     elif command.remedy:
         settings = " ".join(f"--set {setting}" for setting in command.remedy)
         line += f"; it does not fit, and would with {settings}"

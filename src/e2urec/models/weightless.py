@@ -126,17 +126,17 @@ def build_weightless(config: Any, *, dtype: torch.dtype, fused: bool) -> Any:
     Args:
         config: of the model.
         dtype: precision of its weights.
-        fused: whether attention may be computed by one kernel, as on a GPU.
+        fused: whether attention is computed by one kernel, as on a GPU.
 
     Raises:
-        ModelError: it is no causal and no sequence-to-sequence model.
+        ModelError: it is no causal and no sequence-to-sequence model, or its attention has no such
+            kernel.
     """
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    # As `load_backbone` has it: on a GPU each family its own default.
-    options = {} if fused else {"attn_implementation": "eager"}
+    implementation = "sdpa" if fused else "eager"
     try:
         with torch.device("meta"):
-            lm = loader.from_config(config, dtype=dtype, **options)
+            lm = loader.from_config(config, dtype=dtype, attn_implementation=implementation)
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
