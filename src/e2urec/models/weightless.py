@@ -1,5 +1,6 @@
 """A recommender with the shapes of a model and without its weights, for counting bytes."""
 
+import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -136,7 +137,10 @@ def build_weightless(config: Any, *, dtype: torch.dtype, fused: bool) -> Any:
     implementation = "sdpa" if fused else "eager"
     try:
         with torch.device("meta"):
-            lm = loader.from_config(config, dtype=dtype, attn_implementation=implementation)
+            # A model writes into its configuration how its attention is computed.
+            lm = loader.from_config(
+                copy.deepcopy(config), dtype=dtype, attn_implementation=implementation
+            )
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
