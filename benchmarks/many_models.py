@@ -57,8 +57,8 @@ class ManyModels(KeptModels):
         """Make `count` models of each kind, round by round, so that any number can be reported."""
         for variant in variants:
             self.begin(variant)
-        # The base and the rows come before the models.
-        self.grid.total = 1 + count * (3 + len(variants)) + self.grid.count
+        # The rows come before the models; of the base the grid has told nothing.
+        self.grid.total = 1 + count * (3 + len(variants))
         self.grid.folder_of(ROWS, self._save_rows)
         for number in range(1, count + 1):
             self._make_round(number, variants)

@@ -91,7 +91,7 @@ class PairModels(KeptModels):
         for variant in variants:
             self.begin(variant)
         pairs = self.pairs(count)
-        self.grid.total = 1 + count * (4 + len(variants)) + self.grid.count
+        self.grid.total = 1 + count * (4 + len(variants))
         train = self.space.split.train
         self.make(
             ORIGINAL, lambda: self.tuned(self.space.encode(train), ORIGINAL, 1), {}, keep=True

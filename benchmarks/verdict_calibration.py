@@ -264,7 +264,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
     models = KeptModels.open(folder, arguments.set, "calibration", arguments.base)
     shares = kinds(arguments.left, left_alone=arguments.left_alone)
     # The original is a reference as well; shadows are no steps.
-    models.grid.total = models.grid.count + 1 + arguments.references
+    models.grid.total = 1 + arguments.references
     models.grid.total += arguments.models * len(shares)
     calibration = Calibration.prepare(models, arguments.references)
     for report in calibrate(calibration, arguments.models, shares):

@@ -3,6 +3,7 @@ from .api.evaluate import EvaluationOptions, evaluate
 from .api.export import Export, export
 from .api.inspect import inspect_data
 from .api.method_choice import choose_method
+from .api.plan_memory import plan_memory
 from .api.prepare import prepare
 from .api.rehearse import RehearsalOptions, rehearsal_request, rehearse
 from .api.request import RequestOptions
@@ -24,6 +25,7 @@ from .evaluation.roles import (
     retrained,
 )
 from .experiments.compare import compare
+from .experiments.memory_moments import MemoryPlan
 from .experiments.recipe import Recipe
 from .methods import all_methods, build
 from .runs.folder import Run, open_run
@@ -50,6 +52,7 @@ __all__ = [
     "E2URecError",
     "EvaluationOptions",
     "Export",
+    "MemoryPlan",
     "Method",
     "ModelError",
     "Recipe",
@@ -74,6 +77,7 @@ __all__ = [
     "export",
     "inspect_data",
     "open_run",
+    "plan_memory",
     "prepare",
     "rehearsal_request",
     "rehearse",

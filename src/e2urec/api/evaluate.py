@@ -17,6 +17,7 @@ from ..evaluation.verdict import MIN_USERS
 from ..experiments.study import Study
 from ..methods import build
 from ..models.fsdp import refuse_split
+from ..models.quantisation import refuse_quantised
 from ..models.recommender import Recommender
 from ..runs.folder import Run, open_run
 from ..runs.keys import controller_key
@@ -97,11 +98,11 @@ def _evaluate(
     shadow_folder: SharedFolder | None,
 ) -> Results:
     case = _open_case(run, against, request, progress)
+    if options.robustness:
+        _refuse_packed_or_split(case)
     study = case.study()
     basis = rehearsed_basis(run, case, options.say if options.gate else None)
     too_small = study.rows.forget_users < MIN_USERS
-    if options.robustness:
-        refuse_split(case.original.lm, "--robustness")
     count = _shadow_count(options, bool(against) or (basis is not None and too_small))
     shadows = None
     if count:
@@ -129,6 +130,13 @@ def _shadow_count(options: EvaluationOptions, has_basis: bool) -> int:
             "--gate: has nothing to judge by; give retrained runs with --against, or --shadows 8"
         )
     return options.shadows
+
+
+def _refuse_packed_or_split(case: RequestCase) -> None:
+    """Raise ConfigError where the original cannot be copied and rounded."""
+    assert case.original is not None, "nobody has taken the original yet"
+    refuse_quantised(case.original.lm, "--robustness")
+    refuse_split(case.original.lm, "--robustness")
 
 
 def _open_case(

@@ -76,6 +76,11 @@ def export(run: Run, out: Path | str, form: Form, *, max_lora_rank: int | None =
     recipe = Recipe.build(run.record.recipe, place=str(run.path))
     if form == "adapter":
         _refuse_no_adapter(run, recipe)
+    elif recipe.model.quantize is not None:
+        raise ConfigError(
+            f"'{run.path}': its base is kept in {recipe.model.quantize}, into which no adapter is "
+            "merged exactly; use --adapter"
+        )
     model = Workspace(recipe, record=run.record).load(run)
     with create_run(Path(out)) as folder:
         if form == "adapter":

@@ -72,7 +72,7 @@ def check_rows(run: Run, count: int, key: Path | None) -> CheckRows:
     space = Workspace(recipe, split_index=index, record=run.record)
     model = space.load(run)
     # The run's own template and tokenizer, whatever the recipe's file says by now.
-    space.tokenizer_owner = model
+    space.prompt_reader = model.prompt_reader
     # The index holds no erased row. Of a user of whom one row was erased, none is taken either.
     test = space.split.test
     test = test.take(~_of_erased_users(run, space, test, key))

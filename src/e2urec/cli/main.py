@@ -27,6 +27,7 @@ from . import (
     data_commands,
     exchange_commands,
     experiment_commands,
+    memory_commands,
     rehearsal_commands,
     run_commands,
 )
@@ -40,6 +41,7 @@ COMMANDS = (
     exchange_commands,
     rehearsal_commands,
     experiment_commands,
+    memory_commands,
 )
 WRONG_INPUT = 2
 INTERRUPTED = 130

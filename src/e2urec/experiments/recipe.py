@@ -16,10 +16,10 @@ from ..evaluation.relearning import Relearning
 from ..evaluation.shadows import Shadows
 from ..evaluation.verdict import Margins
 from ..methods import build, suited_preset
-from ..models.verbaliser import AnswerTokens
 from ..training.out_of_fold import OutOfFold
 from ..training.supervised import Tuning
 from ..unlearning.method import Method
+from .model_recipe import ModelRecipe
 
 NESTED = "is nested too deeply; no setting takes so many brackets"
 # A comma inside a list is not followed by a key and its sign.
@@ -45,21 +45,6 @@ class DataRecipe(SizeLimits, SplitSettings, Reading):
     seed: int | None = Field(
         None, description="of the split and of the users kept; default: the recipe's seed"
     )
-
-
-class ModelRecipe(_Part):
-    """Which language model."""
-
-    name: str = Field("smollm2-135m", description="packaged name, Hugging Face name or folder")
-    layers: int | None = Field(None, ge=1, description="keep the first so many blocks of a decoder")
-    window: int = Field(512, ge=16, description="longest prompt in tokens")
-    fsdp: bool = Field(False, description="split the base's blocks among a launcher's processes")
-    answers: AnswerTokens | None = Field(
-        None,
-        description="tokens of liked and not liked, one or a list each; default: Yes and No, as "
-        "they follow the prompt. `e2urec import` finds those of a model made elsewhere",
-    )
-    prefix: tuple[int, ...] = Field((), description="tokens that its decoder writes before them")
 
 
 class RequestRecipe(_Part):
@@ -185,6 +170,11 @@ class Recipe(_Part):
         None, gt=0, description="no retraining but the first that would end the demo later"
     )
     seed: int = Field(0, description="of everything random but the request")
+
+    @model_validator(mode="after")
+    def _check_base(self) -> Self:
+        self.model.check_tuning(whole=self.tuning.lora is None)
+        return self
 
     @property
     def data_seed(self) -> int:

@@ -18,7 +18,7 @@ from ..data.samples import Samples
 from ..data.splits import Split, limit, require_usable, split
 from ..data.templating import find_template
 from ..evaluation.slices import slices
-from ..models.backbone import Backbone, load_backbone, load_frozen, load_split_backbone
+from ..models.backbone import Backbone
 from ..models.base_files import base_folder, base_hashes, refuse_other_base
 from ..models.batches import Examples
 from ..models.recommender import Recommender
@@ -191,16 +191,13 @@ class Workspace:
         model = self.recipe.model
         revision = None if self.pinned is None else self.pinned.revision
         with self.costs.phase("loading"):
-            source = resolve_model(model.name)
-            # Below adapters it stays frozen; to be tuned as a whole it must be float32.
-            load = load_backbone if self.recipe.tuning.lora is None else load_frozen
-            if model.fsdp:
-                load = load_split_backbone
-            base = load(
-                source, layers=model.layers, revision=revision, offline=self.record is not None
+            base = model.load(
+                whole=self.recipe.tuning.lora is None,
+                revision=revision,
+                offline=self.record is not None,
             )
             if self.pinned is not None:
-                refuse_other_base(source, revision, self.pinned.files)
+                refuse_other_base(resolve_model(model.name), revision, self.pinned.files)
         if model.answers is not None:
             base = replace(base, verbaliser=Verbaliser.of(model.answers, model.prefix))
         return base

@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from .adapted_layers import lora_layers
 from .devices import seeded
 from .fsdp import refuse_split
+from .quantisation import refuse_quantised
 from .stored_weights import float32_adapters
 
 
@@ -79,8 +80,12 @@ def merge(lm: Any, names: Sequence[str]) -> Any:
     """Return a bare model whose weights hold the adapters `names`; `lm` itself is used up.
 
     Models that share weights with it keep theirs as they are.
+
+    Raises:
+        ConfigError: its weights are quantised, and would be rounded again.
     """
     refuse_split(lm, "a merged model")
+    refuse_quantised(lm, "merging an adapter")
     for layer in lora_layers(lm):
         bare = layer.get_base_layer()
         # PEFT puts the merged values into the parameter that is there, which may be others' too.

@@ -29,6 +29,7 @@ from ..core.errors import ModelError
 from . import blocks
 from .adapted_layers import Targets, lora_layers, target_layers
 from .devices import seeded
+from .quantisation import packed_tensors
 from .stored_weights import float32_adapters
 
 
@@ -118,9 +119,10 @@ def shared_weights(lm: Any) -> dict[int, Any]:
 
     Only for weights that nobody moves: those below adapters.
     """
-    return {
+    memo = {
         id(parameter): parameter for name, parameter in lm.named_parameters() if "lora_" not in name
     }
+    return memo | {id(tensor): tensor for tensor in packed_tensors(lm)}
 
 
 def names(lm: Any) -> list[str]:

@@ -10,12 +10,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from ..core.errors import ModelError
+from ..core.errors import E2URecError, ModelError
 from ..core.launch import wait_for_all
 from ..core.process import process_count, rank
 from . import adapters, fsdp, stored_weights
 from .base_files import base_folder, holds_float32
 from .devices import default_device, on_cpu, seeded
+from .quantisation import Quantisation, is_quantised, loading_options, settle
 from .verbaliser import Verbaliser
 
 
@@ -86,7 +87,7 @@ def load_backbone(
     revision: str | None = None,
     exact: bool = False,
     offline: bool = False,
-    dtype: torch.dtype | Literal["auto"] = torch.float32,
+    dtype: torch.dtype | Literal["auto"] | Quantisation = torch.float32,
 ) -> Backbone:
     """Load a language model and its tokenizer; no code that comes with one is ever run.
 
@@ -97,9 +98,11 @@ def load_backbone(
         exact: whether weights that the model has no use for are an error, too. A model of ours has
             none; one from elsewhere may come with another task's head.
         offline: a hub name must be on this machine already: nothing is asked of the hub.
-        dtype: precision of the weights in memory; `auto`: that in which they are stored.
+        dtype: precision of the weights in memory; `auto`: that in which they are stored; `4bit` or
+            `8bit`: that of the linear layers, for adapters on a frozen base.
 
     Raises:
+        ConfigError: `4bit` or `8bit` without bitsandbytes.
         ModelError: the model cannot be loaded, lacks weights, or has fewer blocks than `layers`.
     """
     hf_logging.set_verbosity_error()
@@ -114,7 +117,7 @@ def load_backbone(
     try:
         return _load(str(source), layers, options, exact)
     # What runs out of memory may be another program's fault, and is told for every command alike.
-    except (ModelError, MemoryError, torch.OutOfMemoryError):
+    except (E2URecError, MemoryError, torch.OutOfMemoryError):
         raise
     # Each library under this call has exceptions of its own; tokenizers raises plain ones.
     except Exception as error:
@@ -136,6 +139,7 @@ def load_frozen(
     layers: int | None = None,
     revision: str | None = None,
     offline: bool = False,
+    quantize: Quantisation | None = None,
 ) -> Backbone:
     """Load a language model that nobody moves, in the precision in which it is stored.
 
@@ -147,14 +151,15 @@ def load_frozen(
         layers: keep only the first blocks.
         revision: commit of a hub name.
         offline: nothing is asked of the hub.
+        quantize: bits in which linear layers are kept; None: those of the files.
     """
     options: dict[str, Any] = {"layers": layers, "revision": revision, "offline": offline}
-    backbone = load_backbone(source, dtype="auto", **options)
+    backbone = load_backbone(source, dtype=quantize or "auto", **options)
     if backbone.lm.dtype == torch.float32:
         return backbone
     # The settings of a model say in which precision it is loaded, and need not tell the truth.
     folder, _ = base_folder(source, revision)
-    if holds_float32(folder):
+    if quantize is None and holds_float32(folder):
         return load_backbone(source, **options)
     stored_weights.keep_stored(backbone.lm)
     return backbone
@@ -194,7 +199,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool) -> Backbone:
-    gguf_file = _find_gguf(Path(source))
+    gguf_file = find_gguf(Path(source))
     if gguf_file is not None:
         options["gguf_file"] = gguf_file
     # Transformers would put it onto its base, and we could switch it off with our own.
@@ -210,15 +215,14 @@ def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool)
     config = AutoConfig.from_pretrained(source, **options)
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
     if layers is not None:
-        _check_layers(layers, config, source)
+        check_layers(layers, config, source)
         options["num_hidden_layers"] = layers
     device = default_device()
-    if device.type == "cpu":
-        # The backward pass of the fused attention kernel is slower there than plain products.
-        options["attn_implementation"] = "eager"
-    elif gguf_file is None:
-        # Read to where the model runs, so that none of it waits in the memory of the machine.
-        options["device_map"] = {"": device}
+    options |= _placement(device, is_unpacked=gguf_file is not None)
+    if dtype in ("4bit", "8bit"):
+        options |= loading_options(dtype, device)
+        # The other layers are those of a frozen base as well.
+        dtype = "auto"
     if exact:
         # We write no other; a pickled file that lies there is not ours.
         options["use_safetensors"] = True
@@ -229,7 +233,21 @@ def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool)
     if gguf_file is not None:
         lm.hf_quantizer = None
         del lm.config.quantization_config
-    return Backbone(lm.eval().to(device), tokenizer, source)
+    # Packed weights are where they stay.
+    if is_quantised(lm):
+        settle(lm)
+    else:
+        lm = lm.to(device)
+    return Backbone(lm.eval(), tokenizer, source)
+
+
+def _placement(device: torch.device, *, is_unpacked: bool) -> dict[str, Any]:
+    """How and where a model is loaded that will run on `device`."""
+    if device.type == "cpu":
+        # The backward pass of the fused attention kernel is slower there than plain products.
+        return {"attn_implementation": "eager"}
+    # Read to where the model runs, so that none of it waits in the memory of the machine.
+    return {} if is_unpacked else {"device_map": {"": device}}
 
 
 def _check_weights(source: str, loading: Mapping[str, Any], exact: bool) -> None:
@@ -247,13 +265,14 @@ def _check_weights(source: str, loading: Mapping[str, Any], exact: bool) -> None
             )
 
 
-def _find_gguf(folder: Path) -> str | None:
+def find_gguf(folder: Path) -> str | None:
     """Name of the GGUF file in `folder`, if there is such a folder and file."""
     files = sorted(folder.glob("*.gguf")) if folder.is_dir() else []
     return files[0].name if files else None
 
 
-def _check_layers(layers: int, config: Any, source: str) -> None:
+def check_layers(layers: int, config: Any, source: str) -> None:
+    """Raise ModelError unless a model has `layers` blocks and can do with no more."""
     # A model that reads pictures, too, keeps the number of its blocks elsewhere.
     if config.is_encoder_decoder or config.get_text_config() is not config:
         raise ModelError(

@@ -29,6 +29,7 @@ from .card import Card
 from .fsdp import refuse_split
 from .output_head import OutputHead, join_tokens, logit_scale, output_head
 from .positions import check_window
+from .quantisation import weight_count
 from .shortcuts import check_replay, check_shortcuts
 from .tokens import PromptReader, tokenise
 from .verbaliser import Verbaliser, find_verbaliser, prompt_ids
@@ -260,7 +261,7 @@ class Recommender(nn.Module):
 
     def parameter_count(self) -> int:
         """Number of parameters, adapters included; a tied head counts once."""
-        return sum(parameter.numel() for parameter in self.lm.parameters())
+        return sum(weight_count(parameter) for parameter in self.lm.parameters())
 
     def save(self, folder: Path) -> None:
         """Write the model to `folder`, with `recommender.json` beside it.

@@ -18,6 +18,7 @@ from ..models import adapters
 from ..models.adapters import LoRA
 from ..models.batches import Examples, epoch_batches
 from ..models.predictions import predict
+from ..models.quantisation import refuse_quantised
 from ..models.recommender import Recommender
 from .loop import fit
 from .objective import Losses, Objective, Plan, Step
@@ -152,7 +153,12 @@ def _trainable_parameters(model: Recommender, tuning: Tuning) -> Iterator[list[n
 
 @contextlib.contextmanager
 def fully_trainable(model: Recommender, *, embeddings: bool) -> Iterator[list[nn.Parameter]]:
-    """Inside, the whole model is trainable, with or without embeddings; then it is frozen again."""
+    """Inside, the whole model is trainable, with or without embeddings; then it is frozen again.
+
+    Raises:
+        ConfigError: its weights are quantised.
+    """
+    refuse_quantised(model.lm, "tuning the whole model")
     # Dropout is on only where the whole model is tuned; an adapter has its own.
     model.lm.train().requires_grad_(True)
     # Of tied weights both names mean the same matrix; of others, each has to be frozen.

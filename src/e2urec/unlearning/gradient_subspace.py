@@ -20,6 +20,7 @@ from ..core.seeding import derive
 from ..models.adapter_algebra import adapted_weights
 from ..models.batches import Batch
 from ..models.devices import seeded
+from ..models.quantisation import refuse_quantised
 from ..models.recommender import Recommender
 from ..models.sharing import own_share, sum_over_processes
 from ..models.stored_weights import widened
@@ -93,6 +94,7 @@ def aim_at_gradient(
     """
     if signs is None:
         signs = [1.0] * len(batches)
+    refuse_quantised(model.lm, "subspace=gradient")
     targets = adapted_weights(model.lm, name)
     try:
         with widened(target.weight for target in targets):

@@ -1,0 +1,309 @@
+"""Plan the memory of train, unlearn and evaluate before anything is loaded.
+
+Not to be confused with `plan.py`, which lists the cells of a comparison.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from ..methods.finetune import Finetune
+from ..methods.retrain import Retrain
+from ..models.live_bytes import Peak, tensor_bytes
+from ..unlearning.method import Method
+from ..unlearning.replay import Speed
+from ..unlearning.two_teachers import TwoTeachers
+from .memory_levers import levers_of, search_remedy
+from .memory_moments import CommandMemory, Machine, MemoryPlan, Moment
+from .recipe import Recipe, method_of
+from .simulated_steps import STATE_BYTES, SimulatedModel, optimizer_bytes
+from .study import SHARED_SETTINGS
+
+# As in `metrics/distances.py`: so many rows at a time, and so many arrays of their logits.
+DISTANCE_ROWS = 256
+DISTANCE_ARRAYS = 8
+Parts = dict[str, int]
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Rows of which states are held in memory.
+
+    Attributes:
+        train: that the original is tuned on.
+        ratio: share of them that a request erases.
+    """
+
+    train: int
+    ratio: float
+
+    @property
+    def forget(self) -> int:
+        """Rows of D_f."""
+        return round(self.train * self.ratio)
+
+
+def plan_commands(
+    recipe: Recipe, config: Any, machine: Machine, rows: RowCounts, *, trained: bool = False
+) -> MemoryPlan:
+    """The parts of each command's memory at its peak, and settings by which it would fit.
+
+    Args:
+        recipe: all settings.
+        config: of the base, as Transformers has it.
+        machine: whose memory it is.
+        rows: that there are.
+        trained: whether the original is there already, so that settings of a method alone can
+            change what unlearn and evaluate take.
+    """
+    planner = Planner(recipe, config, machine, rows)
+    commands = []
+    for name, plan_of in COMMANDS.items():
+        plan = plan_of(planner)
+        if plan is None:
+            continue
+        if not plan.fits(machine):
+            is_fixed = trained and name != "train"
+            plan = replace(plan, remedy=_remedy(name, planner, is_fixed))
+        commands.append(plan)
+    simulated = planner.simulated
+    return MemoryPlan(
+        model=recipe.model.name,
+        parameters=simulated.parameter_count,
+        precision=simulated.precision,
+        machine=machine,
+        window=recipe.model.window,
+        rows=rows.train,
+        commands=tuple(commands),
+        sentences=tuple(planner.sentences()),
+    )
+
+
+def _remedy(command: str, planner: "Planner", is_fixed: bool) -> tuple[str, ...]:
+    """Settings by which `command` would fit; none where no setting helps enough."""
+
+    def fits(recipe: Recipe) -> bool:
+        trial = Planner(recipe, planner.config, planner.machine, planner.rows)
+        plan = COMMANDS[command](trial)
+        return plan is not None and plan.fits(planner.machine)
+
+    return search_remedy(levers_of(command, is_fixed), planner.recipe, fits)
+
+
+class Planner:
+    """Plans the commands of one recipe.
+
+    Args:
+        recipe: all settings.
+        config: of the base.
+        machine: whose memory it is.
+        rows: that there are.
+    """
+
+    def __init__(self, recipe: Recipe, config: Any, machine: Machine, rows: RowCounts) -> None:
+        self.recipe = recipe
+        self.config = config
+        self.machine = machine
+        self.rows = rows
+        self.simulated = SimulatedModel(recipe, config, machine)
+        self.lora = recipe.tuning.lora
+
+    # --- commands
+
+    def train(self) -> CommandMemory:
+        """Tune the original."""
+        # The base stays as it is for out-of-fold scores; what is tuned in full is a copy of it.
+        return CommandMemory("train", (self._tuning("a step of training", copies=0),))
+
+    def unlearn(self) -> CommandMemory | None:
+        """Forget a request, as the recipe's method does; None: its memory is not planned."""
+        method = method_of(self.recipe)
+        if isinstance(method, Retrain):
+            # The original answers before, and stays while a copy of its base is tuned.
+            original = 0 if self.lora else 1
+            return CommandMemory("unlearn", (self._tuning("a step of retraining", original),))
+        if not _has_student(method):
+            return None
+        moments = [self._answering("answers of a model", states={})]
+        if isinstance(method, TwoTeachers) and method.forgetting == "gain":
+            moments.append(self._augmented(method))
+        moments.append(self._student(method))
+        return CommandMemory("unlearn", tuple(moments), self._cache_bytes(method))
+
+    def evaluate(self) -> CommandMemory:
+        """Ask the original, make the placebo of it, and ask the other models, one at a time."""
+        states = {"answer_states": self._answer_states(models=2)}
+        moments = [
+            self._answering("answers of a model", states=states),
+            self._placebo(method_of(self.recipe), states),
+        ]
+        if not self.machine.is_gpu:
+            distances = states | {"distances": self._distance_bytes()}
+            moments.append(Moment("distances between answers", self._models(1) | distances))
+        return CommandMemory("evaluate", tuple(moments))
+
+    def sentences(self) -> list[str]:
+        """What was taken to be so, and what is not counted."""
+        sentences = [
+            f"rows of {self.recipe.model.window} tokens (model.window) and {self.rows.train:,} "
+            f"training rows, of which a request erases {self.rows.ratio:.0%}",
+            "not counted: Python and its libraries, the data, files while they are read, and the "
+            "gaps that an allocator leaves",
+        ]
+        method = method_of(self.recipe)
+        if not _has_student(method) and not isinstance(method, Retrain):
+            sentences.append(
+                f"unlearn is not planned for method '{method.name}', which makes more than one "
+                "student; plan another by --set method.name=…"
+            )
+        if self.recipe.scores.pairs:
+            sentences.append("out-of-fold scores of train are not counted (scores.pairs=0: none)")
+        if not self.lora:
+            sentences.append("shadow models of evaluate hold the base as well")
+        return sentences
+
+    # --- moments
+
+    def _tuning(self, title: str, copies: int) -> Moment:
+        """A step of the recipe's own tuning; `copies` are there besides the base and what it tunes.
+
+        Tuned in full, the copy comes on top of the base.
+        """
+        schedule = self.recipe.tuning.schedule
+        with self.simulated.tuned_parameters() as parameters:
+            peak = self.simulated.supervised_step(parameters, schedule.batch_size)
+            parts = self._models(1) | _step_parts(peak)
+            parts["optimizer"] = optimizer_bytes(parameters)
+            if schedule.patience is not None:
+                parts["best_epoch"] = tensor_bytes(parameters)
+        copies += 0 if self.lora else 1
+        if copies:
+            parts["copies"] = copies * self.simulated.weight_bytes
+        return Moment(title, parts)
+
+    def _augmented(self, method: TwoTeachers) -> Moment:
+        """A step of the augmented model: an adapter, or a full copy."""
+        simulated = self.simulated
+        title = "a step of the augmented model"
+        parts = self._models(1) | {"teacher_states": self._teacher_states()}
+        if method.augment == "full":
+            with simulated.all_parameters() as parameters:
+                peak = simulated.supervised_step(parameters, method.batch_size)
+                parts["copies"] = simulated.weight_bytes
+                parts["optimizer"] = optimizer_bytes(parameters)
+            return Moment(title, parts | _step_parts(peak))
+        return self._adapter_step(title, method, parts, joined=False)
+
+    def _student(self, method: Any) -> Moment:
+        parts = self._models(1) | {"teacher_states": self._teacher_states()}
+        return self._adapter_step("a step of the student", method, parts, joined=True)
+
+    def _placebo(self, method: Any, states: Parts) -> Moment:
+        """A step of the placebo on the original, by the method's own batch size and adapter."""
+        shared = {name: getattr(method, name) for name in SHARED_SETTINGS if hasattr(method, name)}
+        placebo = Finetune(**shared)
+        parts = self._models(1) | states
+        with self.simulated.student(placebo.lora) as parameters:
+            peak = self.simulated.supervised_step(parameters, placebo.batch_size)
+            _add_student(parts, parameters, peak)
+        return Moment("a step of the placebo", parts)
+
+    def _adapter_step(self, title: str, method: Any, parts: Parts, *, joined: bool) -> Moment:
+        """A step of one more adapter, with the lower blocks replayed where they are cached.
+
+        Args:
+            title: of the moment.
+            method: whose settings decide.
+            parts: what is there besides.
+            joined: whether it reads rows of D_f and of D_r with teachers, or of D_f alone.
+        """
+        simulated = self.simulated
+        speed = getattr(method, "speed", Speed())
+        size = method.batch_size
+        with simulated.student(method.lora) as parameters:
+            first_block = simulated.first_block(method.lora, speed)
+            rows = simulated.cached(simulated.rows(size), first_block)
+            if joined:
+                peak = simulated.student_step(parameters, size, rows, speed)
+            else:
+                peak = simulated.supervised_step(parameters, size, rows)
+            _add_student(parts, parameters, peak)
+        if first_block:
+            passes = 2 if joined and speed.together == "step" else 1
+            states = passes * size * simulated.padded_window * simulated.state_bytes
+            parts["replayed_states"] = states
+            parts["activations"] -= states
+        return Moment(title, parts)
+
+    def _answering(self, title: str, *, states: Parts, models: int = 1) -> Moment:
+        parts = self._models(models) | states
+        return Moment(title, parts | _step_parts(self.simulated.answering()))
+
+    # --- parts
+
+    def _models(self, count: int) -> Parts:
+        """Weights and adapters of so many models; those with adapters share their base."""
+        simulated = self.simulated
+        copies = 0 if self.lora else count - 1
+        return {
+            "weights": simulated.weight_bytes,
+            "copies": copies * simulated.weight_bytes,
+            "unpacked": simulated.unpacked_bytes,
+            "adapters": count * simulated.adapter_bytes,
+        }
+
+    def _teacher_states(self) -> int:
+        """The original's answers to D_f and D_r, and the augmented model's to D_f."""
+        count = self.rows.train + self.rows.forget
+        return count * self.simulated.state_bytes
+
+    def _answer_states(self, models: int) -> int:
+        # Answers are NumPy's, in the computer's own memory.
+        if self.machine.is_gpu:
+            return 0
+        return models * self.rows.forget * self.simulated.state_bytes
+
+    def _distance_bytes(self) -> int:
+        rows = min(DISTANCE_ROWS, self.rows.forget)
+        return DISTANCE_ARRAYS * rows * self.simulated.vocabulary_size * STATE_BYTES
+
+    def _cache_bytes(self, method: Any) -> int:
+        """Bytes on the disk of the lower states of all rows."""
+        speed = getattr(method, "speed", Speed())
+        with self.simulated.student(method.lora):
+            first_block = self.simulated.first_block(method.lora, speed)
+        if not first_block:
+            return 0
+        tokens = self.rows.train * self.recipe.model.window
+        element_bytes = 2 if self.simulated.low is not None else STATE_BYTES
+        size = tokens * self.simulated.model.state_width * element_bytes
+        return min(size, int(speed.cache_gb * 1e9))
+
+
+COMMANDS: Mapping[str, Callable[[Planner], CommandMemory | None]] = {
+    "train": Planner.train,
+    "unlearn": Planner.unlearn,
+    "evaluate": Planner.evaluate,
+}
+
+
+def _has_student(method: Method) -> bool:
+    """Whether a method tunes one adapter on the original."""
+    return not method.prepares and hasattr(method, "lora") and hasattr(method, "batch_size")
+
+
+def _add_student(parts: Parts, parameters: Sequence[nn.Parameter], peak: Peak) -> None:
+    """Add one more adapter with these parameters, and its step."""
+    parts |= _step_parts(peak)
+    parts["adapters"] += tensor_bytes(parameters)
+    parts["optimizer"] = optimizer_bytes(parameters)
+
+
+def _step_parts(peak: Peak) -> Parts:
+    return {
+        "activations": peak.activations,
+        "logits": peak.logits,
+        "gradients": peak.gradients,
+    }

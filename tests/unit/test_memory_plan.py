@@ -1,0 +1,262 @@
+"""Planned bytes are those that a real toy takes, and are had without its weights."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import AutoConfig
+
+from e2urec.api.plan_memory import plan_memory
+from e2urec.cli.memory_sheet import show_memory
+from e2urec.core.errors import ModelError
+from e2urec.data.prompts import TEMPLATES
+from e2urec.experiments.memory_levers import levers_of, search_remedy
+from e2urec.experiments.memory_moments import CommandMemory, Machine, MemoryPlan, Moment
+from e2urec.experiments.memory_plan import Planner, RowCounts
+from e2urec.experiments.recipe import Recipe, method_of
+from e2urec.experiments.simulated_steps import SimulatedModel
+from e2urec.models import adapters
+from e2urec.models.backbone import Backbone, load_backbone, load_frozen
+from e2urec.models.batches import pack
+from e2urec.models.live_bytes import LiveBytes, model_tensors, tensor_bytes
+from e2urec.models.quantisation import quantised_bytes
+from e2urec.models.recommender import Recommender
+from e2urec.models.weightless import read_config
+from e2urec.testing import toy_backbone
+from e2urec.training.micro_batches import StepGradients
+from e2urec.training.state import TrainingState
+from e2urec.training.supervised import fully_trainable, supervised
+
+CPU = Machine(is_gpu=False, bytes=10**9)
+GPU = Machine(is_gpu=True, bytes=10**9)
+ROWS = RowCounts(train=1000, ratio=0.2)
+WINDOW = 64
+BATCH = 4
+TUNINGS = {
+    "whole": [],
+    "blocks": ["tuning.embeddings=false"],
+    "lora": ["tuning.lora.rank=4", "tuning.lora.targets=all"],
+}
+
+
+def recipe_of(*settings: str) -> Recipe:
+    fixed = [
+        f"model.window={WINDOW}",
+        f"tuning.schedule.batch_size={BATCH}",
+        "tuning.schedule.precision=fp32",
+    ]
+    return Recipe().updated([*fixed, *settings])
+
+
+def config_of(kind: str) -> AutoConfig:
+    config = toy_backbone(kind).lm.config
+    # As it comes from a file, which says nothing of how attention is computed.
+    return type(config).from_dict(config.to_dict())
+
+
+def real_step(backbone: Backbone, recipe: Recipe) -> SimpleNamespace:
+    """A step of training with weights: the bytes of what is there, and those that it took."""
+    model = Recommender(backbone, TEMPLATES["compact"], window=WINDOW)
+    weights = tensor_bytes(model_tensors(model.lm))
+    lora = recipe.tuning.lora
+    if lora is not None:
+        model.lm = adapters.attach(model.lm, "original", lora, seed=0)
+        model.active = ("original",)
+        trainable = model.using(train="original")
+    else:
+        trainable = fully_trainable(model, embeddings=recipe.tuning.embeddings)
+    # A shorter row, since a mask is made of batches with padding alone.
+    lengths = [WINDOW] * (BATCH - 1) + [WINDOW - 1]
+    labels = np.zeros(BATCH, np.int8)
+    rows = pack([[5] * length for length in lengths], labels, labels, window=WINDOW)
+    with trainable as parameters:
+        state = TrainingState.start(parameters, recipe.tuning.schedule)
+        accelerator = Accelerator(cpu=True)
+        gradients = StepGradients(model, supervised(model, rows), state, accelerator, "train")
+        live = LiveBytes(model, parameters)
+        with live:
+            gradients.leave({"train": np.arange(BATCH)})
+        state.optimizer.step()
+        moments = [
+            value
+            for states in state.optimizer.state.values()
+            for value in states.values()
+            if isinstance(value, torch.Tensor)
+        ]
+        return SimpleNamespace(
+            weights=weights,
+            adapters=tensor_bytes(model_tensors(model.lm)) - weights,
+            gradients=tensor_bytes([parameter.grad for parameter in parameters]),
+            optimizer=tensor_bytes(moments),
+            peak=live.peak,
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "tuning"), [("causal", "whole"), ("causal", "lora"), ("seq2seq", "blocks")]
+)
+def test_planned_step_takes_the_bytes_of_a_real_one(kind: str, tuning: str) -> None:
+    recipe = recipe_of(*TUNINGS[tuning])
+    real = real_step(toy_backbone(kind), recipe)
+
+    parts = Planner(recipe, config_of(kind), CPU, ROWS).train().peak.parts
+
+    assert parts["weights"] == real.weights
+    assert parts["adapters"] == real.adapters
+    assert parts["optimizer"] == real.optimizer
+    planned = parts["activations"] + parts["logits"] + parts["gradients"]
+    assert planned == pytest.approx(real.peak.total, rel=1e-3)
+    assert parts["gradients"] <= real.gradients
+    # Tuned as a whole, a copy of the base is.
+    assert parts.get("copies", 0) == (0 if tuning == "lora" else real.weights)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [[], ["tuning.schedule.micro_batch=2"], ["tuning.schedule.gradient_checkpointing=true"]],
+    ids=["whole step", "parts", "computed twice"],
+)
+def test_planned_step_on_a_stored_base_takes_the_bytes_of_a_real_one(
+    toy: Path, tmp_path: Path, settings: list[str]
+) -> None:
+    backbone = load_backbone(toy)
+    backbone.lm.to(torch.bfloat16).save_pretrained(tmp_path)
+    backbone.tokenizer.save_pretrained(tmp_path)
+    recipe = recipe_of(*TUNINGS["lora"], *settings)
+    real = real_step(load_frozen(tmp_path), recipe)
+    config = read_config(tmp_path, layers=None, offline=True)
+    parts = Planner(recipe, config, CPU, ROWS).train().peak.parts
+    assert parts["weights"] == real.weights
+    assert parts["adapters"] == real.adapters
+    planned = parts["activations"] + parts["logits"] + parts["gradients"]
+    assert planned == pytest.approx(real.peak.total, rel=1e-2)
+
+
+def test_a_student_has_teachers_states_and_cached_lower_ones() -> None:
+    width = config_of("causal").hidden_size
+    plan = Planner(recipe_of(), config_of("causal"), CPU, ROWS).unlearn()
+    parts = plan.moments[-1].parts
+    # Of D_f and D_r, and the augmented model's of D_f.
+    assert parts["teacher_states"] == 1200 * width * 4
+    assert parts["replayed_states"] == 2 * 16 * WINDOW * width * 4
+    assert plan.disk == 1000 * WINDOW * width * 4
+
+
+def test_a_gpu_keeps_no_scores_of_attention() -> None:
+    recipe = recipe_of("tuning.lora.rank=4", "model.window=256")
+    config = config_of("causal")
+    config.num_hidden_layers = 1
+    on_cpu, on_gpu = (SimulatedModel(recipe, config, machine) for machine in (CPU, GPU))
+    peaks = []
+    for simulated in (on_cpu, on_gpu):
+        with simulated.tuned_parameters() as parameters:
+            peaks.append(simulated.supervised_step(parameters, BATCH))
+    # Of each head (t, t) scores, before and after the softmax.
+    scores = BATCH * config.num_attention_heads * 256 * 256 * 4
+    assert peaks[0].activations - peaks[1].activations > 2 * scores
+
+
+def test_remedy_names_the_settings_that_are_needed_and_no_other() -> None:
+    def fits(recipe: Recipe) -> bool:
+        return recipe.tuning.lora is not None and recipe.model.window <= 256
+
+    recipe = Recipe()
+    remedy = search_remedy(levers_of("train", is_fixed=False), recipe, fits)
+    assert remedy == ("tuning.lora.rank=16", "model.window=256")
+    assert fits(recipe.updated(remedy))
+    assert not search_remedy(levers_of("train", is_fixed=False), recipe, lambda trial: False)
+
+
+def test_remedy_for_a_run_leaves_its_model_alone_and_raises_no_number() -> None:
+    trials = []
+
+    def fits(recipe: Recipe) -> bool:
+        trials.append(recipe)
+        return False
+
+    recipe = Recipe().updated(["method.batch_size=4"])
+    search_remedy(levers_of("unlearn", is_fixed=True), recipe, fits)
+    assert method_of(trials[-1]).batch_size == 1
+    assert method_of(trials[-1]).speed.together == "batch"
+    for trial in trials:
+        assert (trial.model, trial.tuning) == (recipe.model, recipe.tuning)
+        assert method_of(trial).batch_size <= 4
+
+
+def test_command_plans_from_the_configuration_alone(call, toy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "config-alone"
+    folder.mkdir()
+    shutil.copy(toy / "config.json", folder)
+    settings = ["--set", "model.window=16", "--set", "tuning.lora.rank=2"]
+    status, printed, error = call("plan", folder, "--gpu", "80", "--json", *settings)
+    assert status == 0, error
+    values = json.loads(printed)
+    assert values["parameters"] == load_backbone(toy).lm.num_parameters()
+    assert values["memory"] == 80 * 10**9
+    assert set(values["commands"]) == {"train", "unlearn", "evaluate"}
+    for command in values["commands"].values():
+        assert command["fits"]
+        totals = {title: sum(parts.values()) for title, parts in command["moments"].items()}
+        assert command["peak"] == max(totals.values()) == totals[command["peak_at"]]
+
+
+def test_sheet_says_what_fits_what_would_and_what_never_will(capsys) -> None:
+    step = Moment("a step", {"weights": 10**9, "activations": 10**9})
+    commands = (
+        CommandMemory("train", (step, Moment("an answer", {"weights": 10**9})), disk=5 * 10**8),
+        CommandMemory("unlearn", (Moment("a step", {"weights": 4 * 10**9}),), remedy=("a.b=1",)),
+        CommandMemory("evaluate", (Moment("a step", {"weights": 5 * 10**9}),)),
+    )
+    machine = Machine(is_gpu=True, bytes=2 * 10**9)
+    plan = MemoryPlan("model", 7, "float32", machine, 512, 10, commands, ("A sentence.",))
+    show_memory(plan, as_json=False)
+    sheet = " ".join(capsys.readouterr().out.split())
+    assert "one GPU, 2 GB" in sheet
+    assert "together 2.000 4.000 5.000" in sheet
+    # As full as that, a plan that is off by a little may be wrong.
+    assert "train: most in a step, 100% of the memory; it may not fit" in sheet
+    assert "train: up to 0.5 GB on the disk" in sheet
+    assert "unlearn: most in a step, 200% of the memory; it does not fit, and would with" in sheet
+    assert "--set a.b=1" in sheet
+    assert "it does not fit, and no setting changes that" in sheet
+    assert sheet.endswith("A sentence.")
+
+
+def test_method_with_several_students_is_told_and_left_out() -> None:
+    planner = Planner(recipe_of("method.name=sisa"), config_of("causal"), CPU, ROWS)
+    assert planner.unlearn() is None
+    assert any("not planned for method 'sisa'" in text for text in planner.sentences())
+
+
+@pytest.mark.parametrize("option", ["--gpu", "--rows"])
+def test_nothing_to_plan_for_is_one_line(call, toy: Path, option: str) -> None:
+    status, _, error = call("plan", toy, option, "0")
+    assert status == 2
+    assert option in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_unknown_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="configuration cannot be read"):
+        plan_memory(str(tmp_path))
+
+
+def test_quantised_layers_take_their_bits_and_their_scales() -> None:
+    layer = torch.nn.Linear(4096, 4096, device="meta")
+    count = 4096 * 4096
+    assert quantised_bytes(layer, "8bit") == count + 4096 * 4
+    # A byte for 64 weights, a float for 256 of these bytes, two tables and a mean.
+    scales = count // 64 + count // 64 // 256 * 4
+    assert quantised_bytes(layer, "4bit") == count // 2 + scales + (16 + 256 + 1) * 4
+
+    whole, packed = (
+        SimulatedModel(recipe_of("tuning.lora.rank=4", *bits), config_of("causal"), CPU)
+        for bits in ([], ["model.quantize=8bit"])
+    )
+    assert packed.weight_bytes < whole.weight_bytes
+    assert packed.adapter_bytes == whole.adapter_bytes
