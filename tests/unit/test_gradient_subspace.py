@@ -47,7 +47,7 @@ def student(kind: str) -> tuple[Recommender, list[Batch]]:
             parameter.data.normal_(std=0.1)
     lm = adapters.attach(lm, "student", LORA, seed=0)
     adapted = Backbone(lm, backbone.tokenizer, backbone.name)
-    model = Recommender(adapted, TEMPLATES["compact"], active=active)
+    model = Recommender(adapted, TEMPLATES["compact"], active=active, window=64)
     rows = model.encode_texts(["Liked: Movie 1. Movie 2?", "Disliked: none. Movie?", "Heat?"])
     return model, [model.collate(rows, np.array(index)) for index in ([0, 1], [2])]
 

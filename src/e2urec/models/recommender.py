@@ -266,9 +266,9 @@ class Recommender(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the model to `folder`, with `recommender.json` beside it.
 
-        A bare model goes to `model/`, which `transformers` alone loads. Of base + LoRA the adapter
-        goes to `adapter/`, which `peft` loads on the base that is named in its config. Of several
-        processes the first writes a whole model: what the others write nobody keeps.
+        A bare model goes to `model/`, which `transformers` alone loads; the first of several
+        processes writes it. Of base + LoRA the adapter goes to `adapter/`, which `peft` loads on
+        the base that is named in its config.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if self.active:
