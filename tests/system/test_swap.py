@@ -24,6 +24,7 @@ import foreign_models as foreign
 from e2urec import cli
 from e2urec.api.swap_check import CheckRows, check_rows
 from e2urec.core import process
+from e2urec.core.say import Say
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.runs.erased_rows import ErasedRows
@@ -83,10 +84,10 @@ class Made:
         card = json.loads((self.new_adapter / "e2urec.json").read_text(encoding="utf-8"))
         return int(card["answers"]["liked"])
 
-    def check_rows(self, run: Run, count: int, key: Path | None) -> CheckRows:
+    def check_rows(self, run: Run, count: int, key: Path | None, say: Say) -> CheckRows:
         """What the run's own model says of its rows, read once."""
         if count not in self.rows:
-            self.rows[count] = check_rows(run, count, key)
+            self.rows[count] = check_rows(run, count, key, say)
         return self.rows[count]
 
     @property
@@ -246,7 +247,7 @@ def test_rows_of_a_user_of_whom_a_single_row_was_erased_are_not_asked(made, monk
     mask = np.zeros(len(data), dtype=bool)
     mask[np.flatnonzero(data.user == code)[0]] = True
     erased = ErasedRows.under(KEY).with_rows(data, mask)
-    monkeypatch.setattr("e2urec.api.swap_check.erased_rows_of", lambda *words: erased)
+    monkeypatch.setattr("e2urec.api.swap_users.erased_rows_of", lambda *words: erased)
     users, _ = shown_in(check_rows(run, 10_000, None).prompts, made)
     assert len(users) > 5
     assert "5" not in users
@@ -357,7 +358,10 @@ FAULTS = {
     "old one not unloaded": (Fault(UNLOAD, 2, "refuse"), f"does not unload '{OLD}'"),
     "connection lost after the old one went": (Fault(UNLOAD, 2, "drop after"), "connection failed"),
     "cache not reset again": (Fault(RESET, 2, "drop"), "the connection failed"),
-    "no list at the end": (Fault(MODELS, 3, "drop"), "the connection failed"),
+    "cache not reset at the end": (Fault(RESET, 3, "drop"), "the connection failed"),
+    "no list before the load": (Fault(MODELS, 2, "drop"), "the connection failed"),
+    "no list before the alias moves": (Fault(MODELS, 3, "drop"), "the connection failed"),
+    "no list at the end": (Fault(MODELS, 4, "drop"), "the connection failed"),
 }
 
 
