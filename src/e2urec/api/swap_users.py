@@ -121,7 +121,8 @@ def _rows_of_erased_items(data: Interactions, erased: Mask) -> Mask:
     rows = np.bincount(data.item, minlength=item_count)
     erased_rows = np.bincount(data.item[erased], minlength=item_count)
     is_erased = (rows == erased_rows) & (rows >= MIN_RATERS)
-    return erased & is_erased[data.item]
+    rows_of_items: Mask = erased & is_erased[data.item]
+    return rows_of_items
 
 
 def _names_items(test: Samples, data: Interactions, of_items: Mask) -> Mask:
@@ -133,4 +134,5 @@ def _names_items(test: Samples, data: Interactions, of_items: Mask) -> Mask:
     assert prompts is not None, "the test samples are of the same data"
     texts = prompts.of_rows(test.rows)
     has_name = np.array([pattern.search(text) is not None for text in texts], dtype=bool)
-    return np.isin(test.users, raters) & has_name
+    names_item: Mask = np.isin(test.users, raters) & has_name
+    return names_item
