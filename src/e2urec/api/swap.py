@@ -69,7 +69,7 @@ def _make(plan: SwapPlan) -> SwapRecord:
         if alias is not None:
             differences.append(_compare(plan, alias, old_difference))
         for model in plan.old_adapters:
-            undo = partial(settle, server, model.name, model.root, plan.path)
+            undo = partial(_restore, plan, model.name, model.root)
             rollback.add(_goal(model.name, model.root), undo)
             server.unload(model.name)
         # Again: until it was unloaded, the old one may have answered.
@@ -177,7 +177,7 @@ def _move_alias(plan: SwapPlan, alias: str, rollback: Rollback) -> float | None:
         server.reset_prefix_cache()
     rollback.add("an empty prefix cache", partial(_reset, plan))
     old_root = None if old is None else old.root
-    rollback.add(_goal(alias, old_root), partial(_restore_alias, plan, alias, old_root))
+    rollback.add(_goal(alias, old_root), partial(_restore, plan, alias, old_root))
     # Whoever interrupts here would make it take longer.
     with uninterrupted():
         start = time.monotonic()
@@ -187,9 +187,9 @@ def _move_alias(plan: SwapPlan, alias: str, rollback: Rollback) -> float | None:
         return None if old is None else time.monotonic() - start
 
 
-def _restore_alias(plan: SwapPlan, alias: str, old_root: str | None) -> None:
-    """Have the alias stand for what it stood for."""
-    settle(plan.server, alias, old_root, plan.path)
+def _restore(plan: SwapPlan, name: str, old_root: str | None) -> None:
+    """Have `name` stand for what it stood for."""
+    settle(plan.server, name, old_root, plan.path)
     if old_root == plan.path:
         raise ServerError(
             "that folder holds the adapter of this run by now, so that the old one is gone"
