@@ -24,6 +24,7 @@ import foreign_models as foreign
 from e2urec import cli
 from e2urec.api.swap_check import CheckRows, check_rows
 from e2urec.core import process
+from e2urec.core.say import Say
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.workspace import Workspace
 from e2urec.runs.erased_rows import ErasedRows
@@ -83,10 +84,10 @@ class Made:
         card = json.loads((self.new_adapter / "e2urec.json").read_text(encoding="utf-8"))
         return int(card["answers"]["liked"])
 
-    def check_rows(self, run: Run, count: int, key: Path | None) -> CheckRows:
+    def check_rows(self, run: Run, count: int, key: Path | None, say: Say) -> CheckRows:
         """What the run's own model says of its rows, read once."""
         if count not in self.rows:
-            self.rows[count] = check_rows(run, count, key)
+            self.rows[count] = check_rows(run, count, key, say)
         return self.rows[count]
 
     @property
@@ -246,7 +247,7 @@ def test_rows_of_a_user_of_whom_a_single_row_was_erased_are_not_asked(made, monk
     mask = np.zeros(len(data), dtype=bool)
     mask[np.flatnonzero(data.user == code)[0]] = True
     erased = ErasedRows.under(KEY).with_rows(data, mask)
-    monkeypatch.setattr("e2urec.api.swap_check.erased_rows_of", lambda *words: erased)
+    monkeypatch.setattr("e2urec.api.swap_users.erased_rows_of", lambda *words: erased)
     users, _ = shown_in(check_rows(run, 10_000, None).prompts, made)
     assert len(users) > 5
     assert "5" not in users
@@ -357,7 +358,10 @@ FAULTS = {
     "old one not unloaded": (Fault(UNLOAD, 2, "refuse"), f"does not unload '{OLD}'"),
     "connection lost after the old one went": (Fault(UNLOAD, 2, "drop after"), "connection failed"),
     "cache not reset again": (Fault(RESET, 2, "drop"), "the connection failed"),
-    "no list at the end": (Fault(MODELS, 3, "drop"), "the connection failed"),
+    "cache not reset at the end": (Fault(RESET, 3, "drop"), "the connection failed"),
+    "no list before the load": (Fault(MODELS, 2, "drop"), "the connection failed"),
+    "no list before the alias moves": (Fault(MODELS, 3, "drop"), "the connection failed"),
+    "no list at the end": (Fault(MODELS, 4, "drop"), "the connection failed"),
 }
 
 
@@ -473,6 +477,12 @@ REFUSALS = {
     "NaN": (["--alias", ALIAS, "--tolerance", "nan"], "must be above 0"),
     "password": (["--alias", ALIAS, "--vllm", "http://me:pass@host"], "holds a password"),
     "no URL": (["--alias", ALIAS, "--vllm", "localhost"], "is no URL such as"),
+    "no bound": (["--alias", ALIAS, "--tolerance", "inf"], "--tolerance finite"),
+    "no time": (["--alias", ALIAS, "--timeout", 1e30], "at most 86400 seconds"),
+    "empty alias": (["--alias", ""], "--alias '': is empty"),
+    "key in a query": (["--vllm", "http://host/?key=pass"], "neither ? nor #"),
+    "key in a fragment": (["--vllm", "http://host/#pass"], "neither ? nor #"),
+    "no port": (["--vllm", "http://host:pass"], "is no URL such as"),
     "nobody there": (["--alias", ALIAS, "--vllm", "http://127.0.0.1:9"], "see that it runs"),
 }
 
@@ -484,6 +494,7 @@ def test_swap_that_cannot_be_made_is_refused_before_anything_changes(swap, serve
     status, _, told = swap(*words)
     assert (status, message in told) == (2, True), told
     assert "pass@" not in told
+    assert not re.search(r"[=#:]pass\b", told)
     assert server.count(LOAD) == 0
 
 
@@ -518,3 +529,211 @@ def test_adapter_is_exported_where_it_is_missing(call, server, made, tmp_path) -
     status, _, told = call("swap", made.forgotten, *words)
     assert (status, f"exported the adapter to '{folder}'" in told) == (0, True), told
     assert server.adapters[ALIAS] == str(folder)
+
+
+# --- what only the answers tell
+
+
+def serve_from_one_folder(server: StandIn, made: Made, names: tuple[str, ...]) -> str:
+    """Serve the old adapter by `names` from a folder that holds the new one by now."""
+    folder = str(made.folder / "mount")
+    shutil.copytree(made.new_adapter, folder, dirs_exist_ok=True)
+    for name in list(server.adapters):
+        server.unload({"lora_name": name})
+    server.stand_ins[folder] = str(made.old_adapter)
+    for name in names:
+        assert server.load({"lora_name": name, "lora_path": folder})[0] == 200
+    del server.stand_ins[folder]
+    return folder
+
+
+def test_alias_is_moved_though_its_folder_is_the_same(swap, server, made) -> None:
+    earlier_name = "e2urec-0000000000000000"
+    folder = serve_from_one_folder(server, made, (ALIAS, earlier_name))
+    words = ["--alias", ALIAS, "--server-path", folder, "--tolerance", 0.2]
+    status, printed, told = swap(*words, "--json")
+    assert (status, "cannot come back" in told) == (0, True), told
+    assert answers(server, ALIAS, made) == pytest.approx(
+        answers_alone(made.new_adapter, made), abs=1e-5
+    )
+    assert json.loads(printed)["old_adapters"] == [earlier_name]
+
+
+def test_same_folder_without_a_reset_of_the_cache_is_refused(swap, server, made) -> None:
+    folder = serve_from_one_folder(server, made, (ALIAS,))
+    server.version = "0.32.0"
+    server.dev_mode = False
+    status, _, told = swap("--alias", ALIAS, "--server-path", folder)
+    assert (status, "VLLM_SERVER_DEV_MODE=1" in told) == (2, True), told
+    assert server.adapters == {ALIAS: folder}
+
+
+def test_failed_swap_in_one_folder_does_not_say_that_the_old_one_is_back(
+    swap, server, made
+) -> None:
+    folder = serve_from_one_folder(server, made, (ALIAS,))
+    server.requests.clear()
+    server.faults = [Fault(RESET, 2, "refuse")]
+    status, _, told = swap("--alias", ALIAS, "--server-path", folder)
+    assert status == 2
+    assert f"missing is '{ALIAS}' from '{folder}'" in told
+    assert "serves what it did before" not in told
+
+
+def test_old_answers_are_refused_at_the_default_tolerance(swap, server, made) -> None:
+    server.stand_ins[str(made.new_adapter)] = str(made.old_adapter)
+    words = ["--alias", ALIAS, "--tolerance", 0.2]
+    status, _, told = swap(*words)
+    assert (status, "nothing says that they are not the old one's" in told) == (2, True), told
+    assert server.adapters == made.before
+    assert swap(*words, "--accept-alike")[0] == 0
+
+
+# --- what others do meanwhile
+
+
+def test_alias_that_somebody_else_took_meanwhile_stays_theirs(swap, server, made) -> None:
+    server.requests.clear()
+    theirs = {"lora_name": "fresh", "lora_path": str(made.old_adapter)}
+    server.faults = [Fault(LOAD, 2, "call", lambda: server.load(theirs))]
+    status, _, told = swap("--alias", "fresh")
+    assert (status, "was loaded by somebody else meanwhile" in told) == (2, True), told
+    assert "what somebody else changed stays" in told
+    assert server.adapters == made.before | {"fresh": str(made.old_adapter)}
+
+
+def test_change_by_somebody_else_stops_a_swap_before_its_own(swap, server, made) -> None:
+    third = made.folder / "third"
+    shutil.copytree(made.new_adapter, third, dirs_exist_ok=True)
+
+    def move() -> None:
+        server.unload({"lora_name": ALIAS})
+        server.load({"lora_name": ALIAS, "lora_path": str(third)})
+
+    for number in (1, 3):
+        server.requests.clear()
+        server.faults = [Fault(COMPLETIONS, number, "call", move)]
+        status, _, told = swap("--alias", ALIAS)
+        assert (status, f"somebody else changed '{ALIAS}'" in told) == (2, True), told
+        assert server.adapters == made.before | {ALIAS: str(third)}
+        server.unload({"lora_name": ALIAS})
+        server.load({"lora_name": ALIAS, "lora_path": str(made.old_adapter)})
+        # As the server lists them in the order in which they came.
+        server.adapters = {name: server.adapters[name] for name in made.before}
+
+
+def test_swap_of_several_processes_is_refused(swap, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    status, _, told = swap("--alias", ALIAS)
+    assert (status, "without torchrun" in told) == (2, True), told
+
+
+MALFORMED = [["x"], {"a": 1}, [None], [{"id": 1}], [{"id": "a", "root": 3}], 3]
+
+
+@pytest.mark.parametrize("data", MALFORMED)
+def test_list_of_models_in_another_form_is_one_line(swap, server, monkeypatch, data) -> None:
+    monkeypatch.setattr(server, "list_models", lambda: (200, {"data": data}))
+    status, _, told = swap("--alias", ALIAS)
+    assert (status, "in another form than vLLM does" in told) == (2, True), told
+
+
+def test_rollback_goes_on_after_a_step_that_failed(swap, server, made, monkeypatch) -> None:
+    listed = server.list_models
+
+    def list_models() -> tuple[int, Any]:
+        # Broken as long as the alias stands for the new one, which is when the cache is reset.
+        lies = server.adapters.get(ALIAS) == str(made.new_adapter) and server.count(MODELS) < 6
+        return (200, {"data": ["x"]}) if lies else listed()
+
+    monkeypatch.setattr(server, "list_models", list_models)
+    server.requests.clear()
+    status, _, told = swap("--alias", ALIAS)
+    assert status == 2, told
+    assert server.adapters == made.before
+
+
+# --- whose prompts are sent
+
+
+def users_asked(call, server: StandIn, made: Made, run: Path, *words: object) -> set[str]:
+    server.requests.clear()
+    options = ["--vllm", server.url, "--alias", "fresh", "--rows", 10_000, *words]
+    status, _, told = call("swap", run, *options)
+    assert status == 0, told
+    prompts = []
+    for path, body in server.requests:
+        if path == COMPLETIONS:
+            prompts += body["prompt"]
+    shutil.rmtree(run / "swaps")
+    return shown_in(prompts, made)[0]
+
+
+def test_original_goes_live_again_without_the_users_erased_since(call, server, made) -> None:
+    run = made.folder / "original"
+    users = users_asked(call, server, made, run, "--adapter", made.old_adapter)
+    assert len(users) > 5
+    assert not users & set(ERASED)
+
+
+def test_erased_rows_that_left_the_data_are_counted(made, monkeypatch) -> None:
+    run = open_run(made.forgotten)
+    gone = ErasedRows(ErasedRows.under(KEY).key, frozenset({"00" * 16}))
+    monkeypatch.setattr("e2urec.api.swap_users.erased_rows_of", lambda *words: gone)
+    sentences: list[str] = []
+    check_rows(run, 2, None, sentences.append)
+    assert any("1 erased rows are not in the data any more" in text for text in sentences)
+
+
+def test_item_that_everybody_rated_leaves_rows_to_ask_about(made, monkeypatch) -> None:
+    run = open_run(made.forgotten)
+    data = Workspace(Recipe.build(run.record.recipe, place="run"), record=run.record).data
+    of_item = data.item == data.item_ids.to_list().index("m0")
+    erased = ErasedRows.under(KEY).with_rows(data, of_item)
+    monkeypatch.setattr("e2urec.api.swap_users.erased_rows_of", lambda *words: erased)
+    sentences: list[str] = []
+    users, films = shown_in(check_rows(run, 10_000, None, sentences.append).prompts, made)
+    assert len(users) > 5
+    assert films == HELD_OUT
+    assert any("those that name it otherwise are not known" in text for text in sentences)
+
+
+# --- names, settings and records
+
+
+def test_run_is_swapped_from_inside_its_folder(swap, call, server, made, monkeypatch) -> None:
+    monkeypatch.chdir(made.forgotten)
+    options = ["--vllm", server.url, "--rows", 2, "--alias", ALIAS]
+    status, _, told = call("swap", ".", *options)
+    assert status == 0, told
+    assert server.adapters[ALIAS] == str(made.new_adapter)
+    status, _, told = call("swap", ".", *options, "--adapter", "inner")
+    assert (status, "is inside the run" in told) == (2, True), told
+
+
+def test_record_in_another_run_is_told_as_such(swap, call, made) -> None:
+    assert swap("--alias", ALIAS)[0] == 0
+    folder = made.folder / "original" / "swaps"
+    shutil.copytree(made.forgotten / "swaps", folder)
+    _, printed, _ = call("show", made.folder / "original")
+    shutil.rmtree(folder)
+    assert "is the record of another run's swap" in " ".join(printed.split())
+    assert "served it as" not in printed
+
+
+def test_words_of_the_server_hold_no_key_and_no_code_of_a_terminal(
+    swap, server, made, monkeypatch
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", SECRET)
+    name = "odd\x1b[2J\nname"
+    server.load({"lora_name": name, "lora_path": str(made.old_adapter)})
+    status, printed, told = swap("--alias", ALIAS)
+    assert status == 0, told
+    assert "\x1b" not in printed + told
+    words = f"bad\n\x1b[2J Bearer {SECRET}"
+    monkeypatch.setattr(server, "load", lambda body: server.refusal(400, words))
+    status, _, told = swap("--alias", "fresh", "--replaces", ALIAS)
+    assert (status, "(the API key)" in told or "adapter of this run" in told) == (2, True), told
+    assert SECRET not in told
+    assert "\x1b" not in told

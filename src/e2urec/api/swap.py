@@ -1,5 +1,6 @@
 """Exchange the adapter that a running vLLM server serves for that of a run."""
 
+import math
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -9,11 +10,18 @@ from ..core.errors import ServerError
 from ..core.process import signals_as_interrupt, uninterrupted
 from ..runs.folder import Run
 from ..runs.record import NAME
-from ..runs.swaps import PrefixCache, ServedRecord, SwapRecord, write_swap
+from ..runs.swaps import (
+    FOLDER,
+    PrefixCache,
+    ServedRecord,
+    SwapRecord,
+    make_swaps_folder,
+    write_swap,
+)
 from .swap_check import largest_difference, require_same
 from .swap_plan import SwapOptions, SwapPlan, plan_swap
-from .swap_rollback import Rollback, root_of, settle
-from .vllm_server import ServedModel
+from .swap_rollback import Rollback, settle
+from .vllm_server import AlreadyLoadedError, ServedModel
 
 RESET_ATTEMPTS = 5
 RESET_PAUSE_SECONDS = 0.2
@@ -25,7 +33,7 @@ def swap(run: Run, url: str, options: SwapOptions | None = None) -> SwapRecord:
 
     The adapter is loaded under a name made from its hash, and its answers are compared with those
     of the run. Then the alias is moved, the prefix cache reset, and the old adapter unloaded. If
-    any of it fails or is interrupted, the old adapter stays and the new one is unloaded.
+    any of it fails or is interrupted, it is taken back, as far as the server lets that be done.
 
     Args:
         run: holds an adapter.
@@ -52,15 +60,17 @@ def _make(plan: SwapPlan) -> SwapRecord:
     old_difference = _old_difference(plan)
     seconds = None
     with Rollback(server, plan.options.say) as rollback:
+        _make_folder(plan, rollback)
         _load(plan, rollback)
-        differences = [require_same(server, plan.name, plan.rows, plan.options.tolerance)]
-        if alias is not None and root_of(server, alias) != plan.path:
+        differences = [_compare(plan, plan.name, old_difference)]
+        if alias is not None and not plan.was_made:
             seconds = _move_alias(plan, alias, rollback)
         confirmations = [_reset(plan)]
         if alias is not None:
-            differences.append(require_same(server, alias, plan.rows, plan.options.tolerance))
+            differences.append(_compare(plan, alias, old_difference))
         for model in plan.old_adapters:
-            rollback.add(partial(settle, server, model.name, model.root))
+            undo = partial(_restore, plan, model.name, model.root)
+            rollback.add(_goal(model.name, model.root), undo)
             server.unload(model.name)
         # Again: until it was unloaded, the old one may have answered.
         confirmations.append(_reset(plan))
@@ -91,17 +101,64 @@ def _make(plan: SwapPlan) -> SwapRecord:
     return record
 
 
+def _goal(name: str, root: str | None) -> str:
+    """What a step of the rollback is to bring about."""
+    return f"no '{name}'" if root is None else f"'{name}' from '{root}'"
+
+
+def _make_folder(plan: SwapPlan, rollback: Rollback) -> None:
+    """Make the folder of the record now: later its failure would cost the server two moves."""
+    if make_swaps_folder(plan.run):
+        folder = plan.run.path / FOLDER
+        rollback.add(f"'{plan.run.path}' without '{FOLDER}'", folder.rmdir)
+
+
 def _load(plan: SwapPlan, rollback: Rollback) -> None:
     """Load the adapter under its own name, where it is not there yet."""
     same_name = plan.before.get(plan.name)
-    if same_name is None:
-        rollback.add(partial(settle, plan.server, plan.name, None))
-        plan.server.load(plan.name, plan.path)
-    elif same_name.root != plan.path:
+    if same_name is not None and same_name.root != plan.path:
         raise ServerError(
             f"server '{plan.server.url}': serves '{plan.name}' from '{same_name.root}' already, "
             f"and not from '{plan.path}'; name that folder with --server-path, or unload it"
         )
+    _require_unchanged(plan, _roots(plan.before))
+    if same_name is None:
+        undo = partial(settle, plan.server, plan.name, None, plan.path)
+        rollback.add(_goal(plan.name, None), undo)
+        _load_or_leave(plan, plan.name, rollback)
+
+
+def _load_or_leave(plan: SwapPlan, name: str, rollback: Rollback) -> None:
+    """Load the adapter; where somebody else has just taken that name, leave theirs there."""
+    try:
+        plan.server.load(name, plan.path)
+    except AlreadyLoadedError:
+        rollback.drop_last()
+        raise
+
+
+def _roots(models: dict[str, ServedModel]) -> dict[str, str]:
+    return {name: model.root for name, model in models.items()}
+
+
+def _require_unchanged(plan: SwapPlan, expected: dict[str, str]) -> None:
+    """Raise ServerError where the list of models is not as the swap knows it."""
+    roots = _roots(plan.server.models())
+    changed_names = sorted(name for name, root in roots.items() if expected.get(name) != root)
+    changed_names += sorted(expected.keys() - roots.keys())
+    if changed_names:
+        raise ServerError(
+            f"server '{plan.server.url}': somebody else changed '{changed_names[0]}' on it since "
+            "the swap began; see that nobody else changes its adapters, and try again"
+        )
+
+
+def _compare(plan: SwapPlan, name: str, old_difference: float | None) -> float:
+    """The largest difference of model `name`, as `require_same` has it."""
+    if plan.options.accept_alike:
+        old_difference = None
+    tolerance = plan.options.tolerance
+    return require_same(plan.server, name, plan.rows, tolerance, old_difference)
 
 
 def _move_alias(plan: SwapPlan, alias: str, rollback: Rollback) -> float | None:
@@ -114,15 +171,29 @@ def _move_alias(plan: SwapPlan, alias: str, rollback: Rollback) -> float | None:
     """
     server = plan.server
     old = plan.old_alias
-    rollback.add(partial(_reset, plan))
-    rollback.add(partial(settle, server, alias, None if old is None else old.root))
+    _require_unchanged(plan, _roots(plan.before) | {plan.name: plan.path})
+    if plan.resets:
+        # Where that is refused, the alias had better stay.
+        server.reset_prefix_cache()
+    rollback.add("an empty prefix cache", partial(_reset, plan))
+    old_root = None if old is None else old.root
+    rollback.add(_goal(alias, old_root), partial(_restore, plan, alias, old_root))
     # Whoever interrupts here would make it take longer.
     with uninterrupted():
         start = time.monotonic()
         if old is not None:
             server.unload(alias)
-        server.load(alias, plan.path)
+        _load_or_leave(plan, alias, rollback)
         return None if old is None else time.monotonic() - start
+
+
+def _restore(plan: SwapPlan, name: str, old_root: str | None) -> None:
+    """Have `name` stand for what it stood for."""
+    settle(plan.server, name, old_root, plan.path)
+    if old_root == plan.path:
+        raise ServerError(
+            "that folder holds the adapter of this run by now, so that the old one is gone"
+        )
 
 
 def _reset(plan: SwapPlan) -> bool:
@@ -169,18 +240,21 @@ def _read_back(plan: SwapPlan) -> dict[str, ServedModel]:
 def _old_difference(plan: SwapPlan) -> float | None:
     """By how much the adapter that goes differs from the run's answers; None: it does not say."""
     old = plan.old
-    if old is None or old.root == plan.path:
+    if old is None or plan.was_made:
         return None
     try:
         difference = largest_difference(plan.server, old.name, plan.rows)
     except ServerError as error:
         plan.options.say(f"the adapter that goes was not compared: {error}")
         return None
-    if difference <= plan.options.tolerance:
+    if not math.isfinite(difference):
+        plan.options.say("the adapter that goes was not compared: its answers are no numbers")
+        return None
+    if plan.options.accept_alike and difference <= plan.options.tolerance:
         plan.options.say(
             "the adapter that goes answers these rows as the run does, to within "
-            f"{difference:.3g}: the comparison cannot tell the two apart; lower --tolerance or "
-            "raise --rows"
+            f"{difference:.3g}: the comparison need not tell the two apart, since --accept-alike "
+            "was given"
         )
     return difference
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.arrays import Floats, Ints, Mask
+from ..core.arrays import Floats, Ints
 from ..core.errors import DataError, ServerError
+from ..core.say import Say, no_words
 from ..core.seeding import stream
-from ..data.samples import Samples
 from ..experiments.recipe import Recipe
 from ..experiments.workspace import Workspace
 from ..models.batches import FORWARD_BATCH_SIZE, Examples, batches_by_length
@@ -18,7 +18,7 @@ from ..models.recommender import Recommender
 from ..runs.folder import Run
 from ..runs.keys import controller_key
 from ..runs.split_index import SplitIndex
-from .request import erased_rows_of
+from .swap_users import may_be_asked
 from .vllm_limits import MAX_LOGPROBS
 from .vllm_server import ServedModel, VllmServer
 
@@ -29,13 +29,13 @@ class CheckRows:
 
     Attributes:
         prompts: n rows of token ids.
-        answers: tokens of liked and not liked.
+        answers: tokens of liked, and tokens of not liked: an answer may be any of several.
         expected: (n, 2) log-probabilities of both by our own model, in nats.
-        places: (n,) place of the less probable answer among all tokens, counted from 1.
+        places: (n,) place of the least probable of them among all tokens, counted from 1.
     """
 
     prompts: Sequence[Sequence[int]]
-    answers: tuple[int, int]
+    answers: tuple[tuple[int, ...], tuple[int, ...]]
     expected: Floats
     places: Ints
 
@@ -55,13 +55,14 @@ class CheckRows:
         ]
 
 
-def check_rows(run: Run, count: int, key: Path | None) -> CheckRows:
+def check_rows(run: Run, count: int, key: Path | None, say: Say = no_words) -> CheckRows:
     """Draw test rows of a run, and ask its own model about them, in float32.
 
     Args:
         run: holds a recommender that is no encoder-decoder.
         count: rows, at most.
         key: file of the controller's key; see `train`.
+        say: told of what cannot be known of erased users.
 
     Raises:
         DataError: no test row is left, or rows that the run was tuned on are not in the data.
@@ -75,7 +76,7 @@ def check_rows(run: Run, count: int, key: Path | None) -> CheckRows:
     space.prompt_reader = model.prompt_reader
     # The index holds no erased row. Of a user of whom one row was erased, none is taken either.
     test = space.split.test
-    test = test.take(~_of_erased_users(run, space, test, key))
+    test = test.take(may_be_asked(run, test, space.data, key, say))
     if not len(test):
         raise DataError(
             f"'{run.path}': no test row is left that holds no erased user, so nothing can be "
@@ -87,17 +88,7 @@ def check_rows(run: Run, count: int, key: Path | None) -> CheckRows:
     starts = rows.offsets[:-1]
     ends = rows.offsets[1:]
     prompts = [rows.tokens[a:b].tolist() for a, b in zip(starts, ends, strict=True)]
-    answers = (model.verbaliser.yes, model.verbaliser.no)
-    return CheckRows(prompts, answers, expected, places)
-
-
-def _of_erased_users(run: Run, space: Workspace, samples: Samples, key: Path | None) -> Mask:
-    """(n,) True for samples of users of whom a row that is still in the data was erased."""
-    erased = erased_rows_of(run, key)
-    if erased is None:
-        return np.zeros(len(samples), dtype=bool)
-    users = space.data.user[erased.marked(space.data)]
-    return np.isin(samples.users, users)
+    return CheckRows(prompts, model.verbaliser.all_tokens, expected, places)
 
 
 @torch.no_grad()
@@ -105,14 +96,18 @@ def _own_answers(model: Recommender, rows: Examples) -> tuple[Floats, Ints]:
     """Log-probabilities of both answers among all tokens, (n, 2), and `CheckRows.places`, (n,)."""
     expected = np.zeros((len(rows), 2))
     places = np.zeros(len(rows), dtype=np.int64)
-    answers = [model.verbaliser.yes, model.verbaliser.no]
+    # The recommender's logits have put the tokens of an answer together, and a server's have not.
+    head = model.head._replace(sets=())
+    yes_tokens, no_tokens = model.verbaliser.all_tokens
     with model.using():
         for index in batches_by_length(rows.lengths, FORWARD_BATCH_SIZE):
-            logits = model.logits(model.collate(rows, index))
+            logits = head.logits(model.hidden(model.collate(rows, index)))
             log_probabilities = logits.log_softmax(dim=1)
-            expected[index] = log_probabilities[:, answers].cpu().numpy()
-            less_probable = logits[:, answers].amin(dim=1, keepdim=True)
-            places[index] = 1 + (logits > less_probable).sum(dim=1).cpu().numpy()
+            for column, tokens in enumerate((yes_tokens, no_tokens)):
+                joint = log_probabilities[:, list(tokens)].logsumexp(dim=1)
+                expected[index, column] = joint.cpu().numpy()
+            least_probable = logits[:, [*yes_tokens, *no_tokens]].amin(dim=1, keepdim=True)
+            places[index] = 1 + (logits > least_probable).sum(dim=1).cpu().numpy()
     return expected, places
 
 
@@ -132,19 +127,41 @@ def largest_difference(server: VllmServer, name: str, rows: CheckRows) -> float:
     return float(np.abs(log_probabilities - rows.expected).max())
 
 
-def require_same(server: VllmServer, name: str, rows: CheckRows, tolerance: float) -> float:
+def require_same(
+    server: VllmServer,
+    name: str,
+    rows: CheckRows,
+    tolerance: float,
+    old_difference: float | None = None,
+) -> float:
     """The largest difference of model `name`.
 
+    Args:
+        server: the server.
+        name: of the model.
+        rows: what is asked, and what should be answered.
+        tolerance: by how much the answers may differ, in nats.
+        old_difference: by how much those of the adapter that goes do; None: that does not matter.
+
     Raises:
-        ServerError: it is above the tolerance.
+        ServerError: it is above the tolerance, or above half of that of the adapter that goes: the
+            answers could then as well be the old ones.
     """
     difference = largest_difference(server, name, rows)
-    # Written so that NaN fails it.
+    # Both are written so that NaN fails them.
     if not difference <= tolerance:
         raise ServerError(
             f"server '{server.url}': log-probabilities of the answers by '{name}' differ from the "
             f"run's own by up to {difference:.3g} on {len(rows)} rows, and --tolerance is "
             f"{tolerance:g}; see that it serves the run's base model, in a precision that "
             "suffices and without --logprobs-mode"
+        )
+    if old_difference is not None and not difference <= old_difference / 2:
+        raise ServerError(
+            f"server '{server.url}': log-probabilities of the answers by '{name}' differ from the "
+            f"run's own by up to {difference:.3g} on {len(rows)} rows, and those of the adapter "
+            f"that goes by {old_difference:.3g}: nothing says that they are not the old one's; "
+            "see that the server reads the new folder, raise --rows, serve in a higher precision, "
+            "or say --accept-alike"
         )
     return difference

@@ -1,22 +1,21 @@
 """What a swap needs to know before it changes anything on a server, and what it refuses."""
 
-import hashlib
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..core.contents import hash_file
-from ..core.errors import ConfigError, RunError, ServerError
-from ..core.reading import read_object
+from ..core.errors import ConfigError, ServerError
+from ..core.process import process_count
 from ..core.say import Say, no_words
-from ..models import adapter_files
 from ..runs.folder import Run
 from ..runs.keys import controller_key
-from ..runs.record import NAME, is_vouched
-from .export import FILE, export
+from ..runs.record import is_vouched
+from ..runs.swaps import last_swap
+from .http_calls import LONGEST_TIMEOUT, read_api_key
 from .request import require_recommender
 from .swap_check import CheckRows, check_rows, refuse_short_window
-from .vllm_limits import limit_sentences, unserved_parts
-from .vllm_server import LOAD, MODELS, TIMEOUT, ServedModel, VllmServer, read_api_key
+from .swap_folder import adapter_folder, adapter_hash, export_missing, tell_limits
+from .vllm_server import LOAD, MODELS, TIMEOUT, ServedModel, VllmServer
 
 PREFIX = "e2urec-"
 """Of the names under which adapters are loaded; then comes their hash."""
@@ -43,8 +42,9 @@ class SwapOptions:
         server_path: the same folder as the server sees it; None: by the same path.
         rows: test rows, at most, on which log-probabilities are compared.
         tolerance: by how much these may differ, in nats.
+        accept_alike: go on where the answers are no nearer to the run's own than the old ones.
         max_lora_rank: what the server was started with; None: it refuses by itself.
-        timeout: seconds that one answer of the server may take.
+        timeout: seconds that each call to the server may take, to the end of its answer.
         api_key: file of the server's key; None: as the environment says.
         key: file of the controller's key; see `train`.
         say: told what whoever serves it should know.
@@ -56,6 +56,7 @@ class SwapOptions:
     server_path: str | None = None
     rows: int = ROWS
     tolerance: float = TOLERANCE
+    accept_alike: bool = False
     max_lora_rank: int | None = None
     timeout: float = TIMEOUT
     api_key: Path | None = None
@@ -79,6 +80,7 @@ class SwapPlan:
         path: its folder as the server sees it.
         rows: what is asked, and what should be answered.
         resets: whether the server offers to reset its prefix cache.
+        was_made: whether the same swap was made before, and the server lists what it led to.
     """
 
     run: Run
@@ -92,6 +94,7 @@ class SwapPlan:
     path: str
     rows: CheckRows
     resets: bool
+    was_made: bool = False
 
     @property
     def old_alias(self) -> ServedModel | None:
@@ -110,28 +113,30 @@ def plan_swap(run: Run, url: str, options: SwapOptions) -> SwapPlan:
     secret = controller_key(options.key)
     server = VllmServer(url, read_api_key(options.api_key), options.timeout)
     before = server.models()
-    resets = _refuse_server(server, before, options)
-    folder = _exported(run, options)
-    _tell_limits(folder, options)
-    sha256 = _adapter_hash(folder)
-    name = PREFIX + sha256[:HASH_DIGITS]
+    folder = adapter_folder(run, options.adapter)
     path = options.server_path or str(folder.resolve())
-    old_adapters = _old_adapters(server, before, options, path)
-    if name in (model.name for model in old_adapters):
-        raise ConfigError(
-            f"--replaces '{name}': is the adapter of this run itself; name the one that goes"
-        )
+    resets = _refuse_server(server, before, options, path)
+    export_missing(run, folder, options.max_lora_rank, options.say)
+    tell_limits(folder, options.max_lora_rank, options.say)
+    sha256 = adapter_hash(folder)
+    name = PREFIX + sha256[:HASH_DIGITS]
+    for setting, other_name in (("--replaces", options.replaces), ("--alias", options.alias)):
+        if other_name == name:
+            raise ConfigError(
+                f"{setting} '{name}': is the adapter of this run itself; choose another name"
+            )
+    old_adapters = _old_adapters(server, before, options, name)
     if options.alias is None and options.replaces is None:
         options.say(
             f"no adapter goes, and the old one answers on; lead clients to '{name}', then swap "
             "again with --replaces and the old one's name"
         )
-    rows = check_rows(run, options.rows, options.key)
+    rows = check_rows(run, options.rows, options.key, options.say)
     refuse_short_window(server, _base_of(server, before), rows)
     vouched = is_vouched(run.path, run.record, secret)
     for sentence in [*rows.sentences(), *([] if vouched else [NO_MAC])]:
         options.say(sentence)
-    return SwapPlan(
+    plan = SwapPlan(
         run=run,
         server=server,
         options=options,
@@ -144,6 +149,9 @@ def plan_swap(run: Run, url: str, options: SwapOptions) -> SwapPlan:
         rows=rows,
         resets=resets,
     )
+    plan = replace(plan, was_made=_was_made(plan, secret))
+    _tell_same_folder(plan)
+    return plan
 
 
 # --- what is refused before anything is changed
@@ -156,12 +164,24 @@ def _refuse_options(run: Run, options: SwapOptions) -> None:
             f"'{run.path}': holds a whole model, which no running server exchanges; export it with "
             "--merged, serve it by a second server, lead requests there and stop the first"
         )
-    if options.rows < 1 or not options.tolerance > 0 or not options.timeout > 0:
-        raise ConfigError("swap: --rows, --tolerance and --timeout must be above 0")
+    # Written so that NaN fails it.
+    has_limits = 0 < options.tolerance < math.inf and 0 < options.timeout <= LONGEST_TIMEOUT
+    if options.rows < 1 or not has_limits:
+        raise ConfigError(
+            "swap: --rows, --tolerance and --timeout must be above 0, --tolerance finite, and "
+            f"--timeout at most {LONGEST_TIMEOUT:.0f} seconds"
+        )
+    for setting, name in (("--alias", options.alias), ("--replaces", options.replaces)):
+        if name is not None and (not name.strip() or not name.isprintable()):
+            raise ConfigError(
+                f"{setting} {name!a}: is empty or cannot be printed; give a name in one line"
+            )
+    if process_count() > 1:
+        raise ConfigError("swap: is done by one process; start it without torchrun")
 
 
 def _refuse_server(
-    server: VllmServer, before: dict[str, ServedModel], options: SwapOptions
+    server: VllmServer, before: dict[str, ServedModel], options: SwapOptions, path: str
 ) -> bool:
     """Refuse a server that cannot do it; returns whether it can reset its prefix cache."""
     for name in (options.alias, options.replaces):
@@ -182,7 +202,9 @@ def _refuse_server(
     resets = server.can_reset()
     if resets or not server.caches_prefixes():
         return resets
-    if options.alias is not None and not server.keeps_folders_apart():
+    old = before.get(options.alias or "")
+    is_same_folder = old is not None and old.root == path
+    if options.alias is not None and (is_same_folder or not server.keeps_folders_apart()):
         raise ServerError(
             f"server '{server.url}': offers no reset of its prefix cache, by which "
             f"'{options.alias}' would go on from states of the old adapter; start it with "
@@ -206,15 +228,15 @@ def _base_of(server: VllmServer, before: dict[str, ServedModel]) -> ServedModel:
 
 
 def _old_adapters(
-    server: VllmServer, before: dict[str, ServedModel], options: SwapOptions, path: str
+    server: VllmServer, before: dict[str, ServedModel], options: SwapOptions, new_name: str
 ) -> list[ServedModel]:
     """The adapters that go besides the alias; says which others serve the same folder."""
     names = set() if options.replaces is None else {options.replaces}
     names.discard(options.alias)
     old = before.get(options.alias or "")
     for model in before.values():
-        is_same = old is not None and model.root == old.root != path
-        if not is_same or model.name in (options.alias, options.replaces):
+        is_same = old is not None and model.root == old.root
+        if not is_same or model.name in (options.alias, options.replaces, new_name):
             continue
         # An earlier swap loaded it, and nobody needs it any more.
         if model.name.startswith(PREFIX):
@@ -227,51 +249,31 @@ def _old_adapters(
     return [before[name] for name in sorted(names)]
 
 
-# --- the folder of the adapter
+def _has_names(before: dict[str, ServedModel], names: tuple[str | None, ...], path: str) -> bool:
+    """Whether all these names are served from folder `path`."""
+    models = [before.get(name or "") for name in names]
+    return all(model is not None and model.root == path for model in models)
 
 
-def _exported(run: Run, options: SwapOptions) -> Path:
-    """The folder of the exported adapter, made where it is missing."""
-    folder = options.adapter or run.path.with_name(f"{run.path.resolve().name}-adapter")
-    if not folder.exists():
-        export(run, folder, "adapter", max_lora_rank=options.max_lora_rank)
-        options.say(f"exported the adapter to '{folder}'")
-    description = read_object(folder / FILE, "name a folder made by e2urec export --adapter")
-    if description.get("run_sha256") != hash_file(run.path / NAME):
-        raise RunError(
-            f"'{folder}': was not exported from '{run.path}' as it is now; name another with "
-            "--adapter, or remove it"
-        )
-    return folder
+def _was_made(plan: SwapPlan, secret: bytes) -> bool:
+    """Whether the run's last swap on this server is this one, and the server still shows it.
+
+    The list alone shows a folder, which may hold another adapter by now.
+    """
+    alias = plan.options.alias
+    if alias is None or not _has_names(plan.before, (plan.name, alias), plan.path):
+        return False
+    last = last_swap(plan.run, plan.server.url, secret)
+    return last is not None and (last.alias, last.adapter_sha256) == (alias, plan.sha256)
 
 
-def _tell_limits(folder: Path, options: SwapOptions) -> None:
-    """Refuse what vLLM does not serve, and say what the server has to be started with."""
-    config = read_object(folder / adapter_files.CONFIG_FILE, "export the adapter again")
-    parts = unserved_parts(config)
-    if parts:
-        raise ConfigError(
-            f"'{folder}': has {', '.join(parts)}, which vLLM does not serve; serve it by "
-            "Transformers and PEFT"
-        )
-    rank = config["r"]
-    if options.max_lora_rank is not None and rank > options.max_lora_rank:
-        raise ConfigError(
-            f"'{folder}': its adapter is of rank {rank}, and --max-lora-rank is "
-            f"{options.max_lora_rank}; start the server with more"
-        )
-    if options.max_lora_rank is None:
-        for sentence in limit_sentences(config):
-            options.say(sentence)
-
-
-def _adapter_hash(folder: Path) -> str:
-    """SHA-256 of an adapter's weights and settings, in hexadecimal."""
-    names = (adapter_files.CONFIG_FILE, adapter_files.WEIGHTS_FILE)
-    try:
-        lines = [f"{name} {hash_file(folder / name)}" for name in names]
-    except OSError as error:
-        raise RunError(
-            f"'{folder}': cannot be read ({error.strerror}); export the adapter again"
-        ) from error
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def _tell_same_folder(plan: SwapPlan) -> None:
+    """Say where what goes cannot come back."""
+    old = plan.old
+    if plan.was_made or old is None or old.root != plan.path:
+        return
+    plan.options.say(
+        f"server '{plan.server.url}': '{old.name}' is served from '{plan.path}' already, which "
+        "holds the adapter of this run by now: should the swap fail, what was served from there "
+        "cannot come back; give each adapter a folder of its own"
+    )

@@ -7,6 +7,7 @@ import typer
 
 from ..core.errors import ConfigError
 from .app import AsJson, Key, Out, RecipeFile, RunFolder, Settings, app, recipe_from, say_aside
+from .failures import one_line
 
 
 @app.command("import")
@@ -131,11 +132,14 @@ def swap_adapter(
     tolerance: Annotated[
         float, typer.Option(help="Nats by which a log-probability may differ.")
     ] = 0.2,
+    accept_alike: Annotated[
+        bool, typer.Option(help="Go on where old and new adapter cannot be told apart.")
+    ] = False,
     max_lora_rank: Annotated[
         int | None, typer.Option(help="What the server was started with; checked beforehand.")
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="Seconds that one answer of the server may take.")
+        float, typer.Option(help="Seconds that each call to the server may take.")
     ] = 120.0,
     api_key_file: Annotated[
         Path | None,
@@ -158,11 +162,13 @@ def swap_adapter(
         server_path=server_path,
         rows=rows,
         tolerance=tolerance,
+        accept_alike=accept_alike,
         max_lora_rank=max_lora_rank,
         timeout=timeout,
         api_key=api_key_file,
         key=key,
-        say=say_aside,
+        # Names that the server lists may hold anything.
+        say=lambda text: say_aside(one_line(text)),
     )
     opened = open_run(run, key=controller_key(key))
     show_swap(swap(opened, vllm, options), as_json=as_json)

@@ -6,6 +6,7 @@ from ..runs.folder import Run
 from ..runs.record import RunRecord
 from ..runs.rehearsal import read_rehearsal
 from ..runs.swaps import swap_sentences
+from .failures import one_line
 
 DROPPED = {
     "duplicates_dropped": "exact duplicates of earlier rows",
@@ -39,7 +40,8 @@ def run_sentences(run: Run, counts: Mapping[str, int], key: bytes | None = None)
         yield rehearsal.sentence()
     if record.kind in ("original", "unlearned"):
         yield _scores_sentence(record.rows)
-    yield from swap_sentences(run, key)
+    # Names that a server listed may hold anything.
+    yield from map(one_line, swap_sentences(run, key))
 
 
 def _origin(record: RunRecord) -> Iterator[str]:

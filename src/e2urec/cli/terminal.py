@@ -30,6 +30,7 @@ from ..runs.keys import key_at_hand
 from ..runs.record import RESULTS, record_state
 from ..runs.record_mac import MacState
 from ..runs.swaps import SwapRecord
+from .failures import one_line
 from .progress import progress
 from .run_sentences import removed_sentence, run_sentences
 
@@ -178,7 +179,7 @@ def show_swap(record: SwapRecord, *, as_json: bool) -> None:
         print_json(record.model_dump(mode="json", exclude_none=True))
         return
     say = speaker(Console())
-    say(record.sentence())
+    say(one_line(record.sentence()))
     say(
         f"log-probabilities of the answers on {record.rows} rows: within "
         f"{record.largest_difference:.3g} of the run's own ({record.tolerance:g} is allowed)"
@@ -188,7 +189,7 @@ def show_swap(record: SwapRecord, *, as_json: bool) -> None:
     if record.seconds_without_alias is not None:
         say(f"'{record.alias}' was answered by nothing for {record.seconds_without_alias:.2f} s")
     say(f"prefix cache: {PREFIX_CACHE[record.prefix_cache]}")
-    say(f"the server lists: {', '.join(model.name for model in record.after)}")
+    say(one_line(f"the server lists: {', '.join(model.name for model in record.after)}"))
 
 
 def show_results(results: Results, *, as_json: bool) -> None:

@@ -3,16 +3,19 @@
 No prompt and no user's id stands in them, and no key.
 """
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core.contents import hash_file
 from ..core.durable import make_folders
 from ..core.reading import UNREADABLE, damaged, read_object
 from .files import finite, write_json
 from .folder import Run
+from .record import NAME
 from .record_mac import FIELD, MacRecord, MacState, mac_of, mac_state
 
 FOLDER = "swaps"
@@ -67,15 +70,31 @@ class SwapRecord(BaseModel):
 
     def sentence(self) -> str:
         """What a user reads of it."""
+        # By now it may serve another: a record is of its time.
         names = " and ".join(f"'{name}'" for name in (self.alias, self.adapter) if name)
-        text = f"{self.server} serves it as {names} since {self.time}"
+        text = f"{self.server} served it as {names} at {self.time}"
         if self.old_adapters:
             text += f", in place of {', '.join(self.old_adapters)}"
         return text
 
 
+def make_swaps_folder(run: Run) -> bool:
+    """Make the folder of a run's swaps, where it is missing; whether it was.
+
+    Raises:
+        OSError: it cannot be made, or not be written to.
+    """
+    folder = run.path / FOLDER
+    is_new = not folder.exists()
+    make_folders(folder)
+    # Told by writing: permissions alone do not tell of a full or read-only disk.
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"\n")
+    return is_new
+
+
 def write_swap(run: Run, record: SwapRecord, key: bytes | None) -> Path:
-    """Add the record of a swap to its run; returns the file.
+    """Add the record of a swap to its run, whose folder of swaps is there; returns the file.
 
     Args:
         run: whose adapter it is.
@@ -83,10 +102,11 @@ def write_swap(run: Run, record: SwapRecord, key: bytes | None) -> Path:
         key: the controller's, for a MAC; None: the record gets none.
     """
     values = finite(record.model_dump(mode="json", exclude_none=True))
+    # What could not be read again shall not be written.
+    SwapRecord.model_validate(values)
     if key is not None:
         values[FIELD] = mac_of(values, key).model_dump(mode="json")
     folder = run.path / FOLDER
-    make_folders(folder)
     # Colons are no part of a file's name on Windows.
     file = folder / f"{record.time.replace(':', '')}-{record.adapter}.json"
     write_json(file, values)
@@ -99,10 +119,35 @@ def swap_sentences(run: Run, key: bytes | None) -> Iterator[str]:
     Raises:
         RunError: a record is damaged.
     """
+    run_sha256 = hash_file(run.path / NAME)
+    for file, record, state in _records(run, key):
+        if record.run_sha256 != run_sha256:
+            yield f"'{file}': is the record of another run's swap, and says nothing of this one"
+        else:
+            yield f"{record.sentence()}; {STATES[state]}"
+
+
+def last_swap(run: Run, server: str, key: bytes) -> SwapRecord | None:
+    """The last swap of a run on a server that a record with a MAC shows; None: there is none.
+
+    Raises:
+        RunError: a record is damaged.
+    """
+    run_sha256 = hash_file(run.path / NAME)
+    last = None
+    for _, record, state in _records(run, key):
+        is_of_run = record.run_sha256 == run_sha256 and state is MacState.HOLDS
+        if is_of_run and record.server == server:
+            last = record
+    return last
+
+
+def _records(run: Run, key: bytes | None) -> Iterator[tuple[Path, SwapRecord, MacState]]:
+    """The records of a run, oldest first, and what their MACs say."""
     for file in sorted((run.path / FOLDER).glob("*.json")):
         values = read_object(file, REMEDY)
         try:
             record = SwapRecord.model_validate(values)
         except UNREADABLE as error:
             raise damaged(file, REMEDY, error) from error
-        yield f"{record.sentence()}; {STATES[mac_state(values, key)]}"
+        yield file, record, mac_state(values, key)
