@@ -173,7 +173,7 @@ def test_planned_teachers_states_are_those_that_a_request_holds(kind: str, monke
     assert forget + 8 < retain, "most of D_r is not read"
     rows = RowCounts(train=forget + retain, ratio=forget / (forget + retain))
     words = [f"method.{name}={value}" for name, value in settings.items()]
-    parts = Planner(recipe_of(*words), config_of(kind), CPU, rows).unlearn().peak.parts
+    parts = Planner(recipe_of(*words), config_of(kind), CPU, rows).unlearn().moments[-1].parts
     row_bytes = config_of(kind).hidden_size * 4
     assert len(held) == 3
     assert parts["teacher_states"] == pytest.approx(sum(held), abs=4 * row_bytes)
