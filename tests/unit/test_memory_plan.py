@@ -180,7 +180,7 @@ def test_planned_teachers_states_are_those_that_a_request_holds(kind: str, monke
 
 
 def test_teachers_that_are_asked_at_each_look_up_hold_nothing() -> None:
-    recipe = recipe_of("method.speed.kept_teachers=false")
+    recipe = recipe_of("method.speed={kept_teachers=false}")
     moments = Planner(recipe, config_of("causal"), CPU, ROWS).unlearn().moments
     assert all(not moment.parts.get("teacher_states") for moment in moments)
 
