@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoConfig
 
+import e2urec.methods.e2urec
+import e2urec.unlearning.augmented
 from e2urec.api.plan_memory import plan_memory
 from e2urec.cli.memory_sheet import show_memory
 from e2urec.core.errors import ModelError
@@ -20,6 +23,7 @@ from e2urec.experiments.memory_moments import CommandMemory, Machine, MemoryPlan
 from e2urec.experiments.memory_plan import Planner, RowCounts
 from e2urec.experiments.recipe import Recipe, method_of
 from e2urec.experiments.simulated_steps import SimulatedModel
+from e2urec.methods import build
 from e2urec.models import adapters
 from e2urec.models.backbone import Backbone, load_backbone, load_frozen
 from e2urec.models.batches import pack
@@ -27,10 +31,13 @@ from e2urec.models.live_bytes import LiveBytes, model_tensors, tensor_bytes
 from e2urec.models.quantisation import quantised_bytes
 from e2urec.models.recommender import Recommender
 from e2urec.models.weightless import read_config
-from e2urec.testing import toy_backbone
+from e2urec.testing import toy_backbone, toy_task
 from e2urec.training.micro_batches import StepGradients
+from e2urec.training.process_share import ProcessShare
 from e2urec.training.state import TrainingState
 from e2urec.training.supervised import fully_trainable, supervised
+from e2urec.unlearning.student import frozen_teacher
+from e2urec.unlearning.teachers import FrozenTeacher
 
 CPU = Machine(is_gpu=False, bytes=10**9)
 GPU = Machine(is_gpu=True, bytes=10**9)
@@ -80,7 +87,7 @@ def real_step(backbone: Backbone, recipe: Recipe) -> SimpleNamespace:
         gradients = StepGradients(model, supervised(model, rows), state, accelerator, "train")
         live = LiveBytes(model, parameters)
         with live:
-            gradients.leave({"train": np.arange(BATCH)})
+            gradients.leave(ProcessShare.of({"train": np.arange(BATCH)}, accelerator))
         state.optimizer.step()
         moments = [
             value
@@ -141,10 +148,75 @@ def test_a_student_has_teachers_states_and_cached_lower_ones() -> None:
     width = config_of("causal").hidden_size
     plan = Planner(recipe_of(), config_of("causal"), CPU, ROWS).unlearn()
     parts = plan.moments[-1].parts
-    # Of D_f and D_r, and the augmented model's of D_f.
-    assert parts["teacher_states"] == 1200 * width * 4
+    # Of D_f, of the 16 batches of 16 rows that are read of D_r, and the augmented model's of D_f;
+    # and the places of all rows.
+    assert parts["teacher_states"] == 656 * width * 4 + 1200 * 8
     assert parts["replayed_states"] == 2 * 16 * WINDOW * width * 4
-    assert plan.disk == 1000 * WINDOW * width * 4
+    assert plan.disk == 456 * WINDOW * width * 4
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_planned_teachers_states_are_those_that_a_request_holds(kind: str, monkeypatch) -> None:
+    held = []
+
+    def noted(*arguments: Any, **options: Any) -> FrozenTeacher:
+        teacher = frozen_teacher(*arguments, **options)
+        held.append(tensor_bytes([teacher.states.states, teacher.states.places]))
+        return teacher
+
+    for module in (e2urec.methods.e2urec, e2urec.unlearning.augmented):
+        monkeypatch.setattr(module, "frozen_teacher", noted)
+    settings = {"min_steps": 2, "augment_min_steps": 2, "batch_size": 4}
+    task = toy_task(kind)
+    build("e2urec", settings).unlearn(task)
+    forget, retain = len(task.forget), len(task.retain)
+    assert forget + 8 < retain, "most of D_r is not read"
+    rows = RowCounts(train=forget + retain, ratio=forget / (forget + retain))
+    words = [f"method.{name}={value}" for name, value in settings.items()]
+    parts = Planner(recipe_of(*words), config_of(kind), CPU, rows).unlearn().moments[-1].parts
+    row_bytes = config_of(kind).hidden_size * 4
+    assert len(held) == 3
+    assert parts["teacher_states"] == pytest.approx(sum(held), abs=4 * row_bytes)
+
+
+def test_teachers_that_are_asked_at_each_look_up_hold_nothing() -> None:
+    recipe = recipe_of("method.speed={kept_teachers=false}")
+    moments = Planner(recipe, config_of("causal"), CPU, ROWS).unlearn().moments
+    assert all(not moment.parts.get("teacher_states") for moment in moments)
+
+
+def stored_config(dtype: torch.dtype) -> AutoConfig:
+    config = config_of("causal")
+    config.dtype = dtype
+    return config
+
+
+def test_answers_of_a_stored_base_hold_its_head_in_float32() -> None:
+    config = stored_config(torch.bfloat16)
+    recipe = recipe_of("tuning.lora.rank=4")
+    head_bytes = config.vocab_size * config.hidden_size * 4
+    planner = Planner(recipe, config, CPU, ROWS)
+    for plan in (planner.unlearn(), planner.evaluate()):
+        assert all(moment.parts["answer_head"] == head_bytes for moment in plan.moments)
+    assert "answer_head" not in planner.train().peak.parts
+    # In float32 it is the model's own, and beside a GPU it is in other memory.
+    for other in (
+        Planner(recipe, stored_config(torch.float32), CPU, ROWS),
+        Planner(recipe, config, GPU, ROWS),
+    ):
+        assert all(not moment.parts["answer_head"] for moment in other.evaluate().moments)
+
+
+def test_full_copy_of_a_stored_base_is_planned_in_float32() -> None:
+    words = ["tuning.lora.rank=4", "method.augment=full", "method.start_scale=0"]
+    moments = []
+    for dtype in (torch.float32, torch.bfloat16):
+        planner = Planner(recipe_of(*words), stored_config(dtype), CPU, ROWS)
+        plan = planner.unlearn()
+        moments += [moment for moment in plan.moments if "augmented" in moment.title]
+    for part in ("copies", "optimizer", "gradients", "activations"):
+        assert moments[0].parts[part] == moments[1].parts[part]
+    assert moments[1].parts["weights"] < 0.6 * moments[0].parts["weights"]
 
 
 def test_a_gpu_keeps_no_scores_of_attention() -> None:
@@ -233,9 +305,12 @@ def test_method_with_several_students_is_told_and_left_out() -> None:
     assert any("not planned for method 'sisa'" in text for text in planner.sentences())
 
 
-@pytest.mark.parametrize("option", ["--gpu", "--rows"])
-def test_nothing_to_plan_for_is_one_line(call, toy: Path, option: str) -> None:
-    status, _, error = call("plan", toy, option, "0")
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--gpu", "0"), ("--gpu", "-1"), ("--gpu", "nan"), ("--gpu", "inf"), ("--rows", "0")],
+)
+def test_nothing_to_plan_for_is_one_line(call, toy: Path, option: str, value: str) -> None:
+    status, _, error = call("plan", toy, option, value)
     assert status == 2
     assert option in error
     assert len(error.strip().splitlines()) == 1

@@ -1,6 +1,7 @@
 """Less memory for a step: its rows in parts, and blocks that compute twice. The same gradient."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from e2urec.models.adapters import LoRA
 from e2urec.models.recommender import Recommender
 from e2urec.testing import TUNING, toy_backbone, toy_interactions, toy_task
 from e2urec.training.loop import Phase, Schedule, TrainingState
-from e2urec.training.micro_batches import StepGradients, part_count, split_step
+from e2urec.training.micro_batches import StepGradients, split_step
 from e2urec.training.process_share import ProcessShare
 from e2urec.training.supervised import supervised, tune
 
@@ -31,7 +32,7 @@ STEP = {"train": np.arange(16)}
 )
 def test_parts_hold_every_row_once_and_none_holds_too_many(sizes, size):
     step = {f"set {number}": np.arange(count) for number, count in enumerate(sizes)}
-    parts = split_step(step, part_count(max(sizes), size))
+    parts = split_step(step, {name: len(rows) for name, rows in step.items()}, size)
     for name, rows in step.items():
         pieces = [part.rows[name] for part in parts if name in part.rows]
         assert np.concatenate(pieces).tolist() == rows.tolist()
@@ -42,9 +43,32 @@ def test_parts_hold_every_row_once_and_none_holds_too_many(sizes, size):
 
 
 def test_a_part_that_only_another_process_has_rows_for_reads_one_that_counts_nothing():
-    *_, last = split_step({"train": np.arange(4)}, 5)
+    *_, last = split_step({"train": np.arange(4)}, {"train": 5}, 1)
     assert last.rows["train"].tolist() == [0]
     assert last.share("train") == 0
+
+
+@given(
+    st.dictionaries(st.sampled_from(["forget", "retain"]), st.integers(1, 12), min_size=1),
+    st.integers(1, 5),
+    st.integers(1, 4),
+)
+def test_all_processes_read_the_same_sets_in_each_part_and_together_every_row(sizes, size, world):
+    step = {name: np.arange(count) for name, count in sizes.items()}
+    sets = []
+    totals = dict.fromkeys(step, 0.0)
+    for rank in range(world):
+        process = SimpleNamespace(process_index=rank, num_processes=world)
+        share = ProcessShare.of(step, process)
+        parts = split_step(share.rows, share.longest, size)
+        sets.append([list(part.rows) for part in parts])
+        for part in parts:
+            assert all(0 < len(rows) <= size for rows in part.rows.values())
+            for name in part.rows:
+                # Of the mean over processes, each row counts 1/n.
+                totals[name] += part.shares[name] * share.weights[name] / world
+    assert all(names == sets[0] for names in sets)
+    assert all(total == pytest.approx(1) for total in totals.values())
 
 
 def adapted(kind: str, lora: LoRA) -> Recommender:

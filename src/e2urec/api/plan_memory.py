@@ -1,5 +1,6 @@
 """Say what memory the commands take, before anything is loaded."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,11 +39,12 @@ def plan_memory(
     Raises:
         RunError: the run folder is damaged.
         ModelError: there is no such model.
-        ConfigError: a setting is none, or a number is not above zero.
+        ConfigError: a setting is none, or a number is not above zero or has no end.
     """
     for option, value in (("--gpu", gpu_gb), ("--rows", rows)):
-        if value is not None and value <= 0:
-            raise ConfigError(f"{option} {value:g}: is not above 0; name a number that is")
+        # NaN is neither above 0 nor not.
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"{option} {value:g}: is no number above 0; name one that is")
     folder = Path(target)
     record = read_record(folder) if (folder / NAME).exists() else None
     if record is None:

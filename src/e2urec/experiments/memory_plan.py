@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..methods.finetune import Finetune
 from ..methods.retrain import Retrain
+from ..models.batches import row_count_of_steps
 from ..models.live_bytes import Peak, tensor_bytes
 from ..unlearning.method import Method
 from ..unlearning.replay import Speed
@@ -24,6 +26,8 @@ from .study import SHARED_SETTINGS
 # As in `metrics/distances.py`: so many rows at a time, and so many arrays of their logits.
 DISTANCE_ROWS = 256
 DISTANCE_ARRAYS = 8
+# As in `unlearning/teachers.py`: where the state of a row stands, of rows without one as well.
+PLACE_BYTES = 8
 Parts = dict[str, int]
 
 
@@ -43,6 +47,11 @@ class RowCounts:
     def forget(self) -> int:
         """Rows of D_f."""
         return round(self.train * self.ratio)
+
+    @property
+    def retain(self) -> int:
+        """Rows of D_r."""
+        return self.train - self.forget
 
 
 def plan_commands(
@@ -126,21 +135,22 @@ class Planner:
             return CommandMemory("unlearn", (self._tuning("a step of retraining", original),))
         if not _has_student(method):
             return None
-        moments = [self._answering("answers of a model", states={})]
+        answers = self._answer_head()
+        moments = [self._answering("answers of a model", answers)]
         if isinstance(method, TwoTeachers) and method.forgetting == "gain":
-            moments.append(self._augmented(method))
-        moments.append(self._student(method))
+            moments.append(self._augmented(method, answers))
+        moments.append(self._student(method, answers))
         return CommandMemory("unlearn", tuple(moments), self._cache_bytes(method))
 
     def evaluate(self) -> CommandMemory:
         """Ask the original, make the placebo of it, and ask the other models, one at a time."""
-        states = {"answer_states": self._answer_states(models=2)}
+        answers = {"answer_states": self._answer_states(models=2)} | self._answer_head()
         moments = [
-            self._answering("answers of a model", states=states),
-            self._placebo(method_of(self.recipe), states),
+            self._answering("answers of a model", answers),
+            self._placebo(method_of(self.recipe), answers),
         ]
         if not self.machine.is_gpu:
-            distances = states | {"distances": self._distance_bytes()}
+            distances = answers | {"distances": self._distance_bytes()}
             moments.append(Moment("distances between answers", self._models(1) | distances))
         return CommandMemory("evaluate", tuple(moments))
 
@@ -183,28 +193,29 @@ class Planner:
             parts["copies"] = copies * self.simulated.weight_bytes
         return Moment(title, parts)
 
-    def _augmented(self, method: TwoTeachers) -> Moment:
+    def _augmented(self, method: TwoTeachers, answers: Parts) -> Moment:
         """A step of the augmented model: an adapter, or a full copy."""
-        simulated = self.simulated
         title = "a step of the augmented model"
-        parts = self._models(1) | {"teacher_states": self._teacher_states()}
+        parts = self._models(1) | answers | {"teacher_states": self._teacher_states(method)}
         if method.augment == "full":
-            with simulated.all_parameters() as parameters:
-                peak = simulated.supervised_step(parameters, method.batch_size)
-                parts["copies"] = simulated.weight_bytes
+            # A copy that is tuned is in float32, whatever the original is held in.
+            whole = SimulatedModel(self.recipe, self.config, self.machine, stored=False)
+            with whole.all_parameters() as parameters:
+                peak = whole.supervised_step(parameters, method.batch_size)
+                parts["copies"] = whole.weight_bytes
                 parts["optimizer"] = optimizer_bytes(parameters)
             return Moment(title, parts | _step_parts(peak))
         return self._adapter_step(title, method, parts, joined=False)
 
-    def _student(self, method: Any) -> Moment:
-        parts = self._models(1) | {"teacher_states": self._teacher_states()}
+    def _student(self, method: Any, answers: Parts) -> Moment:
+        parts = self._models(1) | answers | {"teacher_states": self._teacher_states(method)}
         return self._adapter_step("a step of the student", method, parts, joined=True)
 
-    def _placebo(self, method: Any, states: Parts) -> Moment:
+    def _placebo(self, method: Any, answers: Parts) -> Moment:
         """A step of the placebo on the original, by the method's own batch size and adapter."""
         shared = {name: getattr(method, name) for name in SHARED_SETTINGS if hasattr(method, name)}
         placebo = Finetune(**shared)
-        parts = self._models(1) | states
+        parts = self._models(1) | answers
         with self.simulated.student(placebo.lora) as parameters:
             peak = self.simulated.supervised_step(parameters, placebo.batch_size)
             _add_student(parts, parameters, peak)
@@ -237,8 +248,8 @@ class Planner:
             parts["activations"] -= states
         return Moment(title, parts)
 
-    def _answering(self, title: str, *, states: Parts, models: int = 1) -> Moment:
-        parts = self._models(models) | states
+    def _answering(self, title: str, answers: Parts) -> Moment:
+        parts = self._models(1) | answers
         return Moment(title, parts | _step_parts(self.simulated.answering()))
 
     # --- parts
@@ -254,10 +265,29 @@ class Planner:
             "adapters": count * simulated.adapter_bytes,
         }
 
-    def _teacher_states(self) -> int:
-        """The original's answers to D_f and D_r, and the augmented model's to D_f."""
-        count = self.rows.train + self.rows.forget
-        return count * self.simulated.state_bytes
+    def _teacher_states(self, method: Any) -> int:
+        """The original's answers to rows that are read, and the augmented model's to D_f.
+
+        A method is taken to have a teacher for both sets, though some have one or none.
+        """
+        if not getattr(method, "speed", Speed()).kept_teachers:
+            return 0
+        count = self._read_rows(method)
+        row_count = self.rows.train
+        if isinstance(method, TwoTeachers) and method.forgetting == "gain":
+            count += self.rows.forget
+            row_count += self.rows.forget
+        return count * self.simulated.state_bytes + row_count * PLACE_BYTES
+
+    def _read_rows(self, method: Any) -> int:
+        """Rows that a student's steps read: all of D_f, and what they need of D_r."""
+        forget = self.rows.forget
+        retain = self.rows.retain
+        if isinstance(method, TwoTeachers):
+            steps = method.student_steps(forget)["joint"]
+        else:
+            steps = method.updates(forget, retain, self.recipe.tuning.schedule)
+        return forget + min(retain, row_count_of_steps(steps, retain, method.batch_size))
 
     def _answer_states(self, models: int) -> int:
         # Answers are NumPy's, in the computer's own memory.
@@ -265,18 +295,25 @@ class Planner:
             return 0
         return models * self.rows.forget * self.simulated.state_bytes
 
+    def _answer_head(self) -> Parts:
+        """The head that NumPy makes logits with, where the model holds it in fewer bits."""
+        weight = self.simulated.model.head.weight
+        # On a GPU it is in the computer's own memory, as the states are.
+        is_own = self.machine.is_gpu or weight.dtype == torch.float32
+        return {"answer_head": 0 if is_own else weight.numel() * STATE_BYTES}
+
     def _distance_bytes(self) -> int:
         rows = min(DISTANCE_ROWS, self.rows.forget)
         return DISTANCE_ARRAYS * rows * self.simulated.vocabulary_size * STATE_BYTES
 
     def _cache_bytes(self, method: Any) -> int:
-        """Bytes on the disk of the lower states of all rows."""
+        """Bytes on the disk of the lower states of the rows that are read."""
         speed = getattr(method, "speed", Speed())
         with self.simulated.student(method.lora):
             first_block = self.simulated.first_block(method.lora, speed)
         if not first_block:
             return 0
-        tokens = self.rows.train * self.recipe.model.window
+        tokens = self._read_rows(method) * self.recipe.model.window
         element_bytes = 2 if self.simulated.low is not None else STATE_BYTES
         size = tokens * self.simulated.model.state_width * element_bytes
         return min(size, int(speed.cache_gb * 1e9))

@@ -68,6 +68,12 @@ def optimizer_bytes(parameters: Sequence[nn.Parameter]) -> int:
 class SimulatedModel:
     """The original of a recipe without its weights, and the steps that commands make with it.
 
+    Args:
+        recipe: all settings.
+        config: of the base.
+        machine: where it would run.
+        stored: whether a base below adapters is held as its files have it, and not in float32.
+
     Attributes:
         recipe: all settings.
         machine: where it would run.
@@ -78,12 +84,14 @@ class SimulatedModel:
         low: precision of autocast; None: there is none.
     """
 
-    def __init__(self, recipe: Recipe, config: Any, machine: Machine) -> None:
+    def __init__(
+        self, recipe: Recipe, config: Any, machine: Machine, *, stored: bool = True
+    ) -> None:
         self.recipe = recipe
         self.machine = machine
         self.mode = without_values()
         # Below adapters the base stays as it is stored; see `load_frozen`.
-        is_frozen = recipe.tuning.lora is not None
+        is_frozen = stored and recipe.tuning.lora is not None
         self.dtype = config.dtype if is_frozen else torch.float32
         # No CUDA device need be there: what is simulated is a CPU with a GPU's kernels.
         device = torch.device("cpu")

@@ -151,8 +151,7 @@ class Recommender(nn.Module):
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Return the final state at each row's answer position, (b, d).
 
-        That is the state that `head` is applied to. Blocks are skipped for which `batch.cached`
-        holds the result.
+        `head` is applied to it. Blocks whose result `batch.cached` holds are skipped.
         """
         cached_states = self._cached_states(batch)
         answer_states: list[torch.Tensor] = []

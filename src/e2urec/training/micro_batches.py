@@ -49,25 +49,29 @@ class StepPart:
         return self.shares[loss]
 
 
-def part_count(longest: int, size: int | None) -> int:
-    """Parts of at most `size` rows of a set of `longest` rows; None: all in one."""
-    return 1 if size is None else math.ceil(longest / size)
+def split_step(step: Step, longest: Mapping[str, int], size: int | None) -> list[StepPart]:
+    """Parts of a process's share of a step, of at most `size` rows of a set, as equal as can be.
 
+    A set with fewer rows than there are parts is left out of some. Where another process has a row
+    of it, one is read here that counts nothing: all processes make the same passes.
 
-def split_step(step: Step, count: int) -> list[StepPart]:
-    """`count` parts of a step, as equal as can be.
-
-    A set with fewer rows than there are parts is left out of some. A part of no row at all, where
-    another process has one more, reads a row that counts nothing.
+    Args:
+        step: the process's own rows.
+        longest: most rows that a process reads, by set.
+        size: None: all in one part.
     """
+    count = 1 if size is None else math.ceil(max(longest.values()) / size)
     pieces = {name: np.array_split(rows, count) for name, rows in step.items()}
     parts = []
     for number in range(count):
-        rows = {name: piece[number] for name, piece in pieces.items() if len(piece[number])}
-        shares = {name: len(part) / len(step[name]) for name, part in rows.items()}
-        if not rows:
-            rows = {name: every_row[:1] for name, every_row in step.items()}
-            shares = dict.fromkeys(rows, 0.0)
+        rows = {}
+        shares = {}
+        for name, every_row in step.items():
+            own_rows = pieces[name][number]
+            # The first parts hold the rows of a set with fewer rows than parts.
+            if number < longest[name]:
+                rows[name] = own_rows if len(own_rows) else every_row[:1]
+                shares[name] = len(own_rows) / len(every_row)
         parts.append(StepPart(rows, shares))
     return parts
 
@@ -102,15 +106,14 @@ class StepGradients:
     def leave(self, share: ProcessShare) -> tuple[torch.Tensor, Losses]:
         """Leave the gradient of a process's share in `.grad`; its loss, and the named ones."""
         # All processes go through the model equally often: together they hold a split base.
-        count = part_count(share.longest, self.size)
-        parts = split_step(share.rows, count)
+        parts = split_step(share.rows, share.longest, self.size)
         losses: Losses = {}
         total = torch.zeros(())
         for number, part in enumerate(parts, start=1):
             # Processes agree on a gradient once, when the last part has been added.
             is_last = number == len(parts)
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                part_loss, part_losses = self._leave_part(share, part, is_whole=count == 1)
+                part_loss, part_losses = self._leave_part(share, part, is_whole=len(parts) == 1)
             total = total + part_loss
             for name, loss in part_losses.items():
                 losses[name] = losses[name] + loss if name in losses else loss

@@ -22,13 +22,13 @@ class ProcessShare:
     Attributes:
         rows: by set.
         weights: `P·n_p/n` by set.
-        longest: most rows of a set that a process reads.
+        longest: most rows that a process reads, by set.
         accelerator: that knows the other processes.
     """
 
     rows: Step
     weights: dict[str, float]
-    longest: int
+    longest: dict[str, int]
     accelerator: Accelerator
 
     @classmethod
@@ -43,7 +43,7 @@ class ProcessShare:
             weights[name] = world * len(own_rows) / len(rows)
             # Every process takes part in a pass; one without rows reads a row that counts nothing.
             shares[name] = own_rows if len(own_rows) else rows[:1]
-        longest = max(math.ceil(len(rows) / world) for rows in step.values())
+        longest = {name: math.ceil(len(rows) / world) for name, rows in step.items()}
         return cls(shares, weights, longest, accelerator)
 
     def weigh(self, losses: Losses) -> Losses:
