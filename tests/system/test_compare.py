@@ -389,8 +389,14 @@ def test_estimate_for_several_jobs_is_of_the_busiest_and_of_one_it_is_the_sum(to
         "compare.shadows=true",
         "scores.pairs=1",
     )
+    monkeypatch.setattr(estimates, "visible_gpus", list)
+    monkeypatch.setattr(estimates, "core_count", lambda: 2000)
     hours = [estimate(wanted, JobOptions(jobs)).hours for jobs in (1, 2, 1000)]
     assert hours[0] > hours[1] > hours[2]
+    # Jobs that share two cores take as long as two.
+    monkeypatch.setattr(estimates, "core_count", lambda: 2)
+    assert estimate(wanted, JobOptions(1000)).hours == hours[1]
+    assert estimate(wanted, JobOptions(10**12, "slurm")).hours == hours[2]
     assert hours[1] >= hours[0] / 2
     plan = Plan.of(wanted)
     counter = estimates._RowCounter.of(plan, Workspace(wanted))

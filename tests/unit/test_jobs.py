@@ -4,9 +4,11 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -21,7 +23,7 @@ from e2urec.experiments.plan import Plan
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.stages import Bundle, dependent, independent, originals
 from e2urec.experiments.team import Team
-from e2urec.experiments.worker import Worker
+from e2urec.experiments.worker import END_SECONDS, Worker
 from e2urec.training.loop import silent
 from toy_workers import ToyWorker
 
@@ -35,6 +37,7 @@ def work(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setattr(teams, "Worker", ToyWorker)
     monkeypatch.setattr(teams, "visible_gpus", list)
+    monkeypatch.setattr("e2urec.experiments.jobs.visible_gpus", list)
     places = [str(TESTS), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
     # A toy cell has no list of contents.
@@ -123,6 +126,8 @@ def test_requests_of_a_sharded_original_are_one_bundle_and_only_methods_may_fail
         (["--jobs", "two"], "Invalid value for '--jobs'"),
         (["--jobs", "2", "--slurm", "partition=gpu"], "add --cluster slurm"),
         (["--cluster", "slurm", "--slurm", "gpu"], "has no '='"),
+        (["--cluster", "slurm", "--slurm", "nodes=2"], "one process makes a cell"),
+        (["--cluster", "slurm", "--slurm", "tasks_per_node=4"], "one process makes a cell"),
         (["--cluster", "moon"], "Invalid value for '--cluster'"),
     ],
 )
@@ -132,6 +137,17 @@ def test_wrong_jobs_are_told_in_one_line_with_status_2(call, tmp_path, words, re
     assert reason in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_folder_whose_name_submitit_would_change_is_refused(call, toy, tmp_path):
+    pytest.importorskip("submitit")
+    out = tmp_path / "100%jobs"
+    status, _, error = call(
+        "compare", SMOKE, "--out", out, "--jobs", "2", "--set", f"model.name={toy}"
+    )
+    assert status == 2
+    assert "has a %" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 def test_missing_submitit_is_told_with_the_command_that_installs_it(tmp_path, monkeypatch):
@@ -166,6 +182,20 @@ def test_cells_are_made_at_once_and_the_folder_of_the_jobs_goes(work):
     again: list[str] = []
     make(work, again, "a", "b", "c")
     assert again == []
+
+
+def test_there_are_no_more_places_than_cells(work, monkeypatch):
+    monkeypatch.setattr("e2urec.experiments.jobs.core_count", lambda: 10**9)
+    grid = grid_of(work, [])
+    with Team.open(JobOptions(10**9), work, grid, silent) as team:
+        team.make("toys", bundles("a"))
+    assert grid.tally == {"a"}
+
+
+def test_what_a_killed_command_left_of_its_jobs_goes_with_one_job_as_well(work):
+    (work / "jobs.new~0a1b2c3d.partial").mkdir()
+    with Team.open(JobOptions(), work, grid_of(work, []), silent):
+        assert [path.name for path in work.iterdir()] == ["cells"]
 
 
 def test_pickles_and_logs_hold_names_of_cells_and_paths_alone(work, monkeypatch):
@@ -218,6 +248,14 @@ def test_preempted_job_starts_again_and_finished_cells_are_kept(work):
     assert remains(work / "cells" / "preempted") == []
 
 
+def test_number_of_a_job_that_has_ended_is_no_process_to_end(work):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        job = SimpleNamespace(job_id=str(other.pid), done=lambda: True)
+        with Team.open(JobOptions(2), work, grid_of(work, []), silent) as team:
+            team.running[0] = (job, Bundle(0, ("a",)))
+        assert other.poll() is None
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_all_processes_and_what_is_finished_stays(work, monkeypatch, number):
     cells = work / "cells"
@@ -250,11 +288,44 @@ def test_threads_are_divided_and_each_job_has_a_gpu_of_its_own(work, monkeypatch
 
 def test_jobs_that_share_cores_or_a_gpu_are_told(work, monkeypatch):
     monkeypatch.setattr("e2urec.experiments.jobs.core_count", lambda: 1)
-    monkeypatch.setattr(teams, "visible_gpus", lambda: ["0"])
+    monkeypatch.setattr("e2urec.experiments.jobs.visible_gpus", lambda: ["0"])
     told: list[str] = []
     make(work, told)
     assert len(told) == 2
     assert all("--jobs 2" in line for line in told)
+
+
+def test_threads_that_the_user_sets_are_left_as_they_are(monkeypatch):
+    monkeypatch.setattr("e2urec.experiments.jobs.core_count", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert JobOptions(2).threads is None
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert JobOptions(2).threads == 4
+
+
+ORPHAN = """
+import signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from e2urec.experiments import worker
+worker.LOOK_SECONDS = 0.05
+class Endless(worker.Worker):
+    def make(self, seed, keys):
+        try:
+            while True:
+                time.sleep(0.01)
+        finally:
+            Path(sys.argv[1]).touch()
+Endless(Path("/gone"), parent=-1)(0, ())
+"""
+
+
+def test_worker_without_a_command_tidies_up_where_interrupts_are_ignored(tmp_path):
+    tidy = tmp_path / "tidy"
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", ORPHAN, tidy], check=False, capture_output=True)
+    assert tidy.exists()
+    assert time.monotonic() - started < END_SECONDS
 
 
 def test_worker_ends_when_its_command_or_its_folder_is_gone(tmp_path):
@@ -325,6 +396,30 @@ def test_cells_are_made_by_jobs_of_a_cluster_with_its_settings(work, cluster, mo
 
 
 @pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("#!/bin/sh\necho 'invalid partition' >&2\nexit 1\n", "sbatch refuses .*invalid partition"),
+        ("#!/bin/sh\necho welcome\n", "sbatch refuses .*welcome"),
+        (None, "there is no sbatch on this machine"),
+    ],
+)
+def test_cluster_that_takes_no_job_is_told_in_one_line(work, cluster, text, reason):
+    sbatch = cluster / "sbatch"
+    if text is None:
+        sbatch.unlink()
+    else:
+        sbatch.write_text(text)
+    options = JobOptions(1, "slurm", {"timeout_min": 30})
+    with (
+        pytest.raises(ConfigError, match=reason) as error,
+        Team.open(options, work, grid_of(work, []), silent) as team,
+    ):
+        team.make("toys", bundles("a"))
+    assert "\n" not in str(error.value)
+    assert [path.name for path in work.iterdir()] == ["cells"]
+
+
+@pytest.mark.parametrize(
     ("settings", "reason"),
     [
         ([], "how long may a job take"),
@@ -363,3 +458,18 @@ def test_cell_that_another_process_made_meanwhile_is_taken_as_it_is(tmp_path):
             partial.rename(other)
 
     assert [path.name for path in grid.folder_of("a", save).iterdir()] == ["first"]
+
+
+def test_cell_that_another_process_names_first_is_taken_as_it_is(tmp_path, monkeypatch):
+    path = tmp_path / "cells" / "a"
+
+    def publish(partial: Path, target: Path) -> None:
+        # While the files of this one were synced.
+        target.mkdir()
+        (target / "first").touch()
+        partial.rename(target)
+
+    monkeypatch.setattr("e2urec.experiments.grid.publish_folder", publish)
+    grid_of(tmp_path, []).folder_of("a", lambda folder: None)
+    assert [file.name for file in path.iterdir()] == ["first"]
+    assert remains(path) == []

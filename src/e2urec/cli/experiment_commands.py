@@ -49,12 +49,13 @@ def compare(
     """Compare methods on the same footing: methods × seeds × requests, one table, one page."""
     from ..experiments import compare as comparisons
     from ..experiments import estimate as estimates
-    from ..experiments.jobs import JobOptions, slurm_settings
+    from ..experiments.jobs import JobOptions, slurm_settings, tell_of_crowd
     from .terminal import progress, show_comparison, show_estimate
 
     options = JobOptions(jobs, cluster, slurm_settings(slurm or []))
     full = recipe_from(recipe, settings, {})
     if estimate:
+        tell_of_crowd(options, say_aside)
         show_estimate(estimates.estimate(full, options), as_json=as_json)
         return
     if out is None:

@@ -10,7 +10,7 @@ from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
 from ..models.devices import thread_limit
 from ..training.loop import Phase
 from ..training.supervised import tune
-from .jobs import ONE_JOB, JobOptions
+from .jobs import ONE_JOB, JobOptions, core_count, visible_gpus
 from .memorised import as_share
 from .odds_at_hand import RETAIN_SAMPLE_ROWS
 from .plan import DEVELOPMENT, Cell, Plan, model_key
@@ -62,10 +62,17 @@ def estimate(recipe: Recipe, jobs: JobOptions = ONE_JOB) -> Estimate:
     rows |= counter.shadows()
     rows |= counter.scores(space)
     rows["answers"] = len(plan.cells()) * counter.answered
-    weighted = _weighted_rows(counter, rows, jobs.count)
+    weighted = _weighted_rows(counter, rows, _lanes(jobs))
     with thread_limit(jobs.threads):
         seconds = _seconds_per_row(recipe, space) * weighted
     return Estimate(rows, seconds / 3600, len(plan), jobs.count)
+
+
+def _lanes(jobs: JobOptions) -> int:
+    """Jobs that do not slow each other down; more of them on one machine take as long."""
+    if not jobs.is_apart or jobs.cluster != "local":
+        return jobs.count
+    return min(jobs.count, len(visible_gpus()) or core_count())
 
 
 def _weighted_rows(counter: "_RowCounter", rows: Mapping[str, int], jobs: int) -> float:
@@ -77,12 +84,12 @@ def _weighted_rows(counter: "_RowCounter", rows: Mapping[str, int], jobs: int) -
     costs = counter.costs(rows)
     total = 0.0
     for stage in (originals(plan), independent(plan), dependent(plan)):
-        ends = [0.0] * jobs
+        ends = [0.0] * min(jobs, len(stage))
         for bundle in stage:
             cost = sum(costs[key] for key in bundle.keys)
             # The next bundle goes to the job that is free first.
             heapq.heapreplace(ends, ends[0] + cost)
-        total += max(ends)
+        total += max(ends, default=0.0)
     return total
 
 

@@ -134,9 +134,14 @@ class Grid:
 
     def _publish(self, partial: Path, path: Path) -> None:
         write_contents(partial, self.mac_key)
-        # A worker that outlived its command may have been first, with the same cell.
-        if not path.is_dir():
+        # A worker that outlived its command may be first, with the same cell.
+        if path.is_dir():
+            return
+        try:
             publish_folder(partial, path)
+        except OSError:
+            if not path.is_dir():
+                raise
 
     def _remove_damaged(self, key: str) -> None:
         """Remove a cell that is not as it was written, after saying so: it is then made anew."""

@@ -1,7 +1,7 @@
 """Which jobs make the cells of a comparison: how many at once, on what, and by which executor."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,9 @@ SHARED_SETTINGS = (
     "tasks_per_node",
 )
 """What submitit calls alike for all clusters; its names for SLURM alone begin with `slurm_`."""
+PROCESS_SETTINGS = ("nodes", "tasks_per_node", "ntasks_per_node")
+"""Processes of a job; one makes its cells."""
+THREADS = "OMP_NUM_THREADS"
 # What submitit says is for whoever writes programs with it.
 LOG_LEVEL = {"SUBMITIT_LOG_LEVEL": "CRITICAL"}
 
@@ -51,6 +54,12 @@ class JobOptions:
         if self.cluster == "local" and self.slurm:
             names = ", ".join(self.slurm)
             raise ConfigError(f"--slurm {names}: is for a cluster; add --cluster slurm")
+        for name in PROCESS_SETTINGS:
+            if self.slurm.get(name, 1) != 1:
+                raise ConfigError(
+                    f"--slurm {name}={self.slurm[name]}: one process makes a cell; leave it out, "
+                    "and give more --jobs"
+                )
 
     @property
     def is_apart(self) -> bool:
@@ -59,8 +68,11 @@ class JobOptions:
 
     @property
     def threads(self) -> int | None:
-        """Threads of each job, where jobs share the cores of this machine."""
+        """Threads of each job where jobs share this machine's cores; None: as many as there are."""
         if not self.is_apart or self.cluster != "local":
+            return None
+        # Whoever sets it knows better.
+        if THREADS in os.environ:
             return None
         return max(1, core_count() // self.count)
 
@@ -89,6 +101,12 @@ def executor_of(options: JobOptions, folder: Path) -> Any:
     """submitit's executor; raises ConfigError as `Team.open` does."""
     if os.name == "nt":
         raise ConfigError("--jobs: works on Linux and macOS; leave it out on Windows")
+    # submitit and SLURM would write into folders of other names, which nobody removes.
+    if "%" in str(folder.absolute()):
+        raise ConfigError(
+            f"--jobs {options.count}: '{folder.parent}' has a %, for which submitit and SLURM put "
+            "numbers of jobs; choose another folder"
+        )
     with environment(LOG_LEVEL):
         try:
             import submitit
@@ -149,8 +167,11 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def tell_of_crowd(options: JobOptions, gpus: Sequence[str], say: Say) -> None:
-    """Say where jobs get in each other's way, and what to do."""
+def tell_of_crowd(options: JobOptions, say: Say) -> None:
+    """Say where jobs of this machine get in each other's way, and what to do."""
+    if not options.is_apart or options.cluster != "local":
+        return
+    gpus = visible_gpus()
     if gpus and options.count > len(gpus):
         say(
             f"--jobs {options.count}: share {len(gpus)} GPUs and their memory; with --jobs "

@@ -14,13 +14,13 @@ from typing import Any
 
 from ..core import errors
 from ..core.children import end_processes, environment, no_signals_from_terminal
-from ..core.errors import RunError
+from ..core.errors import ConfigError, RunError
 from ..core.locks import private_folder, sweep
 from ..core.process import uninterrupted
 from ..training.loop import Progress
 from .cell_outcome import Outcome
 from .grid import Grid
-from .jobs import LOG_LEVEL, JobOptions, executor_of, tell_of_crowd, visible_gpus
+from .jobs import LOG_LEVEL, THREADS, JobOptions, executor_of, tell_of_crowd, visible_gpus
 from .making import write_order
 from .plan import Settings
 from .recipe import Recipe
@@ -31,7 +31,6 @@ FOLDER = "jobs"
 """Of what submitit writes, in the unfinished part of a comparison."""
 LOOK_SECONDS = {"local": 0.2, "slurm": 5.0}
 """Between two looks at the jobs; of a cluster they go over the network."""
-THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass
@@ -67,13 +66,15 @@ class Team:
             ConfigError: submitit is missing, there is no such cluster, or it has no such setting.
         """
         if not options.is_apart:
+            # A command that was killed may have left one.
+            sweep(work / FOLDER)
             yield None
             return
         with private_folder(work / FOLDER) as folder:
             team = cls(options, folder, grid, progress, executor_of(options, folder))
             if options.cluster == "local":
                 team.gpus = visible_gpus()
-                tell_of_crowd(options, team.gpus, grid.say)
+            tell_of_crowd(options, grid.say)
             try:
                 yield team
             finally:
@@ -97,14 +98,15 @@ class Team:
             bundles: none of which needs another.
 
         Raises:
-            E2URecError: one without which nothing can be measured could not be made.
+            E2URecError: one without which nothing can be measured could not be made, or the
+                cluster takes no job.
         """
         waiting = [bundle for bundle in bundles if self._missing(bundle)]
+        at_once = min(len(waiting), self.options.count)
         if waiting:
-            at_once = min(len(waiting), self.options.count)
             self.grid.say(f"{stage}: {len(waiting)} to start, {at_once} at once")
         while waiting or self.running:
-            for place in range(self.options.count):
+            for place in range(at_once):
                 if waiting and place not in self.running:
                     self._submit(place, waiting.pop(0))
             self._collect()
@@ -113,20 +115,36 @@ class Team:
         return [key for key in bundle.keys if not self.grid.is_whole(key)]
 
     def _submit(self, place: int, bundle: Bundle) -> None:
-        is_local = self.options.cluster == "local"
         worker = Worker(
             folder=self.folder,
-            parent=os.getpid() if is_local else None,
+            parent=os.getpid() if self.options.cluster == "local" else None,
             gpu=self.gpus[place % len(self.gpus)] if self.gpus else None,
         )
         variables = dict(LOG_LEVEL)
-        # Whoever sets it knows better.
-        if is_local and THREADS not in os.environ:
+        if self.options.threads is not None:
             variables[THREADS] = str(self.options.threads)
         # A job that was started and not noted would go on after the command.
         with uninterrupted(), environment(variables), no_signals_from_terminal():
-            job = self.executor.submit(worker, bundle.seed, bundle.keys)
+            job = self._job(worker, bundle)
             self.running[place] = job, bundle
+
+    def _job(self, worker: Worker, bundle: Bundle) -> Any:
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        try:
+            return self.executor.submit(worker, bundle.seed, bundle.keys)
+        except (FailedJobError, FailedSubmissionError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"--cluster slurm: sbatch refuses the job ({reason}); mend the --slurm settings"
+            ) from error
+        except FileNotFoundError as error:
+            if error.filename != "sbatch":
+                raise
+            raise ConfigError(
+                "--cluster slurm: there is no sbatch on this machine; start the command on one of "
+                "the cluster"
+            ) from error
 
     def _collect(self) -> None:
         """Take up what jobs have ended; waits a moment where none has."""
@@ -182,7 +200,9 @@ class Team:
         with uninterrupted():
             jobs = [job for job, _ in self.running.values()]
             if self.options.cluster == "local":
-                end_processes([int(job.job_id) for job in jobs], END_SECONDS)
+                # The number of one that has ended may be another process's by now.
+                numbers = [int(job.job_id) for job in jobs if not job.done()]
+                end_processes(numbers, END_SECONDS)
             else:
                 # Jobs that it does not reach end when they find their folder gone.
                 for job in jobs:

@@ -9,6 +9,7 @@ No model library is imported here: a worker chooses its GPU before one looks for
 import _thread
 import contextlib
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,8 +81,10 @@ class Worker:
     def _look(self, is_over: threading.Event) -> None:
         while not is_over.wait(LOOK_SECONDS):
             if self._is_orphan():
-                # As Ctrl-C does, which the command keeps from its workers.
-                _thread.interrupt_main()
+                # As Ctrl-C does, which the command keeps from its workers; one in the background
+                # of a script ignores it, and they inherit that.
+                is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+                _thread.interrupt_main(signal.SIGTERM if is_ignored else signal.SIGINT)
                 if not is_over.wait(END_SECONDS):
                     os._exit(1)
                 return
