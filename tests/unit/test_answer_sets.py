@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.special import logsumexp, softmax
 
+from e2urec.api.swap_check import own_answers
 from e2urec.core.arrays import Head
 from e2urec.core.errors import ConfigError, ModelError, RunError
 from e2urec.data.prompts import TEMPLATES
@@ -190,3 +191,18 @@ def test_method_teaches_a_model_that_answers_by_several_tokens(name):
     yes, no = model.verbaliser.all_tokens
     odds = plain[:, list(yes)].logsumexp(1) - plain[:, list(no)].logsumexp(1)
     assert np.allclose(odds, after.log_odds[:4], atol=1e-4)
+
+
+def test_server_is_compared_by_each_token_of_an_answer_and_not_by_their_sum():
+    task = task_of_grades()
+    model = task.original
+    rows = task.forget.take(np.arange(4))
+    yes, no = model.verbaliser.all_tokens
+    expected, places = own_answers(model, rows, (*yes, *no))
+    batch = model.collate(rows, np.arange(4))
+    with model.using(), torch.no_grad():
+        plain = model.lm(**model._inputs(batch)).logits[torch.arange(4), batch.position]
+    of_tokens = plain.log_softmax(1)[:, [*yes, *no]]
+    assert np.allclose(expected, of_tokens, atol=1e-5)
+    least = plain[:, [*yes, *no]].amin(1, keepdim=True)
+    assert places.tolist() == (1 + (plain > least).sum(1)).tolist()

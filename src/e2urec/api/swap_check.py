@@ -29,13 +29,13 @@ class CheckRows:
 
     Attributes:
         prompts: n rows of token ids.
-        answers: tokens of liked and not liked.
-        expected: (n, 2) log-probabilities of both by our own model, in nats.
-        places: (n,) place of the less probable answer among all tokens, counted from 1.
+        answers: k tokens: all of liked, then all of not liked.
+        expected: (n, k) log-probabilities of each by our own model, in nats.
+        places: (n,) place of the least probable of them among all tokens, counted from 1.
     """
 
     prompts: Sequence[Sequence[int]]
-    answers: tuple[int, int]
+    answers: tuple[int, ...]
     expected: Floats
     places: Ints
 
@@ -83,11 +83,12 @@ def check_rows(run: Run, count: int, key: Path | None) -> CheckRows:
         )
     order = stream(recipe.seed, "rows of a swap").permutation(len(test))
     rows = space.encode(test.take(np.sort(order[:count])))
-    expected, places = _own_answers(model, rows)
+    liked, not_liked = model.verbaliser.all_tokens
+    answers = (*liked, *not_liked)
+    expected, places = own_answers(model, rows, answers)
     starts = rows.offsets[:-1]
     ends = rows.offsets[1:]
     prompts = [rows.tokens[a:b].tolist() for a, b in zip(starts, ends, strict=True)]
-    answers = (model.verbaliser.yes, model.verbaliser.no)
     return CheckRows(prompts, answers, expected, places)
 
 
@@ -101,18 +102,22 @@ def _of_erased_users(run: Run, space: Workspace, samples: Samples, key: Path | N
 
 
 @torch.no_grad()
-def _own_answers(model: Recommender, rows: Examples) -> tuple[Floats, Ints]:
-    """Log-probabilities of both answers among all tokens, (n, 2), and `CheckRows.places`, (n,)."""
-    expected = np.zeros((len(rows), 2))
+def own_answers(
+    model: Recommender, rows: Examples, answers: Sequence[int]
+) -> tuple[Floats, Ints]:
+    """Log-probabilities of k tokens among all, (n, k), and `CheckRows.places`, (n,)."""
+    expected = np.zeros((len(rows), len(answers)))
     places = np.zeros(len(rows), dtype=np.int64)
-    answers = [model.verbaliser.yes, model.verbaliser.no]
+    tokens = list(answers)
+    # A server knows nothing of tokens that mean the same answer: it tells of each by itself.
+    head = model.head._replace(sets=())
     with model.using():
         for index in batches_by_length(rows.lengths, FORWARD_BATCH_SIZE):
-            logits = model.logits(model.collate(rows, index))
+            logits = head.logits(model.hidden(model.collate(rows, index)))
             log_probabilities = logits.log_softmax(dim=1)
-            expected[index] = log_probabilities[:, answers].cpu().numpy()
-            less_probable = logits[:, answers].amin(dim=1, keepdim=True)
-            places[index] = 1 + (logits > less_probable).sum(dim=1).cpu().numpy()
+            expected[index] = log_probabilities[:, tokens].cpu().numpy()
+            least_probable = logits[:, tokens].amin(dim=1, keepdim=True)
+            places[index] = 1 + (logits > least_probable).sum(dim=1).cpu().numpy()
     return expected, places
 
 

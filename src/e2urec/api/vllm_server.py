@@ -189,9 +189,9 @@ class VllmServer:
         return None if success is None else bool(success)
 
     def log_probabilities(
-        self, name: str, prompts: Sequence[Sequence[int]], answers: tuple[int, int]
+        self, name: str, prompts: Sequence[Sequence[int]], answers: Sequence[int]
     ) -> Floats:
-        """Log-probabilities of both answers after each prompt, (n, 2), in nats, by model `name`.
+        """Log-probabilities of k answers after each prompt, (n, k), in nats, by model `name`.
 
         The server may generate one token, and only the answer in question. It tells the
         log-probability that this token had among all, whatever its place, where those of others
@@ -201,7 +201,7 @@ class VllmServer:
         Args:
             name: of the model.
             prompts: n rows of token ids.
-            answers: tokens of liked and not liked.
+            answers: their tokens.
         """
         log_probabilities = np.zeros((len(prompts), len(answers)))
         for column, answer in enumerate(answers):
