@@ -143,11 +143,26 @@ def test_upper_grade_that_begins_as_a_lower_one_is_refused():
 
 @pytest.mark.parametrize(
     ("tokens", "reason"),
-    [([[], 3], "has no token"), ([[3, 4], 4], "named twice"), ([[3, 3], 4], "named twice")],
+    [
+        ([[], 3], "has no token"),
+        ([[3, 4], 4], "named twice"),
+        ([[3, 3], 4], "named twice"),
+        ([3, -1], "is negative"),
+    ],
 )
 def test_tokens_that_are_no_two_answers_are_refused(tokens, reason):
     with pytest.raises(ConfigError, match=reason):
         Recipe.build({"model": {"answers": tokens}}, place="recipe")
+
+
+def test_answer_of_a_token_that_the_model_lacks_is_refused():
+    backbone = toy_backbone("causal")
+    count = backbone.lm.lm_head.weight.shape[0]
+    beyond = (Verbaliser.of(((3, count), 5)), Verbaliser(3, 5, prefix=(count,)))
+    for verbaliser in beyond:
+        wrong = replace(backbone, verbaliser=verbaliser)
+        with pytest.raises(ModelError, match=f"has {count:,} tokens, and token {count}"):
+            Recommender(wrong, TEMPLATES["compact"])
 
 
 def test_saved_recommender_has_the_tokens_of_its_answers_again(tmp_path):
@@ -156,7 +171,7 @@ def test_saved_recommender_has_the_tokens_of_its_answers_again(tmp_path):
     assert Recommender.load(tmp_path).verbaliser == GRADES
     card = tmp_path / "recommender.json"
     text = card.read_text(encoding="utf-8")
-    for damage in ("true", "[]"):
+    for damage in ("true", "[]", "-7"):
         card.write_text(text.replace("7", damage, 1), encoding="utf-8")
         with pytest.raises(RunError, match="is damaged"):
             Recommender.load(tmp_path)

@@ -102,9 +102,7 @@ def _of_erased_users(run: Run, space: Workspace, samples: Samples, key: Path | N
 
 
 @torch.no_grad()
-def own_answers(
-    model: Recommender, rows: Examples, answers: Sequence[int]
-) -> tuple[Floats, Ints]:
+def own_answers(model: Recommender, rows: Examples, answers: Sequence[int]) -> tuple[Floats, Ints]:
     """Log-probabilities of k tokens among all, (n, k), and `CheckRows.places`, (n,)."""
     expected = np.zeros((len(rows), len(answers)))
     places = np.zeros(len(rows), dtype=np.int64)
