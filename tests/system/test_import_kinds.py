@@ -340,3 +340,36 @@ def test_window_beyond_the_positions_of_a_model_is_one_line(
     assert status == 2
     assert "has 512 positions, and model.window is 2048; set it to 512 or less" in told
     assert "Traceback" not in told
+
+
+FIRST_ROWS = {
+    "an array that begins with null": ("[null, {rows}]", "row 1: is no JSON object"),
+    "an empty array": ("[]", "holds no rows"),
+    "a broken first line": ("{{\n{rows}", "line 1: is no JSON object"),
+    "a first line without output": ('{{"user": "u1"}}', "line 1: template"),
+}
+
+
+@pytest.mark.parametrize("kind", FIRST_ROWS)
+def test_file_whose_first_row_is_none_is_refused_for_what_is_wrong_with_it(
+    call, made: Path, tmp_path: Path, kind: str
+) -> None:
+    form, reason = FIRST_ROWS[kind]
+    row = (made / "rows.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    file = tmp_path / "rows.jsonl"
+    file.write_text(form.format(rows=row), encoding="utf-8")
+    command = words(made, made / "adapter", tmp_path / "run")
+    command[command.index("--rows") + 1] = file
+    status, _, told = call(*command)
+    assert (status, told.count("\n")) == (2, 1), told
+    assert reason in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_tokens_of_answers_that_are_not_those_of_the_rows_are_refused(
+    call, made: Path, tmp_path: Path
+) -> None:
+    command = words(made, made / "adapter", tmp_path / "run")
+    status, _, told = call(*command, "--set", "model.answers=[[3,4],5]")
+    assert (status, told.count("\n")) == (2, 1), told
+    assert "name the outputs with --answers" in told

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.special import logsumexp, softmax
 
+from e2urec.api.swap_check import own_answers
 from e2urec.core.arrays import Head
 from e2urec.core.errors import ConfigError, ModelError, RunError
 from e2urec.data.prompts import TEMPLATES
@@ -142,11 +143,26 @@ def test_upper_grade_that_begins_as_a_lower_one_is_refused():
 
 @pytest.mark.parametrize(
     ("tokens", "reason"),
-    [([[], 3], "has no token"), ([[3, 4], 4], "named twice"), ([[3, 3], 4], "named twice")],
+    [
+        ([[], 3], "has no token"),
+        ([[3, 4], 4], "named twice"),
+        ([[3, 3], 4], "named twice"),
+        ([3, -1], "is negative"),
+    ],
 )
 def test_tokens_that_are_no_two_answers_are_refused(tokens, reason):
     with pytest.raises(ConfigError, match=reason):
         Recipe.build({"model": {"answers": tokens}}, place="recipe")
+
+
+def test_answer_of_a_token_that_the_model_lacks_is_refused():
+    backbone = toy_backbone("causal")
+    count = backbone.lm.lm_head.weight.shape[0]
+    beyond = (Verbaliser.of(((3, count), 5)), Verbaliser(3, 5, prefix=(count,)))
+    for verbaliser in beyond:
+        wrong = replace(backbone, verbaliser=verbaliser)
+        with pytest.raises(ModelError, match=f"has {count:,} tokens, and token {count}"):
+            Recommender(wrong, TEMPLATES["compact"])
 
 
 def test_saved_recommender_has_the_tokens_of_its_answers_again(tmp_path):
@@ -155,7 +171,7 @@ def test_saved_recommender_has_the_tokens_of_its_answers_again(tmp_path):
     assert Recommender.load(tmp_path).verbaliser == GRADES
     card = tmp_path / "recommender.json"
     text = card.read_text(encoding="utf-8")
-    for damage in ("true", "[]"):
+    for damage in ("true", "[]", "-7"):
         card.write_text(text.replace("7", damage, 1), encoding="utf-8")
         with pytest.raises(RunError, match="is damaged"):
             Recommender.load(tmp_path)
@@ -190,3 +206,18 @@ def test_method_teaches_a_model_that_answers_by_several_tokens(name):
     yes, no = model.verbaliser.all_tokens
     odds = plain[:, list(yes)].logsumexp(1) - plain[:, list(no)].logsumexp(1)
     assert np.allclose(odds, after.log_odds[:4], atol=1e-4)
+
+
+def test_server_is_compared_by_the_sum_of_the_tokens_of_an_answer_among_all_tokens():
+    model = task_of_grades().original
+    rows = task_of_grades().forget.take(np.arange(4))
+    yes, no = model.verbaliser.all_tokens
+    expected, places = own_answers(model, rows)
+    batch = model.collate(rows, np.arange(4))
+    with model.using(), torch.no_grad():
+        plain = model.lm(**model._inputs(batch)).logits[torch.arange(4), batch.position]
+    of_tokens = plain.log_softmax(1)
+    of_answers = [of_tokens[:, list(tokens)].logsumexp(1) for tokens in (yes, no)]
+    assert np.allclose(expected, torch.stack(of_answers, 1), atol=1e-5)
+    least = plain[:, [*yes, *no]].amin(1, keepdim=True)
+    assert places.tolist() == (1 + (plain > least).sum(1)).tolist()

@@ -43,8 +43,10 @@ from .adopt_checks import (
     check_decoder_start,
     check_rows,
     check_scores,
+    no_prompts,
     refuse_layers,
     refuse_limits,
+    require_prompts,
     sets_sentence,
     window_sentence,
 )
@@ -96,6 +98,7 @@ def adopt(recipe: Recipe, model: str, out: Path | str, options: AdoptOptions | N
     source = model_folder(model)
     with create_run(Path(out)) as partial:
         space = Workspace(recipe, row_key=RowKey.under(secret))
+        require_prompts(recipe.data)
         _check_rows(space)
         take = _take_adapter if is_adapter(source) else _take_model
         base = take(space, source, partial, options)
@@ -111,10 +114,7 @@ def adopt(recipe: Recipe, model: str, out: Path | str, options: AdoptOptions | N
 def _check_rows(space: Workspace) -> None:
     """Raise an error for rows that nothing could be made of, before a model is loaded."""
     if space.data.prompts is None or not space.template.verbatim:
-        raise ConfigError(
-            f"data '{space.recipe.data.source}': are no rows with their own prompts, which import "
-            "needs; give JSON lines with user, prompt and output, and leave data.template alone"
-        )
+        raise no_prompts(space.recipe.data.source)
     refuse_limits(space.recipe.data)
     check_rows(space.split)
 
@@ -271,6 +271,11 @@ def _note_answers(space: Workspace, backbone: Backbone) -> None:
     )
     check_decoder_start(backbone, verbaliser, _prompts_of(space).answers[0][0])
     recipe = space.recipe
+    if recipe.model.answers not in (None, verbaliser.tokens_of_answers):
+        raise ConfigError(
+            "model.answers: are not the tokens of the rows' outputs, which import finds itself; "
+            "leave it out, and name the outputs with --answers"
+        )
     tokens = {"answers": verbaliser.tokens_of_answers, "prefix": verbaliser.prefix}
     model = recipe.model.model_copy(update=tokens)
     # The outputs too: of the rows that are left after requests they might be guessed otherwise.

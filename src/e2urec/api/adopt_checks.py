@@ -11,6 +11,7 @@ from ..core.arrays import Floats
 from ..core.errors import ConfigError, DataError, ModelError
 from ..core.reading import UNREADABLE
 from ..core.seeding import stream
+from ..data.sources.prompt_rows import SUFFIXES, holds_prompts
 from ..data.sources.prompts import Prompts
 from ..data.splits import Split
 from ..experiments.recipe import DataRecipe
@@ -75,6 +76,25 @@ class AnswerCheck:
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return asdict(self)
+
+
+def require_prompts(data: DataRecipe) -> None:
+    """Raise an error where the rows are not recognised as such, with what is wrong with them."""
+    path = Path(data.source)
+    if holds_prompts(path):
+        return
+    # Whatever else the file might be, an import reads it as rows: the error says which is none.
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        Prompts.configure(data.options).read_lines(path)
+    raise no_prompts(data.source)
+
+
+def no_prompts(source: str) -> ConfigError:
+    """The error for data that are something else."""
+    return ConfigError(
+        f"data '{source}': are no rows with their own prompts, which import needs; give JSON lines "
+        "with user, prompt and output, and leave data.template alone"
+    )
 
 
 def refuse_limits(data: DataRecipe) -> None:

@@ -84,7 +84,7 @@ def check_rows(run: Run, count: int, key: Path | None, say: Say = no_words) -> C
         )
     order = stream(recipe.seed, "rows of a swap").permutation(len(test))
     rows = space.encode(test.take(np.sort(order[:count])))
-    expected, places = _own_answers(model, rows)
+    expected, places = own_answers(model, rows)
     starts = rows.offsets[:-1]
     ends = rows.offsets[1:]
     prompts = [rows.tokens[a:b].tolist() for a, b in zip(starts, ends, strict=True)]
@@ -92,7 +92,7 @@ def check_rows(run: Run, count: int, key: Path | None, say: Say = no_words) -> C
 
 
 @torch.no_grad()
-def _own_answers(model: Recommender, rows: Examples) -> tuple[Floats, Ints]:
+def own_answers(model: Recommender, rows: Examples) -> tuple[Floats, Ints]:
     """Log-probabilities of both answers among all tokens, (n, 2), and `CheckRows.places`, (n,)."""
     expected = np.zeros((len(rows), 2))
     places = np.zeros(len(rows), dtype=np.int64)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ..core.errors import ConfigError
 from ..models.backbone import Backbone, load_backbone, load_frozen, load_split_backbone
 from ..models.quantisation import Quantisation
-from ..models.verbaliser import AnswerTokens
+from ..models.verbaliser import AnswerTokens, Prefix
 from .packaged import resolve_model
 
 
@@ -30,7 +30,7 @@ class ModelRecipe(BaseModel):
         description="tokens of liked and not liked, one or a list each; default: Yes and No, as "
         "they follow the prompt. `e2urec import` finds those of a model made elsewhere",
     )
-    prefix: tuple[int, ...] = Field((), description="tokens that its decoder writes before them")
+    prefix: Prefix = Field((), description="tokens that its decoder writes before them")
 
     @model_validator(mode="after")
     def _bits_are_not_split(self) -> Self:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..core.errors import RunError
 from ..core.reading import damaged, read_object
-from .verbaliser import AnswerTokens, Verbaliser
+from .verbaliser import AnswerTokens, Prefix, Verbaliser
 
 FILE = "recommender.json"
 REMEDY = "name a folder made by e2urec train"
@@ -17,7 +17,7 @@ REQUIRED = {"template": str, "window": int, "base": str}
 OPTIONAL = {"template_source": str, "answers": list, "prefix": list, "dtype": str}
 TOKENS: dict[str, TypeAdapter[Any]] = {
     "answers": TypeAdapter(AnswerTokens | None),
-    "prefix": TypeAdapter(tuple[int, ...]),
+    "prefix": TypeAdapter(Prefix),
 }
 """What is a list in JSON."""
 

@@ -51,8 +51,7 @@ class Recommender(nn.Module):
         active: the adapters that make it this recommender; none for a fully tuned model.
         window: longest prompt in tokens.
         verbaliser: the tokens of the two answers.
-        stored_dtype: precision of the weights of somebody else's model, for whoever gives it back
-            to the world; None: it is ours, in float32.
+        stored_dtype: in which somebody else's model came; None: it is ours, in float32.
         answer_only: whether the last block computes the answer's position alone, in what no other
             position is read from.
         block_forms: what each block that reads the prompt returns; see `blocks.record_outputs`.
@@ -69,8 +68,8 @@ class Recommender(nn.Module):
         """Read the answers' tokens off the tokenizer, and check the shortcuts to the logits.
 
         Raises:
-            ModelError: the answers have the same token, the window is longer than the model's
-                positions, or its logits are not what its head makes of its states.
+            ModelError: the answers share a token or have one that the model lacks, the window is
+                beyond its positions, or its logits are not what its head makes of its states.
         """
         super().__init__()
         self.lm = backbone.lm
@@ -86,6 +85,7 @@ class Recommender(nn.Module):
         self.verbaliser: Verbaliser = backbone.verbaliser or find_verbaliser(
             self.tokenizer, [SAMPLE_PROMPT], seq2seq=self.seq2seq
         )
+        self.verbaliser.require_within(self.head.weight.shape[0], self.name)
         self.stored_dtype: str | None = None
         self.answer_only = not self.seq2seq
         with self.using():

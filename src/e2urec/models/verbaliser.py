@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 import torch
 from jinja2 import TemplateError
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from ..core.errors import ModelError
 from .output_head import OutputHead
@@ -20,6 +20,8 @@ SPACED_ANSWERS: tuple[Forms, Forms] = ((" Yes",), (" No",))
 
 Tokens = int | tuple[int, ...]
 """One token, or several that mean the same."""
+Prefix = tuple[Annotated[int, Field(ge=0)], ...]
+"""Tokens before an answer, as records have them."""
 
 
 def _require_distinct(answers: tuple[Tokens, Tokens]) -> tuple[Tokens, Tokens]:
@@ -27,6 +29,8 @@ def _require_distinct(answers: tuple[Tokens, Tokens]) -> tuple[Tokens, Tokens]:
     yes, no = map(_as_tuple, answers)
     if not yes or not no:
         raise ValueError("an answer has no token; give one or more for each of the two")
+    if min(*yes, *no) < 0:
+        raise ValueError("a token is negative; give tokens of the vocabulary")
     if len({*yes, *no}) < len(yes) + len(no):
         raise ValueError("a token is named twice; name each for one of the two answers")
     return answers
@@ -107,6 +111,16 @@ class Verbaliser:
                 return yes - no
             yes_count = len(yes_tokens)
             return z[:, :yes_count].logsumexp(1) - z[:, yes_count:].logsumexp(1)
+
+    def require_within(self, vocabulary: int, name: str) -> None:
+        """Raise ModelError for a token that model `name`, of so many tokens, does not have."""
+        yes, no = self.all_tokens
+        last = max(*yes, *no, *self.prefix)
+        if last >= vocabulary:
+            raise ModelError(
+                f"model '{name}': has {vocabulary:,} tokens, and token {last} is said to be of an "
+                "answer; name those of this model in model.answers and model.prefix"
+            )
 
     def tokens(self, labels: torch.Tensor) -> torch.Tensor:
         """Return the answer token of each label: (b,) of 0/1 → (b,) of token ids."""
