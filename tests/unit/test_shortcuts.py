@@ -1,6 +1,7 @@
 """What is checked when a model is loaded: a shortcut that does not hold is not taken."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from e2urec.models.activation_cache import open_cache
 from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import Backbone
 from e2urec.models.recommender import Recommender
+from e2urec.models.verbaliser import Verbaliser
 from e2urec.testing import toy_backbone, toy_interactions
 from families import FAMILIES, Family, build
 
@@ -56,7 +58,8 @@ def test_model_that_changes_its_logits_as_its_config_does_not_tell_is_refused():
 
 
 def test_model_that_answers_no_prompt_is_refused_in_one_line():
-    backbone = toy_backbone("causal")
+    # It has the tokens of the answers, but not those of prompts.
+    backbone = replace(toy_backbone("causal"), verbaliser=Verbaliser(0, 1))
     backbone.lm.resize_token_embeddings(3)
     with pytest.raises(ModelError, match="answers no prompt") as refusal:
         recommender(backbone)
