@@ -56,12 +56,12 @@ def demo(
         E2URecError: as `train` and `unlearn` do.
     """
     clock = _Clock(recipe.minutes)
-    # One that goes on is as large as it was when it began, however fast the computer is now.
-    if not checkpoints.is_on:
-        recipe = size_in_time(recipe, say)
     method = method_of(recipe)
     key = key_at_hand()
     with resumable_run(out, checkpoints) as partial:
+        # One that goes on is as large as it was when it began, however fast the computer is now.
+        if not checkpoints.is_on:
+            recipe = size_in_time(recipe, say)
         space = Workspace(recipe, progress)
         space.check_before_training()
         # The original and the unlearned model.

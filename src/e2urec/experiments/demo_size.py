@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..core.say import Say
+from ..models.sharing import is_true_for_all
 from .estimate import estimate
 from .recipe import Recipe, method_of
 
@@ -46,7 +47,8 @@ def size_in_time(recipe: Recipe, say: Say) -> Recipe:
     if is_chosen or recipe.minutes is None:
         return recipe
     minutes = expected_minutes(recipe)
-    if minutes <= recipe.minutes:
+    # Several processes time it each, and all must take the same size.
+    if is_true_for_all(minutes <= recipe.minutes):
         return recipe
     small = recipe.updated(list(SMALL))
     # Timing the small size as well would take a slow computer half a minute more.
