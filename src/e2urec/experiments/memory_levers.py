@@ -14,8 +14,6 @@ Settings = dict[str, object]
 BATCH_SIZES = (8, 4, 2, 1)
 TUNING = "tuning.schedule.batch_size"
 METHOD = "method.batch_size"
-# The recipe's settings by command. Those of a method come first in unlearn: they change no model
-# that is there already.
 # The step stays the same within rounding.
 SAME_STEP = (
     *[("tuning.schedule.micro_batch", size) for size in BATCH_SIZES],
@@ -23,6 +21,8 @@ SAME_STEP = (
 )
 QUANTISATION = (("model.quantize", "8bit"), ("model.quantize", "4bit"))
 WINDOW = (("model.window", 256), ("model.window", 128))
+# The recipe's settings by command. Those of a method come first in unlearn: they change no model
+# that is there already.
 LEVERS: dict[str, tuple[Lever, ...]] = {
     "train": (
         *SAME_STEP,

@@ -151,7 +151,7 @@ class Planner:
         ]
         if not self.machine.is_gpu:
             distances = answers | {"distances": self._distance_bytes()}
-            moments.append(Moment("distances between answers", self._models(1) | distances))
+            moments.append(Moment("distances between answers", self._model() | distances))
         return CommandMemory("evaluate", tuple(moments))
 
     def sentences(self) -> list[str]:
@@ -184,7 +184,7 @@ class Planner:
         schedule = self.recipe.tuning.schedule
         with self.simulated.tuned_parameters() as parameters:
             peak = self.simulated.supervised_step(parameters, schedule.batch_size)
-            parts = self._models(1) | _step_parts(peak)
+            parts = self._model() | _step_parts(peak)
             parts["optimizer"] = optimizer_bytes(parameters)
             if schedule.patience is not None:
                 parts["best_epoch"] = tensor_bytes(parameters)
@@ -196,7 +196,7 @@ class Planner:
     def _augmented(self, method: TwoTeachers, answers: Parts) -> Moment:
         """A step of the augmented model: an adapter, or a full copy."""
         title = "a step of the augmented model"
-        parts = self._models(1) | answers | {"teacher_states": self._teacher_states(method)}
+        parts = self._model() | answers | {"teacher_states": self._teacher_states(method)}
         if method.augment == "full":
             # A copy that is tuned is in float32, whatever the original is held in.
             whole = SimulatedModel(self.recipe, self.config, self.machine, stored=False)
@@ -208,14 +208,14 @@ class Planner:
         return self._adapter_step(title, method, parts, joined=False)
 
     def _student(self, method: Any, answers: Parts) -> Moment:
-        parts = self._models(1) | answers | {"teacher_states": self._teacher_states(method)}
+        parts = self._model() | answers | {"teacher_states": self._teacher_states(method)}
         return self._adapter_step("a step of the student", method, parts, joined=True)
 
     def _placebo(self, method: Any, answers: Parts) -> Moment:
         """A step of the placebo on the original, by the method's own batch size and adapter."""
         shared = {name: getattr(method, name) for name in SHARED_SETTINGS if hasattr(method, name)}
         placebo = Finetune(**shared)
-        parts = self._models(1) | answers
+        parts = self._model() | answers
         with self.simulated.student(placebo.lora) as parameters:
             peak = self.simulated.supervised_step(parameters, placebo.batch_size)
             _add_student(parts, parameters, peak)
@@ -249,20 +249,18 @@ class Planner:
         return Moment(title, parts)
 
     def _answering(self, title: str, answers: Parts) -> Moment:
-        parts = self._models(1) | answers
+        parts = self._model() | answers
         return Moment(title, parts | _step_parts(self.simulated.answering()))
 
     # --- parts
 
-    def _models(self, count: int) -> Parts:
-        """Weights and adapters of so many models; those with adapters share their base."""
+    def _model(self) -> Parts:
+        """Weights and adapters of the one model that is there."""
         simulated = self.simulated
-        copies = 0 if self.lora else count - 1
         return {
             "weights": simulated.weight_bytes,
-            "copies": copies * simulated.weight_bytes,
             "unpacked": simulated.unpacked_bytes,
-            "adapters": count * simulated.adapter_bytes,
+            "adapters": simulated.adapter_bytes,
         }
 
     def _teacher_states(self, method: Any) -> int:
