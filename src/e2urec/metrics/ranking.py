@@ -43,8 +43,8 @@ def wins_by_user(y: Ints, d: Floats, user: Ints, user_count: int) -> Floats:
     scores, score = np.unique(d, return_inverse=True, equal_nan=False)
     liked = y == 1
     cells = user[~liked] * len(scores) + score[~liked]
-    others = np.bincount(cells, minlength=user_count * len(scores))
-    others = others.reshape(user_count, len(scores))
+    cell_counts = np.bincount(cells, minlength=user_count * len(scores))
+    others = cell_counts.reshape(user_count, len(scores))
     below = np.cumsum(others, axis=1) - others / 2
     by_user = np.argsort(user[liked], kind="stable")
     liked_users, first_rows = np.unique(user[liked][by_user], return_index=True)
