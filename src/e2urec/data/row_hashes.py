@@ -26,10 +26,7 @@ def hashes(data: Interactions, rows: Ints, key: bytes, size: int) -> Iterator[by
     user_names = _json_names(data.user_ids)
     item_names = _json_names(data.item_ids)
     chunk_count = len(rows) // CHUNK + 1
-    # Copied for each row, so that the key is taken in once.
-    keyed = hashlib.blake2b(key=key, digest_size=size)
     for chunk in np.array_split(rows, chunk_count):
-        ratings = {rating: f"{rating:.9g}" for rating in np.unique(data.rating[chunk]).tolist()}
         prompts = [""] * len(chunk)
         if data.prompts is not None:
             prompts = [f",{json.dumps(prompt)}" for prompt in data.prompts.of_rows(chunk)]
@@ -43,9 +40,8 @@ def hashes(data: Interactions, rows: Ints, key: bytes, size: int) -> Iterator[by
         for user, item, time, rating, prompt in zip(*columns, strict=True):
             user_name = user_names[user]
             item_name = item_names[item]
-            text = f"{user_name},{item_name},{time},{ratings[rating]}{prompt}"
-            digest = keyed.copy()
-            digest.update(text.encode())
+            text = f"{user_name},{item_name},{time},{rating:.9g}{prompt}"
+            digest = hashlib.blake2b(text.encode(), key=key, digest_size=size)
             yield digest.digest()
 
 
