@@ -45,8 +45,8 @@ def on_cpu() -> Iterator[None]:
 def seed_streams(seed: int, device: torch.device) -> None:
     """Start PyTorch's global random streams from `seed`: that of the CPU, and that of `device`."""
     if device.type == "cpu":
-        # `torch.manual_seed` keeps, for each kind of GPU that is not at work, the seed and the
-        # whole stack of its caller, anew at each call.
+        # `torch.manual_seed` reads the stack of its caller for each kind of GPU that is not at
+        # work, at every call.
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
