@@ -23,7 +23,7 @@ Figure = npt.NDArray[np.float64]
 # Measured: beyond either, ranking the rows of each resample is as fast.
 PAIRS_PER_ROW = 64
 """Pairs of users for each row up to which an AUC is summed over pairs of users."""
-MOST_WINS = 2**23
+MOST_WINS = 2**20
 """Numbers that it may hold meanwhile: one for each user and row."""
 
 OTHER_ROWS = "scores of other rows than the bootstrap's"
