@@ -28,7 +28,7 @@ SMALL = [
     "--set",
     "data.per_user=30",
 ]
-# Where no figure need say anything: a command takes half as long.
+# Where no figure is looked at: a command takes half as long.
 SMALLER = ["--set", "data.rows=200", "--set", "data.held_rows=80", "--set", "data.test_rows=120"]
 SIDES = ("original", "unlearned")
 QUICK = [
@@ -44,8 +44,7 @@ QUICK = [
 
 
 def train(call, toy: Path, out: Path, *more: str) -> None:
-    words = ("train", "--model", toy, "--out", out, *SMALL, *SMALLER, *QUICK, *more, "--json")
-    status, _, error = call(*words)
+    status, _, error = call("train", "--model", toy, "--out", out, *SMALL, *QUICK, *more, "--json")
     assert status == 0, error
 
 
@@ -312,7 +311,7 @@ def test_demo_shows_what_it_has_when_it_retrains_less_often(
 
 def test_same_seed_trains_the_same_model_byte_for_byte(call, toy, tmp_path):
     for name in ("a", "b"):
-        train(call, toy, tmp_path / name)
+        train(call, toy, tmp_path / name, *SMALLER)
     files = [json.loads((tmp_path / name / "run.json").read_text())["files"] for name in ("a", "b")]
     assert files[0]["model/model.safetensors"] == files[1]["model/model.safetensors"]
 
@@ -342,7 +341,7 @@ BAD = [
 
 def test_bad_input_is_one_line_with_status_2_and_nothing_written(call, toy, tmp_path):
     run = tmp_path / "original"
-    train(call, toy, run)
+    train(call, toy, run, *SMALLER)
     (tmp_path / "unknown.txt").write_text("nobody-of-that-name\n")
     (tmp_path / "empty.txt").write_text("\n")
     there = sorted(path.name for path in tmp_path.iterdir())
