@@ -191,22 +191,6 @@ def stored_config(dtype: torch.dtype) -> AutoConfig:
     return config
 
 
-def test_answers_of_a_stored_base_hold_its_head_in_float32() -> None:
-    config = stored_config(torch.bfloat16)
-    recipe = recipe_of("tuning.lora.rank=4")
-    head_bytes = config.vocab_size * config.hidden_size * 4
-    planner = Planner(recipe, config, CPU, ROWS)
-    for plan in (planner.unlearn(), planner.evaluate()):
-        assert all(moment.parts["answer_head"] == head_bytes for moment in plan.moments)
-    assert "answer_head" not in planner.train().peak.parts
-    # In float32 it is the model's own, and beside a GPU it is in other memory.
-    for other in (
-        Planner(recipe, stored_config(torch.float32), CPU, ROWS),
-        Planner(recipe, config, GPU, ROWS),
-    ):
-        assert all(not moment.parts["answer_head"] for moment in other.evaluate().moments)
-
-
 def test_full_copy_of_a_stored_base_is_planned_in_float32() -> None:
     words = ["tuning.lora.rank=4", "method.augment=full", "method.start_scale=0"]
     moments = []

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..methods.finetune import Finetune
@@ -135,16 +134,15 @@ class Planner:
             return CommandMemory("unlearn", (self._tuning("a step of retraining", original),))
         if not _has_student(method):
             return None
-        answers = self._answer_head()
-        moments = [self._answering("answers of a model", answers)]
+        moments = [self._answering("answers of a model", {})]
         if isinstance(method, TwoTeachers) and method.forgetting == "gain":
-            moments.append(self._augmented(method, answers))
-        moments.append(self._student(method, answers))
+            moments.append(self._augmented(method))
+        moments.append(self._student(method))
         return CommandMemory("unlearn", tuple(moments), self._cache_bytes(method))
 
     def evaluate(self) -> CommandMemory:
         """Ask the original, make the placebo of it, and ask the other models, one at a time."""
-        answers = {"answer_states": self._answer_states(models=2)} | self._answer_head()
+        answers = {"answer_states": self._answer_states(models=2)}
         moments = [
             self._answering("answers of a model", answers),
             self._placebo(method_of(self.recipe), answers),
@@ -193,10 +191,10 @@ class Planner:
             parts["copies"] = copies * self.simulated.weight_bytes
         return Moment(title, parts)
 
-    def _augmented(self, method: TwoTeachers, answers: Parts) -> Moment:
+    def _augmented(self, method: TwoTeachers) -> Moment:
         """A step of the augmented model: an adapter, or a full copy."""
         title = "a step of the augmented model"
-        parts = self._model() | answers | {"teacher_states": self._teacher_states(method)}
+        parts = self._model() | {"teacher_states": self._teacher_states(method)}
         if method.augment == "full":
             # A copy that is tuned is in float32, whatever the original is held in.
             whole = SimulatedModel(self.recipe, self.config, self.machine, stored=False)
@@ -207,8 +205,8 @@ class Planner:
             return Moment(title, parts | _step_parts(peak))
         return self._adapter_step(title, method, parts, joined=False)
 
-    def _student(self, method: Any, answers: Parts) -> Moment:
-        parts = self._model() | answers | {"teacher_states": self._teacher_states(method)}
+    def _student(self, method: Any) -> Moment:
+        parts = self._model() | {"teacher_states": self._teacher_states(method)}
         return self._adapter_step("a step of the student", method, parts, joined=True)
 
     def _placebo(self, method: Any, answers: Parts) -> Moment:
@@ -292,13 +290,6 @@ class Planner:
         if self.machine.is_gpu:
             return 0
         return models * self.rows.forget * self.simulated.state_bytes
-
-    def _answer_head(self) -> Parts:
-        """The head that NumPy makes logits with, where the model holds it in fewer bits."""
-        weight = self.simulated.model.head.weight
-        # On a GPU it is in the computer's own memory, as the states are.
-        is_own = self.machine.is_gpu or weight.dtype == torch.float32
-        return {"answer_head": 0 if is_own else weight.numel() * STATE_BYTES}
 
     def _distance_bytes(self) -> int:
         rows = min(DISTANCE_ROWS, self.rows.forget)
