@@ -8,8 +8,8 @@ from ..core.arrays import Floats, Head, Weights
 ABSENT = -1e4
 """Logit of a token that counts as another one."""
 
-# 64 MB as float32: a head of 8B parameters' models would otherwise be copied whole, 2 GB.
-PIECE_NUMBERS = 1 << 24
+# 16 MB as float32: the head of a model of 8B parameters would take 2 GB.
+PIECE_NUMBERS = 1 << 22
 """Numbers of a head that are widened to float32 at a time."""
 
 
@@ -149,5 +149,7 @@ def _widened(piece: Weights) -> Floats:
     """Weights in float32, without rounding."""
     if piece.dtype == np.uint16:
         # bf16 is the upper half of float32.
-        return (piece.astype(np.uint32) << 16).view(np.float32)
+        bits = piece.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
     return piece.astype(np.float32)
