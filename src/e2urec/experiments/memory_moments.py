@@ -14,6 +14,7 @@ PARTS = {
     "best_epoch": "parameters of the best epoch",
     "activations": "activations of a batch",
     "logits": "logits of a batch",
+    "gaps": "gaps between them on a CPU",
     "replayed_states": "replayed lower states of a batch",
     "teacher_states": "teachers' states",
     "answer_states": "states of answers to D_f",
