@@ -11,7 +11,6 @@ loaded and the data read. The kernel keeps it, so none is missed. Pages of the b
 as the base is those pages where it stays as it is stored. Linux alone tells all this.
 """
 
-import argparse
 import json
 import multiprocessing
 import re
