@@ -31,7 +31,8 @@ Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of a
 
 Preset `scores` makes no augmented model: `δ_F = δ_o + a·(out − δ_o)`, where out is what half models
 say that never saw the row (`training/out_of_fold.py`). With either teacher, the finished student is
-multiplied until its AUC on D_f has lost the lead (`unlearning/scaling.py`).
+multiplied until its AUC on D_f has lost the lead (`unlearning/scaling.py`). For fewer than 300 rows
+the preset solves for the student instead (`unlearning/gauss_newton.py`).
 """
 
 import contextlib
