@@ -57,11 +57,11 @@ class GaussNewton(BaseModel):
         0, ge=0, description="D_f of fewer rows is solved for, any other trained on; 0: none"
     )
     strength: float = Field(
-        1.5, gt=0, description="in place of the method's strength, which a trained student needs"
+        1.3, gt=0, description="in place of the method's strength, which a trained student needs"
     )
-    iterations: int = Field(2, ge=1, description="steps, each with gradients of its own")
+    iterations: int = Field(3, ge=1, description="steps, each with gradients of its own")
     damping: float = Field(
-        0.2, gt=0, description="λ as a share of the mean diagonal of the system; more moves less"
+        0.05, gt=0, description="λ as a share of the mean diagonal of the system; more moves less"
     )
     retain_rows: int = Field(512, ge=1, description="rows of D_r that are held where they are")
     memory_gb: float = Field(
