@@ -71,7 +71,8 @@ def target_by_scores(task: Task, forget_odds: Floats, ratio: float) -> Target:
     lead = measure_lead(forget, calibration, 1.0, task.seed)
     if len(scores) and not is_scored.any():
         lead = replace(lead, obstacle=first_sentence([forget.obstacle(), NO_SCORES]))
-    return _target(forget, lead, "scores")
+    drift = float(np.mean(calibration.other - calibration.odds)) if len(rows) else 0.0
+    return replace(_target(forget, lead, "scores"), drift=drift)
 
 
 def target_by_calibration(
