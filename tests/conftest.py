@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # As the command line does: they tell of kernels and enums that nobody asked for.
 for library in ("torchao", "torch.utils._pytree"):
     logging.getLogger(library).setLevel(logging.ERROR)
+
+# Until all tests are collected, nearly everything that is made stays: there is no garbage to find.
+gc.disable()
 
 import pytest
 
@@ -34,6 +38,12 @@ with contextlib.suppress(ImportError):
     # A busy machine is no failure.
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over what was imported: half a million objects that stay."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

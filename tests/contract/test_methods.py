@@ -37,12 +37,8 @@ QUICK = {
 }
 
 
-def quick(name: str) -> Method:
-    return build(name, QUICK.get(name, {}))
-
-
 def brief(name: str) -> Method:
-    """The quick method in few steps: what it leaves behind does not depend on how many."""
+    """The method in few steps: what it leaves behind does not depend on how many."""
     fields = all_methods()[name].model_fields
     few = {key: 4 for key in ("min_steps", "augment_min_steps") if key in fields}
     return build(name, few | QUICK.get(name, {}))
@@ -188,9 +184,10 @@ def test_same_seed_gives_the_same_scores_and_another_seed_others(name):
 
 
 @pytest.mark.parametrize("name", all_methods())
-def test_plan_counts_the_rows_that_are_read(name):
-    method = quick(name)
+def test_plan_counts_the_rows_that_are_read_and_updates_the_steps_that_move_the_recommender(name):
+    method, taken = brief(name), []
     task = toy_task_for(method, "causal")
+    task.progress = lambda phase, done, total, loss=None: taken.append(phase)
     method.unlearn(task)
     planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
     for phase, rows in planned.items():
@@ -198,14 +195,6 @@ def test_plan_counts_the_rows_that_are_read(name):
             assert 0 < task.costs.rows[phase] <= rows
         elif phase != "teachers":  # the calibration users are read there too
             assert abs(task.costs.rows.get(phase, 0) - rows) <= 2 * 16, phase
-
-
-@pytest.mark.parametrize("name", all_methods())
-def test_updates_counts_the_steps_that_move_the_recommender(name):
-    method, taken = brief(name), []
-    task = toy_task_for(method, "causal")
-    task.progress = lambda phase, done, total, loss=None: taken.append(phase)
-    method.unlearn(task)
     steps = method.updates(len(task.forget), len(task.retain), task.tuning.schedule)
     if method.prepares:  # an estimate: how many shards are touched is not known
         assert steps >= len(taken) - method.shards * task.tuning.schedule.epochs

@@ -43,6 +43,7 @@ from key_files import OTHER_KEY, write_key
 EVERY_STEP = 1e-9
 # Half models, early stopping by validation, and dropout: all that a checkpoint has to bring back.
 SETTINGS = [
+    "data.rows=100",
     "data.history=3",
     "data.calibration=0.1",
     "scores.pairs=1",
@@ -193,15 +194,24 @@ def killed(make, out: Path, steps: int) -> None:
         make(out, killed_after(steps), CheckpointOptions(EVERY_STEP))
 
 
-@pytest.fixture
-def half_made(recipe, tmp_path) -> Path:
-    """A training that was killed after a few steps."""
+@pytest.fixture(scope="module")
+def killed_training(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a training leaves that was killed after a few steps."""
+    out = tmp_path_factory.mktemp("killed") / "run"
 
     def make(out, progress, checkpoints):
         train(recipe, out, progress=progress, checkpoints=checkpoints)
 
-    killed(make, tmp_path / "run", 5)
-    return tmp_path / "run"
+    killed(make, out, 5)
+    return partial_of(out)
+
+
+@pytest.fixture
+def half_made(killed_training: Path, tmp_path: Path) -> Path:
+    """A run of which there is what that training left."""
+    out = tmp_path / "run"
+    shutil.copytree(killed_training, partial_of(out))
+    return out
 
 
 def checkpoints_of(out: Path) -> list[CheckpointFile]:
@@ -248,11 +258,11 @@ def test_damage_of_all_checkpoints_is_told_and_the_training_begins_anew(
     assert_same(half_made, original.path)
 
 
-@pytest.mark.parametrize("name", ["x", "0001-x-y", "0001-5-abc", "0001-5-6-7"])
-def test_file_that_somebody_put_among_checkpoints_is_passed_over(recipe, original, half_made, name):
-    stray = partial_of(half_made) / "checkpoints" / f"{name}.safetensors"
-    stray.write_bytes(b"x")
-    assert len(checkpoints_of(half_made)) == 2
+def test_files_that_somebody_put_among_checkpoints_are_passed_over(recipe, original, half_made):
+    for name in ("x", "0001-x-y", "0001-5-abc", "0001-5-6-7"):
+        stray = partial_of(half_made) / "checkpoints" / f"{name}.safetensors"
+        stray.write_bytes(b"x")
+        assert len(checkpoints_of(half_made)) == 2, name
     train(recipe, half_made, checkpoints=CheckpointOptions(resume=True))
     assert_same(half_made, original.path)
 

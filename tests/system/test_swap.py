@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -433,21 +431,14 @@ def test_interrupt_takes_the_swap_back(swap, server, made, path, number) -> None
     assert answers(server, ALIAS, made) == old
 
 
-def test_process_that_is_told_to_end_takes_the_swap_back(server, made) -> None:
-    words = ["swap", made.forgotten, "--vllm", server.url, "--alias", ALIAS, "--rows", 2]
-    environment = os.environ | {"VLLM_API_KEY": SECRET}
+def test_command_that_is_told_to_end_takes_the_swap_back(swap, server, made, monkeypatch) -> None:
+    # What a process of its own makes of a signal is tested in test_signals.py.
+    monkeypatch.setenv("VLLM_API_KEY", SECRET)
     server.api_key = SECRET
     server.requests.clear()
-    with subprocess.Popen(
-        [sys.executable, "-m", "e2urec", *map(str, words)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as started:
-        server.faults = [Fault(UNLOAD, 2, "call", lambda: started.send_signal(signal.SIGTERM))]
-        printed, told = started.communicate(timeout=600)
-    assert (started.returncode, printed) == (130, ""), told
+    server.faults = [Fault(UNLOAD, 2, "call", lambda: os.kill(os.getpid(), signal.SIGTERM))]
+    status, printed, told = swap("--alias", ALIAS)
+    assert (status, printed) == (130, ""), told
     assert "the server serves what it did before" in told
     assert SECRET not in told
     assert server.adapters == made.before

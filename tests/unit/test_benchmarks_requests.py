@@ -227,8 +227,12 @@ def work(toy, tmp_path_factory):
     return folder
 
 
-def test_of_one_request_pooled_figures_are_those_of_an_evaluation(work):
-    report = seed_report(work, SCOPE)
+@pytest.fixture(scope="module")
+def report(work):
+    return seed_report(work, SCOPE)
+
+
+def test_of_one_request_pooled_figures_are_those_of_an_evaluation(work, report):
     answers = answers_of(work)
     request = answers.folds[0].requests[0]
     pooled = SizeFigures(answers, "strong", [request]).as_dict(1.0)
@@ -289,8 +293,7 @@ def answers_of(folder):
     return PooledAnswers(folder, SEED, folds, SCOPE.retrained)
 
 
-def test_a_report_has_all_requests_and_nobodys_rows(work):
-    report = seed_report(work, SCOPE)
+def test_a_report_has_all_requests_and_nobodys_rows(report):
     assert report["complete"]
     assert report["retraining"]["models"] == FOLDS * SCOPE.retrained
     sizes = report["variants"]["strong"]["sizes"]
@@ -343,11 +346,11 @@ def test_an_interrupted_run_ends_as_one_that_was_not(toy, tmp_path, shrink, monk
     assert timeless(seed_report(tmp_path / "halves", SCOPE)) == whole
 
 
-def test_folds_made_apart_end_as_those_of_one_run(work, toy, tmp_path):
+def test_folds_made_apart_end_as_those_of_one_run(report, toy, tmp_path):
     methods = [("weak", Shrink(share=0.95)), ("strong", Shrink())]
     for folds in ([4], [5, 1], [2, 3]):
         make(tmp_path, toy, *methods, scores=SCORES, folds=folds)
-    assert timeless(seed_report(tmp_path, SCOPE)) == timeless(seed_report(work, SCOPE))
+    assert timeless(seed_report(tmp_path, SCOPE)) == timeless(report)
 
 
 def test_a_method_that_fails_costs_its_own_requests_alone(toy, tmp_path, shrink, monkeypatch):
@@ -385,15 +388,15 @@ def test_a_working_folder_may_be_named_otherwise_the_next_time(tmp_path):
 # --- the table and the picture
 
 
-def test_table_and_picture_come_from_the_json_alone(work, tmp_path, capsys):
-    report = tmp_path / "requests-demo-3.json"
-    write_json(report, {"base": "demo"} | seed_report(work, SCOPE))
+def test_table_and_picture_come_from_the_json_alone(report, tmp_path, capsys):
+    file = tmp_path / "requests-demo-3.json"
+    write_json(file, {"base": "demo"} | report)
     page = tmp_path / "page.md"
     page.write_text(
         "# Page\n\n<!-- requests -->\nold\n<!-- /requests -->\n\nEnd\n", encoding="utf-8"
     )
     picture = tmp_path / "picture.svg"
-    words = [str(report), "--plot", str(picture), "--into", str(page)]
+    words = [str(file), "--plot", str(picture), "--into", str(page)]
     requests_report.main(words)
     printed = capsys.readouterr().out
     lines = printed.splitlines()

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from e2urec.data import sources
 from e2urec.data.interactions import Interactions
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
+from e2urec.data.row_hashes import hashes
 from e2urec.data.samples import Samples
 from e2urec.data.sources.reading import Reading
 from e2urec.data.splits import SizeLimits, SplitSettings, limit, split
@@ -308,3 +311,15 @@ def test_missing_file_is_named_with_what_belongs_there(tmp_path):
         detect(tmp_path)
     with pytest.raises(DataError, match="holds no data set that is known"):
         detect(tmp_path.parent)
+
+
+def test_hash_of_a_row_is_the_keyed_hash_of_its_text():
+    data = toy_interactions()
+    key = bytes(range(32))
+    digests = list(hashes(data, np.arange(len(data)), key, 8))
+    assert len(digests) == len(data)
+    for row, digest in enumerate(digests):
+        names = [data.user_ids[int(data.user[row])], data.item_ids[int(data.item[row])]]
+        user, item = (json.dumps(str(name)) for name in names)
+        text = f"{user},{item},{data.time[row]},{data.rating[row]:.9g}"
+        assert digest == hashlib.blake2b(text.encode(), key=key, digest_size=8).digest()

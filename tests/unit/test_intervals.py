@@ -16,7 +16,7 @@ from e2urec.metrics.bootstrap import (
     remaining,
     user_bootstrap,
 )
-from e2urec.metrics.ranking import advantage, tpr_at_fpr
+from e2urec.metrics.ranking import advantage, area, tpr_at_fpr
 
 
 def rows(n=600, users=30, *, seed=0, ties=True):
@@ -77,10 +77,10 @@ def utility(y, d, users):
 @pytest.mark.parametrize("ties", [True, False])
 def test_every_figure_equals_that_of_the_repeated_rows(ties):
     y, d, users = rows(n=150, users=12, ties=ties)
-    boot = user_bootstrap(users, resamples=70, seed=5)  # 71 lines are not a multiple of the chunk
+    boot = user_bootstrap(users, resamples=20, seed=5)
     figures = boot.utility(y, d)
     assert {name: len(figure) for name, figure in figures.items()} == dict.fromkeys(
-        utility(y, d, users), 71
+        utility(y, d, users), 21
     )
     for k, weight in enumerate(boot.weights()):
         again = np.repeat(np.arange(150), weight)
@@ -90,6 +90,21 @@ def test_every_figure_equals_that_of_the_repeated_rows(ties):
         expected = utility(y[again], d[again], users[again] * 1000 + copy)
         for name, figure in figures.items():
             assert figure[k] == pytest.approx(expected[name], abs=1e-12), name
+
+
+@pytest.mark.parametrize("users", [12, 140])
+@pytest.mark.parametrize("ties", [True, False])
+def test_auc_has_the_bits_of_ranking_the_rows_of_each_resample(ties, users):
+    # 71 lines are not a multiple of the chunk; of 140 users some have rows of one label alone.
+    y, d, user = rows(n=300, users=users, ties=ties)
+    boot = user_bootstrap(user, resamples=70, seed=5)
+    expected = [boot.ranked(y, d, area, chunk) for chunk in (32, 7, 100)]
+    for figure in expected:
+        assert np.array_equal(figure, expected[0])
+    assert np.array_equal(boot.auc(y, d), expected[0])
+    one_label = np.ones_like(y)
+    assert np.isnan(boot.auc(one_label, d)).all()
+    assert np.isnan(boot.auc(1 - one_label, d)).all()
 
 
 def test_correlation_is_pearsons_of_the_repeated_rows():

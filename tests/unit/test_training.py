@@ -9,6 +9,7 @@ from e2urec.evaluation.answers import EvaluationSets
 from e2urec.metrics.classification import auc
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
+from e2urec.models.devices import seed_streams
 from e2urec.models.output_head import OutputHead
 from e2urec.models.predictions import answer_states, predict
 from e2urec.models.recommender import Recommender
@@ -186,3 +187,11 @@ def test_supervised_loss_of_a_step_does_not_depend_on_padding():
     ]
     together = objective.losses(task.original, {"train": np.arange(4)})["train"].item()
     assert together == pytest.approx(np.mean(alone), abs=1e-5)
+
+
+def test_stream_of_the_cpu_starts_from_its_seed_as_by_torch_itself():
+    with torch.random.fork_rng([]):
+        torch.manual_seed(7)
+        expected = torch.rand(3)
+        seed_streams(7, torch.device("cpu"))
+        assert torch.equal(torch.rand(3), expected)

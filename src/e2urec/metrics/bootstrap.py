@@ -16,9 +16,17 @@ import numpy.typing as npt
 from ..core.arrays import Floats, Ints
 from ..core.errors import DataError
 from .classification import auc_by_user, calibration_gaps, row_losses
-from .ranking import RankMeasure, area
+from .ranking import RankMeasure, area, wins_by_user
 
 Figure = npt.NDArray[np.float64]
+
+# Measured: beyond either, ranking the rows of each resample is as fast.
+PAIRS_PER_ROW = 64
+"""Pairs of users for each row up to which an AUC is summed over pairs of users."""
+MOST_WINS = 2**20
+"""Numbers that it may hold meanwhile: one for each user and row."""
+
+OTHER_ROWS = "scores of other rows than the bootstrap's"
 
 # Sums of a million float64 terms are right to about 1e-13 of their size.
 ROUNDING = 1e-12
@@ -107,7 +115,7 @@ class Bootstrap:
             chunk: resamples at a time: few enough for their weights to stay in the processor's
                 cache.
         """
-        assert len(y) == len(d) == len(self.user), "scores of other rows than the bootstrap's"
+        assert len(y) == len(d) == len(self.user), OTHER_ROWS
         order = np.argsort(d, kind="stable")
         liked = y[order] == 1
         # Where a new score begins: equal scores must count as one, or their order would matter.
@@ -130,7 +138,16 @@ class Bootstrap:
 
     def auc(self, y: Ints, d: Floats) -> Figure:
         """Area under the ROC curve of the rows drawn; NaN where they have one class."""
-        return self.ranked(y, d, area)
+        assert len(y) == len(d) == len(self.user), OTHER_ROWS
+        row_count = len(y)
+        user_count = self.counts.shape[1]
+        has_many_users = user_count**2 > PAIRS_PER_ROW * row_count
+        if has_many_users or user_count * row_count > MOST_WINS:
+            return self.ranked(y, d, area)
+        wins = wins_by_user(y, d, self.user, user_count)
+        ordered_pairs = ((self.counts @ wins) * self.counts).sum(1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(ordered_pairs / (self.total(y == 1) * self.total(y != 1)))
 
     def log_loss(self, y: Ints, d: Floats) -> Figure:
         """Log loss of the rows drawn, in nats."""

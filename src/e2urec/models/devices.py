@@ -42,6 +42,16 @@ def on_cpu() -> Iterator[None]:
         _is_on_cpu.reset(token)
 
 
+def seed_streams(seed: int, device: torch.device) -> None:
+    """Start PyTorch's global random streams from `seed`: that of the CPU, and that of `device`."""
+    if device.type == "cpu":
+        # `torch.manual_seed` reads the stack of its caller for each kind of GPU that is not at
+        # work, at every call.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Inside, PyTorch's global random streams start from `seed`; then they go on as before.
@@ -53,7 +63,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     # PyTorch would save the streams of all GPUs, and make itself at home on each for that.
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus):
-        torch.manual_seed(seed)
+        seed_streams(seed, device)
         yield
 
 

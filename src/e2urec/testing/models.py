@@ -14,6 +14,7 @@ from transformers import (
 
 from ..data.prompts import TEMPLATES
 from ..models.backbone import Backbone
+from ..models.devices import seed_streams
 from ..models.recommender import Recommender
 
 Kind = Literal["causal", "seq2seq"]
@@ -72,7 +73,7 @@ def toy_backbone(kind: Kind) -> Backbone:
     """
     if kind not in ("causal", "seq2seq"):
         raise ValueError(f"kind {kind!r}: must be 'causal' or 'seq2seq'")
-    torch.manual_seed(0)
+    seed_streams(0, torch.device("cpu"))
     tokenizer = toy_tokenizer(closes=kind == "seq2seq")
     lm = _llama(len(tokenizer)) if kind == "causal" else _t5(len(tokenizer))
     # As `load_backbone` does on a CPU, so that saving and loading changes no bit of a score.

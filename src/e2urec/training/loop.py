@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -17,7 +16,7 @@ from ..core.errors import DivergenceError
 from ..core.launch import join_processes
 from ..core.process import process_count
 from ..core.seeding import derive
-from ..models.devices import default_device
+from ..models.devices import default_device, seed_streams
 from ..models.fsdp import is_split
 from .micro_batches import StepGradients
 from .objective import Combine, Losses, LossFunction, Objective, Plan, Rows, Step, weighted_sum
@@ -94,7 +93,7 @@ def fit(
             state.set_learning_rate(total)
             # Seeded anew at each step, so that dropout does not depend on what ran before.
             step_seed = derive(phase.seed, phase.name, state.step)
-            torch.manual_seed(step_seed)
+            seed_streams(step_seed, state.device)
             share = ProcessShare.of(step, accelerator)
             loss, losses = gradients.leave(share)
             share.agree_on_gradients(shared_model, objective, state.parameters)
