@@ -194,6 +194,10 @@ def test_decoder_that_writes_something_before_its_answer_is_taken_over(
     card = json.loads((run / "recommender.json").read_text(encoding="utf-8"))
     before = {"BART": "<s>", "mBART-50": "fr_XX"}[name]
     assert tokenizer.convert_ids_to_tokens(card["prefix"]) == [before]
+    answers = f"model.answers={card['answers']}"
+    other = ["--set", answers, "--set", "model.prefix=[7]"]
+    status, _, told = call(*words(made, model, tmp_path / "other"), *options, *other)
+    assert (status, "model.prefix: are not the tokens that the decoder writes" in told) == (2, True)
     users = tmp_path / "users.txt"
     users.write_text("u1\n", encoding="utf-8")
     quick = ["--set", "joint=1", "--set", "min_steps=2", "--set", "augment_min_steps=2"]

@@ -276,6 +276,11 @@ def _note_answers(space: Workspace, backbone: Backbone) -> None:
             "model.answers: are not the tokens of the rows' outputs, which import finds itself; "
             "leave it out, and name the outputs with --answers"
         )
+    if recipe.model.prefix not in ((), verbaliser.prefix):
+        raise ConfigError(
+            "model.prefix: are not the tokens that the decoder writes before the rows' outputs, "
+            "which import finds itself; leave it out"
+        )
     tokens = {"answers": verbaliser.tokens_of_answers, "prefix": verbaliser.prefix}
     model = recipe.model.model_copy(update=tokens)
     # The outputs too: of the rows that are left after requests they might be guessed otherwise.
