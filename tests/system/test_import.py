@@ -36,10 +36,12 @@ def test_adapter_of_a_plain_script_is_taken_over_and_forgets(
 ) -> None:
     run = tmp_path / "run"
     command = [*words(made, made / "adapter", run), "--scores", made / "scores.npy"]
-    status, _, told = call(*command)
+    status, out, told = call(*command)
     assert status == 0, told
-    assert "96 scores are those of" in told
-    assert "96 training rows: log loss" in told
+    # Once, and not on standard error as well.
+    assert out.count("96 scores are those of") == 1
+    assert out.count("96 training rows: log loss") == 1
+    assert told.count("training rows") == 0
     kept = load_file(run / "adapter" / "adapter_model.safetensors")
     assert all(
         torch.equal(tensor, kept[key])

@@ -68,9 +68,9 @@ def test_grades_of_a_scale_are_taken_over_forgotten_and_given_back(
     command = [*words(folder, folder / "adapter", run), "--scores", folder / "scores.npy"]
     status, _, told = call(*command)
     assert (status, '--answers "4|5" "1|2|3"' in told) == (2, True), told
-    status, _, told = call(*command, *ANSWERS)
+    status, out, told = call(*command, *ANSWERS)
     assert status == 0, told
-    assert "liked is the sum of 2 first tokens, and not liked of 3" in told
+    assert "liked is the sum of 2 first tokens, and not liked of 3" in out
 
     users = tmp_path / "users.txt"
     users.write_text("u1\nu2\n", encoding="utf-8")

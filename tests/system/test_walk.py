@@ -1,0 +1,137 @@
+"""The page of a whole walk: its own commands, with a toy in the place of SmolLM2."""
+
+import importlib.util
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from e2urec.data.fetch import fetch
+from e2urec.testing import toy_backbone
+from toy_gguf import write_gguf
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "how-to" / "import-walk.md"
+VOCABULARY_SIZE = 800
+"""Nearly all words of the prompts."""
+HABIT = 9.0
+"""By how much the logits of the answers exceed those of other tokens before any tuning."""
+FETCHED = re.compile(r'"\$\(e2urec fetch ([\w-]+)\)"')
+PRINTED = re.compile(r"<\(e2urec (.*)\)")
+
+
+def module(name: str) -> ModuleType:
+    """A script of the documentation."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def write_toy(prompts: Sequence[str], folder: Path) -> None:
+    """Write a tiny model that knows how one answers, and nothing of any user."""
+    backbone = toy_backbone("causal")
+    lm = backbone.lm
+    texts = [prompt + answer for prompt in prompts for answer in ("Yes.", "No.")]
+    tokenizer = backbone.tokenizer.train_new_from_iterator(texts, VOCABULARY_SIZE)
+    lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    yes, no = (tokenizer(answer).input_ids[0] for answer in ("Yes.", "No."))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in lm.model.layers.parameters():
+            if weight.ndim > 1:
+                weight.normal_(std=0.2)
+        ids = [torch.tensor([tokenizer(prompt).input_ids]) for prompt in prompts]
+        states = [lm.model(input_ids=row).last_hidden_state[0, -1] for row in ids]
+        state = torch.stack(states).mean(0)
+        direction = state / state.square().sum()
+        # What tells the answers apart is at right angles to that, so neither is preferred by much.
+        difference = 0.5 * torch.randn(len(state))
+        difference -= (difference @ state) * direction
+        head = lm.lm_head.weight
+        head[yes] += (HABIT + 1) * direction + difference
+        head[no] += HABIT * direction - difference
+    write_gguf(lm, tokenizer, folder)
+
+
+class Shell:
+    """What the page needs of a shell, in this process.
+
+    Attributes:
+        folder: where the page begins.
+        fetched: folders by the names of what is fetched.
+        lines: the commands that were run.
+    """
+
+    def __init__(self, folder: Path, call: Any, patch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.script = module("tallrec")
+        self.call = call
+        self.patch = patch
+        self.fetched = {"movielens-100k": fetch("movielens-100k"), "smollm2-135m": folder / "toy"}
+        self.lines: list[str] = []
+
+    def run(self, lines: Sequence[str]) -> str:
+        """What the last of the commands prints."""
+        output = ""
+        for line in lines:
+            output = self._run_line(line)
+            self.lines.append(line)
+        return output
+
+    def _run_line(self, line: str) -> str:
+        line = FETCHED.sub(lambda match: str(self.fetched[match[1]]), line)
+        line = PRINTED.sub(self._print, line)
+        program, *words = shlex.split(line)
+        if program == "e2urec":
+            return self._e2urec(words)
+        name, *arguments = words
+        assert (program, name) == ("python", "tallrec.py")
+        return self._tallrec(arguments)
+
+    def _print(self, match: re.Match[str]) -> str:
+        file = self.folder / "printed.txt"
+        file.write_text(self._e2urec(shlex.split(match[1])), encoding="utf-8")
+        return str(file)
+
+    def _e2urec(self, words: Sequence[str]) -> str:
+        if words[0] == "fetch":
+            assert all(name in self.fetched for name in words[1:])
+            return ""
+        status, printed, told = self.call(*words)
+        assert status == 0, told
+        return str(printed)
+
+    def _tallrec(self, words: Sequence[str]) -> str:
+        self.patch.setattr("sys.argv", ["tallrec.py", *words])
+        self.script.main()
+        if words[0] == "rows":
+            lines = Path("rows.jsonl").read_text(encoding="utf-8").splitlines()
+            prompts = [self.script.PROMPT.format(**json.loads(line)) for line in lines]
+            write_toy(prompts, self.fetched["smollm2-135m"])
+        return ""
+
+
+def test_walk_of_the_page_ends_with_scores_by_peft_alone(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shell = Shell(tmp_path, call, monkeypatch)
+    page = PAGE.read_text(encoding="utf-8")
+    module("run_tutorial").filled(page, shell.run)
+    commands = [shlex.split(line)[1] for line in shell.lines]
+    for name in ("tallrec.py", "import", "rehearse", "unlearn", "evaluate", "export"):
+        assert name in commands
+    # The page's last command has compared; it would have ended for scores of anything else.
+    assert shell.lines[-1].startswith("python tallrec.py compare")
+    of_another = shell.lines[-1].replace("runs/forgotten", "runs/original")
+    with pytest.raises(SystemExit, match="is not the one that was scored"):
+        shell.run([of_another])
