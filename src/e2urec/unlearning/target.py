@@ -31,7 +31,7 @@ from .teachers import FrozenTeacher
 MIN_SAMPLED_ROWS = 500
 
 MORE_USERS = "a request of more users can be measured"
-MORE_CALIBRATION = "train with a larger data.calibration"
+MORE_CALIBRATION = "train with a larger data.calibration, or import more users with --held"
 MORE_RETAINED = "a request of fewer rows leaves more of it"
 LARGER_SAMPLE = "a larger calibration_ratio reads more of it"
 # Where calibration rows are there and none has a score.
