@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from target_tasks import odds_of, strangers_scores, task_of, with_scores
 
 from e2urec.core.errors import ConfigError
 from e2urec.methods import build
@@ -22,7 +23,6 @@ from e2urec.unlearning.gauss_newton import (
     row_weights,
 )
 from e2urec.unlearning.student import Student
-from target_tasks import odds_of, strangers_scores, task_of, with_scores
 
 ALL_LINEAR = LoRA(rank=4, targets="all")
 
