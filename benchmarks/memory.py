@@ -14,6 +14,7 @@ as the base is those pages where it stays as it is stored. Linux alone tells all
 import json
 import multiprocessing
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,8 +30,9 @@ from e2urec.experiments.packaged import resolve_model
 from e2urec.experiments.recipe import Recipe, method_of
 from e2urec.experiments.workspace import Workspace
 from e2urec.models.backbone import load_backbone
-from e2urec.testing import toy_tables, toy_task, toy_tokenizer
+from e2urec.testing import toy_backbone, toy_tables, toy_tokenizer
 
+COMMANDS = ("train", "unlearn", "evaluate")
 RATIO = 0.5
 # Enough rows to fill a batch of answers, and one of D_f beside one of D_r.
 SETTINGS = (
@@ -43,8 +45,9 @@ SETTINGS = (
     f"request.ratio={RATIO}",
     "tuning.schedule.epochs=1",
     "tuning.schedule.precision=fp32",
-    "method.min_steps=2",
-    "method.augment_min_steps=2",
+    # Gaps between tensors grow in the first steps.
+    "method.min_steps=8",
+    "method.augment_min_steps=8",
 )
 # PyTorch's threads do not survive a fork, so there must be none in the parent.
 FORK = multiprocessing.get_context("fork")
@@ -157,6 +160,9 @@ def make_base(folder: Path, case: Case) -> None:
         lm, tokenizer = backbone.lm, backbone.tokenizer
     lm.to(getattr(torch, case.dtype)).save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")
+    toy = toy_backbone("causal")
+    toy.lm.save_pretrained(folder / "toy")
+    toy.tokenizer.save_pretrained(folder / "toy")
     ratings, items = toy_tables(users=25, rows=24)
     ratings.join(items, on="item").write_csv(folder / "ratings.csv")
 
@@ -185,22 +191,30 @@ def planned(settings: Sequence[str], model: Path) -> dict[str, tuple[str, int]]:
 
 def measured(command: str, settings: Sequence[str], folder: Path) -> int:
     """The bytes that a command takes."""
-    original = folder / "original"
-    forgotten = folder / "forgotten"
-    request = RequestOptions(ratio=RATIO)
-    recipe = Recipe().updated(settings)
     # What libraries load at their first use is there before, and so are the data.
-    toy_task("causal", lora=True)
+    with tempfile.TemporaryDirectory() as warm:
+        toy = [*settings, f"model.name={folder / 'toy'}"]
+        for earlier in COMMANDS:
+            run(earlier, Recipe().updated(toy), Path(warm))
+    recipe = Recipe().updated(settings)
     split = Workspace(recipe).split
     assert len(split.train)
     memory = PeakMemory()
+    run(command, recipe, folder)
+    return memory.taken
+
+
+def run(command: str, recipe: Recipe, folder: Path) -> None:
+    """Run a command; its runs lie in `folder`, with those of the commands before it."""
+    original = folder / "original"
+    forgotten = folder / "forgotten"
+    request = RequestOptions(ratio=RATIO)
     if command == "train":
         train(recipe, original)
     elif command == "unlearn":
         unlearn(open_run(original), forgotten, method_of(recipe), request)
     else:
         evaluate(open_run(forgotten), request=request)
-    return memory.taken
 
 
 # --- in the caller's process
