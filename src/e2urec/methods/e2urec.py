@@ -199,6 +199,8 @@ class E2URec(TwoTeachers):
                     solve_student(student, self.solving, held, target, weights, self.batch_size)
                     check = RetainCheck.sample(cached_task, teachers.remembering, "solving")
                     hold_back(student, check, self.scaling.max_retain_kl)
+                if sentence := self.unread_sentence(forget_count):
+                    task.outcome.tell(sentence)
                 task.log_phase("solved", task.original, active=student.active)
                 return student.finish()
 

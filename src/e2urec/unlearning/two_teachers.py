@@ -34,6 +34,18 @@ UNREAD: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
+# What only a student that is trained reads.
+TRAINING_SETTINGS = (
+    "strength",
+    "warmup",
+    "joint",
+    "final",
+    "learning_rate",
+    "min_lr_ratio",
+    "min_steps",
+    "optimizer",
+)
+
 
 class TwoTeachers(Method):
     """The settings; `methods/e2urec.py` says what they do."""
@@ -203,6 +215,22 @@ class TwoTeachers(Method):
     def is_solved(self, forget: int) -> bool:
         """Whether a student that forgets so many rows is solved for, and not trained."""
         return forget < self.solving.below
+
+    def unread_sentence(self, forget: int) -> str:
+        """What was asked of training, where the student is solved for; empty where nothing was."""
+        preset = self.presets["scores"]
+        unread = []
+        for name in TRAINING_SETTINGS:
+            default = type(self).model_fields[name].default
+            value = getattr(self, name)
+            if value not in (default, preset.get(name, default)):
+                unread.append(f"{name}={value}")
+        if not unread:
+            return ""
+        return (
+            f"D_f has {forget} rows, fewer than {self.solving.below}, so the student was solved "
+            f"for, and {', '.join(unread)} not read; set solving.strength, or solving.below=0."
+        )
 
     def _teacher_rows(self, forget: int, retain: int, taught_rows: int) -> int:
         """Rows that the teachers answer; of D_r, `taught_rows` are read in the joint phase."""
