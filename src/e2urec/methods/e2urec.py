@@ -31,7 +31,7 @@ Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of a
 
 Preset `scores` makes no augmented model: `δ_F = δ_o + a·(out − δ_o)`, where out is what half models
 say that never saw the row (`training/out_of_fold.py`). With either teacher, the finished student is
-multiplied until its AUC on D_f has lost the lead (`unlearning/scaling.py`). For fewer than 300 rows
+multiplied until its AUC on D_f has lost the lead (`unlearning/scaling.py`). For fewer than 100 rows
 the preset solves for the student instead (`unlearning/gauss_newton.py`).
 """
 
@@ -108,8 +108,8 @@ class E2URec(TwoTeachers):
             "lora": {"targets": "all", "upper": 1.0},
             # On some 1,500 rows the fall has a standard error of 0.006 to 0.010.
             "scaling": {"max_valid_drop": 0.02},
-            # The rows from which a trained student can be scaled to its target.
-            "solving": {"below": 300},
+            # Most single users. docs/evidence/log.md says why no larger requests.
+            "solving": {"below": 100},
         },
     }
 
