@@ -170,10 +170,10 @@ def test_gradients_that_do_not_fit_make_a_trained_student_and_that_is_told():
 def test_settings_of_training_that_are_not_read_are_told():
     task = task_of()
     task = with_scores(task, strangers_scores(task))
-    settings = {"solving": {"below": 10**6}, "strength": 4.5, "learning_rate": 1e-4}
+    settings = {"solving": {"below": 10**6}, "strength": 4.5, "remember": "kl+ce"}
     build("e2urec", settings, preset="scores").unlearn(task)
     (sentence,) = [text for text in task.outcome.limits if "not read" in text]
-    assert "strength=4.5, learning_rate=0.0001" in sentence
+    assert "strength=4.5, remember=kl+ce not read" in sentence
     assert "solving.below=0" in sentence
 
 
@@ -198,3 +198,46 @@ def test_plan_counts_the_rows_that_solving_reads():
     method.unlearn(task)
     planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
     assert planned["solving"] == task.costs.rows["solving"]
+
+
+def test_student_that_no_part_of_is_borne_is_the_original_and_says_so():
+    task = replace(task_of(), precision="fp32")
+    before = odds_of(task, task.forget)
+    task = with_scores(task, -20 * before)
+    settings = {"solving": {"below": 10**6}, "scaling": {"max_retain_kl": 1e-30}}
+    model = build("e2urec", settings, preset="scores").unlearn(task)
+    after = odds_of(replace(task, original=model), task.forget)
+    assert np.allclose(after, before, atol=1e-5)
+    assert any("nothing was forgotten" in sentence for sentence in task.outcome.limits)
+
+
+def test_rows_that_do_not_count_or_cannot_be_moved_move_nothing():
+    ones = torch.ones(3)
+    assert not damped_step(torch.ones(3, 5), ones, torch.zeros(3), damping=0.1).any()
+    assert not damped_step(torch.zeros(3, 5), ones, ones, damping=0.1).any()
+
+
+def test_gradients_that_are_no_numbers_leave_the_original_and_that_is_told(monkeypatch):
+    task = replace(task_of(), precision="fp32")
+    before = odds_of(task, task.forget)
+    task = with_scores(task, strangers_scores(task))
+    in_order = gauss_newton._Tape.row_gradients
+
+    def overflown(self, count):
+        return in_order(self, count) * torch.nan
+
+    monkeypatch.setattr(gauss_newton._Tape, "row_gradients", overflown)
+    model = build("e2urec", {"solving": {"below": 10**6}}, preset="scores").unlearn(task)
+    after = odds_of(replace(task, original=model), task.forget)
+    assert np.allclose(after, before, atol=1e-5)
+    assert gauss_newton.NOT_FINITE in task.outcome.limits
+
+
+def test_plan_counts_the_rows_whose_lower_blocks_are_kept():
+    task = replace(task_of(), precision="fp32")
+    task = with_scores(task, strangers_scores(task))
+    settings = {"solving": {"below": 10**6}, "lora": {"targets": "all", "upper": 0.5}}
+    method = build("e2urec", settings, preset="scores")
+    method.unlearn(task)
+    planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
+    assert planned["cache"] == task.costs.rows["cache"]

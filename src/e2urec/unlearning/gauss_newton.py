@@ -47,6 +47,11 @@ TRAINED_INSTEAD = (
     "other to false."
 )
 
+NOT_FINITE = (
+    "The rows' gradients are no finite numbers, so the student stayed at its last step that was "
+    "solved for; set solving.below=0, or precision to fp32."
+)
+
 
 class GaussNewton(BaseModel):
     """When and how a student is solved for."""
@@ -211,11 +216,16 @@ def damped_step(
         ΔB, (m,).
     """
     roots = weights.sqrt()
-    weighted = gradients * roots[:, None]
-    system = weighted @ weighted.T
+    # J is large, so it is not copied.
+    system = roots[:, None] * (gradients @ gradients.T) * roots
     ridge = damping * system.diagonal().mean()
+    # Where no row counts, or none can be moved, there is nothing to solve.
+    if ridge == 0:
+        return torch.zeros_like(gradients[0])
     system.diagonal().add_(ridge)
-    step: torch.Tensor = weighted.T @ torch.linalg.solve(system, roots * missing)
+    # What is not a number is found by the caller, and raises nothing here.
+    solution, _ = torch.linalg.solve_ex(system, roots * missing)
+    step: torch.Tensor = gradients.T @ (roots * solution)
     return step
 
 
@@ -252,6 +262,9 @@ def solve_student(
         step = damped_step(gradients, row_targets - log_odds, row_weights, settings.damping)
         # Freed before the next ones are made.
         del gradients
+        if not step.isfinite().all():
+            task.outcome.tell(NOT_FINITE)
+            return
         parameters = adapters.up_projections(student.model.lm, student.name)
         with torch.no_grad():
             current = nn.utils.parameters_to_vector(parameters)
@@ -261,7 +274,16 @@ def solve_student(
 def hold_back(student: Student, check: RetainCheck, max_retain_kl: float) -> None:
     """Take the student back until D_r moves by no more than so many nats; that is told."""
     scale = start_student(student, student.weights(), 1.0, check, max_retain_kl)
-    if scale != 1:
+    if not scale:
+        with torch.no_grad():
+            for weight in adapters.up_projections(student.model.lm, student.name):
+                weight.zero_()
+        student.task.outcome.tell(
+            "No part of what was solved for, however small, moves D_r by no more than "
+            f"{max_retain_kl:g} nats (scaling.max_retain_kl), so the student is the original: "
+            "nothing was forgotten."
+        )
+    elif scale != 1:
         student.task.outcome.tell(
             f"The student was taken back to {scale:.2g} of what was solved for, so that D_r moves "
             f"by no more than {max_retain_kl:g} nats (scaling.max_retain_kl)."

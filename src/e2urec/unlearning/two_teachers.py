@@ -37,6 +37,7 @@ UNREAD: Mapping[str, tuple[str, ...]] = {
 # What only a student that is trained reads.
 TRAINING_SETTINGS = (
     "strength",
+    "remember",
     "warmup",
     "joint",
     "final",
@@ -207,10 +208,13 @@ class TwoTeachers(Method):
         held = min(retain, self.solving.retain_rows)
         calibration = sampled_rows(forget, self.calibration_ratio)
         rows = forget + held
-        return {
+        plan = {
             "teachers": rows + calibration,
             "solving": self.solving.iterations * rows + checked_rows(retain, held),
         }
+        if self.lora.upper < 1 and self.speed.replay:
+            plan["cache"] = rows
+        return plan
 
     def is_solved(self, forget: int) -> bool:
         """Whether a student that forgets so many rows is solved for, and not trained."""
