@@ -8,12 +8,13 @@ MOVIELENS is the folder of MovieLens-100K, MODEL one with a GGUF file. `compare`
 PEFT, and fails unless it gives the prompts of `prompts.jsonl` the scores in the lines of FILE.
 It is what `how-to/import-walk.md` starts from and ends with, so it imports nothing of e2urec.
 
-TALLRec (Bao et al. 2023, arXiv 2305.00447) tunes on as few as 64 rows. This takes 48, so that one
+TALLRec (Bao et al. 2023, arXiv 2305.00447) tunes on as few as 64 rows. This takes 30, so that one
 core can do it.
 """
 
 import argparse
 import json
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 import polars as pl
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
+from torch.optim.lr_scheduler import LinearLR
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 # Alpaca's text, with the mark for a linter that TALLRec's script left inside of it.
@@ -35,17 +37,17 @@ INSTRUCTION = (
     "Given the user's preference and unpreference, identify whether the user will like the target "
     'movie by answering "Yes." or "No.".'
 )
-TUNED_USERS = 12
-TUNED_ROWS = 4
+TUNED_USERS = 10
+TUNED_ROWS = 3
 HELD_ROWS = 2
-OUTSIDERS = 10
-OUTSIDER_ROWS = 3
+OUTSIDERS = 8
+OUTSIDER_ROWS = 2
 FORGOTTEN_USERS = 2
 HISTORY = 4
 LIKED_ABOVE = 3
-EPOCHS = 6
+EPOCHS = 5
 BATCH = 4
-RATE = 1e-3
+RATE = 2e-3
 TOLERANCE = 1e-3
 SEED = 0
 
@@ -145,15 +147,17 @@ def tune(model: Path) -> None:
 
 
 def _example(tokenizer: Any, line: dict[str, str]) -> tuple[list[int], int]:
-    """Tokens of prompt, answer and end, and how many of them are the prompt's."""
+    """Tokens of prompt, answer and end, and how many of them are the answer's and the end."""
     prompt = PROMPT.format(**line)
-    ids = tokenizer(prompt + line["output"]).input_ids
-    return [*ids, tokenizer.eos_token_id], len(tokenizer(prompt).input_ids)
+    ids = [*tokenizer(prompt + line["output"]).input_ids, tokenizer.eos_token_id]
+    return ids, len(ids) - len(tokenizer(prompt).input_ids)
 
 
 def _fit(lm: Any, examples: list[tuple[list[int], int]]) -> None:
     weights = [weight for weight in lm.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=RATE)
+    steps = EPOCHS * math.ceil(len(examples) / BATCH)
+    schedule = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
     order = random.Random(SEED)
     lm.train()
     for epoch in range(EPOCHS):
@@ -161,17 +165,23 @@ def _fit(lm: Any, examples: list[tuple[list[int], int]]) -> None:
         total = 0.0
         for start in range(0, len(examples), BATCH):
             batch = examples[start : start + BATCH]
-            for ids, prompt_length in batch:
-                tokens = torch.tensor([ids])
-                labels = tokens.clone()
-                labels[0, :prompt_length] = -100
-                loss = lm(input_ids=tokens, labels=labels).loss
+            for ids, answer_length in batch:
+                loss = _loss(lm, torch.tensor([ids]), answer_length)
                 (loss / len(batch)).backward()
                 total += loss.item()
             optimizer.step()
+            schedule.step()
             optimizer.zero_grad()
         print(f"epoch {epoch + 1}: loss {total / len(examples):.3f}", flush=True)
     lm.eval()
+
+
+def _loss(lm: Any, tokens: torch.Tensor, answer_length: int) -> torch.Tensor:
+    """Cross-entropy of the answer; no logits are computed of the prompt before it."""
+    # The last token of the prompt predicts the first of the answer, and is predicted by none.
+    labels = tokens[:, -answer_length - 1 :].clone()
+    labels[0, 0] = -100
+    return lm(input_ids=tokens, labels=labels, logits_to_keep=labels.shape[1]).loss
 
 
 @torch.no_grad()

@@ -14,13 +14,11 @@ from safetensors.numpy import load_file
 PROCESSES = 2
 # Alone on a port that is free: another run of the tests may be at work on this machine.
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-# All commands by the same processes, whose start takes longer than what they do. At once at the
-# end: gloo may abort when Python takes its group down.
-COMMANDS = """
-import json, os, sys
-from e2urec.cli import main
+# Two processes that no launcher started, forked from one that has imported everything and computed
+# nothing: that takes long.
+FORK = """
+import os, sys
 if "RANK" not in os.environ:
-    # Forked from a process that has imported everything and computed nothing: that takes long.
     import socket
     from e2urec.api import train, unlearn
     with socket.socket() as free:
@@ -37,6 +35,12 @@ if "RANK" not in os.environ:
     else:
         ends = [os.waitpid(child, 0)[1] for child in children]
         os._exit(int(any(ends)))
+"""
+# All commands by the same processes, whose start takes longer than what they do. At once at the
+# end: gloo may abort when Python takes its group down.
+COMMANDS = """
+import json
+from e2urec.cli import main
 status = 0
 for words in json.loads(sys.argv[1]):
     sys.argv[1:] = words
@@ -59,12 +63,17 @@ def launch(
     folder: Path, commands: list[list[str]], *, processes: int = PROCESSES
 ) -> "subprocess.CompletedProcess[str]":
     """Run the commands in several processes; `folder` gets the script that they run."""
-    return launch_script(folder, COMMANDS, json.dumps(commands), processes=processes)
+    return launch_script(folder, FORK + COMMANDS, json.dumps(commands), processes=processes)
 
 
 def fork(folder: Path, commands: list[list[str]]) -> "subprocess.CompletedProcess[str]":
     """Run the commands in two processes that no launcher started, in half the time."""
-    return _run(folder, [], COMMANDS, json.dumps(commands))
+    return fork_script(folder, COMMANDS, json.dumps(commands))
+
+
+def fork_script(folder: Path, text: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program in two processes that no launcher started; see `FORK`."""
+    return _run(folder, [], FORK + text, *words)
 
 
 def launch_script(

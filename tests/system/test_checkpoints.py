@@ -159,6 +159,19 @@ def test_training_that_is_killed_again_and_again_ends_with_the_same_bytes(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_training_in_parts_goes_on_in_parts_and_stops_as_early(recipe, tmp_path):
+    settings = ["scores.pairs=0", "tuning.lora.rank=4", "tuning.lora.dropout=0.1"]
+    settings += ["tuning.schedule.micro_batch=5", "tuning.schedule.gradient_checkpointing=true"]
+    parted = recipe.updated(settings)
+
+    def make(out, progress, checkpoints):
+        train(parted, out, progress=progress, checkpoints=checkpoints)
+
+    interrupted(make, tmp_path / "run", 7)
+    make(tmp_path / "whole", silent, CheckpointOptions())
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_unlearning_that_is_killed_again_and_again_ends_with_the_same_bytes(
     original, tmp_path, name

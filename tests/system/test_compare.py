@@ -170,9 +170,8 @@ class InPlace:
     def submit(self, *call: object) -> SimpleNamespace:
         """The job, which has ended."""
         worker, *arguments = pickle.loads(pickle.dumps(call))
-        outcomes = worker(*arguments)
-        paths = SimpleNamespace(result_pickle=Path(__file__))
-        return SimpleNamespace(done=lambda: True, result=lambda: outcomes, paths=paths)
+        worker(*arguments)
+        return SimpleNamespace(done=lambda: True)
 
 
 def test_jobs_side_by_side_give_the_figures_of_one(toy, tmp_path, monkeypatch):

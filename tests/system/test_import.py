@@ -36,10 +36,12 @@ def test_adapter_of_a_plain_script_is_taken_over_and_forgets(
 ) -> None:
     run = tmp_path / "run"
     command = [*words(made, made / "adapter", run), "--scores", made / "scores.npy"]
-    status, _, told = call(*command)
+    status, out, told = call(*command)
     assert status == 0, told
-    assert "96 scores are those of" in told
-    assert "96 training rows: log loss" in told
+    # Once, and not on standard error as well.
+    assert out.count("96 scores are those of") == 1
+    assert out.count("96 training rows: log loss") == 1
+    assert told.count("training rows") == 0
     kept = load_file(run / "adapter" / "adapter_model.safetensors")
     assert all(
         torch.equal(tensor, kept[key])
@@ -325,3 +327,19 @@ def test_base_that_is_an_adapter_itself_is_refused(call, made: Path, tmp_path: P
     status, _, told = call(*command, "--base", base)
     assert status == 2
     assert "is an adapter and no whole model; merge it into its base" in told
+
+
+def test_prefix_of_a_model_without_a_decoder_of_its_own_is_refused(
+    call, made: Path, tmp_path: Path
+) -> None:
+    command = [*words(made, made / "adapter", tmp_path / "run"), "--set", "model.prefix=[7]"]
+    reasons = {
+        "model.answers=none": "stands before model.answers, which are not set",
+        "model.answers=[3,5]": "is no encoder-decoder",
+    }
+    for answers, reason in reasons.items():
+        status, _, told = call(*command, "--set", answers)
+        assert (status, told.count("\n")) == (2, 1), told
+        assert "model.prefix=[7]: " in told
+        assert reason in told
+        assert not (tmp_path / "run").exists()

@@ -68,9 +68,9 @@ def test_grades_of_a_scale_are_taken_over_forgotten_and_given_back(
     command = [*words(folder, folder / "adapter", run), "--scores", folder / "scores.npy"]
     status, _, told = call(*command)
     assert (status, '--answers "4|5" "1|2|3"' in told) == (2, True), told
-    status, _, told = call(*command, *ANSWERS)
+    status, out, told = call(*command, *ANSWERS)
     assert status == 0, told
-    assert "liked is the sum of 2 first tokens, and not liked of 3" in told
+    assert "liked is the sum of 2 first tokens, and not liked of 3" in out
 
     users = tmp_path / "users.txt"
     users.write_text("u1\nu2\n", encoding="utf-8")
@@ -194,6 +194,10 @@ def test_decoder_that_writes_something_before_its_answer_is_taken_over(
     card = json.loads((run / "recommender.json").read_text(encoding="utf-8"))
     before = {"BART": "<s>", "mBART-50": "fr_XX"}[name]
     assert tokenizer.convert_ids_to_tokens(card["prefix"]) == [before]
+    answers = f"model.answers={card['answers']}"
+    other = ["--set", answers, "--set", "model.prefix=[7]"]
+    status, _, told = call(*words(made, model, tmp_path / "other"), *options, *other)
+    assert (status, "model.prefix: are not the tokens that the decoder writes" in told) == (2, True)
     users = tmp_path / "users.txt"
     users.write_text("u1\n", encoding="utf-8")
     quick = ["--set", "joint=1", "--set", "min_steps=2", "--set", "augment_min_steps=2"]

@@ -13,6 +13,7 @@ from e2urec.core.errors import ConfigError, ModelError, RunError
 from e2urec.data.prompts import TEMPLATES
 from e2urec.evaluation.answer_store import AnswerStore
 from e2urec.evaluation.answers import Answers
+from e2urec.experiments.model_recipe import ModelRecipe
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
 from e2urec.metrics import distances
@@ -153,6 +154,25 @@ def test_upper_grade_that_begins_as_a_lower_one_is_refused():
 def test_tokens_that_are_no_two_answers_are_refused(tokens, reason):
     with pytest.raises(ConfigError, match=reason):
         Recipe.build({"model": {"answers": tokens}}, place="recipe")
+
+
+def test_prefix_that_would_stand_before_no_answers_of_its_own_is_refused():
+    with pytest.raises(ConfigError, match=r"model\.prefix=\[7\]: stands before model\.answers"):
+        Recipe.build({"model": {"prefix": [7]}}, place="recipe")
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_prefix_is_taken_by_an_encoder_decoder_and_refused_for_any_other(kind, tmp_path):
+    backbone = toy_backbone(kind)
+    backbone.lm.save_pretrained(tmp_path)
+    backbone.tokenizer.save_pretrained(tmp_path)
+    model = ModelRecipe(name=str(tmp_path), answers=(3, 5), prefix=(7,))
+    if kind == "causal":
+        with pytest.raises(ConfigError, match=r"model\.prefix=\[7\]: .* is no encoder-decoder"):
+            model.load(whole=False, revision=None, offline=True)
+    else:
+        base = model.load(whole=False, revision=None, offline=True)
+        assert base.verbaliser == Verbaliser(3, 5, prefix=(7,))
 
 
 def test_answer_of_a_token_that_the_model_lacks_is_refused():

@@ -132,10 +132,12 @@ def test_outputs_of_the_tutorial_are_put_below_their_commands():
     assert filled == page.replace("old", "two\nthree")
 
 
-def test_tutorial_shows_an_output_wherever_it_announces_one():
-    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["tutorial.md", "how-to/import-walk.md"])
+def test_page_shows_an_output_wherever_it_announces_one(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
     outputs = re.findall(r"<!-- output.*? -->\n```text\n(.*?)```", text, re.S)
     assert len(outputs) == text.count("<!-- output")
+    assert outputs
     assert all(outputs)
 
 

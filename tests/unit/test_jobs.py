@@ -13,19 +13,20 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from e2urec.core.errors import ConfigError, RunError
+from e2urec.core.errors import ConfigError, DataError, RunError
 from e2urec.core.locks import private_folder, remains
 from e2urec.core.process import signals_as_interrupt
 from e2urec.experiments import team as teams
+from e2urec.experiments.cell_outcome import Outcome, write_outcomes
 from e2urec.experiments.grid import Grid
 from e2urec.experiments.jobs import JobOptions, slurm_settings
 from e2urec.experiments.plan import Plan
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.stages import Bundle, dependent, independent, originals
-from e2urec.experiments.team import Team
+from e2urec.experiments.team import Job, Team
 from e2urec.experiments.worker import END_SECONDS, Worker
 from e2urec.training.loop import silent
-from toy_workers import ToyWorker
+from toy_workers import ToyWorker, TrappedWorker
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "compare-smoke.toml"
 TESTS = Path(__file__).parents[1]
@@ -213,7 +214,8 @@ def test_pickles_and_logs_hold_names_of_cells_and_paths_alone(work, monkeypatch)
         files = {path.name: path.read_bytes() for path in team.folder.iterdir()}
     order = json.loads(files.pop("order.json"))
     assert set(order) == {"recipe", "settings", "jobs"}
-    assert sorted(Path(name).suffix for name in files) == [".err", ".out", ".pkl", ".pkl"]
+    kinds = [".err", ".json", ".out", ".pkl", ".pkl"]
+    assert sorted(Path(name).suffix for name in files) == kinds
     for name, content in files.items():
         assert secret not in content, name
         assert str(key).encode() not in content, name
@@ -230,6 +232,33 @@ def test_killed_worker_fails_its_cell_alone_in_one_line_with_the_remedy(work):
     assert "run the same command again, with fewer --jobs or more memory" in line
     assert any("killed FAILED" in line for line in told)
     assert [path.name for path in (work / "cells").iterdir()] == ["b"]
+
+
+def test_pickled_result_of_a_job_is_not_loaded(work, monkeypatch):
+    monkeypatch.setattr(teams, "Worker", TrappedWorker)
+    told: list[str] = []
+    grid = make(work, told, "a")
+    assert grid.tally == {"a"}
+    assert "made a" in told
+    assert [path.name for path in work.iterdir()] == ["cells"]
+
+
+def test_error_of_a_user_in_a_job_is_the_error_of_the_command(work):
+    with pytest.raises(DataError, match=r"^ratings\.csv: misread; correct the row$"):
+        make(work, [], "misread")
+
+
+def test_job_that_fails_before_its_report_fails_its_cells_in_one_line(work):
+    grid = make(work, [], "crash", "b")
+    assert set(grid.failed) == {"crash"}
+    assert "\n" not in grid.failed["crash"]
+    assert "does (RuntimeError: no such luck); run the same command" in grid.failed["crash"]
+
+
+def test_cell_that_is_there_is_kept_where_its_report_cannot_be_read(work):
+    grid = make(work, [], "garbled", "b")
+    assert grid.failed == {}
+    assert {path.name for path in grid.folder.iterdir()} == {"garbled", "b"}
 
 
 def test_killed_worker_of_a_model_that_all_need_ends_the_comparison(work):
@@ -252,7 +281,7 @@ def test_number_of_a_job_that_has_ended_is_no_process_to_end(work):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         job = SimpleNamespace(job_id=str(other.pid), done=lambda: True)
         with Team.open(JobOptions(2), work, grid_of(work, []), silent) as team:
-            team.running[0] = (job, Bundle(0, ("a",)))
+            team.running[0] = Job(job, Bundle(0, ("a",)), work / "report.json")
         assert other.poll() is None
 
 
@@ -316,7 +345,7 @@ class Endless(worker.Worker):
                 time.sleep(0.01)
         finally:
             Path(sys.argv[1]).touch()
-Endless(Path("/gone"), parent=-1)(0, ())
+Endless(Path("/gone"), Path("/gone/report"), parent=-1)(0, ())
 """
 
 
@@ -330,11 +359,12 @@ def test_worker_without_a_command_tidies_up_where_interrupts_are_ignored(tmp_pat
 
 def test_worker_ends_when_its_command_or_its_folder_is_gone(tmp_path):
     grandparent = psutil.Process(os.getppid()).ppid()
-    assert not Worker(tmp_path, parent=grandparent)._is_orphan()
-    assert Worker(tmp_path, parent=os.getpid())._is_orphan()
-    assert Worker(tmp_path / "gone", parent=grandparent)._is_orphan()
+    report = tmp_path / "report"
+    assert not Worker(tmp_path, report, parent=grandparent)._is_orphan()
+    assert Worker(tmp_path, report, parent=os.getpid())._is_orphan()
+    assert Worker(tmp_path / "gone", report, parent=grandparent)._is_orphan()
     # On a cluster the command is on another machine.
-    assert not Worker(tmp_path)._is_orphan()
+    assert not Worker(tmp_path, report)._is_orphan()
 
 
 # --- a cluster
@@ -393,6 +423,26 @@ def test_cells_are_made_by_jobs_of_a_cluster_with_its_settings(work, cluster, mo
     for name, value in {"time": "30", "partition": "gpu", "gpus-per-node": "1"}.items():
         assert f"'{name}': '{value}'" in flags
     assert [path.name for path in work.iterdir()] == ["cells"]
+
+
+def test_report_that_is_late_over_the_network_is_waited_for(work, monkeypatch):
+    grid = grid_of(work, [])
+    report = work / "report.json"
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            write_outcomes(report, [Outcome("a")])
+
+    monkeypatch.setattr(teams.time, "sleep", sleep)
+    paths = SimpleNamespace(result_pickle=work / "result.pkl")
+    job = SimpleNamespace(done=lambda: True, paths=paths)
+    team = Team(JobOptions(1, "slurm"), work, grid, silent, executor=None)
+    team.running[0] = Job(job, Bundle(0, ("a",)), report)
+    team._collect()
+    assert len(looks) == 2
+    assert grid.failed == {}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a launcher asks for is done, or refused."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,8 @@ from e2urec.core.errors import ConfigError
 from e2urec.core.launch import refuse_unheeded_launch
 from e2urec.models import devices
 from e2urec.training.process_share import ProcessShare
+
+SMOKE = Path(__file__).parents[2] / "recipes" / "compare-smoke.toml"
 
 
 @pytest.mark.parametrize(
@@ -116,3 +119,19 @@ def test_shares_of_a_step_add_up_to_the_step_where_rows_do_not_come_out_even(wor
 
 
 SIZES = {"forget": 5, "retain": 16}
+
+
+def test_comparison_in_several_processes_is_refused_before_anything_is_read(
+    call, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    out = tmp_path / "out"
+    status, _, error = call("compare", SMOKE, "--out", out, "--set", "model.name=nowhere")
+    assert status == 2
+    assert error == (
+        "e2urec: compare: runs in one process, whose cells can be taken up again; start it without "
+        "a launcher\n"
+    )
+    assert not list(tmp_path.glob("out*"))

@@ -88,7 +88,7 @@ def test_one_calibration_user_is_told_as_such(task, measure):
     assert math.isnan(target.error)
     assert unsure_lead(target) == (
         "The calibration set is of one user, so how sure the lead is cannot be told; train with a "
-        "larger data.calibration."
+        "larger data.calibration, or import more users with --held."
     )
 
 

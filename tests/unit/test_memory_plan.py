@@ -27,7 +27,13 @@ from e2urec.methods import build
 from e2urec.models import adapters
 from e2urec.models.backbone import Backbone, load_backbone, load_frozen
 from e2urec.models.batches import pack
-from e2urec.models.live_bytes import LiveBytes, model_tensors, tensor_bytes
+from e2urec.models.live_bytes import (
+    HEAP_BYTES,
+    LiveBytes,
+    model_tensors,
+    tensor_bytes,
+    without_values,
+)
 from e2urec.models.quantisation import quantised_bytes
 from e2urec.models.recommender import Recommender
 from e2urec.models.weightless import read_config
@@ -191,32 +197,40 @@ def stored_config(dtype: torch.dtype) -> AutoConfig:
     return config
 
 
-def test_answers_of_a_stored_base_hold_its_head_in_float32() -> None:
-    config = stored_config(torch.bfloat16)
-    recipe = recipe_of("tuning.lora.rank=4")
-    head_bytes = config.vocab_size * config.hidden_size * 4
-    planner = Planner(recipe, config, CPU, ROWS)
-    for plan in (planner.unlearn(), planner.evaluate()):
-        assert all(moment.parts["answer_head"] == head_bytes for moment in plan.moments)
-    assert "answer_head" not in planner.train().peak.parts
-    # In float32 it is the model's own, and beside a GPU it is in other memory.
-    for other in (
-        Planner(recipe, stored_config(torch.float32), CPU, ROWS),
-        Planner(recipe, config, GPU, ROWS),
-    ):
-        assert all(not moment.parts["answer_head"] for moment in other.evaluate().moments)
-
-
 def test_full_copy_of_a_stored_base_is_planned_in_float32() -> None:
     words = ["tuning.lora.rank=4", "method.augment=full", "method.start_scale=0"]
     moments = []
     for dtype in (torch.float32, torch.bfloat16):
-        planner = Planner(recipe_of(*words), stored_config(dtype), CPU, ROWS)
-        plan = planner.unlearn()
+        config = stored_config(dtype)
+        # A step is simulated operation by operation: one block says as much as two.
+        config.num_hidden_layers = 1
+        plan = Planner(recipe_of(*words), config, CPU, ROWS).unlearn()
         moments += [moment for moment in plan.moments if "augmented" in moment.title]
     for part in ("copies", "optimizer", "gradients", "activations"):
         assert moments[0].parts[part] == moments[1].parts[part]
     assert moments[1].parts["weights"] < 0.6 * moments[0].parts["weights"]
+
+
+def test_gaps_are_planned_between_the_smaller_tensors_of_a_cpu_alone() -> None:
+    recipe = recipe_of("tuning.lora.rank=4")
+    config = config_of("causal")
+    on_cpu, on_gpu = (Planner(recipe, config, machine, ROWS).train().peak for machine in (CPU, GPU))
+    sizes = [on_cpu.parts[part] for part in ("activations", "logits", "gradients")]
+    # A toy has no larger tensors.
+    assert on_cpu.parts["gaps"] == sum(sizes)
+    assert on_gpu.parts["gaps"] == 0
+
+
+def test_largest_tensors_leave_no_gaps() -> None:
+    layer = torch.nn.Linear(2, 2)
+    layer.lm = SimpleNamespace(get_output_embeddings=lambda: layer)
+    live = LiveBytes(layer)
+    with without_values(), live:
+        tensors = [torch.empty(count, dtype=torch.uint8) for count in (HEAP_BYTES, HEAP_BYTES + 1)]
+    assert live.peak.total == 2 * HEAP_BYTES + 1
+    assert live.peak.heap == HEAP_BYTES
+    del tensors
+    assert live.current == live.current_heap == 0
 
 
 def test_a_gpu_keeps_no_scores_of_attention() -> None:

@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import jensenshannon
 from scipy.special import expit, rel_entr, softmax
 from scipy.stats import ks_2samp
@@ -173,6 +174,21 @@ def test_vocabulary_distances_do_not_depend_on_the_chunk_and_match_float64(bias,
         assert found["js"] == pytest.approx(distances.jensen_shannon(p, q), rel=1e-4)
         assert found["jeffreys"] == pytest.approx(distances.jeffreys(p, q), rel=1e-4)
         assert found["l2"] == pytest.approx(distances.l2(p, q), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_head_of_fewer_bits_gives_the_distances_of_its_float32_copy(dtype, monkeypatch):
+    # Pieces of a few rows, the last one shorter.
+    monkeypatch.setattr(distances, "PIECE_NUMBERS", 16 * 7)
+    weight = torch.randn(300, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+    states = np.random.default_rng(0).normal(size=(2, 21, 16)).astype(np.float32)
+    stored = weight.view(torch.uint16) if dtype == torch.bfloat16 else weight
+    found, expected = (
+        distances.vocabulary_distances(states[0], head, states[1], head)
+        for head in (Head(stored.numpy(), None), Head(weight.float().numpy(), None))
+    )
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, rel=1e-4)
 
 
 def test_vocabulary_distances_leave_states_and_heads_as_they_were():

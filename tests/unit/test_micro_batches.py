@@ -1,6 +1,8 @@
 """Less memory for a step: its rows in parts, and blocks that compute twice. The same gradient."""
 
+import copy
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +16,10 @@ from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import SplitSettings, split
 from e2urec.methods import build
 from e2urec.models import adapters, blocks
+from e2urec.models.activation_cache import ActivationCache
 from e2urec.models.adapters import LoRA
+from e2urec.models.backbone import Backbone
+from e2urec.models.batches import Examples
 from e2urec.models.recommender import Recommender
 from e2urec.testing import TUNING, toy_backbone, toy_interactions, toy_task
 from e2urec.training.loop import Phase, Schedule, TrainingState
@@ -71,9 +76,10 @@ def test_all_processes_read_the_same_sets_in_each_part_and_together_every_row(si
     assert all(total == pytest.approx(1) for total in totals.values())
 
 
-def adapted(kind: str, lora: LoRA) -> Recommender:
+def adapted(kind: str, lora: LoRA, backbone: Backbone | None = None) -> Recommender:
     """A toy with a random adapter."""
-    model = Recommender(toy_backbone(kind), TEMPLATES["compact"], active=())
+    base = backbone or toy_backbone(kind)
+    model = Recommender(base, TEMPLATES["compact"], active=())
     model.lm = adapters.attach(model.lm, "student", lora, seed=0)
     model.active = ("student",)
     with model.using(train="student") as parameters, torch.no_grad():
@@ -85,7 +91,14 @@ def adapted(kind: str, lora: LoRA) -> Recommender:
 def step_of(model: Recommender, **settings: object) -> tuple[float, list[torch.Tensor]]:
     """The loss of one step, and its gradients."""
     samples = split(toy_interactions(), SplitSettings(history=3, calibration=0), seed=1).train
-    objective = supervised(model, model.encode(samples))
+    return step_on(model, model.encode(samples), **settings)
+
+
+def step_on(
+    model: Recommender, rows: Examples, **settings: object
+) -> tuple[float, list[torch.Tensor]]:
+    """The same on given rows."""
+    objective = supervised(model, rows)
     schedule = Schedule(precision="fp32", **settings)
     with model.using(train="student") as parameters:
         state = TrainingState.start(parameters, schedule)
@@ -120,6 +133,25 @@ def test_a_model_tuned_in_halves_is_the_one_tuned_in_whole_batches():
         scores.append(model.score(rows))
     np.testing.assert_allclose(*scores, atol=1e-4)
     assert not np.array_equal(*scores)
+
+
+def test_early_stopping_in_parts_keeps_the_epoch_of_whole_batches():
+    samples = split(toy_interactions(), SplitSettings(history=3, calibration=0), seed=1)
+    traces = []
+    scores = []
+    for size in (None, 4):
+        untuned = Recommender(toy_backbone("causal"), TEMPLATES["compact"])
+        rows = untuned.encode(samples.train)
+        valid = untuned.encode(samples.valid)
+        # So fast that it gets worse before its epochs are over.
+        tuning = tuning_with(micro_batch=size, epochs=8, patience=1, learning_rate=0.02)
+        model, trace = tune(untuned, tuning, rows, valid, Phase("original", 1))
+        traces.append(trace)
+        scores.append(model.score(valid))
+    assert len(traces[0].losses) < 8
+    assert traces[0].best_epoch == traces[1].best_epoch
+    np.testing.assert_allclose(traces[1].monitored, traces[0].monitored, rtol=1e-3)
+    np.testing.assert_allclose(*scores, atol=1e-3)
 
 
 SHORT = {"min_steps": 3, "augment_min_steps": 3}
@@ -198,3 +230,45 @@ def test_checkpointing_that_saves_nothing_is_told_and_left_out():
         loss, _ = step_of(model, gradient_checkpointing=True)
     assert loss == plain[0]
     assert "\n" not in str(told[0].message)
+
+
+def deep_backbone(kind: str) -> Backbone:
+    """A toy of which blocks are left to compute twice above those that are replayed."""
+    base = toy_backbone(kind)
+    # T5's encoder has no answer's position, so that its last block is one of them.
+    if kind == "seq2seq":
+        return base
+    torch.manual_seed(0)
+    config = copy.deepcopy(base.lm.config)
+    config.num_hidden_layers = 4
+    lm = type(base.lm)(config)
+    lm.set_attn_implementation("eager")
+    return replace(base, lm=lm.eval())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_compute_twice_above_replayed_ones_and_leave_the_same_gradient(kind):
+    lora = LoRA(rank=2, targets="all", upper=0.5)
+    model = adapted(kind, lora, deep_backbone(kind))
+    first = lora.first_block(model.lm)
+    samples = split(toy_interactions(), SplitSettings(history=3, calibration=0), seed=1).train
+    rows = model.encode(samples)
+    stack = blocks.stack(model.lm)
+    passes = [0] * len(stack)
+
+    def count(number: int) -> None:
+        passes[number] += 1
+
+    for number, layer in enumerate(stack):
+        linear = next(child for child in layer.modules() if isinstance(child, torch.nn.Linear))
+        linear.register_forward_hook(lambda *_, number=number: count(number))
+    whole = step_on(model, rows)
+    assert passes == [1] * len(stack)
+    with ActivationCache(model, first, dtype=torch.float32, max_bytes=1 << 30) as cache:
+        replayed = cache.attach_states(rows, np.arange(len(rows)))
+        passes[:] = [0] * len(stack)
+        loss, gradients = step_on(model, replayed, gradient_checkpointing=True, micro_batch=8)
+    # Two parts, in which what is replayed never computes and what kept no states does so twice.
+    assert passes == ([0, 0, 4, 2] if kind == "causal" else [0, 4])
+    assert loss == pytest.approx(whole[0], rel=1e-5)
+    torch.testing.assert_close(gradients, whole[1], atol=1e-6, rtol=1e-4)

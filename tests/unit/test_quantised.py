@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from e2urec.api.plan_memory import plan_memory
 from e2urec.core.errors import ConfigError
 from e2urec.data.prompts import TEMPLATES
 from e2urec.experiments.memory_moments import Machine
@@ -15,7 +16,7 @@ from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.simulated_steps import SimulatedModel
 from e2urec.models import adapter_algebra, adapters
 from e2urec.models.adapters import LoRA
-from e2urec.models.backbone import load_backbone
+from e2urec.models.backbone import load_backbone, load_frozen
 from e2urec.models.base_files import base_hashes
 from e2urec.models.live_bytes import model_tensors, tensor_bytes
 from e2urec.models.quantisation import is_quantised, packed_tensors
@@ -41,6 +42,18 @@ def test_whole_tuning_in_few_bits_is_refused_in_one_line(bits: str) -> None:
     with pytest.raises(ConfigError, match=r"set tuning\.lora\.rank=16") as caught:
         Recipe().updated([f"model.quantize={bits}"])
     assert "\n" not in str(caught.value)
+
+
+def test_gguf_file_is_not_packed_anew_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").touch()
+    recipe = ["tuning.lora.rank=2", "model.quantize=8bit"]
+    for attempt in (
+        lambda: load_frozen(tmp_path, quantize="8bit"),
+        lambda: plan_memory(str(tmp_path), recipe),
+    ):
+        with pytest.raises(ConfigError, match=r"model\.quantize=8bit.*GGUF.*safetensors") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
 
 
 def library_bytes(lm: object) -> int:

@@ -35,6 +35,7 @@ def test_recipe_round_trips_as_json():
             "here: tuning.lora.rank = 1000000: input should be less",
         ),
         ({"data": {"history": 0}}, "here: data.history = 0: input should be greater"),
+        ({"data": {"history": 10**30}}, "here: data.history = 10+: input should be less"),
         ({"request": {"ratio": 2}}, "here: request.ratio = 2"),
         ({"seed": "x"}, "here: seed = 'x'"),
     ],

@@ -78,7 +78,9 @@ def test_adapter_tuned_on_bf16_is_bit_for_bit_that_of_the_float32_copy(kind, pre
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
     np.testing.assert_array_equal(odds[0].log_odds, odds[1].log_odds)
     np.testing.assert_array_equal(odds[0].hidden, odds[1].hidden)
-    np.testing.assert_array_equal(odds[0].head.weight, odds[1].head.weight)
+    # NumPy has the bits of the one, and the numbers of the other.
+    stored = torch.from_numpy(odds[0].head.weight).view(torch.bfloat16)
+    np.testing.assert_array_equal(stored.float().numpy(), odds[1].head.weight)
 
 
 def matrix_bytes(lm: Any) -> int:
@@ -247,11 +249,10 @@ def test_weights_of_which_one_matrix_is_float32_are_held_in_float32(tmp_path):
     assert torch.equal(weight, load_file(file)["model.layers.0.mlp.up_proj.weight"])
 
 
-def test_all_answers_of_models_on_a_bf16_base_share_one_array_of_its_head(samples):
+def test_answers_of_models_on_a_bf16_base_hold_no_copy_of_its_head(samples):
     low, _ = pair("causal")
     other = Recommender(low.backbone.with_shared_weights(), TEMPLATES["compact"])
-    heads = []
+    stored = low.head.weight.detach().view(torch.uint16).numpy()
     for model in (low, low, other):
         answers = predict(model, model.encode(samples.take(np.arange(3))), states=True)
-        heads.append(answers.head.weight)
-    assert heads[0] is heads[1] is heads[2]
+        assert np.shares_memory(answers.head.weight, stored)

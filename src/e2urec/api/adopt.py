@@ -65,7 +65,7 @@ class AdoptOptions:
         base: the language model that it was tuned from; None: what an adapter says itself.
         scores: `.npy` file of what its makers' own code says of the rows, in their order: P(liked).
         key: file of the controller's key; see `runs.keys.controller_key`.
-        say: told what was found, and what will not be possible.
+        say: told what will not be possible, or not exactly; the results say what was found.
         min_mass: least mean probability of the two answers together on rows that it was tuned on.
     """
 
@@ -276,6 +276,11 @@ def _note_answers(space: Workspace, backbone: Backbone) -> None:
             "model.answers: are not the tokens of the rows' outputs, which import finds itself; "
             "leave it out, and name the outputs with --answers"
         )
+    if recipe.model.prefix not in ((), verbaliser.prefix):
+        raise ConfigError(
+            "model.prefix: are not the tokens that the decoder writes before the rows' outputs, "
+            "which import finds itself; leave it out"
+        )
     tokens = {"answers": verbaliser.tokens_of_answers, "prefix": verbaliser.prefix}
     model = recipe.model.model_copy(update=tokens)
     # The outputs too: of the rows that are left after requests they might be guessed otherwise.
@@ -311,8 +316,6 @@ def _checked_results(space: Workspace, model: Recommender, options: AdoptOptions
         sentences.append(check_scores(space, model, options.scores))
     sentences.append(window_sentence(train, model.window))
     facts = [sentence for sentence in sentences if sentence is not None]
-    for fact in facts:
-        options.say(fact)
     rows = {name: space.encode(getattr(space.split, name)) for name in MEASURED_PARTS}
     measured_answers = answers_alone(space.recipe, model, rows)
     results = results_alone(space.recipe, measured_answers).as_dict()

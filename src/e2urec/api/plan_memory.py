@@ -12,6 +12,7 @@ from ..experiments.memory_moments import Machine, MemoryPlan
 from ..experiments.memory_plan import RowCounts, plan_commands
 from ..experiments.packaged import resolve_model
 from ..experiments.recipe import Recipe
+from ..models.backbone import refuse_packed_gguf
 from ..models.devices import default_device
 from ..models.weightless import read_config
 from ..runs.record import NAME, RunRecord, read_record
@@ -39,7 +40,8 @@ def plan_memory(
     Raises:
         RunError: the run folder is damaged.
         ModelError: there is no such model.
-        ConfigError: a setting is none, or a number is not above zero or has no end.
+        ConfigError: a setting is none or holds for no such model, or a number is not above zero or
+            has no end.
     """
     for option, value in (("--gpu", gpu_gb), ("--rows", rows)):
         # NaN is neither above 0 nor not.
@@ -52,8 +54,10 @@ def plan_memory(
     else:
         recipe = Recipe.build(record.recipe, place=target)
     recipe = recipe.updated(settings)
+    source = resolve_model(recipe.model.name)
+    refuse_packed_gguf(source, recipe.model.quantize)
     config = read_config(
-        resolve_model(recipe.model.name),
+        source,
         layers=recipe.model.layers,
         # What a folder names, which may come from a stranger, is not fetched.
         offline=record is not None,

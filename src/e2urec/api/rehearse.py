@@ -242,8 +242,10 @@ class _Plan:
         is_rehearsed = np.isin(train.users, np.concatenate(self.groups))
         rehearsed_rows = int(is_rehearsed.sum())
         requests = requests_text(self.options.times, self.options.size, self.options.unit)
+        count = len(self.candidates)
+        choices = "1 setting" if count == 1 else f"{count} settings"
         say(
-            f"{requests}, {rehearsed_rows} training rows, in {len(self.candidates)} settings; they "
+            f"{requests}, {rehearsed_rows} training rows, in {choices}; they "
             f"read about {self._rows_read(rehearsed_rows, len(train))} rows"
         )
         if not self.against:

@@ -31,7 +31,8 @@ class SplitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    history: int = Field(10, ge=1, description="K: items that a prompt shows")
+    # More than any prompt holds, and few enough to be taken off a row's number.
+    history: int = Field(10, ge=1, le=100_000, description="K: items that a prompt shows")
     min_history: int = Field(
         5, ge=1, description="earlier rows that a row needs to become a sample"
     )

@@ -181,8 +181,8 @@ def _obstacle(controls: Controls) -> str:
     """Why nothing can be said of any model of this request; empty if something can."""
     if not controls.is_measurable:
         return (
-            f"the {controls.subject} is too small to measure: the original's AUC on D_f is higher "
-            f"by {_text(controls.headroom)} only"
+            f"the {controls.subject} is too small to measure: the original's AUC on D_f is not "
+            f"surely above that of retrained models, by {_text(controls.headroom)}"
         )
     # Where no attack finds D_f in the original, finding none in the others shows nothing.
     attack = controls.attack

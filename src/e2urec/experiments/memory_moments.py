@@ -14,10 +14,10 @@ PARTS = {
     "best_epoch": "parameters of the best epoch",
     "activations": "activations of a batch",
     "logits": "logits of a batch",
+    "gaps": "gaps between them on a CPU",
     "replayed_states": "replayed lower states of a batch",
     "teacher_states": "teachers' states",
     "answer_states": "states of answers to D_f",
-    "answer_head": "output head in float32, for answers",
     "distances": "distances over the vocabulary",
 }
 """The parts, in the order in which they are shown, with their titles."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..methods.finetune import Finetune
@@ -28,6 +27,10 @@ DISTANCE_ROWS = 256
 DISTANCE_ARRAYS = 8
 # As in `unlearning/teachers.py`: where the state of a row stands, of rows without one as well.
 PLACE_BYTES = 8
+# Measured with glibc 2.36, by `benchmarks/memory.py`. An aligned tensor does not fit into the gap
+# that one of its own size has left, so each that is freed between two that stay leaves one.
+GAP_SHARE = 1.0
+"""Bytes of gaps for each byte of a step's smaller tensors, on a CPU."""
 Parts = dict[str, int]
 
 
@@ -135,32 +138,36 @@ class Planner:
             return CommandMemory("unlearn", (self._tuning("a step of retraining", original),))
         if not _has_student(method):
             return None
-        answers = self._answer_head()
-        moments = [self._answering("answers of a model", answers)]
+        moments = [self._answering("answers of a model", {})]
         if isinstance(method, TwoTeachers) and method.forgetting == "gain":
-            moments.append(self._augmented(method, answers))
-        moments.append(self._student(method, answers))
+            moments.append(self._augmented(method))
+        moments.append(self._student(method))
         return CommandMemory("unlearn", tuple(moments), self._cache_bytes(method))
 
     def evaluate(self) -> CommandMemory:
         """Ask the original, make the placebo of it, and ask the other models, one at a time."""
-        answers = {"answer_states": self._answer_states(models=2)} | self._answer_head()
+        answers = {"answer_states": self._answer_states(models=2)}
         moments = [
             self._answering("answers of a model", answers),
             self._placebo(method_of(self.recipe), answers),
         ]
         if not self.machine.is_gpu:
+            if not self.lora:
+                # Answers hold the head of a model, and with it the file of which that is a page.
+                held = answers | {"copies": self.simulated.weight_bytes}
+                moments.append(self._answering("answers of the next model", held))
             distances = answers | {"distances": self._distance_bytes()}
             moments.append(Moment("distances between answers", self._model() | distances))
         return CommandMemory("evaluate", tuple(moments))
 
     def sentences(self) -> list[str]:
         """What was taken to be so, and what is not counted."""
+        # On a CPU gaps are a part of the plan.
+        further = ", gaps between tensors" if self.machine.is_gpu else ""
         sentences = [
             f"rows of {self.recipe.model.window} tokens (model.window) and {self.rows.train:,} "
             f"training rows, of which a request erases {self.rows.ratio:.0%}",
-            "not counted: Python and its libraries, the data, files while they are read, and the "
-            "gaps that an allocator leaves",
+            f"not counted: Python and its libraries, the data{further}, and what kernels take",
         ]
         method = method_of(self.recipe)
         if not _has_student(method) and not isinstance(method, Retrain):
@@ -184,7 +191,7 @@ class Planner:
         schedule = self.recipe.tuning.schedule
         with self.simulated.tuned_parameters() as parameters:
             peak = self.simulated.supervised_step(parameters, schedule.batch_size)
-            parts = self._model() | _step_parts(peak)
+            parts = self._model() | self._step_parts(peak)
             parts["optimizer"] = optimizer_bytes(parameters)
             if schedule.patience is not None:
                 parts["best_epoch"] = tensor_bytes(parameters)
@@ -193,10 +200,10 @@ class Planner:
             parts["copies"] = copies * self.simulated.weight_bytes
         return Moment(title, parts)
 
-    def _augmented(self, method: TwoTeachers, answers: Parts) -> Moment:
+    def _augmented(self, method: TwoTeachers) -> Moment:
         """A step of the augmented model: an adapter, or a full copy."""
         title = "a step of the augmented model"
-        parts = self._model() | answers | {"teacher_states": self._teacher_states(method)}
+        parts = self._model() | {"teacher_states": self._teacher_states(method)}
         if method.augment == "full":
             # A copy that is tuned is in float32, whatever the original is held in.
             whole = SimulatedModel(self.recipe, self.config, self.machine, stored=False)
@@ -204,11 +211,11 @@ class Planner:
                 peak = whole.supervised_step(parameters, method.batch_size)
                 parts["copies"] = whole.weight_bytes
                 parts["optimizer"] = optimizer_bytes(parameters)
-            return Moment(title, parts | _step_parts(peak))
+            return Moment(title, parts | self._step_parts(peak))
         return self._adapter_step(title, method, parts, joined=False)
 
-    def _student(self, method: Any, answers: Parts) -> Moment:
-        parts = self._model() | answers | {"teacher_states": self._teacher_states(method)}
+    def _student(self, method: Any) -> Moment:
+        parts = self._model() | {"teacher_states": self._teacher_states(method)}
         return self._adapter_step("a step of the student", method, parts, joined=True)
 
     def _placebo(self, method: Any, answers: Parts) -> Moment:
@@ -218,7 +225,7 @@ class Planner:
         parts = self._model() | answers
         with self.simulated.student(placebo.lora) as parameters:
             peak = self.simulated.supervised_step(parameters, placebo.batch_size)
-            _add_student(parts, parameters, peak)
+            self._add_student(parts, parameters, peak)
         return Moment("a step of the placebo", parts)
 
     def _adapter_step(self, title: str, method: Any, parts: Parts, *, joined: bool) -> Moment:
@@ -240,7 +247,7 @@ class Planner:
                 peak = simulated.student_step(parameters, size, rows, speed)
             else:
                 peak = simulated.supervised_step(parameters, size, rows)
-            _add_student(parts, parameters, peak)
+            self._add_student(parts, parameters, peak)
         if first_block:
             passes = 2 if joined and speed.together == "step" else 1
             states = passes * size * simulated.padded_window * simulated.state_bytes
@@ -250,7 +257,7 @@ class Planner:
 
     def _answering(self, title: str, answers: Parts) -> Moment:
         parts = self._model() | answers
-        return Moment(title, parts | _step_parts(self.simulated.answering()))
+        return Moment(title, parts | self._step_parts(self.simulated.answering()))
 
     # --- parts
 
@@ -262,6 +269,22 @@ class Planner:
             "unpacked": simulated.unpacked_bytes,
             "adapters": simulated.adapter_bytes,
         }
+
+    def _step_parts(self, peak: Peak) -> Parts:
+        # A GPU's memory is PyTorch's own to divide.
+        gaps = 0 if self.machine.is_gpu else round(GAP_SHARE * peak.heap)
+        return {
+            "activations": peak.activations,
+            "logits": peak.logits,
+            "gradients": peak.gradients,
+            "gaps": gaps,
+        }
+
+    def _add_student(self, parts: Parts, parameters: Sequence[nn.Parameter], peak: Peak) -> None:
+        """Add one more adapter with these parameters, and its step."""
+        parts |= self._step_parts(peak)
+        parts["adapters"] += tensor_bytes(parameters)
+        parts["optimizer"] = optimizer_bytes(parameters)
 
     def _teacher_states(self, method: Any) -> int:
         """The original's answers to rows that are read, and the augmented model's to D_f.
@@ -293,13 +316,6 @@ class Planner:
             return 0
         return models * self.rows.forget * self.simulated.state_bytes
 
-    def _answer_head(self) -> Parts:
-        """The head that NumPy makes logits with, where the model holds it in fewer bits."""
-        weight = self.simulated.model.head.weight
-        # On a GPU it is in the computer's own memory, as the states are.
-        is_own = self.machine.is_gpu or weight.dtype == torch.float32
-        return {"answer_head": 0 if is_own else weight.numel() * STATE_BYTES}
-
     def _distance_bytes(self) -> int:
         rows = min(DISTANCE_ROWS, self.rows.forget)
         return DISTANCE_ARRAYS * rows * self.simulated.vocabulary_size * STATE_BYTES
@@ -327,18 +343,3 @@ COMMANDS: Mapping[str, Callable[[Planner], CommandMemory | None]] = {
 def _has_student(method: Method) -> bool:
     """Whether a method tunes one adapter on the original."""
     return not method.prepares and hasattr(method, "lora") and hasattr(method, "batch_size")
-
-
-def _add_student(parts: Parts, parameters: Sequence[nn.Parameter], peak: Peak) -> None:
-    """Add one more adapter with these parameters, and its step."""
-    parts |= _step_parts(peak)
-    parts["adapters"] += tensor_bytes(parameters)
-    parts["optimizer"] = optimizer_bytes(parameters)
-
-
-def _step_parts(peak: Peak) -> Parts:
-    return {
-        "activations": peak.activations,
-        "logits": peak.logits,
-        "gradients": peak.gradients,
-    }

@@ -1,5 +1,6 @@
 """Which language model a recipe begins with."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -7,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ..core.errors import ConfigError
 from ..models.backbone import Backbone, load_backbone, load_frozen, load_split_backbone
 from ..models.quantisation import Quantisation
-from ..models.verbaliser import AnswerTokens, Prefix
+from ..models.verbaliser import AnswerTokens, Prefix, Verbaliser
 from .packaged import resolve_model
 
 
@@ -30,7 +31,19 @@ class ModelRecipe(BaseModel):
         description="tokens of liked and not liked, one or a list each; default: Yes and No, as "
         "they follow the prompt. `e2urec import` finds those of a model made elsewhere",
     )
-    prefix: Prefix = Field((), description="tokens that its decoder writes before them")
+    prefix: Prefix = Field(
+        (), description="tokens that the decoder of an encoder-decoder writes before them"
+    )
+
+    @model_validator(mode="after")
+    def _prefix_has_answers(self) -> Self:
+        # Without answers of their own, a model's tokenizer says both.
+        if self.prefix and self.answers is None:
+            raise ConfigError(
+                f"model.prefix={list(self.prefix)}: stands before model.answers, which are not "
+                "set; set them as well, or leave it out, since import finds both by itself"
+            )
+        return self
 
     @model_validator(mode="after")
     def _bits_are_not_split(self) -> Self:
@@ -48,14 +61,31 @@ class ModelRecipe(BaseModel):
             whole: whether all of it will be tuned.
             revision: commit of a hub name.
             offline: nothing is asked of the hub.
+
+        Raises:
+            ModelError: it cannot be loaded.
+            ConfigError: it has no place for `prefix`.
         """
         source = resolve_model(self.name)
         options: dict[str, Any] = {"revision": revision, "offline": offline, "layers": self.layers}
         if self.fsdp:
-            return load_split_backbone(source, **options)
-        if whole:
-            return load_backbone(source, **options)
-        return load_frozen(source, quantize=self.quantize, **options)
+            base = load_split_backbone(source, **options)
+        elif whole:
+            base = load_backbone(source, **options)
+        else:
+            base = load_frozen(source, quantize=self.quantize, **options)
+        return self._with_answers(base)
+
+    def _with_answers(self, base: Backbone) -> Backbone:
+        """The base with the answers that are set, if any are."""
+        if self.answers is None:
+            return base
+        if self.prefix and not base.seq2seq:
+            raise ConfigError(
+                f"model.prefix={list(self.prefix)}: '{base.name}' is no encoder-decoder, so that "
+                "nothing stands between a prompt and its answer; leave it out"
+            )
+        return replace(base, verbaliser=Verbaliser.of(self.answers, self.prefix))
 
     def check_tuning(self, *, whole: bool) -> None:
         """Raise ConfigError where the `whole` model is to be tuned, and has too few bits."""

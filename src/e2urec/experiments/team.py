@@ -18,7 +18,7 @@ from ..core.errors import ConfigError, RunError
 from ..core.locks import private_folder, sweep
 from ..core.process import uninterrupted
 from ..training.loop import Progress
-from .cell_outcome import Outcome
+from .cell_outcome import Outcome, read_outcomes
 from .grid import Grid
 from .jobs import LOG_LEVEL, THREADS, JobOptions, executor_of, tell_of_crowd, visible_gpus
 from .making import write_order
@@ -31,6 +31,23 @@ FOLDER = "jobs"
 """Of what submitit writes, in the unfinished part of a comparison."""
 LOOK_SECONDS = {"local": 0.2, "slurm": 5.0}
 """Between two looks at the jobs; of a cluster they go over the network."""
+REPORT_SECONDS = {"local": 0.0, "slurm": 15.0}
+"""How long after its end a job's report may still be on its way over the network."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A bundle that is being made.
+
+    Attributes:
+        submitted: submitit's job.
+        bundle: of cells.
+        report: file that says what became of them, once they are done.
+    """
+
+    submitted: Any
+    bundle: Bundle
+    report: Path
 
 
 @dataclass
@@ -44,7 +61,8 @@ class Team:
         progress: told how many cells are finished.
         executor: submitit's.
         gpus: of this machine, as CUDA_VISIBLE_DEVICES names them.
-        running: submitit's job and its bundle, by the place of the job among those at once.
+        running: jobs under way, by their places among those at once.
+        count: of the jobs that were ever started.
     """
 
     options: JobOptions
@@ -53,7 +71,8 @@ class Team:
     progress: Progress
     executor: Any
     gpus: Sequence[str] = ()
-    running: dict[int, tuple[Any, Bundle]] = field(default_factory=dict)
+    running: dict[int, Job] = field(default_factory=dict)
+    count: int = 0
 
     @classmethod
     @contextlib.contextmanager
@@ -115,8 +134,12 @@ class Team:
         return [key for key in bundle.keys if not self.grid.is_whole(key)]
 
     def _submit(self, place: int, bundle: Bundle) -> None:
+        # A name for each, so that no job is taken to have done what another one reported.
+        report = self.folder / f"report-{self.count}.json"
+        self.count += 1
         worker = Worker(
             folder=self.folder,
+            report=report,
             parent=os.getpid() if self.options.cluster == "local" else None,
             gpu=self.gpus[place % len(self.gpus)] if self.gpus else None,
         )
@@ -125,10 +148,10 @@ class Team:
             variables[THREADS] = str(self.options.threads)
         # A job that was started and not noted would go on after the command.
         with uninterrupted(), environment(variables), no_signals_from_terminal():
-            job = self._job(worker, bundle)
-            self.running[place] = job, bundle
+            submitted = self._submitted(worker, bundle)
+            self.running[place] = Job(submitted, bundle, report)
 
-    def _job(self, worker: Worker, bundle: Bundle) -> Any:
+    def _submitted(self, worker: Worker, bundle: Bundle) -> Any:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         try:
@@ -148,28 +171,40 @@ class Team:
 
     def _collect(self) -> None:
         """Take up what jobs have ended; waits a moment where none has."""
-        ended = [place for place, (job, _) in self.running.items() if job.done()]
+        ended = [place for place, job in self.running.items() if job.submitted.done()]
         for place in ended:
-            job, bundle = self.running.pop(place)
-            self._take_up(bundle, self._outcomes(job, bundle))
+            job = self.running.pop(place)
+            self._take_up(job.bundle, self._outcomes(job))
         if not ended:
             time.sleep(LOOK_SECONDS[self.options.cluster])
 
-    def _outcomes(self, job: Any, bundle: Bundle) -> list[Outcome]:
+    def _outcomes(self, job: Job) -> list[Outcome]:
         """What a job says of its cells; of one that ended without a word, that it did."""
-        from submitit.core.utils import UncompletedJobError
-
-        # Without a network in between the result is there at once, or never.
-        if self.options.cluster != "local" or job.paths.result_pickle.exists():
-            with contextlib.suppress(UncompletedJobError):
-                outcomes: list[Outcome] = job.result()
-                return outcomes
-        self._remove_remains(bundle)
+        outcomes = self._reported(job)
+        if outcomes is not None:
+            return outcomes
+        self._remove_remains(job.bundle)
         reason = (
             "its process ended before it was done, as one that is killed or out of memory does"
-            f"{_last_words(job)}; run the same command again, with fewer --jobs or more memory"
+            f"{_last_words(job.submitted)}; run the same command again, with fewer --jobs or more "
+            "memory"
         )
-        return [Outcome(key, failure=reason) for key in self._missing(bundle)]
+        return [Outcome(key, failure=reason) for key in self._missing(job.bundle)]
+
+    def _reported(self, job: Job) -> list[Outcome] | None:
+        """What an ended job reported; None: nothing."""
+        latest = time.monotonic() + REPORT_SECONDS[self.options.cluster]
+        outcomes = read_outcomes(job.report)
+        # submitit's own result is written after the report, so with it nothing is on its way. Its
+        # pickle is not opened: that would run what it says.
+        while outcomes is None and time.monotonic() < latest:
+            if job.submitted.paths.result_pickle.exists():
+                return read_outcomes(job.report)
+            time.sleep(1)
+            # It has the network's file system look at the folder again.
+            job.submitted.done()
+            outcomes = read_outcomes(job.report)
+        return outcomes
 
     def _take_up(self, bundle: Bundle, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
@@ -198,7 +233,7 @@ class Team:
     def end(self) -> None:
         """End all jobs that are under way, and return when they are gone."""
         with uninterrupted():
-            jobs = [job for job, _ in self.running.values()]
+            jobs = [job.submitted for job in self.running.values()]
             if self.options.cluster == "local":
                 # The number of one that has ended may be another process's by now.
                 numbers = [int(job.job_id) for job in jobs if not job.done()]
@@ -207,8 +242,8 @@ class Team:
                 # Jobs that it does not reach end when they find their folder gone.
                 for job in jobs:
                     job.cancel(check=False)
-            for _, bundle in self.running.values():
-                self._remove_remains(bundle)
+            for job in self.running.values():
+                self._remove_remains(job.bundle)
             self.running.clear()
 
 

@@ -1,7 +1,8 @@
 """What submitit runs: a worker makes one bundle of cells in a process of its own.
 
 submitit pickles the worker and what it is called with, so both hold paths and names of cells alone.
-The recipe is read from the folder, and the controller's key where the command has it.
+The recipe is read from the folder, and the controller's key where the command has it. What became
+of the cells goes back as JSON: the command loads no pickle, which could run code.
 
 No model library is imported here: a worker chooses its GPU before one looks for it.
 """
@@ -19,7 +20,7 @@ from typing import Any
 import psutil
 
 from ..core.process import handle_signals
-from .cell_outcome import Outcome
+from .cell_outcome import Outcome, write_outcomes
 
 LOOK_SECONDS = 1.0
 """Between two looks at whether the command that a worker works for is still there."""
@@ -33,20 +34,22 @@ class Worker:
 
     Attributes:
         folder: of the jobs, in the unfinished part of a comparison; it goes with the command.
+        report: file of the folder that is to say what became of the cells.
         parent: number of the command's process, on the same machine; None: it is on another.
         gpu: the one to work on, as CUDA_VISIBLE_DEVICES names it; None: as the machine has it.
     """
 
     folder: Path
+    report: Path
     parent: int | None = None
     gpu: str | None = None
 
-    def __call__(self, seed: int, keys: tuple[str, ...]) -> list[Outcome]:
-        """Make the cells `keys`, as far as they are not there yet."""
+    def __call__(self, seed: int, keys: tuple[str, ...]) -> None:
+        """Make the cells `keys`, as far as they are not there yet, and report of them."""
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
         with self._watch():
-            return self.make(seed, keys)
+            write_outcomes(self.report, self.make(seed, keys))
 
     def make(self, seed: int, keys: tuple[str, ...]) -> list[Outcome]:
         """The cells, in this process."""

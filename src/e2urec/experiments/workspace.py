@@ -1,6 +1,6 @@
 """The data and the base of a recipe, and what they become for a request."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from ..models.base_files import base_folder, base_hashes, refuse_other_base
 from ..models.batches import Examples
 from ..models.recommender import Recommender
 from ..models.tokens import PromptReader, tokenise
-from ..models.verbaliser import Verbaliser
 from ..runs.answer_index import AnswerIndex
 from ..runs.folder import Run
 from ..runs.record import BaseRecord, RunRecord
@@ -198,8 +197,6 @@ class Workspace:
             )
             if self.pinned is not None:
                 refuse_other_base(resolve_model(model.name), revision, self.pinned.files)
-        if model.answers is not None:
-            base = replace(base, verbaliser=Verbaliser.of(model.answers, model.prefix))
         return base
 
     def release_base(self) -> None:

@@ -31,61 +31,44 @@ Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of a
 
 Preset `scores` makes no augmented model: `δ_F = δ_o + a·(out − δ_o)`, where out is what half models
 say that never saw the row (`training/out_of_fold.py`). With either teacher, the finished student is
-multiplied until its AUC on D_f has lost the lead (`unlearning/scaling.py`).
+multiplied until its AUC on D_f has lost the lead (`unlearning/scaling.py`). For fewer than 100 rows
+the preset solves for the student instead (`unlearning/gauss_newton.py`).
 """
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from ..core.errors import ConfigError
 from ..core.seeding import derive
 from ..metrics.classification import auc
-from ..models.batches import Batch
+from ..models.adapters import LoRA
+from ..models.fsdp import is_split
 from ..models.recommender import Recommender
 from ..training.loop import Objective, Rows, Step
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
 from ..unlearning.calibration import match_target
+from ..unlearning.gauss_newton import (
+    TRAINED_INSTEAD,
+    affordable_rank,
+    held_rows,
+    hold_back,
+    row_weights,
+    solve_student,
+)
 from ..unlearning.initial_step import RetainCheck, shorter_start, start_student
-from ..unlearning.losses import kl_divergence, lead_towards
+from ..unlearning.losses import lead_towards
 from ..unlearning.outcome import unsure_lead
 from ..unlearning.paired import Term, answer_loss, side_by_side
 from ..unlearning.replay import with_cached_blocks
 from ..unlearning.scaling import scale_student
 from ..unlearning.student import Student, frozen_teacher, phase_steps
 from ..unlearning.target import target_by_calibration, target_by_scores
-from ..unlearning.task import RequestScores, Task
-from ..unlearning.teachers import ForgettingTeacher, FrozenTeacher, ScoreTeacher
+from ..unlearning.task import Task
+from ..unlearning.teachers import ForgettingTeacher, FrozenTeacher, ScoreTeacher, Teachers
 from ..unlearning.two_teachers import TwoTeachers
-
-
-@dataclass(frozen=True)
-class Teachers:
-    """What the student learns from.
-
-    Attributes:
-        forgetting: on D_f, the original less its gain, or led towards out-of-fold scores.
-        remembering: on D_r, the original.
-        update: A and B matrices of ΔW; None if no adapter was tuned on D_f.
-    """
-
-    forgetting: ForgettingTeacher | ScoreTeacher
-    remembering: FrozenTeacher
-    update: dict[str, torch.Tensor] | None = None
-
-    def forget_loss(self, z: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """`L_FGT = KL(p_F ‖ p_θ)`: the student's logits (b, V) on rows of D_f → scalar, in nats."""
-        target = self.forgetting(batch.index)
-        return kl_divergence(target, z)
-
-    def remember_loss(self, z: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """`L_REM = KL(p_o ‖ p_θ)`: the student's logits (b, V) on rows of D_r → scalar, in nats."""
-        target = self.remembering(batch.index)
-        return kl_divergence(target, z)
 
 
 class E2URec(TwoTeachers):
@@ -125,6 +108,8 @@ class E2URec(TwoTeachers):
             "lora": {"targets": "all", "upper": 1.0},
             # On some 1,500 rows the fall has a standard error of 0.006 to 0.010.
             "scaling": {"max_valid_drop": 0.02},
+            # Most single users. docs/evidence/log.md says why no larger requests.
+            "solving": {"below": 100},
         },
     }
 
@@ -151,25 +136,6 @@ class E2URec(TwoTeachers):
         """Values of the settings that the forgetting teacher reads."""
         return self.search_by_scores if self.forgetting == "scores" else self.search
 
-    def check_scores(self, scores: RequestScores | None) -> None:
-        """Raise ConfigError where `forgetting=scores`, and a row of D_f has no score."""
-        if self.forgetting != "scores":
-            return
-        if scores is None:
-            raise ConfigError(
-                "method 'e2urec': forgetting=scores needs out-of-fold scores, which this run "
-                "lacks; make them by e2urec prepare, train with --set scores.pairs=2, or do "
-                "without by --preset default"
-            )
-        # An earlier request wrote their prompts anew; their scores were erased with the old ones.
-        missing_count = int((~scores.forget.present).sum())
-        if missing_count:
-            raise ConfigError(
-                "method 'e2urec': forgetting=scores needs out-of-fold scores, and "
-                f"{missing_count} of {len(scores.forget.mean)} rows of D_f have none; make them "
-                "anew by e2urec prepare, or do without by --preset default"
-            )
-
     def unlearn(self, task: Task) -> Recommender:
         """Return the merged model, or the original with one replacement adapter.
 
@@ -178,6 +144,9 @@ class E2URec(TwoTeachers):
         """
         self.check_scores(task.scores)
         forget_count = len(task.forget)
+        lora = self._solved_adapter(task) if self.is_solved(forget_count) else None
+        if lora is not None:
+            return self._solve(task, lora)
         student_seed = derive(task.seed, "student")
         counts = self.student_steps(forget_count)
         seed = derive(task.seed, "phases")
@@ -198,6 +167,41 @@ class E2URec(TwoTeachers):
                 self._scale(cached_task, student, teachers)
                 # An augmented adapter that is still there must go before the student is merged.
                 lifetime.close()
+                return student.finish()
+
+    def _solved_adapter(self, task: Task) -> LoRA | None:
+        """The adapter of a student that is solved for; None, and told, where that cannot be."""
+        lm = task.original.lm
+        held = min(len(task.retain), self.solving.retain_rows)
+        rank = affordable_rank(lm, self.lora, len(task.forget) + held, self.solving.memory_gb)
+        if rank and not is_split(lm):
+            return self.lora.model_copy(update={"rank": rank})
+        task.outcome.tell(TRAINED_INSTEAD)
+        return None
+
+    def _solve(self, task: Task, lora: LoRA) -> Recommender:
+        """Minimise β·L_FGT + (1 − β)·L_REM on few rows; see `unlearning/gauss_newton.py`."""
+        forget_count = len(task.forget)
+        held = held_rows(task, self.solving.retain_rows)
+        batches: dict[str, list[Rows]] = {"forget": [np.arange(forget_count)], "retain": [held]}
+        with (
+            with_cached_blocks(task, lora, self.speed, batches) as cached_task,
+            contextlib.ExitStack() as lifetime,
+        ):
+            teachers = self._make_teachers(cached_task, batches, lifetime)
+            verbaliser = task.original.verbaliser
+            answers = (teachers.forgetting.original, teachers.remembering)
+            original_odds = np.concatenate([teacher.odds(verbaliser) for teacher in answers])
+            target = np.concatenate([teachers.forgetting.odds(), original_odds[forget_count:]])
+            weights = row_weights(original_odds, forget_count, self.beta)
+            with Student(cached_task, lora, seed=derive(task.seed, "student")) as student:
+                with task.costs.phase("solving"):
+                    solve_student(student, self.solving, held, target, weights, self.batch_size)
+                    check = RetainCheck.sample(cached_task, teachers.remembering, "solving")
+                    hold_back(student, check, self.scaling.max_retain_kl)
+                if sentence := self.unread_sentence(forget_count):
+                    task.outcome.tell(sentence)
+                task.log_phase("solved", task.original, active=student.active)
                 return student.finish()
 
     def _make_teachers(
@@ -236,7 +240,11 @@ class E2URec(TwoTeachers):
             task.outcome.target = target_by_scores(task, odds, self.calibration_ratio)
             original_odds = torch.from_numpy(odds)
             outside_odds = torch.from_numpy(task.scores.forget.mean)
-            led_odds = lead_towards(original_odds, outside_odds, self.strength)
+            strength = self.strength
+            if self.is_solved(len(odds)):
+                outside_odds = outside_odds - task.outcome.target.drift
+                strength = self.solving.strength
+            led_odds = lead_towards(original_odds, outside_odds, strength)
         device = task.original.device
         teacher = ScoreTeacher(original, led_odds.to(device), task.original.verbaliser)
         return Teachers(teacher, remembering)

@@ -2,11 +2,15 @@
 
 import numpy as np
 
-from ..core.arrays import Floats, Head
+from ..core.arrays import Floats, Head, Weights
 
 # As `models.output_head` has it: a probability of 0, whose logarithm is a number all the same.
 ABSENT = -1e4
 """Logit of a token that counts as another one."""
+
+# 16 MB as float32: the head of a model of 8B parameters would take 2 GB.
+PIECE_NUMBERS = 1 << 22
+"""Numbers of a head that are widened to float32 at a time."""
 
 
 def jensen_shannon(p: Floats, q: Floats) -> Floats:
@@ -112,7 +116,7 @@ def _answer_logs(d: Floats) -> Floats:
 
 def _log_softmax(states: Floats, head: Head) -> Floats:
     weight, bias, cap, sets = Head(*head)
-    logits = states @ weight.T
+    logits = _product(states, weight)
     # In place from here on: each copy of the logits would be 50 MB.
     if bias is not None:
         logits += bias
@@ -127,3 +131,25 @@ def _log_softmax(states: Floats, head: Head) -> Floats:
     totals = np.exp(logits).sum(axis=-1, keepdims=True)
     logits -= np.log(totals)
     return logits
+
+
+def _product(states: Floats, weight: Weights) -> Floats:
+    """`h·Wᵀ`: (n, d), (V, d) → (n, V); a weight of fewer bits is widened piece by piece."""
+    if weight.dtype not in (np.uint16, np.float16):
+        return np.asarray(states @ weight.T)
+    product = np.empty((len(states), len(weight)), states.dtype)
+    rows = max(1, PIECE_NUMBERS // weight.shape[1])
+    for start in range(0, len(weight), rows):
+        piece = weight[start : start + rows]
+        product[:, start : start + rows] = states @ _widened(piece).T
+    return product
+
+
+def _widened(piece: Weights) -> Floats:
+    """Weights in float32, without rounding."""
+    if piece.dtype == np.uint16:
+        # bf16 is the upper half of float32.
+        bits = piece.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
+    return piece.astype(np.float32)

@@ -135,6 +135,11 @@ def _layers_without_adapter(lm: Any, first_block: int) -> set[nn.Module]:
     return excluded
 
 
+def output_width(layer: Any) -> int:
+    """Numbers that a layer with an adapter, or that may get one, gives for each token."""
+    return int(layer.nf if isinstance(layer, Conv1D) else layer.out_features)
+
+
 def _modules(parts: Iterable[nn.Module]) -> set[nn.Module]:
     """All modules in `parts`, themselves included."""
     return {module for part in parts for module in part.modules()}

@@ -68,12 +68,17 @@ class LoRA(BaseModel):
         return block_count - adapted_count
 
 
+def bare_model(lm: Any) -> Any:
+    """The language model below its adapters; itself where it has none."""
+    return lm.get_base_model() if isinstance(lm, PeftModel) else lm
+
+
 def attach(lm: Any, name: str, lora: LoRA, *, seed: int) -> Any:
     """Add adapter `name` to `lm` and return the model that carries it, all of it frozen.
 
     The adapter changes nothing at first: its B is zero.
     """
-    bare = lm.get_base_model() if isinstance(lm, PeftModel) else lm
+    bare = bare_model(lm)
     targets = target_layers(bare, lora.targets, lora.first_block(bare))
     config = LoraConfig(
         r=lora.rank,
@@ -253,6 +258,12 @@ def _start_training(lm: Any, name: str) -> list[nn.Parameter]:
 def up_projections(lm: Any, name: str) -> list[nn.Parameter]:
     """The B matrices of adapter `name`: while they are zero, they alone have a gradient."""
     return [parameter for key, parameter in lm.named_parameters() if f"lora_B.{name}." in key]
+
+
+def up_layers(lm: Any, name: str) -> list[nn.Linear]:
+    """The layers of these matrices, in the same order."""
+    places = [place for place, _ in lm.named_modules() if place.endswith(f"lora_B.{name}")]
+    return [lm.get_submodule(place) for place in places]
 
 
 def weights(lm: Any, name: str) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from ..core.errors import E2URecError, ModelError
+from ..core.errors import ConfigError, E2URecError, ModelError
 from ..core.launch import wait_for_all
 from ..core.process import process_count, rank
 from . import adapters, fsdp, stored_weights
@@ -102,7 +102,7 @@ def load_backbone(
             `8bit`: that of the linear layers, for adapters on a frozen base.
 
     Raises:
-        ConfigError: `4bit` or `8bit` without bitsandbytes.
+        ConfigError: `4bit` or `8bit` without bitsandbytes, or of a GGUF file.
         ModelError: the model cannot be loaded, lacks weights, or has fewer blocks than `layers`.
     """
     hf_logging.set_verbosity_error()
@@ -209,6 +209,8 @@ def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool)
             "the folder of that"
         )
     dtype = options.pop("dtype")
+    if dtype in ("4bit", "8bit"):
+        refuse_packed_gguf(source, dtype)
     # What is unpacked from a GGUF file has no precision of its own.
     if gguf_file is not None:
         dtype = torch.float32
@@ -269,6 +271,15 @@ def find_gguf(folder: Path) -> str | None:
     """Name of the GGUF file in `folder`, if there is such a folder and file."""
     files = sorted(folder.glob("*.gguf")) if folder.is_dir() else []
     return files[0].name if files else None
+
+
+def refuse_packed_gguf(source: str | Path, quantize: Quantisation | None) -> None:
+    """Raise ConfigError where a GGUF file would have to be packed anew."""
+    if quantize is not None and find_gguf(Path(source)) is not None:
+        raise ConfigError(
+            f"model.quantize={quantize}: '{source}' is a GGUF file, which is unpacked to float32 "
+            "and not packed again; name its model in safetensors, or leave model.quantize out"
+        )
 
 
 def check_layers(layers: int, config: Any, source: str) -> None:

@@ -18,6 +18,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+# glibc's DEFAULT_MMAP_THRESHOLD_MAX on 64 bits: what is larger gets pages of its own, which go back
+# when it is freed.
+HEAP_BYTES = 32 << 20
+"""Largest tensor that lies between others on a CPU, where gaps are."""
+
 
 def without_values() -> FakeTensorMode:
     """Inside, new tensors have shapes and no values, and take no memory."""
@@ -52,11 +57,13 @@ class Peak:
         activations: bytes of what is computed: states, and what the backward pass needs.
         logits: bytes of what has a value for each token of the vocabulary, last of its dimensions.
         gradients: bytes of the gradients of the parameters.
+        heap: bytes of those among all these tensors that are no larger than `HEAP_BYTES`.
     """
 
     activations: int = 0
     logits: int = 0
     gradients: int = 0
+    heap: int = 0
 
     @property
     def total(self) -> int:
@@ -81,6 +88,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.vocabulary_size = model_vocabulary(model)
         self.current = 0
         self.current_logits = 0
+        self.current_heap = 0
         self.peak = Peak()
         # A view of a weight is no new memory.
         self.known = {tensor.untyped_storage()._cdata for tensor in model_tensors(model)}
@@ -107,6 +115,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.known.add(key)
         size = storage.nbytes()
         logit_size = size if tensor.shape[-1:] == (self.vocabulary_size,) else 0
+        heap_size = size if size <= HEAP_BYTES else 0
 
         def forget(reference: weakref.ref[Any]) -> None:
             # Another tensor may get the same address later.
@@ -114,14 +123,16 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             del self.storages[key]
             self.current -= size
             self.current_logits -= logit_size
+            self.current_heap -= heap_size
 
         self.storages[key] = weakref.ref(storage, forget)
         self.current += size
         self.current_logits += logit_size
+        self.current_heap += heap_size
         if self.current > self.peak.total:
             gradients = self._gradient_bytes()
             activations = self.current - self.current_logits - gradients
-            self.peak = Peak(activations, self.current_logits, gradients)
+            self.peak = Peak(activations, self.current_logits, gradients, self.current_heap)
 
     def _gradient_bytes(self) -> int:
         gradients = [value.grad for value in self.parameters if value.grad is not None]

@@ -8,7 +8,7 @@ import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..core.allocator import release_free_memory
-from ..core.arrays import Floats, Head, Ints
+from ..core.arrays import Floats, Head, Ints, Weights
 from ..metrics.distances import answer_distances, vocabulary_distances
 from . import adapters
 from .batches import FORWARD_BATCH_SIZE, Batch, Examples, batches_by_length
@@ -18,10 +18,10 @@ from .precision import Precision, autocast
 from .recommender import Recommender
 from .sharing import in_turns
 
-# NumPy has no bf16. All models on one base have one head, which nobody moves: without this, each
-# answer of each model would hold a copy of it.
-FLOAT32_HEADS = WeakTensorKeyDictionary()
-"""Heads that models hold in fewer bits, as float32 arrays, for as long as the models are there."""
+# All models on one base have one head, which nobody moves: without this, each answer of each model
+# on a GPU would hold a copy of it.
+COPIED_HEADS = WeakTensorKeyDictionary()
+"""Heads that are on a GPU, as arrays, for as long as the models are there."""
 NO_HEAD = Head(np.zeros((0, 0), np.float32), None)
 """Of answers without states."""
 
@@ -167,13 +167,21 @@ def _as_arrays(head: OutputHead) -> Head:
     return Head(_as_array(head.weight), bias, head.cap, head.sets)
 
 
-def _as_array(weight: torch.Tensor) -> Floats:
-    """A head's weight in float32; of one that is held in fewer bits, the same array each time."""
-    if weight.dtype == torch.float32:
-        return weight.detach().cpu().numpy()
-    if weight not in FLOAT32_HEADS:
-        FLOAT32_HEADS[weight] = weight.detach().cpu().float().numpy()
-    array: Floats = FLOAT32_HEADS[weight]
+def _as_array(weight: torch.Tensor) -> Weights:
+    """A head's weight without a copy; of one that is on a GPU, the same copy each time."""
+    if weight.device.type == "cpu":
+        return _bits(weight)
+    if weight not in COPIED_HEADS:
+        COPIED_HEADS[weight] = _bits(weight.cpu())
+    array: Weights = COPIED_HEADS[weight]
+    return array
+
+
+def _bits(weight: torch.Tensor) -> Weights:
+    values = weight.detach()
+    if values.dtype == torch.bfloat16:
+        values = values.view(torch.uint16)
+    array: Weights = values.numpy()
     return array
 
 

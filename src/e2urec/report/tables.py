@@ -14,6 +14,8 @@ WIDTH = 80
 """Characters into which a table must fit; where intervals do not, it shows values alone."""
 LIMITS_SIGNS = 4
 """Of an interval beside its digits: brackets, comma, space."""
+UNBOUNDED = "not bounded"
+"""In the place of an interval that any value would be in; no longer than `[-inf, inf]`."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,15 @@ def number(value: float | None, digits: int) -> str:
 
 
 def with_limits(figure: Interval | None, digits: int, between: str = " ") -> str:
-    """A value with its interval, such as `0.123 [0.100, 0.150]`."""
+    """A value with its interval, such as `0.123 [0.100, 0.150]`, or the words that it has none."""
     if figure is None:
         return MISSING
     value = number(figure.value, digits)
     # Some figures of other papers come without limits.
     if math.isnan(figure.low):
         return value
+    if math.isinf(figure.low) and math.isinf(figure.high):
+        return f"{value}{between}{UNBOUNDED}"
     low = number(figure.low, digits)
     high = number(figure.high, digits)
     return f"{value}{between}[{low}, {high}]"

@@ -25,6 +25,8 @@ class Target:
         basis: what it was measured by.
         obstacle: why lead or error cannot be told, in a sentence; empty where both can.
         remedy: what would tell the lead better, as a clause.
+        drift: log-odds by which out-of-fold scores differ from the original's answers on strangers'
+            rows, in the mean: no memory is in it. 0 without scores.
     """
 
     before: float
@@ -33,6 +35,7 @@ class Target:
     basis: Basis
     obstacle: str = ""
     remedy: str = "a larger data.calibration would tell it better"
+    drift: float = 0.0
 
     @property
     def auc(self) -> float:

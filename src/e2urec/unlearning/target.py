@@ -31,7 +31,7 @@ from .teachers import FrozenTeacher
 MIN_SAMPLED_ROWS = 500
 
 MORE_USERS = "a request of more users can be measured"
-MORE_CALIBRATION = "train with a larger data.calibration"
+MORE_CALIBRATION = "train with a larger data.calibration, or import more users with --held"
 MORE_RETAINED = "a request of fewer rows leaves more of it"
 LARGER_SAMPLE = "a larger calibration_ratio reads more of it"
 # Where calibration rows are there and none has a score.
@@ -71,7 +71,8 @@ def target_by_scores(task: Task, forget_odds: Floats, ratio: float) -> Target:
     lead = measure_lead(forget, calibration, 1.0, task.seed)
     if len(scores) and not is_scored.any():
         lead = replace(lead, obstacle=first_sentence([forget.obstacle(), NO_SCORES]))
-    return _target(forget, lead, "scores")
+    drift = float(np.mean(calibration.other - calibration.odds)) if len(rows) else 0.0
+    return replace(_target(forget, lead, "scores"), drift=drift)
 
 
 def target_by_calibration(

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 
 from ..core.arrays import Floats
+from ..models.batches import Batch
 from ..models.output_head import OutputHead
 from ..models.predictions import LiveStates
 from ..models.verbaliser import Verbaliser
 from . import losses
-from .losses import TeacherSpace
+from .losses import TeacherSpace, kl_divergence
 
 
 @dataclass(frozen=True)
@@ -159,3 +160,28 @@ class ForgettingTeacher:
         original = self.original.log_odds(rows, verbaliser)
         augmented = self.augmented.log_odds(rows, verbaliser)
         return losses.reduce_gain(original, augmented, self.alpha)
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """What the student learns from.
+
+    Attributes:
+        forgetting: on D_f, the original less its gain, or led towards out-of-fold scores.
+        remembering: on D_r, the original.
+        update: A and B matrices of ΔW; None if no adapter was tuned on D_f.
+    """
+
+    forgetting: ForgettingTeacher | ScoreTeacher
+    remembering: FrozenTeacher
+    update: dict[str, torch.Tensor] | None = None
+
+    def forget_loss(self, z: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """`L_FGT = KL(p_F ‖ p_θ)`: the student's logits (b, V) on rows of D_f → scalar, in nats."""
+        target = self.forgetting(batch.index)
+        return kl_divergence(target, z)
+
+    def remember_loss(self, z: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """`L_REM = KL(p_o ‖ p_θ)`: the student's logits (b, V) on rows of D_r → scalar, in nats."""
+        target = self.remembering(batch.index)
+        return kl_divergence(target, z)

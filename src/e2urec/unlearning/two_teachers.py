@@ -9,6 +9,7 @@ from ..core.errors import ConfigError
 from ..models.adapters import LoRA
 from ..models.batches import row_count_of_steps
 from ..training.schedule import OptimizerSettings, Schedule
+from .gauss_newton import GaussNewton
 from .initial_step import checked_rows
 from .losses import TeacherSpace
 from .method import Method
@@ -16,6 +17,7 @@ from .replay import Speed
 from .scaling import Scaling, may_scale, scaling_rows
 from .student import steps_in
 from .target import sampled_rows
+from .task import RequestScores
 
 # What the other forgetting teacher reads alone: set, it would do nothing.
 UNREAD: Mapping[str, tuple[str, ...]] = {
@@ -31,6 +33,19 @@ UNREAD: Mapping[str, tuple[str, ...]] = {
         "max_retain_kl",
     ),
 }
+
+# What only a student that is trained reads.
+TRAINING_SETTINGS = (
+    "strength",
+    "remember",
+    "warmup",
+    "joint",
+    "final",
+    "learning_rate",
+    "min_lr_ratio",
+    "min_steps",
+    "optimizer",
+)
 
 
 class TwoTeachers(Method):
@@ -92,6 +107,9 @@ class TwoTeachers(Method):
     scaling: Scaling = Field(
         Scaling(), description="how far the finished student is taken to reach its target"
     )
+    solving: GaussNewton = Field(
+        GaussNewton(), description="how a student of few rows is solved for, by scores alone"
+    )
     calibration_ratio: float = Field(
         1.0,
         gt=0,
@@ -115,6 +133,15 @@ class TwoTeachers(Method):
         return self
 
     @model_validator(mode="after")
+    def _solving_needs_scores(self) -> Self:
+        if self.solving.below and self.forgetting != "scores":
+            raise ConfigError(
+                f"method 'e2urec': solving.below={self.solving.below} needs forgetting='scores'; "
+                "set solving.below to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _start_needs_an_adapter(self) -> Self:
         if self.start_scale and self.augment == "full":
             raise ConfigError(
@@ -130,6 +157,25 @@ class TwoTeachers(Method):
         is_off = name == "start_scale" and not value
         return not is_off and value != type(self).model_fields[name].default
 
+    def check_scores(self, scores: RequestScores | None) -> None:
+        """Raise ConfigError where `forgetting=scores`, and a row of D_f has no score."""
+        if self.forgetting != "scores":
+            return
+        if scores is None:
+            raise ConfigError(
+                "method 'e2urec': forgetting=scores needs out-of-fold scores, which this run "
+                "lacks; make them by e2urec prepare, train with --set scores.pairs=2, or do "
+                "without by --preset default"
+            )
+        # An earlier request wrote their prompts anew; their scores were erased with the old ones.
+        missing_count = int((~scores.forget.present).sum())
+        if missing_count:
+            raise ConfigError(
+                "method 'e2urec': forgetting=scores needs out-of-fold scores, and "
+                f"{missing_count} of {len(scores.forget.mean)} rows of D_f have none; make them "
+                "anew by e2urec prepare, or do without by --preset default"
+            )
+
     @property
     def needs_target(self) -> bool:
         """Whether it must be known how much to forget."""
@@ -138,6 +184,8 @@ class TwoTeachers(Method):
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read in each phase; a joint step reads a batch of D_f and one of D_r."""
         size = self.batch_size
+        if self.is_solved(forget):
+            return self._solving_plan(forget, retain)
         steps = self.student_steps(forget)
         if self.forgetting == "gain":
             steps["augmented"] = self.augmented_steps(forget)
@@ -154,6 +202,39 @@ class TwoTeachers(Method):
         if self.lora.upper < 1 and self.speed.replay:
             rows["cache"] = forget + taught_rows
         return rows
+
+    def _solving_plan(self, forget: int, retain: int) -> dict[str, int]:
+        """Rows read where the student is solved for; D_r is checked afterwards."""
+        held = min(retain, self.solving.retain_rows)
+        calibration = sampled_rows(forget, self.calibration_ratio)
+        rows = forget + held
+        plan = {
+            "teachers": rows + calibration,
+            "solving": self.solving.iterations * rows + checked_rows(retain, held),
+        }
+        if self.lora.upper < 1 and self.speed.replay:
+            plan["cache"] = rows
+        return plan
+
+    def is_solved(self, forget: int) -> bool:
+        """Whether a student that forgets so many rows is solved for, and not trained."""
+        return forget < self.solving.below
+
+    def unread_sentence(self, forget: int) -> str:
+        """What was asked of training, where the student is solved for; empty where nothing was."""
+        preset = self.presets["scores"]
+        unread = []
+        for name in TRAINING_SETTINGS:
+            default = type(self).model_fields[name].default
+            value = getattr(self, name)
+            if value not in (default, preset.get(name, default)):
+                unread.append(f"{name}={value}")
+        if not unread:
+            return ""
+        return (
+            f"D_f has {forget} rows, fewer than {self.solving.below}, so the student was solved "
+            f"for, and {', '.join(unread)} not read; set solving.strength, or solving.below=0."
+        )
 
     def _teacher_rows(self, forget: int, retain: int, taught_rows: int) -> int:
         """Rows that the teachers answer; of D_r, `taught_rows` are read in the joint phase."""
@@ -184,6 +265,8 @@ class TwoTeachers(Method):
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """Steps of the student in all its phases."""
+        if self.is_solved(forget):
+            return self.solving.iterations
         steps = self.student_steps(forget)
         return sum(steps.values())
 

@@ -1,0 +1,243 @@
+"""A student that is solved for: gradients of single rows, the step, and what bounds it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from target_tasks import odds_of, strangers_scores, task_of, with_scores
+
+from e2urec.core.errors import ConfigError
+from e2urec.methods import build
+from e2urec.models import adapters
+from e2urec.models.adapters import LoRA
+from e2urec.models.predictions import predict
+from e2urec.testing import toy_task
+from e2urec.unlearning import gauss_newton
+from e2urec.unlearning.gauss_newton import (
+    affordable_rank,
+    damped_step,
+    held_rows,
+    row_gradients,
+    row_weights,
+)
+from e2urec.unlearning.student import Student
+
+ALL_LINEAR = LoRA(rank=4, targets="all")
+
+
+def gradients_one_by_one(student, rows):
+    """What autograd says of each row, asked alone."""
+    model = student.model
+    weights = adapters.up_projections(model.lm, student.name)
+    gradients = []
+    with model.using(student.active):
+        for weight in weights:
+            weight.requires_grad_(True)
+        for number in range(len(rows)):
+            batch = model.collate(rows, np.array([number]))
+            log_odds = model.verbaliser.log_odds(model.logits(batch))
+            parts = torch.autograd.grad(log_odds.sum(), weights)
+            gradients.append(torch.cat([part.flatten() for part in parts]))
+    return torch.stack(gradients)
+
+
+def moved(student):
+    """Give B values, so that the adapter takes part in the answers."""
+    for weight in adapters.up_projections(student.model.lm, student.name):
+        torch.nn.init.normal_(weight, std=0.1)
+
+
+@pytest.mark.parametrize("family", ["causal", "seq2seq"])
+def test_gradients_of_rows_in_a_batch_are_those_of_each_row_alone(family):
+    task = replace(toy_task(family), precision="fp32")
+    rows = task.forget.take(np.arange(7))
+    with Student(task, ALL_LINEAR, seed=0) as student:
+        moved(student)
+        gradients, log_odds = row_gradients(student, rows, batch_size=4)
+        expected = gradients_one_by_one(student, rows)
+        answers = predict(student.model, rows, active=student.active, precision="fp32")
+        assert torch.allclose(gradients, expected, atol=1e-5)
+        assert np.allclose(log_odds.numpy(), answers.log_odds, atol=1e-5)
+
+
+def test_rows_whose_tokens_do_not_stay_apart_are_differentiated_one_by_one(monkeypatch):
+    task = replace(toy_task("causal"), precision="fp32")
+    rows = task.forget.take(np.arange(6))
+    in_order = gauss_newton._Tape.row_gradients
+
+    def shuffled(self, count):
+        """As if experts had taken the tokens of the rows in another order."""
+        return in_order(self, count).roll(1, dims=0)
+
+    monkeypatch.setattr(gauss_newton._Tape, "row_gradients", shuffled)
+    with Student(task, ALL_LINEAR, seed=0) as student:
+        gradients, _ = row_gradients(student, rows, batch_size=3)
+        expected = gradients_one_by_one(student, rows)
+    assert torch.allclose(gradients, expected, atol=1e-5)
+
+
+def test_step_is_the_ridge_regression_of_what_is_missing():
+    random = torch.Generator().manual_seed(0)
+    gradients = torch.randn(5, 8, generator=random, dtype=torch.float64)
+    missing = torch.randn(5, generator=random, dtype=torch.float64)
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5], dtype=torch.float64)
+    step = damped_step(gradients, missing, weights, damping=0.1)
+    # The same by its normal equations in the space of B: (JᵀWJ + λI)·ΔB = JᵀW·missing.
+    scale = weights[:, None] * gradients
+    ridge = 0.1 * (gradients * scale).sum(1).mean()
+    normal = gradients.T @ scale + ridge * torch.eye(8, dtype=torch.float64)
+    assert torch.allclose(step, torch.linalg.solve(normal, scale.T @ missing))
+
+
+def test_rows_weigh_what_the_loss_gives_them():
+    # p(1 − p) is 1/4 at 0 and 3/16 at log 3.
+    odds = np.array([0.0, np.log(3), 0.0, 0.0, 0.0])
+    weights = row_weights(odds, forget_count=2, beta=0.4)
+    expected = [0.4 / 2 / 4, 0.4 / 2 * 3 / 16, *[0.6 / 3 / 4] * 3]
+    assert weights == pytest.approx(expected)
+
+
+def test_rank_is_lowered_until_the_gradients_fit():
+    task = toy_task("causal")
+    with Student(task, ALL_LINEAR, seed=0) as student:
+        bytes_of_a_row = 4 * sum(
+            weight.numel() for weight in adapters.up_projections(student.model.lm, student.name)
+        )
+    lm = task.original.lm
+    assert affordable_rank(lm, ALL_LINEAR, 10, 10 * bytes_of_a_row / 1e9) == 4
+    assert affordable_rank(lm, ALL_LINEAR, 10, 9.9 * bytes_of_a_row / 1e9) == 3
+    assert affordable_rank(lm, ALL_LINEAR, 10, 2 * bytes_of_a_row / 1e9) == 0
+
+
+def test_rewritten_rows_are_held_first_and_make_up_half_at_most():
+    task = replace(toy_task("causal"), rewritten=np.arange(8))
+    assert set(range(8)) <= set(held_rows(task, 20).tolist())
+    rows = held_rows(task, 10)
+    assert len(rows) == len(set(rows.tolist())) == 10
+    everything = held_rows(task, 10**6)
+    assert everything.tolist() == list(range(len(task.retain)))
+
+
+def solved(task, **solving):
+    """What the student says of D_f and D_r after it was solved for."""
+    settings = {"solving": {"below": 10**6, "damping": 0.01, **solving}}
+    model = build("e2urec", settings, preset="scores").unlearn(task)
+    result = replace(task, original=model)
+    return odds_of(result, task.forget), odds_of(result, task.retain)
+
+
+def test_solved_student_says_of_forgotten_rows_what_the_teacher_does_and_holds_the_others():
+    task = replace(task_of(ratio=0.1), precision="fp32")
+    before = odds_of(task, task.forget)
+    held = odds_of(task, task.retain)
+    task = with_scores(task, strangers_scores(task))
+    asked = task.scores.forget.mean - before
+    forget, retain = solved(task, strength=1.0)
+    assert np.corrcoef(forget - before, asked)[0, 1] > 0.9
+    assert np.abs(retain - held).mean() < 0.3 * np.abs(forget - before).mean()
+    assert set(task.costs.rows) == {"teachers", "solving"}
+
+
+def test_what_half_models_say_of_strangers_too_is_no_memory():
+    task = replace(task_of(ratio=0.1), precision="fp32")
+    before = odds_of(task, task.forget)
+    strangers = odds_of(task, task.calibration)
+    # They say Yes more often, to everybody: nothing is to be forgotten.
+    task = with_scores(task, before + 1.0, strangers + 1.0)
+    forget, _ = solved(task)
+    assert task.outcome.target.drift == pytest.approx(1.0, abs=1e-4)
+    assert np.abs(forget - before).max() < 0.05
+
+
+def test_student_that_moves_the_others_too_far_is_taken_back_and_says_so():
+    task = replace(task_of(), precision="fp32")
+    task = with_scores(task, -20 * odds_of(task, task.forget))
+    settings = {"solving": {"below": 10**6}, "scaling": {"max_retain_kl": 1e-5}}
+    build("e2urec", settings, preset="scores").unlearn(task)
+    assert any("was taken back to" in sentence for sentence in task.outcome.limits)
+
+
+def test_gradients_that_do_not_fit_make_a_trained_student_and_that_is_told():
+    task = task_of()
+    task = with_scores(task, strangers_scores(task))
+    settings = {"solving": {"below": 10**6, "memory_gb": 1e-9}, "joint": 0.5, "min_steps": 1}
+    build("e2urec", settings, preset="scores").unlearn(task)
+    assert "solving" not in task.costs.rows
+    assert any("solving.memory_gb" in sentence for sentence in task.outcome.limits)
+
+
+def test_settings_of_training_that_are_not_read_are_told():
+    task = task_of()
+    task = with_scores(task, strangers_scores(task))
+    settings = {"solving": {"below": 10**6}, "strength": 4.5, "remember": "kl+ce"}
+    build("e2urec", settings, preset="scores").unlearn(task)
+    (sentence,) = [text for text in task.outcome.limits if "not read" in text]
+    assert "strength=4.5, remember=kl+ce not read" in sentence
+    assert "solving.below=0" in sentence
+
+
+def test_large_requests_are_trained():
+    task = task_of()
+    task = with_scores(task, strangers_scores(task))
+    settings = {"solving": {"below": len(task.forget)}, "joint": 0.5, "min_steps": 1}
+    build("e2urec", settings, preset="scores").unlearn(task)
+    assert "joint" in task.costs.rows
+    assert "solving" not in task.costs.rows
+
+
+def test_solving_by_the_gain_is_refused():
+    with pytest.raises(ConfigError, match=r"solving\.below=300 needs forgetting='scores'"):
+        build("e2urec", {"solving": {"below": 300}})
+
+
+def test_plan_counts_the_rows_that_solving_reads():
+    task = replace(task_of(), precision="fp32")
+    task = with_scores(task, strangers_scores(task))
+    method = build("e2urec", {"solving": {"below": 10**6}}, preset="scores")
+    method.unlearn(task)
+    planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
+    assert planned["solving"] == task.costs.rows["solving"]
+
+
+def test_student_that_no_part_of_is_borne_is_the_original_and_says_so():
+    task = replace(task_of(), precision="fp32")
+    before = odds_of(task, task.forget)
+    task = with_scores(task, -20 * before)
+    settings = {"solving": {"below": 10**6}, "scaling": {"max_retain_kl": 1e-30}}
+    model = build("e2urec", settings, preset="scores").unlearn(task)
+    after = odds_of(replace(task, original=model), task.forget)
+    assert np.allclose(after, before, atol=1e-5)
+    assert any("nothing was forgotten" in sentence for sentence in task.outcome.limits)
+
+
+def test_rows_that_do_not_count_or_cannot_be_moved_move_nothing():
+    ones = torch.ones(3)
+    assert not damped_step(torch.ones(3, 5), ones, torch.zeros(3), damping=0.1).any()
+    assert not damped_step(torch.zeros(3, 5), ones, ones, damping=0.1).any()
+
+
+def test_gradients_that_are_no_numbers_leave_the_original_and_that_is_told(monkeypatch):
+    task = replace(task_of(), precision="fp32")
+    before = odds_of(task, task.forget)
+    task = with_scores(task, strangers_scores(task))
+    in_order = gauss_newton._Tape.row_gradients
+
+    def overflown(self, count):
+        return in_order(self, count) * torch.nan
+
+    monkeypatch.setattr(gauss_newton._Tape, "row_gradients", overflown)
+    model = build("e2urec", {"solving": {"below": 10**6}}, preset="scores").unlearn(task)
+    after = odds_of(replace(task, original=model), task.forget)
+    assert np.allclose(after, before, atol=1e-5)
+    assert gauss_newton.NOT_FINITE in task.outcome.limits
+
+
+def test_plan_counts_the_rows_whose_lower_blocks_are_kept():
+    task = replace(task_of(), precision="fp32")
+    task = with_scores(task, strangers_scores(task))
+    settings = {"solving": {"below": 10**6}, "lora": {"targets": "all", "upper": 0.5}}
+    method = build("e2urec", settings, preset="scores")
+    method.unlearn(task)
+    planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
+    assert planned["cache"] == task.costs.rows["cache"]
