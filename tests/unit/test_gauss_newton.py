@@ -233,6 +233,17 @@ def test_gradients_that_are_no_numbers_leave_the_original_and_that_is_told(monke
     assert gauss_newton.NOT_FINITE in task.outcome.limits
 
 
+def test_request_of_all_users_is_solved_for():
+    task = replace(task_of(ratio=0.1), precision="fp32")
+    task = with_scores(task, strangers_scores(task))
+    none = np.arange(0)
+    task = replace(task, retain=task.retain.take(none), rewritten=none)
+    before = odds_of(task, task.forget)
+    model = build("e2urec", {"solving": {"below": 10**6}}, preset="scores").unlearn(task)
+    forget = odds_of(replace(task, original=model), task.forget)
+    assert np.abs(forget - before).max() > 0.05
+
+
 def test_plan_counts_the_rows_whose_lower_blocks_are_kept():
     task = replace(task_of(), precision="fp32")
     task = with_scores(task, strangers_scores(task))

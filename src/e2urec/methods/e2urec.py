@@ -197,8 +197,9 @@ class E2URec(TwoTeachers):
             with Student(cached_task, lora, seed=derive(task.seed, "student")) as student:
                 with task.costs.phase("solving"):
                     solve_student(student, self.solving, held, target, weights, self.batch_size)
-                    check = RetainCheck.sample(cached_task, teachers.remembering, "solving")
-                    hold_back(student, check, self.scaling.max_retain_kl)
+                    if len(task.retain):  # a request may take all users
+                        check = RetainCheck.sample(cached_task, teachers.remembering, "solving")
+                        hold_back(student, check, self.scaling.max_retain_kl)
                 if sentence := self.unread_sentence(forget_count):
                     task.outcome.tell(sentence)
                 task.log_phase("solved", task.original, active=student.active)

@@ -49,7 +49,7 @@ TRAINED_INSTEAD = (
 
 NOT_FINITE = (
     "The rows' gradients are no finite numbers, so the student stayed at its last step that was "
-    "solved for; set solving.below=0, or precision to fp32."
+    "solved for; set solving.below=0, or tuning.schedule.precision=fp32."
 )
 
 
