@@ -165,6 +165,10 @@ def test_gradients_that_do_not_fit_make_a_trained_student_and_that_is_told():
     build("e2urec", settings, preset="scores").unlearn(task)
     assert "solving" not in task.costs.rows
     assert any("solving.memory_gb" in sentence for sentence in task.outcome.limits)
+    # It has the teacher of a trained student, which is led farther.
+    trained = with_scores(task_of(), task.scores.forget.mean)
+    build("e2urec", settings | {"solving": {"below": 0}}, preset="scores").unlearn(trained)
+    assert task.outcome.teacher_auc == trained.outcome.teacher_auc
 
 
 def test_settings_of_training_that_are_not_read_are_told():

@@ -44,19 +44,17 @@ import torch
 
 from ..core.seeding import derive
 from ..metrics.classification import auc
-from ..models.adapters import LoRA
-from ..models.fsdp import is_split
 from ..models.recommender import Recommender
 from ..training.loop import Objective, Rows, Step
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
 from ..unlearning.calibration import match_target
 from ..unlearning.gauss_newton import (
-    TRAINED_INSTEAD,
-    affordable_rank,
+    GaussNewton,
     held_rows,
     hold_back,
     row_weights,
     solve_student,
+    solved_adapter,
 )
 from ..unlearning.initial_step import RetainCheck, shorter_start, start_student
 from ..unlearning.losses import lead_towards
@@ -144,9 +142,8 @@ class E2URec(TwoTeachers):
         """
         self.check_scores(task.scores)
         forget_count = len(task.forget)
-        lora = self._solved_adapter(task) if self.is_solved(forget_count) else None
-        if lora is not None:
-            return self._solve(task, lora)
+        if self.is_solved(forget_count):
+            return self._solve(task)
         student_seed = derive(task.seed, "student")
         counts = self.student_steps(forget_count)
         seed = derive(task.seed, "phases")
@@ -169,18 +166,11 @@ class E2URec(TwoTeachers):
                 lifetime.close()
                 return student.finish()
 
-    def _solved_adapter(self, task: Task) -> LoRA | None:
-        """The adapter of a student that is solved for; None, and told, where that cannot be."""
-        lm = task.original.lm
-        held = min(len(task.retain), self.solving.retain_rows)
-        rank = affordable_rank(lm, self.lora, len(task.forget) + held, self.solving.memory_gb)
-        if rank and not is_split(lm):
-            return self.lora.model_copy(update={"rank": rank})
-        task.outcome.tell(TRAINED_INSTEAD)
-        return None
-
-    def _solve(self, task: Task, lora: LoRA) -> Recommender:
+    def _solve(self, task: Task) -> Recommender:
         """Minimise β·L_FGT + (1 − β)·L_REM on few rows; see `unlearning/gauss_newton.py`."""
+        lora = solved_adapter(task, self.lora, self.solving)
+        if lora is None:
+            return self.model_copy(update={"solving": GaussNewton(below=0)}).unlearn(task)
         forget_count = len(task.forget)
         held = held_rows(task, self.solving.retain_rows)
         batches: dict[str, list[Rows]] = {"forget": [np.arange(forget_count)], "retain": [held]}

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from scipy import special
 from torch import nn
 
 from ..core.arrays import Floats
@@ -30,6 +31,7 @@ from ..models import adapters
 from ..models.adapted_layers import output_width, target_layers
 from ..models.adapters import LoRA
 from ..models.batches import Examples, batches_by_length
+from ..models.fsdp import is_split
 from ..models.precision import autocast
 from ..training.loop import Rows
 from .initial_step import RetainCheck, start_student
@@ -39,7 +41,7 @@ from .task import Task
 BYTES = 4
 """Of a number of J."""
 APART = 0.05
-"""How far a row's gradient may be from that of the row alone, as a share: bf16 makes 0.01."""
+"""How far a row's gradient may be from that of the row alone, as a share: bf16 rounds it."""
 
 TRAINED_INSTEAD = (
     "The rows' gradients do not fit into solving.memory_gb at any rank, or model.fsdp splits the "
@@ -85,6 +87,17 @@ def affordable_rank(lm: Any, lora: LoRA, row_count: int, max_gb: float) -> int:
         width += output_width(bare.get_submodule(name))
     rank = int(max_gb * 1e9) // (row_count * width * BYTES)
     return min(lora.rank, rank)
+
+
+def solved_adapter(task: Task, lora: LoRA, settings: GaussNewton) -> LoRA | None:
+    """The adapter of a student that is solved for; None, and told, where that cannot be."""
+    lm = task.original.lm
+    held = min(len(task.retain), settings.retain_rows)
+    rank = affordable_rank(lm, lora, len(task.forget) + held, settings.memory_gb)
+    if rank and not is_split(lm):
+        return lora.model_copy(update={"rank": rank})
+    task.outcome.tell(TRAINED_INSTEAD)
+    return None
 
 
 @dataclass
@@ -310,6 +323,6 @@ def row_weights(odds: Floats, forget_count: int, beta: float) -> Floats:
     retain_count = len(odds) - forget_count
     shares = np.full(len(odds), (1 - beta) / max(retain_count, 1))
     shares[:forget_count] = beta / forget_count
-    probabilities = 1 / (1 + np.exp(-odds.astype(np.float64)))
+    probabilities = special.expit(odds.astype(np.float64))
     weights: Floats = shares * probabilities * (1 - probabilities)
     return weights
