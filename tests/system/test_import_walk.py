@@ -1,24 +1,22 @@
 """The page of a whole walk: its own commands, with a toy in the place of SmolLM2."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+from docs_scripts import DOCS, script
 from e2urec.data.fetch import fetch
 from e2urec.testing import toy_backbone
 from toy_gguf import write_gguf
 
-DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "how-to" / "import-walk.md"
 VOCABULARY_SIZE = 800
 """Nearly all words of the prompts."""
@@ -26,16 +24,6 @@ HABIT = 9.0
 """By how much the logits of the answers exceed those of other tokens before any tuning."""
 FETCHED = re.compile(r'"\$\(e2urec fetch ([\w-]+)\)"')
 PRINTED = re.compile(r"<\(e2urec (.*)\)")
-
-
-def module(name: str) -> ModuleType:
-    """A script of the documentation."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
 
 
 def write_toy(prompts: Sequence[str], answers: Sequence[str], folder: Path) -> None:
@@ -88,7 +76,7 @@ class Shell:
 
     def __init__(self, folder: Path, call: Any, patch: pytest.MonkeyPatch) -> None:
         self.folder = folder
-        self.script = module("tallrec")
+        self.script = script("tallrec")
         self.call = call
         self.patch = patch
         self.fetched = {"movielens-100k": fetch("movielens-100k"), "smollm2-135m": folder / "toy"}
@@ -145,7 +133,7 @@ def test_walk_of_the_page_ends_with_scores_by_peft_alone(
     monkeypatch.chdir(tmp_path)
     shell = Shell(tmp_path, call, monkeypatch)
     page = PAGE.read_text(encoding="utf-8")
-    module("run_tutorial").filled(page, shell.run)
+    script("run_tutorial").filled(page, shell.run)
     assert "scores by PEFT alone, to within" in shell.output
     commands = [shlex.split(line)[1] for line in shell.lines]
     for name in ("tallrec.py", "import", "rehearse", "unlearn", "evaluate", "export"):

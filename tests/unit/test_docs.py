@@ -1,19 +1,17 @@
 """The documentation is true of the code: generated pages, commands, recipes, links, figures."""
 
-import importlib.util
 import inspect
 import json
 import re
 import shlex
-import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import typer
 
 import e2urec
+from docs_scripts import DOCS, script
 from e2urec.cli.app import app
 from e2urec.data import sources
 from e2urec.data.sources.files import Files
@@ -23,22 +21,8 @@ from e2urec.methods import build
 from e2urec.runs.record import FORMAT, RunRecord
 
 ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 WRITTEN_ANEW = "run: python docs/generate.py"
-
-
-def script(name: str) -> ModuleType:
-    """A script of the folder docs: no package, so scripts import each other by their names."""
-    if str(DOCS) not in sys.path:
-        sys.path.append(str(DOCS))
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 GENERATED = script("generate").pages()
 

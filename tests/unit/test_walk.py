@@ -1,23 +1,12 @@
 """The plain script that the page of a whole walk starts from."""
 
 import ast
-import importlib.util
-from pathlib import Path
-from types import ModuleType
 
+from docs_scripts import DOCS, script
 from e2urec.data.sources.prompt_formats import tallrec
 
-FILE = Path(__file__).parents[2] / "docs" / "tallrec.py"
+FILE = DOCS / "tallrec.py"
 HISTORY = [("1", "Heat", True), ("2", "Alien", False), ("3", "Big", True), ("4", "Up", True)]
-
-
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tallrec", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_script_of_the_walk_imports_nothing_of_e2urec():
@@ -32,7 +21,7 @@ def test_script_of_the_walk_imports_nothing_of_e2urec():
 
 
 def test_script_of_the_walk_asks_as_tallrec_does_and_shows_no_later_row():
-    module = script()
+    module = script("tallrec")
     history = [*HISTORY, ("5", "Jaws", False), ("6", "Fargo", True)]
     first, second = module._rows("7", history, 2)
     assert module.PROMPT.format(**first) == tallrec(first)
