@@ -47,6 +47,7 @@ SETTINGS = [
     "data.history=3",
     "data.calibration=0.1",
     "scores.pairs=1",
+    "scores.tuning=adapter",
     "scores.lora.dropout=0.1",
     "tuning.schedule.epochs=3",
     "tuning.schedule.patience=1",

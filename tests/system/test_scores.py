@@ -266,7 +266,7 @@ def test_what_cannot_be_prepared_is_told_before_anything_is_made(original, plain
 
 
 def test_training_with_half_models_that_diverge_writes_nothing(recipe, tmp_path):
-    settings = ["scores.pairs=1", "scores.learning_rate=1e30"]
+    settings = ["scores.pairs=1", "scores.tuning=adapter", "scores.learning_rate=1e30"]
     with pytest.raises(ConfigError, match=r"half model 1 of 2 diverged .*scores\.learning_rate"):
         train(recipe.updated(settings), tmp_path / "o")
     assert not list(tmp_path.glob("o*"))

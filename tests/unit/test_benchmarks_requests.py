@@ -50,7 +50,7 @@ SEED = 3
 SINGLE = 1
 FOLD_NUMBERS = range(1, FOLDS + 1)
 SCOPE = Scope((Size.FOLD, Size.SINGLE), SINGLE, 2)
-SCORES = OutOfFold(pairs=1, learning_rate=1e-2)
+SCORES = OutOfFold(pairs=1, tuning="adapter", learning_rate=1e-2)
 
 
 class Shrink(Method):
@@ -210,7 +210,9 @@ def test_what_cannot_be_done_is_told_in_one_line_with_status_2(words, reason, ca
 
 def test_settings_of_scores_are_told_from_those_of_the_recipe():
     split_settings = command_line().split_settings
-    settings, scores = split_settings(["data.rows=30", "scores.pairs=2", "scores.lora.rank=4"])
+    settings, scores = split_settings(
+        ["data.rows=30", "scores.pairs=2", "scores.tuning=adapter", "scores.lora.rank=4"]
+    )
     assert settings == ["data.rows=30"]
     assert (scores.pairs, scores.lora.rank) == (2, 4)
     assert split_settings(["data.rows=30"])[1] is None
@@ -373,7 +375,7 @@ def test_a_folder_of_other_settings_is_refused_and_so_is_a_variant(work, toy):
     with pytest.raises(ConfigError, match="variant 'weak': was begun with other settings"):
         make(work, toy, ("weak", Shrink(share=0.5)), scores=SCORES)
     with pytest.raises(ConfigError, match=r"was made with scores.pairs=1, not 2"):
-        make(work, toy, ("weak", Shrink(share=0.95)), scores=OutOfFold(pairs=2, learning_rate=1e-2))
+        make(work, toy, ("weak", Shrink(share=0.95)), scores=SCORES.model_copy(update={"pairs": 2}))
 
 
 def test_a_working_folder_may_be_named_otherwise_the_next_time(tmp_path):

@@ -6,12 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from e2urec.core.errors import ConfigError, RunError
+from e2urec.core.seeding import derive
 from e2urec.data.requests import ErasureRequest, resolve
 from e2urec.data.samples import Samples
 from e2urec.data.splits import Split, SplitSettings, split
 from e2urec.models import adapters
+from e2urec.models.adapters import LoRA
+from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
 from e2urec.runs.row_digests import RowKey
 from e2urec.runs.score_index import FILE, ScoreIndex
@@ -26,9 +30,12 @@ from e2urec.training.out_of_fold import (
     halves,
     outside_scores,
 )
+from e2urec.training.phase import Phase
+from e2urec.training.supervised import tune
 from key_files import KEY, OTHER_KEY
 
 TWO_PAIRS = OutOfFold(pairs=2)
+ADAPTERS = OutOfFold(pairs=2, tuning="adapter")
 
 
 def parts() -> Split:
@@ -37,7 +44,7 @@ def parts() -> Split:
 
 
 def half_models(base: Recommender, settings: OutOfFold = TWO_PAIRS, progress=silent) -> HalfModels:
-    return HalfModels(base, settings, TUNING.schedule, seed=3, costs=Costs(), progress=progress)
+    return HalfModels(base, settings, TUNING, seed=3, costs=Costs(), progress=progress)
 
 
 def rows_of(base: Recommender) -> tuple:
@@ -103,17 +110,18 @@ class Stop:
             raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("settings", [TWO_PAIRS, ADAPTERS])
 @pytest.mark.parametrize("is_interrupted", [False, True])
-def test_base_is_left_as_it_was_after_an_interrupt_too(is_interrupted):
+def test_base_is_left_as_it_was_after_an_interrupt_too(is_interrupted, settings):
     base = toy_recommender("causal")
-    lm = base.lm
+    lm = base.lm.requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in lm.state_dict().items()}
     train, outsiders = rows_of(base)
     if is_interrupted:
         with pytest.raises(KeyboardInterrupt):
-            half_models(base, progress=Stop()).scores(train, outsiders)
+            half_models(base, settings, progress=Stop()).scores(train, outsiders)
     else:
-        half_models(base).scores(train, outsiders)
+        half_models(base, settings).scores(train, outsiders)
     assert base.lm is lm
     assert adapters.names(base.lm) == []
     after = base.lm.state_dict()
@@ -127,8 +135,9 @@ def test_base_is_left_as_it_was_after_an_interrupt_too(is_interrupted):
 def test_cached_lower_blocks_give_the_scores_of_those_computed_anew(kind):
     base = toy_recommender(kind)
     train, outsiders = rows_of(base)
-    cached = half_models(base).scores(train, outsiders)
-    anew = half_models(base, OutOfFold(pairs=2, cache_gb=0)).scores(train, outsiders)
+    cached = half_models(base, ADAPTERS).scores(train, outsiders)
+    uncached = ADAPTERS.model_copy(update={"cache_gb": 0})
+    anew = half_models(base, uncached).scores(train, outsiders)
     for name in cached:
         assert cached[name].mean == pytest.approx(anew[name].mean, abs=1e-4)
         assert cached[name].spread == pytest.approx(anew[name].spread, abs=1e-4)
@@ -142,11 +151,12 @@ def test_cache_with_room_for_some_rows_gives_the_same_scores_and_says_so(tmp_pat
     width = base.lm.config.hidden_size
     # Half of the training rows, which come first: no outsider finds room.
     room = int(train.lengths[: len(train) // 2].sum()) * width * 4
-    settings = OutOfFold(pairs=2, cache_gb=room / 1e9)
+    settings = OutOfFold(pairs=2, tuning="adapter", cache_gb=room / 1e9)
     row_count = len(train) + sum(map(len, outsiders.values()))
     with pytest.warns(UserWarning, match=rf"scores.cache_gb: .*{len(train) // 2} of {row_count} "):
         partial = replace(half_models(base, settings), scratch=tmp_path).scores(train, outsiders)
-    anew = half_models(base, OutOfFold(pairs=2, cache_gb=0)).scores(train, outsiders)
+    uncached = settings.model_copy(update={"cache_gb": 0})
+    anew = half_models(base, uncached).scores(train, outsiders)
     for name in anew:
         assert partial[name].mean == pytest.approx(anew[name].mean, abs=1e-4)
     assert not list(tmp_path.iterdir())
@@ -162,19 +172,52 @@ def test_cache_lies_in_the_scratch_folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tempfile, "TemporaryFile", record)
     base = toy_recommender("causal")
-    replace(half_models(base), scratch=tmp_path).scores(*rows_of(base))
+    replace(half_models(base, ADAPTERS), scratch=tmp_path).scores(*rows_of(base))
     assert folders == [tmp_path]
 
 
 def test_half_model_that_diverges_is_named_with_the_remedy():
     base = toy_recommender("causal")
     rate = 1e30
-    settings = OutOfFold(pairs=1, learning_rate=rate, cache_gb=0)
+    settings = OutOfFold(pairs=1, tuning="adapter", learning_rate=rate, cache_gb=0)
     with pytest.raises(
         ConfigError, match=r"half model 1 of 2 diverged .* lower scores\.learning_r"
     ):
         half_models(base, settings).scores(*rows_of(base))
     assert adapters.names(base.lm) == []
+
+
+def test_half_models_are_tuned_as_the_original_is():
+    base = toy_recommender("causal")
+    train, outsiders = rows_of(base)
+    users = np.concatenate([train.users, *(part.users for part in outsiders.values())])
+    inside = halves(users, 2, seed=3)[0, : len(train)]
+    scores = half_models(base, OutOfFold(pairs=1)).scores(train, outsiders)["train"].mean
+    phase = Phase(PHASE, derive(3, PHASE, 0))
+    model, _ = tune(base, TUNING, train.take(np.flatnonzero(inside)), None, phase)
+    expected = predict(model, train.take(np.flatnonzero(~inside))).log_odds
+    assert scores[~inside] == pytest.approx(expected, abs=1e-5)
+
+
+def test_half_models_of_an_original_with_an_adapter_have_one_like_it(monkeypatch):
+    tuned = []
+    attach = adapters.attach
+
+    def record(lm, name, lora, *, seed):
+        tuned.append(lora)
+        return attach(lm, name, lora, seed=seed)
+
+    monkeypatch.setattr(adapters, "attach", record)
+    base = toy_recommender("causal")
+    lora = LoRA(rank=4, upper=0.5)
+    original = TUNING.model_copy(update={"lora": lora})
+    replace(half_models(base), original=original).scores(*rows_of(base))
+    assert tuned == [lora] * 4
+
+
+def test_settings_of_an_adapter_that_is_not_tuned_are_refused():
+    with pytest.raises(ValidationError, match=r"scores.learning_rate .* scores.tuning = 'adapter'"):
+        OutOfFold(pairs=1, learning_rate=1e-3)
 
 
 def test_rows_that_are_read_are_as_many_as_were_announced():

@@ -76,8 +76,7 @@ def _scores_bytes(space: Workspace) -> int:
         return 0
     parts = [getattr(space.split, name) for name in ("train", *HELD_OUT_PARTS)]
     token_count = sum(int(space.encode(part).lengths.sum()) for part in parts)
-    precision = space.recipe.tuning.schedule.precision
-    return settings.cache_bytes(space.untuned(), token_count, precision)
+    return settings.cache_bytes(space.untuned(), token_count, space.recipe.tuning)
 
 
 def _original_record(space: Workspace, trace: Trace) -> RunRecord:

@@ -170,7 +170,9 @@ class Workspace:
 
     def request_scores(self, parts: ForgetRetain) -> RequestScores | None:
         """Out-of-fold scores of a request's rows; None where the original has none."""
-        return None if self.score_index is None else self.score_index.of_request(parts)
+        if self.score_index is None:
+            return None
+        return self.score_index.of_request(parts, self.recipe.scores.pairs)
 
     # --- models
 
@@ -271,7 +273,7 @@ class Workspace:
         half_models = HalfModels(
             base=self.untuned(),
             settings=settings,
-            schedule=self.recipe.tuning.schedule,
+            original=self.recipe.tuning,
             seed=derive(self.recipe.seed, PHASE),
             costs=costs,
             progress=self.progress,

@@ -5,17 +5,20 @@ the half models that did not see it, and the mean of their log-odds is its score
 themselves are not kept. (SELENA, Tang et al. 2022, distils such answers as a defence; here they
 teach a model to forget.)
 
-A half model is an adapter on the upper blocks of the base. What the blocks below compute is the
-same for all of them, so it is computed once for each row.
+Half models are tuned as the original was. What sets the original apart from one that is tuned
+otherwise is no memory, and a score would show it all the same. For a large model adapters on its
+upper blocks cost less; what the blocks below an adapter compute is the same for all half models, so
+it is computed once for each row.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..core.arrays import Floats, Ints, Mask
 from ..core.errors import ConfigError, DivergenceError
@@ -31,9 +34,8 @@ from .checkpoints import NO_CHECKPOINTS, Checkpoints
 from .costs import Costs
 from .loop import fit
 from .phase import Phase, Progress, silent
-from .schedule import Schedule
 from .state import TrainingState
-from .supervised import shuffled_plan, supervised
+from .supervised import Tuning, shuffled_plan, supervised, tune
 
 # The adapter's name while a half model is tuned; it is taken off before the next one is put on.
 ADAPTER = "half_model"
@@ -51,9 +53,19 @@ class OutOfFold(BaseModel):
         le=1000,
         description="pairs of half models, on complementary halves of the users; 0: none",
     )
+    tuning: Literal["original", "adapter"] = Field(
+        "original",
+        description="how half models are tuned: as the original is, or, which costs a large model "
+        "less and tells less, by the adapter of scores.lora",
+    )
     # An adapter learns at rates that would ruin a fully tuned model.
-    learning_rate: float = Field(2e-3, gt=0, description="highest learning rate of a half model")
-    lora: LoRA = Field(LoRA(targets="all", upper=0.5), description="adapter of a half model")
+    learning_rate: float = Field(
+        2e-3, gt=0, description="highest learning rate of a half model with tuning = adapter"
+    )
+    lora: LoRA = Field(
+        LoRA(targets="all", upper=0.5),
+        description="adapter of a half model with tuning = adapter",
+    )
     cache_gb: float = Field(
         16.0,
         ge=0,
@@ -61,17 +73,39 @@ class OutOfFold(BaseModel):
         "further rows are not cached",
     )
 
-    def schedule(self, original: Schedule) -> Schedule:
-        """The original's schedule at a half model's learning rate."""
-        # No validation rows are read, so there is nothing to be patient about.
-        changes = {"learning_rate": self.learning_rate, "patience": None}
-        return original.model_copy(update=changes)
+    @model_validator(mode="after")
+    def _adapter_is_read(self) -> Self:
+        if self.tuning == "original":
+            for name in ("learning_rate", "lora"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"scores.{name} is read with scores.tuning = 'adapter' alone; set that, or "
+                        f"leave scores.{name} out"
+                    )
+        return self
 
-    def cache_bytes(self, base: Recommender, token_count: int, precision: Precision) -> int:
+    def tuning_of_halves(self, original: Tuning) -> Tuning:
+        """How half models are tuned: as the original, or by an adapter at a rate of its own."""
+        # No validation rows are read, so there is nothing to be patient about.
+        changes: dict[str, Any] = {"patience": None}
+        lora = original.lora
+        if self.tuning == "adapter":
+            changes["learning_rate"] = self.learning_rate
+            lora = self.lora
+        schedule = original.schedule.model_copy(update=changes)
+        return original.model_copy(update={"schedule": schedule, "lora": lora})
+
+    def cache_bytes(self, base: Recommender, token_count: int, original: Tuning) -> int:
         """Bytes on the disk while the scores are made, of rows with so many tokens."""
-        first_block = self.lora.first_block(base.lm)
+        tuning = self.tuning_of_halves(original)
+        if tuning.lora is None:
+            return 0
         return cache_bytes(
-            base, first_block, token_count, precision=precision, max_gb=self.cache_gb
+            base,
+            tuning.lora.first_block(base.lm),
+            token_count,
+            precision=tuning.schedule.precision,
+            max_gb=self.cache_gb,
         )
 
     def row_count(self, train: int, outsiders: int, epochs: int) -> int:
@@ -110,7 +144,7 @@ class HalfModels:
     Attributes:
         base: as a recommender, before any user's data; it is left as it was.
         settings: how many, and how they are tuned.
-        schedule: the original's.
+        original: how the original is tuned.
         seed: of the halves and of each half model.
         costs: told of seconds and rows.
         progress: told of each step.
@@ -120,7 +154,7 @@ class HalfModels:
 
     base: Recommender
     settings: OutOfFold
-    schedule: Schedule
+    original: Tuning
     seed: int
     costs: Costs
     progress: Progress = silent
@@ -179,27 +213,45 @@ class HalfModels:
         self, number: int, half: Examples, rows: Mapping[str, Examples]
     ) -> dict[str, Floats]:
         """Tune one half model on `half`; its log-odds on `rows`, by name."""
-        base = self.base
-        seed = derive(self.seed, PHASE, number)
-        base.lm = adapters.attach(base.lm, ADAPTER, self.settings.lora, seed=seed)
+        phase = Phase(PHASE, derive(self.seed, PHASE, number), self.progress, self.checkpoints)
+        answers = {}
         try:
-            self._tune(half, Phase(PHASE, seed, self.progress, self.checkpoints))
-            answers = {}
-            for name, part in rows.items():
-                if not len(part):
-                    continue
-                predictions = predict(
-                    base,
-                    part,
-                    active=(ADAPTER,),
-                    precision=self.schedule.precision,
-                )
-                self.costs.count_rows(PHASE, len(part))
-                answers[name] = predictions.log_odds
-                self._check(number, predictions.log_odds)
-            return answers
+            with self._half_model(half, phase) as (model, active):
+                for name, part in rows.items():
+                    if not len(part):
+                        continue
+                    predictions = predict(model, part, active=active, precision=self._precision)
+                    self.costs.count_rows(PHASE, len(part))
+                    answers[name] = predictions.log_odds
+                    self._check(number, predictions.log_odds)
         except DivergenceError as error:
             raise self._divergence(number, "its loss is not finite") from error
+        return answers
+
+    @property
+    def _tuning(self) -> Tuning:
+        return self.settings.tuning_of_halves(self.original)
+
+    @property
+    def _precision(self) -> Precision:
+        return self._tuning.schedule.precision
+
+    @contextmanager
+    def _half_model(
+        self, half: Examples, phase: Phase
+    ) -> Iterator[tuple[Recommender, tuple[str, ...]]]:
+        """A model tuned on `half`, and the adapters that it answers with."""
+        lora = self._tuning.lora
+        if lora is None:
+            model, trace = tune(self.base, self._tuning, half, None, phase)
+            self.costs.count_training(PHASE, trace)
+            yield model, ()
+            return
+        base = self.base
+        base.lm = adapters.attach(base.lm, ADAPTER, lora, seed=phase.seed)
+        try:
+            self._tune_adapter(half, phase)
+            yield base, (ADAPTER,)
         finally:
             # After an interrupt, too, the base is left as it was.
             base.lm = adapters.remove(base.lm, ADAPTER)
@@ -211,15 +263,16 @@ class HalfModels:
             raise self._divergence(number, "an answer is not finite")
 
     def _divergence(self, number: int, reason: str) -> ConfigError:
-        rate = self.settings.learning_rate
+        is_original = self.settings.tuning == "original"
+        setting = "tuning.schedule.learning_rate" if is_original else "scores.learning_rate"
         return ConfigError(
             f"scores: half model {number + 1} of {self.count} diverged ({reason}); lower "
-            f"scores.learning_rate, now {rate:g}"
+            f"{setting}, now {self._tuning.schedule.learning_rate:g}"
         )
 
-    def _tune(self, half: Examples, phase: Phase) -> None:
+    def _tune_adapter(self, half: Examples, phase: Phase) -> None:
         base = self.base
-        schedule = self.settings.schedule(self.schedule)
+        schedule = self._tuning.schedule
         plan = shuffled_plan(half, schedule.batch_size, phase.seed)
         objective = supervised(base, half)
         with base.using((ADAPTER,), train=ADAPTER) as parameters:
@@ -228,10 +281,13 @@ class HalfModels:
         self.costs.count_training(PHASE, trace)
 
     def _cache(self) -> AbstractContextManager[ActivationCache | None]:
+        lora = self._tuning.lora
+        if lora is None:
+            return nullcontext()
         return open_cache(
             self.base,
-            self.settings.lora.first_block(self.base.lm),
-            precision=self.schedule.precision,
+            lora.first_block(self.base.lm),
+            precision=self._precision,
             max_gb=self.settings.cache_gb,
             folder=self.scratch,
         )
@@ -239,7 +295,7 @@ class HalfModels:
     def _cached(self, rows: Examples, cache: ActivationCache | None) -> Examples:
         if cache is None:
             return rows
-        with autocast(self.schedule.precision, self.base.device):
+        with autocast(self._precision, self.base.device):
             return cache.attach_states(rows, np.arange(len(rows)))
 
 
