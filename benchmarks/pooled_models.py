@@ -314,9 +314,14 @@ class PooledModels:
         return save
 
     def _scores_of(self, opened: OpenRequest) -> RequestScores:
+        assert self.options.scores is not None, "a variant with scores has their settings"
         train = self.scores["train"]
-        forget = RowScores(train.mean[opened.is_named], train.spread[opened.is_named])
-        return RequestScores(forget, self.scores["calibration"])
+        return RequestScores(
+            forget=train.take(np.flatnonzero(opened.is_named)),
+            retain=train.take(np.flatnonzero(~opened.is_named)),
+            calibration=self.scores["calibration"],
+            models=self.options.scores.pairs,
+        )
 
     def _try_step(self, key: str, save: Callable[[Path], None]) -> None:
         """Do a step of a variant; a method that fails costs this step alone."""

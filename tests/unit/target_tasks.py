@@ -22,14 +22,23 @@ def odds_of(task, rows):
 
 
 def scores_of(values):
-    return RowScores(np.asarray(values, np.float32), np.full(len(values), np.nan, np.float32))
+    return RowScores(np.asarray(values, np.float32), np.zeros(len(values), np.float32))
 
 
 def with_scores(task, forget, calibration=None):
-    """The task with out-of-fold scores; by default the original's own on the calibration rows."""
+    """The task with out-of-fold scores of two half models that agree.
+
+    By default they are the original's own on all rows but those of D_f.
+    """
     if calibration is None:
         calibration = odds_of(task, task.calibration)
-    return replace(task, scores=RequestScores(scores_of(forget), scores_of(calibration)))
+    scores = RequestScores(
+        forget=scores_of(forget),
+        retain=scores_of(odds_of(task, task.retain)),
+        calibration=scores_of(calibration),
+        models=2,
+    )
+    return replace(task, scores=scores)
 
 
 def strangers_scores(task):

@@ -86,7 +86,7 @@ def test_rows_of_one_answer_on_which_it_would_be_scaled_leave_the_student_as_tra
     outcome = scale(student)
     assert outcome.scale is None
     assert outcome.reached is None
-    assert any("one answer alone, so the student stays as trained" in s for s in outcome.limits)
+    assert any("one answer alone, so the student stays as it is" in s for s in outcome.limits)
     assert np.array_equal(student_odds(student, student.task.forget), trained)
     assert not outcome.is_done
 

@@ -29,10 +29,10 @@ rows is worth to the original, measured on D_r and on users it was not tuned on.
 at −s·α·ΔW, since to first order in ΔW that is the forgetting teacher already (negated task vectors:
 Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of all other rows.
 
-Preset `scores` makes no augmented model: `δ_F = δ_o + a·(out − δ_o)`, where out is what half models
-say that never saw the row (`training/out_of_fold.py`). With either teacher, the finished student is
-multiplied until its AUC on D_f has lost the lead (`unlearning/scaling.py`). For fewer than 100 rows
-the preset solves for the student instead (`unlearning/gauss_newton.py`).
+Presets `scores` and `margin` make no augmented model: `δ_F = δ_o + a·ŵ`, ŵ the expected way to
+models that never saw the row (`unlearning/expected_way.py`). With any teacher, the finished student
+is multiplied until its AUC on D_f has lost the lead (`unlearning/scaling.py`). For fewer than 300
+rows these presets solve for the student instead (`unlearning/gauss_newton.py`).
 """
 
 import contextlib
@@ -48,6 +48,7 @@ from ..models.recommender import Recommender
 from ..training.loop import Objective, Rows, Step
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
 from ..unlearning.calibration import match_target
+from ..unlearning.expected_way import way_by_margin, way_by_scores
 from ..unlearning.gauss_newton import (
     GaussNewton,
     held_rows,
@@ -57,16 +58,30 @@ from ..unlearning.gauss_newton import (
     solved_adapter,
 )
 from ..unlearning.initial_step import RetainCheck, shorter_start, start_student
-from ..unlearning.losses import lead_towards
 from ..unlearning.outcome import unsure_lead
 from ..unlearning.paired import Term, answer_loss, side_by_side
 from ..unlearning.replay import with_cached_blocks
-from ..unlearning.scaling import scale_student
+from ..unlearning.scaling import MIN_FORGET_ROWS, scale_student
 from ..unlearning.student import Student, frozen_teacher, phase_steps
 from ..unlearning.target import target_by_calibration, target_by_scores
 from ..unlearning.task import Task
 from ..unlearning.teachers import ForgettingTeacher, FrozenTeacher, ScoreTeacher, Teachers
 from ..unlearning.two_teachers import TwoTeachers
+
+ALONG_THE_WAY: Mapping[str, Any] = {
+    "strength": 16.0,
+    "start_scale": 0.0,
+    "joint": 2.0,
+    "beta": 0.3,
+    "learning_rate": 5e-3,
+    "batch_size": 8,
+    "lora": {"targets": "all", "upper": 1.0},
+    # On some 1,500 rows the fall has a standard error of 0.006 to 0.010.
+    "scaling": {"max_valid_drop": 0.02},
+    # Of fewer rows no student can be scaled to its target.
+    "solving": {"below": MIN_FORGET_ROWS},
+}
+"""Of presets without an augmented model; docs/evidence/log.md has the trials (seed 100)."""
 
 
 class E2URec(TwoTeachers):
@@ -94,21 +109,12 @@ class E2URec(TwoTeachers):
             "lora": {"rank": 16, "alpha": 32, "dropout": 0.05, "targets": "attention"},
             "optimizer": {"warmup": 0.0, "weight_decay": 0.01, "clip": None},
         },
-        # Chosen on the tiny base with seed 100; docs/evidence/log.md has the trials.
         "scores": {
             "forgetting": "scores",
-            "strength": 8.0,
-            "start_scale": 0.0,
-            "joint": 2.0,
-            "beta": 0.3,
-            "learning_rate": 5e-3,
-            "batch_size": 8,
-            "lora": {"targets": "all", "upper": 1.0},
-            # On some 1,500 rows the fall has a standard error of 0.006 to 0.010.
-            "scaling": {"max_valid_drop": 0.02},
-            # Most single users. docs/evidence/log.md says why no larger requests.
-            "solving": {"below": 100},
+            **ALONG_THE_WAY,
+            "solving": {"below": MIN_FORGET_ROWS, "strength": 1.2},
         },
+        "margin": {"forgetting": "margin", **ALONG_THE_WAY},
     }
 
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
@@ -119,7 +125,7 @@ class E2URec(TwoTeachers):
     }
     # The same for forgetting=scores, around the preset.
     search_by_scores: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "strength": (4.0, 8.0, 12.0),
+        "strength": (8.0, 16.0, 24.0),
         "joint": (1.0, 2.0, 4.0),
         "beta": (0.2, 0.3, 0.5),
     }
@@ -193,6 +199,7 @@ class E2URec(TwoTeachers):
                 if sentence := self.unread_sentence(forget_count):
                     task.outcome.tell(sentence)
                 task.log_phase("solved", task.original, active=student.active)
+                self._scale(cached_task, student, teachers)
                 return student.finish()
 
     def _make_teachers(
@@ -211,34 +218,37 @@ class E2URec(TwoTeachers):
         with task.costs.phase("logging"):
             unseen_odds = task.odds_of_original("unseen", task.logged_rows)
             task.log_scores("original", original_answers.odds(original.verbaliser), unseen_odds)
-        if self.forgetting == "scores":
-            teachers = self._teach_by_scores(task, original_answers, remembering)
-        else:
+        if self.forgetting == "gain":
             teachers = self._teach_by_gain(task, original_answers, remembering, lifetime)
+        else:
+            teachers = self._teach_by_way(task, original_answers, remembering)
         # The teacher's own scores: where the teacher overshoots, no student can put it right.
         teacher_odds = teachers.forgetting.odds()
         task.log_scores("teacher", teacher_odds, unseen_odds)
         task.outcome.teacher_auc = auc(task.forget.labels, teacher_odds)
         return teachers
 
-    def _teach_by_scores(
+    def _teach_by_way(
         self, task: Task, original: FrozenTeacher, remembering: FrozenTeacher
     ) -> Teachers:
-        """The forgetting teacher is led towards what models say that never saw D_f."""
-        assert task.scores is not None, "a task without scores was refused"
+        """The forgetting teacher is on the way from the original to models that never saw D_f."""
         with task.costs.phase("teachers"):
             odds = original.odds(task.original.verbaliser)
-            task.outcome.target = target_by_scores(task, odds, self.calibration_ratio)
-            original_odds = torch.from_numpy(odds)
-            outside_odds = torch.from_numpy(task.scores.forget.mean)
-            strength = self.strength
-            if self.is_solved(len(odds)):
-                outside_odds = outside_odds - task.outcome.target.drift
-                strength = self.solving.strength
-            led_odds = lead_towards(original_odds, outside_odds, strength)
-        device = task.original.device
-        teacher = ScoreTeacher(original, led_odds.to(device), task.original.verbaliser)
-        return Teachers(teacher, remembering)
+            is_solved = self.is_solved(len(odds))
+            if self.forgetting == "scores":
+                target = target_by_scores(task, odds, self.calibration_ratio)
+                way = way_by_scores(task, odds, remembering, denoise=self.denoise)
+                # A student that is trained stops before it has learnt what all rows share.
+                if is_solved:
+                    way -= target.drift
+            else:
+                target = target_by_calibration(task, odds, remembering, self.calibration_ratio)
+                way = way_by_margin(task, target.margin)
+            task.outcome.target = target
+            strength = self.solving.strength if is_solved else self.strength
+            led_odds = torch.from_numpy(odds + np.float32(strength) * way)
+        led_odds = led_odds.to(task.original.device)
+        return Teachers(ScoreTeacher(original, led_odds, task.original.verbaliser), remembering)
 
     def _teach_by_gain(
         self,

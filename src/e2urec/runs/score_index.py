@@ -43,14 +43,16 @@ class ScoreIndex(RowFigures):
         mean, spread = self.figures
         return RowScores(mean, spread)
 
-    def of_request(self, parts: ForgetRetain) -> RequestScores:
-        """The scores of a request's rows."""
-        # D_f has its old prompts, which its scores are of. A calibration row whose prompt is
-        # written anew has no score until scores are made again.
+    def of_request(self, parts: ForgetRetain, models: int) -> RequestScores:
+        """The scores of a request's rows, each the mean of so many half models' answers."""
+        # D_f has its old prompts, which its scores are of. Any other row whose prompt is written
+        # anew has no score until scores are made again.
         current = self.without(parts.forget.interactions, parts.changed)
         return RequestScores(
             forget=self.scores_of(parts.forget),
+            retain=current.scores_of(parts.retain),
             calibration=current.scores_of(parts.calibration),
+            models=models,
         )
 
     def scores_of(self, samples: Samples) -> RowScores:

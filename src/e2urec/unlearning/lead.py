@@ -51,6 +51,11 @@ class LeadSample:
         labels = self.rows.labels
         return bootstrap.auc(labels, self.odds) - weight * bootstrap.auc(labels, self.other)
 
+    def margin(self) -> float:
+        """By how much the log-odds of Yes rows exceed those of No rows, in the mean."""
+        is_liked = self.rows.labels == 1
+        return float(self.odds[is_liked].mean() - self.odds[~is_liked].mean())
+
     def obstacle(self) -> str:
         """Why these rows have no AUC, in a sentence; empty where they have one."""
         if not len(self.rows):

@@ -15,7 +15,6 @@ __all__ = [
     "cross_entropy",
     "forgetting_teacher",
     "kl_divergence",
-    "lead_towards",
     "npo",
     "reduce_gain",
     "simnpo",
@@ -49,20 +48,6 @@ def reduce_gain(original: torch.Tensor, augmented: torch.Tensor, alpha: float) -
     """
     gain = augmented - original
     return original - alpha * gain
-
-
-def lead_towards(original: torch.Tensor, outside: torch.Tensor, strength: float) -> torch.Tensor:
-    """`δ_o + a·(out − δ_o)`: the log-odds of the forgetting teacher of out-of-fold scores.
-
-    Args:
-        original: δ_o (b,), the original's log-odds of Yes against No.
-        outside: out (b,), those of models that never saw the rows.
-        strength: a; 1 asks for the outside models' own answers.
-
-    Returns:
-        δ_F (b,).
-    """
-    return original + strength * (outside - original)
 
 
 def forgetting_teacher(

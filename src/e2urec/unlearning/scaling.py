@@ -135,7 +135,7 @@ def _forget_sample(task: Task, odds: Floats) -> _Sample | None:
     if count < MIN_FORGET_ROWS:
         task.outcome.tell(
             f"D_f has {count} rows, fewer than the {MIN_FORGET_ROWS} from which what is left of "
-            "them is measured, so the student stays as trained."
+            "them is measured, so the student stays as it is."
         )
         return None
     order = stream(task.seed, "scaling", "forget").permutation(count)
@@ -144,7 +144,7 @@ def _forget_sample(task: Task, odds: Floats) -> _Sample | None:
     if not math.isfinite(sample.auc_before()):
         task.outcome.tell(
             f"The {len(rows)} rows of D_f on which what is left is measured have one answer "
-            "alone, so the student stays as trained."
+            "alone, so the student stays as it is."
         )
         return None
     return sample

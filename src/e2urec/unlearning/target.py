@@ -106,9 +106,12 @@ def target_by_calibration(
     )
     calibration = _calibration_sample(task, calibration_rows, calibration_control, ratio)
     lead = measure_lead(retain, calibration, COEFFICIENT, task.seed)
+    margin = math.nan
+    if not retain.obstacle() and not calibration.obstacle():
+        margin = retain.margin() - calibration.margin()
     # D_f has no part in this lead, but it must have an AUC that can fall.
     forget = _forget_sample(task, forget_odds, forget_odds)
-    return _target(forget, lead, "calibration")
+    return replace(_target(forget, lead, "calibration"), margin=margin)
 
 
 def _target(forget: LeadSample, lead: Lead, basis: Basis) -> Target:

@@ -71,11 +71,15 @@ class RequestScores:
 
     Attributes:
         forget: of D_f.
+        retain: of D_r.
         calibration: of the calibration users' rows.
+        models: half models whose mean each score is.
     """
 
     forget: RowScores
+    retain: RowScores
     calibration: RowScores
+    models: int
 
 
 @dataclass(kw_only=True)

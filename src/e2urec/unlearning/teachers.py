@@ -79,13 +79,13 @@ class FrozenTeacher:
 
 @dataclass(frozen=True)
 class ScoreTeacher:
-    """The original on D_f, with log-odds led towards what models say that never saw the rows.
+    """The original on D_f, with log-odds on the way to what models say that never saw the rows.
 
     All other tokens' answers stay the original's.
 
     Attributes:
         original: answers of the original to D_f.
-        log_odds: δ_F (n,); see `losses.lead_towards`.
+        log_odds: `δ_F = δ_o + a·ŵ`, (n,); `expected_way` has ŵ.
         verbaliser: the two answer tokens.
     """
 
@@ -167,7 +167,7 @@ class Teachers:
     """What the student learns from.
 
     Attributes:
-        forgetting: on D_f, the original less its gain, or led towards out-of-fold scores.
+        forgetting: on D_f, the original less its gain, or on the way to models without D_f.
         remembering: on D_r, the original.
         update: A and B matrices of ΔW; None if no adapter was tuned on D_f.
     """

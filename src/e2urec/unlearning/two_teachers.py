@@ -20,18 +20,20 @@ from .target import sampled_rows
 from .task import RequestScores
 
 # What the other forgetting teacher reads alone: set, it would do nothing.
+OF_THE_GAIN = (
+    "alpha",
+    "teacher",
+    "augment",
+    "augment_passes",
+    "augment_rate",
+    "augment_min_steps",
+    "start_scale",
+    "max_retain_kl",
+)
 UNREAD: Mapping[str, tuple[str, ...]] = {
-    "gain": ("strength",),
-    "scores": (
-        "alpha",
-        "teacher",
-        "augment",
-        "augment_passes",
-        "augment_rate",
-        "augment_min_steps",
-        "start_scale",
-        "max_retain_kl",
-    ),
+    "gain": ("strength", "denoise"),
+    "scores": OF_THE_GAIN,
+    "margin": (*OF_THE_GAIN, "denoise"),
 }
 
 # What only a student that is trained reads.
@@ -51,13 +53,19 @@ TRAINING_SETTINGS = (
 class TwoTeachers(Method):
     """The settings; `methods/e2urec.py` says what they do."""
 
-    forgetting: Literal["gain", "scores"] = Field(
+    forgetting: Literal["gain", "margin", "scores"] = Field(
         "gain",
         description="forgetting teacher: the original less what an augmented model gains on D_f, "
-        "or led towards out-of-fold scores, which the run must have",
+        "less the margin that tuning gives a row's answer in the mean, or led towards out-of-fold "
+        "scores, which the run must have",
     )
     strength: float = Field(
         4.0, gt=0, description="a: how far the teacher is led towards out-of-fold scores"
+    )
+    denoise: bool = Field(
+        True,
+        description="whether out-of-fold scores teach without their noise, which two half models "
+        "a row and more tell",
     )
     alpha: float | Literal["auto"] = Field(
         "auto",
@@ -108,7 +116,7 @@ class TwoTeachers(Method):
         Scaling(), description="how far the finished student is taken to reach its target"
     )
     solving: GaussNewton = Field(
-        GaussNewton(), description="how a student of few rows is solved for, by scores alone"
+        GaussNewton(), description="how a student of few rows is solved for, by scores or margins"
     )
     calibration_ratio: float = Field(
         1.0,
@@ -133,11 +141,11 @@ class TwoTeachers(Method):
         return self
 
     @model_validator(mode="after")
-    def _solving_needs_scores(self) -> Self:
-        if self.solving.below and self.forgetting != "scores":
+    def _solving_needs_scores_or_margins(self) -> Self:
+        if self.solving.below and self.forgetting == "gain":
             raise ConfigError(
-                f"method 'e2urec': solving.below={self.solving.below} needs forgetting='scores'; "
-                "set solving.below to 0"
+                f"method 'e2urec': solving.below={self.solving.below} needs forgetting='scores' or "
+                "'margin'; set solving.below to 0"
             )
         return self
 
@@ -179,7 +187,7 @@ class TwoTeachers(Method):
     @property
     def needs_target(self) -> bool:
         """Whether it must be known how much to forget."""
-        return self.forgetting == "scores" or self.alpha == "auto" or self.scaling.largest > 0
+        return self.forgetting != "gain" or self.alpha == "auto" or self.scaling.largest > 0
 
     def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
         """Rows read in each phase; a joint step reads a batch of D_f and one of D_r."""
@@ -206,10 +214,13 @@ class TwoTeachers(Method):
     def _solving_plan(self, forget: int, retain: int) -> dict[str, int]:
         """Rows read where the student is solved for; D_r is checked afterwards."""
         held = min(retain, self.solving.retain_rows)
-        calibration = sampled_rows(forget, self.calibration_ratio)
+        measured = sampled_rows(forget, self.calibration_ratio)
+        # Without scores, D_r shows beside the calibration users what tuning is worth.
+        if self.forgetting == "margin":
+            measured += max(0, min(retain, measured) - held)
         rows = forget + held
         plan = {
-            "teachers": rows + calibration,
+            "teachers": rows + measured,
             "solving": self.solving.iterations * rows + checked_rows(retain, held),
         }
         if self.lora.upper < 1 and self.speed.replay:
@@ -244,7 +255,7 @@ class TwoTeachers(Method):
         # The calibration users show what tuning is worth, beside D_f or beside D_r.
         if self.needs_target:
             rows += count
-        if self.needs_target and is_gain:
+        if self.needs_target and self.forgetting != "scores":
             retain_count = min(retain, count)
             rows += max(0, retain_count - taught_rows)
         # The augmented model answers D_f as well.
