@@ -19,7 +19,7 @@ class PairedDifference(Measure):
 
     name = "paired_difference"
     title = "Less e2urec, on the same rows"
-    place = 47
+    place = 46
     brief = False
     columns = (
         Column("memory_distance", "|M_auc| − e2urec's", 2),
