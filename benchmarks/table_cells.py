@@ -45,6 +45,8 @@ def read_comparison(folder: Path) -> tuple[Run, Values]:
     run = open_run(folder)
     if run.record.kind != "comparison":
         raise DataError(f"'{folder}': is no comparison ({run.record.kind}); name one's folder")
+    if not run.record.recipe["retrained"]:
+        raise DataError(f"'{folder}': has no retrained model; compare with retrained = 1 or more")
     results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     return run, results
 

@@ -47,7 +47,8 @@ All methods on the same rows, from the same originals, against the same retraine
 settings chosen by the same number of trials on users of no other request. This page, its picture
 and the table of the README are made from the files in `docs/results/` by
 `python benchmarks/table_report.py`; `python benchmarks/table_cells.py` made each of these files
-from a finished comparison. [How a comparison works](how-to/compare-methods.md);
+from a finished comparison, and each has the settings that were chosen, all trials, and the command
+of every row. [How a comparison works](how-to/compare-methods.md);
 [what the measures say](concepts/measures.md).
 
 M_auc is what is left of the memory of the forgotten rows: 0 as retrained, 1 as if nothing had been
@@ -70,7 +71,7 @@ PICTURE_WORDS = (
 )
 README_WORDS = (
     "**All methods on the same rows** ([all figures, intervals and other requests]"
-    "(docs/results.md)): the first request of each table, means over the seeds measured so far. "
+    "(docs/results.md)): one request of each table, means over the seeds measured so far. "
     "M_auc: 0 as retrained, 1 as if nothing had been done. † is exact by construction; ‡ needs "
     "out-of-fold scores as well, which are made once for an original."
 )
@@ -161,6 +162,9 @@ def facts(cell: Values) -> str:
         parts.append(f"out-of-fold scores {scores:.1f} s, once for all requests")
     if cell["request"]["pick"] != "random":
         parts.append(f"users picked by the original of seed {cell['first_seed']}")
+    jobs = max(model["cost"]["jobs"] for model in cell["models"].values())
+    if jobs > 1:
+        parts.append(f"made by up to {jobs} jobs at once, so that seconds cannot be compared")
     failed = "".join(f" {name} failed ({why})." for name, why in cell["failed"].items())
     return f"- Seed {cell['seed']}: {', '.join(parts)}.{failed}"
 
@@ -178,10 +182,10 @@ def notes(group: Group) -> list[str]:
         where = "; ".join(cell["machines"]) or "a machine that was not noted"
         hours = "an unknown time" if cell["hours"] is None else f"{cell['hours']:.1f} h"
         versions = ", ".join(f"{name} {text}" for name, text in cell["versions"].items())
-        lines.append(
-            f"- `{cell['command']}`: {hours} on {where}, with {versions}; settings chosen on seed "
-            f"{cell['first_seed']}."
-        )
+        settings = "settings as given"
+        if cell["recipe"]["compare"]["trials"] > 1:
+            settings = f"settings chosen on seed {cell['first_seed']}"
+        lines.append(f"- `{cell['command']}`: {hours} on {where}, with {versions}; {settings}.")
     return lines
 
 
@@ -197,7 +201,11 @@ def short_table(groups: Sequence[Group]) -> str:
     headings = ["method"]
     for table in firsts:
         name = table.removeprefix("table-")
-        headings += [f"{name}: M_auc", "test AUC change", "of a retraining"]
+        headings += [
+            f"{name}, {firsts[table].first['request_words']}: M_auc",
+            "test AUC change",
+            "of a retraining",
+        ]
     rows = []
     for name in methods:
         cells = [next(title(group, name) for group in firsts.values() if name in group.methods)]
