@@ -4,19 +4,17 @@ It holds log-odds, labels and codes of users: it is to stay where it was made.
 """
 
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from e2urec.core.arrays import Floats, Ints
 from e2urec.core.errors import ConfigError
 from e2urec.experiments.recipe import Recipe
 from e2urec.runs.files import write_json
+from e2urec.runs.machine import this_machine
 from e2urec.runs.record import versions
 
 ARRAYS = "arrays.npz"
@@ -112,30 +110,11 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 def note_machine(folder: Path) -> None:
     """Add this machine to those that a folder's steps were measured on."""
     # Figures may be made elsewhere: the libraries are those that made the models.
-    machine: dict[str, Any] = {
-        "cpu": processor_name(),
-        "count": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-    }
-    if torch.cuda.is_available():
-        machine["gpu"] = torch.cuda.get_device_name()
+    machine = this_machine() | {"versions": versions()}
     path = folder / MACHINES
     machines = read_record(folder, MACHINES) if path.is_file() else []
     if machine not in machines:
         write_json(path, [*machines, machine])
-
-
-def processor_name() -> str:
-    """What the processor calls itself."""
-    # Python knows no more of it on Linux than the architecture.
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def retrained_key(number: int) -> str:

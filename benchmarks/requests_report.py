@@ -16,19 +16,18 @@ from typing import Any
 
 import matplotlib
 
-from common import interval_text, option_parser
+from common import option_parser
 from e2urec.core.errors import DataError, E2URecError
 from e2urec.report.plots import svg_of
+from report_parts import MISSING, figure_text, machine_name, markdown, put_into
 
 # Draws into memory: there may be no screen.
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 PICTURE = Path("docs/evidence/requests.svg")
-START_MARK = "<!-- requests -->"
-END_MARK = "<!-- /requests -->"
+MARK = "requests"
 
-MISSING = "–"
 HEADINGS = (
     "variant",
     "seed",
@@ -134,15 +133,6 @@ def lines_of(reports: Sequence[Report]) -> list[Line]:
     return lines
 
 
-def figure_text(figure: Mapping[str, Any], digits: int, *, interval: bool = True) -> str:
-    """A figure with its interval, where it has one."""
-    if figure["value"] is None:
-        return MISSING
-    if not interval or figure["low"] is None or figure["high"] is None:
-        return f"{figure['value']:.{digits}f}"
-    return interval_text(figure, digits)
-
-
 # --- tables
 
 
@@ -191,36 +181,11 @@ def size_title(size: str) -> str:
     return "a single user" if size == "single" else f"{size} of the users"
 
 
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
-
-
 def note_of(report: Report) -> str:
     """Where and how long a seed was measured, and whether all of it was."""
     where = "; ".join(machine_name(machine) for machine in report["machines"])
     state = "" if report["complete"] else " Not all requests are measured yet."
     return f"- {report['base']}, seed {report['seed']}: {report['hours']:.1f} h on {where}.{state}"
-
-
-def machine_name(machine: Mapping[str, Any]) -> str:
-    """`EPYC (2 cores, 1 threads)`, with the GPU where it has one."""
-    parts = [f"{machine['count']} cores", f"{machine['threads']} threads"]
-    if "gpu" in machine:
-        parts.append(machine["gpu"])
-    return f"{machine['cpu']} ({', '.join(parts)})"
-
-
-def put_into(page: Path, text: str) -> None:
-    """Put text between the marks of a page; raises DataError where it has none."""
-    content = page.read_text(encoding="utf-8")
-    before, start, rest = content.partition(START_MARK)
-    _, end, after = rest.partition(END_MARK)
-    if not start or not end:
-        raise DataError(f"'{page}': lacks {START_MARK} or {END_MARK}; add a line for each")
-    whole = f"{before}{START_MARK}\n\n{text}\n{END_MARK}{after}"
-    page.write_text(whole, encoding="utf-8")
 
 
 # --- the picture
@@ -325,7 +290,7 @@ def main(words: Sequence[str] | None = None) -> None:
             raise DataError("no request is finished in these files; measure more")
         text = tables(reports)
         if arguments.into is not None:
-            put_into(arguments.into, text)
+            put_into(arguments.into, text, MARK)
     except E2URecError as error:
         raise SystemExit(f"error: {error}") from error
     arguments.plot.write_text(draw(reports), encoding="utf-8")

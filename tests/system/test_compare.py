@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +33,7 @@ from e2urec.experiments.seed_models import SeedModels
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import all_methods
 from e2urec.models.recommender import Recommender
+from e2urec.runs.machine import this_machine
 from e2urec.training.loop import silent
 from e2urec.unlearning.method import Method
 from e2urec.unlearning.task import Task
@@ -164,6 +166,57 @@ def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_pa
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_method_alone_gives_the_figures_that_it_has_among_others(toy, tmp_path):
+    methods = ["neggrad", "ifru", "e2urec", "sisa"]
+    settings = few_steps(methods)
+    requests = ["{ratio=0.3, seed=42}", "{ratio=0.2, seed=3}"]
+    asked = [f"compare.requests=[{', '.join(requests)}]", "retrained=1"]
+    compare(recipe(toy, f"compare.methods={methods}", settings, *asked), tmp_path / "all")
+    among = {cell["model"]: cell for cell in figures(tmp_path / "all") if cell["request"] == 2}
+    last = [f"compare.requests=[{requests[1]}]", "retrained=1"]
+    for name in methods:
+        compare(recipe(toy, f"compare.methods=['{name}']", settings, *last), tmp_path / name)
+        for cell in figures(tmp_path / name):
+            # Placebo (ii) takes as many steps as the longest method; differences need e2urec.
+            if cell["model"] != "placebo-retain":
+                assert own_figures(cell) == own_figures(among[cell["model"]])
+
+
+def own_figures(cell):
+    """The figures of a cell without its differences to another method."""
+    found = cell["figures"].items()
+    return {name: figure for name, figure in found if not name.startswith("paired_difference")}
+
+
+def test_comparison_says_where_and_how_long_its_cells_were_made(toy, tmp_path):
+    few = ["compare.methods=['neggrad']", "compare.settings={}", "retrained=1"]
+    compare(recipe(toy, *few), tmp_path / "out")
+    kept = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert kept["machines"] == [this_machine()]
+    costs = [cell["cost"]["seconds"].get("total", 0) for cell in kept["cells"]]
+    assert kept["seconds"] > sum(costs) > 0
+    (shared,) = kept["shared"]
+    assert shared["figures"]["headroom_auc"]["n"] == kept["rows"]["1"]["forget"]
+
+
+def test_hours_are_not_told_where_a_cell_does_not_say_them(tmp_path):
+    grid = Grid(tmp_path, 0, print)
+
+    def nested(folder: Path) -> None:
+        grid.folder_of("inner", lambda folder: time.sleep(0.2))
+
+    started = time.perf_counter()
+    outer = grid.folder_of("outer", nested)
+    whole = time.perf_counter() - started
+    making = Grid(tmp_path, 0, print).making()
+    assert making.seconds is not None
+    assert 0.2 < making.seconds < whole, "what was made on the way counts once"
+    (outer / "made.json").unlink()
+    making = grid.making()
+    assert making.seconds is None
+    assert making.machines == [this_machine()]
+
+
 class InPlace:
     """Stands in for submitit: a job runs where it is submitted, from its pickle."""
 
@@ -244,6 +297,8 @@ def test_single_users_are_forgotten_one_by_one_and_measured_as_one_set(toy, tmp_
     assert (odds[unlearned_by("neggrad")] != odds[ORIGINAL]).any()
     kept = json.loads((tmp_path / "out" / "results.json").read_text())
     assert kept["requests"]["1"].startswith("2 single users")
+    (neggrad,) = (cell for cell in kept["cells"] if cell["model"] == "neggrad")
+    assert "memory_within" in neggrad["figures"]
     assert 0 <= kept["control_test_auc"]["1"] <= 1
     assert "means of items and users" in (tmp_path / "out" / "table.md").read_text()
 

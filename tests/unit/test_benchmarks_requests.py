@@ -33,6 +33,7 @@ from e2urec.unlearning.method import Method
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import pooled_files
+import report_parts
 import requests_report
 from common import measure_only
 from pooled_answers import PooledAnswers
@@ -426,11 +427,11 @@ def test_report_refuses_another_file_and_a_page_without_a_place(tmp_path, work):
     page = tmp_path / "page.md"
     page.write_text("# Page\n", encoding="utf-8")
     with pytest.raises(DataError, match="lacks <!-- requests -->"):
-        requests_report.put_into(page, "text")
+        report_parts.put_into(page, "text", "requests")
 
 
 def test_figures_without_limits_are_shown_without():
-    text = requests_report.figure_text
+    text = report_parts.figure_text
     assert text({"value": 0.123, "low": None, "high": None}, 2) == "0.12"
     assert text({"value": None, "low": None, "high": None}, 2) == "–"
     assert text({"value": 0.123, "low": 0.1, "high": 0.2}, 2) == "0.12 [0.10, 0.20]"

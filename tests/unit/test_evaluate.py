@@ -16,6 +16,7 @@ from e2urec.evaluation.evaluate import evaluate
 from e2urec.evaluation.evidence import Evidence
 from e2urec.evaluation.roles import (
     ORIGINAL,
+    OURS,
     PLACEBO_TEMPERATURE,
     UNLEARNED,
     retrained,
@@ -213,6 +214,57 @@ def test_retained_memory_is_held_against_what_the_control_model_makes_of_unseen_
     assert harder < -0.5 * (before - never)
     assert results.find("retained_memory", "share", ORIGINAL) is None
     assert results.figure("retained_memory", "share", PLACEBO_TEMPERATURE).value == 1
+
+
+def test_rivals_are_held_against_e2urec_on_the_same_resamples(models):
+    difficulty = control(truth())
+    # Far beyond retraining, so that the rival is nearer although it has kept more.
+    beyond = {**models, OURS: answers(truth(), 21, -0.4)}
+    ours = {**models, OURS: models[AGAIN]}
+    results = evaluate(Evidence(ours, seed=0, difficulty=difficulty, resamples=300))
+    distance = results.figure("paired_difference", "memory_distance", HALF)
+    half = results.figure("memory", "auc", HALF).value
+    again = results.figure("memory", "auc", AGAIN).value
+    assert distance.value == pytest.approx(abs(half) - abs(again))
+    assert distance.low > 0
+    # The same answers differ in nothing, whatever users are drawn.
+    for column in ("memory_distance", "test_auc", "retained_memory"):
+        same = results.figure("paired_difference", column, AGAIN)
+        assert (same.value, same.low, same.high) == (0, 0, 0)
+    share = results.figure("paired_difference", "retained_memory", HALF).value
+    expected = results.figure("retained_memory", "share", HALF).value
+    expected -= results.figure("retained_memory", "share", AGAIN).value
+    assert share == pytest.approx(expected, abs=1e-3)
+    assert results.find("paired_difference", "test_auc", OURS) is None
+    results = evaluate(Evidence(beyond, seed=0, resamples=300))
+    over = results.figure("memory", "auc", OURS).value
+    distance = results.figure("paired_difference", "memory_distance", HALF)
+    assert over < 0
+    assert distance.value == pytest.approx(half + over)
+    assert distance.high < 0
+    assert "paired_difference" not in evaluate(Evidence(models, seed=0, resamples=20)).tables
+
+
+def test_test_auc_is_held_against_the_other_retrained_models(models, results):
+    aucs = {role: auc(model.test.labels, model.test.log_odds) for role, model in models.items()}
+    others = [aucs[retrained(number)] for number in (2, 3, 4)]
+    found = results.figure("utility", "auc_to_retrained", retrained(1))
+    assert found.value == pytest.approx(aucs[retrained(1)] - np.mean(others))
+    assert found.low < found.value < found.high
+
+
+def test_memory_within_single_users_does_not_see_that_one_model_says_yes_more_often(models):
+    single = models[HALF]
+    # A model of her own for each user: each says Yes more or less often, as a whole.
+    shift = 5 * np.random.default_rng(5).normal(size=3000)[single.forget.users]
+    odds = single.forget.log_odds + shift
+    shifted = replace(single, forget=replace(single.forget, log_odds=odds))
+    evidence = Evidence({**models, AGAIN: shifted}, seed=0, resamples=100, is_of_singles=True)
+    results = evaluate(evidence)
+    within = [results.figure("memory", "within", role).value for role in (HALF, AGAIN)]
+    assert within[0] == within[1]
+    assert 0.3 < within[0] < 0.8
+    assert results.figure("memory", "auc", AGAIN).value < 0
 
 
 def test_retained_memory_has_no_share_where_the_original_remembers_nobody():

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.arrays import Floats, Ints
+from ..metrics.bootstrap import Interval
 from .results import Results
 from .roles import Role
 
@@ -51,6 +52,20 @@ class CellRecord:
 
 
 @dataclass(frozen=True)
+class Making:
+    """What all cells of a comparison took together.
+
+    Attributes:
+        machines: processor (`cpu`), cores (`count`), `threads` and perhaps `gpu` of each.
+        seconds: on the clock, of all that was made, trials and answers too; those of jobs at once
+            are summed. None: a cell is from a version that did not note it.
+    """
+
+    machines: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All models of a comparison.
 
@@ -68,6 +83,7 @@ class Comparison:
         requests: whom each request names, in words, by its number.
         control_auc: AUC on the test rows of a control model that sees the means of items and users
             alone, by number of the request: what a cheap recommender reaches.
+        making: what all of it took, and on which machines.
     """
 
     results: Mapping[Key, Results]
@@ -81,6 +97,7 @@ class Comparison:
     exact: list[str]
     requests: Mapping[int, str] = field(default_factory=dict)
     control_auc: Mapping[int, float] = field(default_factory=dict)
+    making: Making = field(default_factory=Making)
 
     def record(self, key: Key, role: Role) -> CellRecord:
         """How a model was made; an empty record for what was not made but computed."""
@@ -91,7 +108,10 @@ class Comparison:
         """One entry a model × seed × request, and all else as plain JSON values."""
         # Flat on purpose: a list of alike entries is what data frames read.
         cells = []
+        shared = []
         for (seed, request), results in self.results.items():
+            figures = results.flat(None)
+            shared.append({"seed": seed, "request": request, "figures": _plain(figures)})
             for role in results.roles:
                 figures = results.flat(role)
                 verdict = results.verdicts.get(role)
@@ -100,7 +120,7 @@ class Comparison:
                         "model": role.key,
                         "seed": seed,
                         "request": request,
-                        "figures": {name: figure.as_dict() for name, figure in figures.items()},
+                        "figures": _plain(figures),
                         "verdict": verdict.outcome if verdict else None,
                         "cost": self.record((seed, request), role).cost(),
                         "outcome": self.record((seed, request), role).outcome,
@@ -108,6 +128,7 @@ class Comparison:
                 )
         return {
             "cells": cells,
+            "shared": shared,
             "settings": self.settings,
             "trials": self.trials,
             "failed": self.failed,
@@ -115,4 +136,10 @@ class Comparison:
             "exact": self.exact,
             "requests": {str(number): text for number, text in self.requests.items()},
             "control_test_auc": {str(number): value for number, value in self.control_auc.items()},
+            "machines": self.making.machines,
+            "seconds": self.making.seconds,
         }
+
+
+def _plain(figures: Mapping[str, Interval]) -> dict[str, Any]:
+    return {name: figure.as_dict() for name, figure in figures.items()}

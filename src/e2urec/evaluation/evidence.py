@@ -12,7 +12,7 @@ from ..data.difficulty import COEFFICIENT, Difficulty
 from ..metrics.bootstrap import Bootstrap, Figure, Interval, over_seeds, remaining, user_bootstrap
 from .answers import Answers
 from .attacks import AttackSetup
-from .pooled import PooledBasis
+from .pooled import ForgottenRows, PooledBasis
 from .roles import ORIGINAL, Kind, Role
 from .shadows import ShadowScores
 from .verdict import Margins
@@ -39,6 +39,7 @@ class Evidence:
         relearning: steps that each model takes to relearn D_f.
         margins: of the verdict.
         rehearsal: what is known of requests like this one; it counts where this one is too small.
+        is_of_singles: whether each user of D_f was a request of her own, with a model of its own.
     """
 
     models: Mapping[Role, Answers]
@@ -51,6 +52,7 @@ class Evidence:
     relearning: Mapping[Role, Figure] = field(default_factory=dict)
     margins: Margins = field(default_factory=Margins)
     rehearsal: PooledBasis | None = None
+    is_of_singles: bool = False
 
     @property
     def original(self) -> Answers:
@@ -153,6 +155,32 @@ class Evidence:
     def forget_interval(self, figure: Figure) -> Interval:
         """The interval of a figure over D_f."""
         return self.bootstraps["forget"].interval(figure)
+
+    def memory(self, role: Role, measure: str = "auc") -> Figure:
+        """The share that a model has kept of what the original knows of D_f."""
+        knowledge = self.knowledge(measure)
+        after = self.knowledge_after_retraining(measure)
+        return remaining(knowledge[role], knowledge[ORIGINAL], after)
+
+    def memory_within(self, role: Role) -> Figure:
+        """The same of the mean AUC of users, where each had a model of her own."""
+        forget = self.original.forget
+        rows = ForgottenRows(
+            labels=forget.labels,
+            users=forget.users,
+            candidate=self.models[role].forget.log_odds,
+            original=forget.log_odds,
+            retrained=np.stack([self.models[other].forget.log_odds for other in self.retrained]),
+            request=forget.users,
+        )
+        seed = derive(self.seed, "seeds")
+        return rows.within_figures(self.bootstraps["forget"], seed=seed)["memory_within"]
+
+    def retained_share(self, role: Role) -> Figure:
+        """The share that a model has kept of what the original knows of D_r."""
+        figure = self.figures[role]["retain_auc"]
+        before = self.figures[ORIGINAL]["retain_auc"]
+        return remaining(figure, before, self.never_tuned_auc)
 
     def forget_share(self, figure: Figure, before: Figure, after: Figure) -> Interval:
         """The interval of `(figure − after) / (before − after)` over D_f; see `remaining`."""

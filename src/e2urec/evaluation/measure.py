@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from ..metrics.bootstrap import Interval
 from .evidence import Evidence
-from .roles import Kind, Role
+from .roles import OURS, Kind, Role
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Needs:
         relearning: relearning curves.
         retain: answers of all models to rows of D_r, and the difficulty of these.
         rewritten: answers of all models to the old prompts of rewritten rows.
+        rivals: a comparison of methods, with e2urec among them.
     """
 
     candidates: bool = False
@@ -88,6 +89,7 @@ class Needs:
     relearning: bool = False
     retain: bool = False
     rewritten: bool = False
+    rivals: bool = False
 
     def met_by(self, evidence: Evidence) -> bool:
         """Whether the evidence has it all."""
@@ -100,6 +102,8 @@ class Needs:
         if self.relearning and not evidence.relearning:
             return False
         if self.retain and not evidence.knows_retained_rows:
+            return False
+        if self.rivals and OURS not in evidence.models:
             return False
         if self.rewritten and not evidence.knows("rewritten"):
             return False

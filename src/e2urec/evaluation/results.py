@@ -51,8 +51,8 @@ class Results:
             raise KeyError(f"no figure {place}; there are {measures}")
         return figure
 
-    def flat(self, role: Role) -> dict[str, Interval]:
-        """All figures of one model under one name each, such as `memory_auc`."""
+    def flat(self, role: Role | None) -> dict[str, Interval]:
+        """All figures of one model (None: of none) under one name each, such as `memory_auc`."""
         # A model's figures side by side, for files with one row a model.
         figures = {}
         for table in self.tables.values():

@@ -98,6 +98,10 @@ def unlearned_by(method: str) -> Role:
     return Role(Kind.UNLEARNED, method)
 
 
+OURS = unlearned_by("e2urec")
+"""The model that the others of a comparison are held against, in pairs."""
+
+
 def in_order(roles: Iterable[Role]) -> list[Role]:
     """The roles as a table lists them: by part, then by number; else in the order given."""
 

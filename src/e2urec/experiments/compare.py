@@ -223,6 +223,7 @@ class _Run:
             exact=[name for name, method in methods.items() if method.exact],
             requests={number: wish.in_words() for number, wish in self.plan.requests.items()},
             control_auc=self.control_auc,
+            making=self.grid.making(),
         )
 
     def _study(self, key: Key) -> Study:
@@ -237,6 +238,7 @@ class _Run:
         """The figures of one seed and request. The twin is the original of the next seed."""
         seed, number = key
         compare = self.plan.recipe.compare
+        singles = compare.requests[number - 1].singles
         # An original of the next seed is at hand anyway, and its noise is independent.
         place = compare.seeds.index(seed)
         next_seed = compare.seeds[(place + 1) % len(compare.seeds)]
@@ -247,4 +249,5 @@ class _Run:
             twin=twin,
             shadows=self.shadow_scores.get(key),
             resamples=compare.resamples,
+            is_of_singles=singles is not None,
         )

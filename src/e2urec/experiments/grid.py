@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..core.contents import fault_of, remove, write_contents
+from ..core.contents import CONTENTS, fault_of, remove, write_contents
 from ..core.derived_keys import derived_key
 from ..core.disk import is_full
 from ..core.durable import make_folders, publish_folder, write_text
@@ -20,13 +20,16 @@ from ..core.reading import damaged, read_object
 from ..core.say import Say
 from ..evaluation.answer_store import AnswerStore
 from ..evaluation.answers import Answers
-from ..evaluation.comparison import CellRecord
+from ..evaluation.comparison import CellRecord, Making
 from ..models.sharing import is_true_for_all
 from ..runs.files import write_json
 from ..runs.keys import controller_key, settings_digest
+from ..runs.machine import this_machine
 
 ANSWERS = "answers.safetensors"
 RECORD = "cell.json"
+MADE = "made.json"
+"""File of each folder that says how long it took, and on which machine."""
 SETTINGS = "settings.hmac"
 """File beside the cells that says with what they were begun."""
 REMEDY = "run the same command again, which makes the cell anew"
@@ -53,6 +56,7 @@ class Grid:
         failed: why a cell could not be made; it is not tried a second time.
         jobs: cells that are made at once, by processes that each have a grid of this folder.
         tally: cells that `say` has heard of.
+        seconds: that this process took for all folders so far.
     """
 
     folder: Path
@@ -62,6 +66,7 @@ class Grid:
     failed: dict[str, str] = field(default_factory=dict)
     jobs: int = 1
     tally: set[str] = field(default_factory=set)
+    seconds: float = 0.0
 
     @cached_property
     def store(self) -> AnswerStore:
@@ -115,6 +120,7 @@ class Grid:
         All processes call `save`, each in a folder of its own; that of the first one stays.
         """
         started = time.perf_counter()
+        seconds_before = self.seconds
         path = self.folder / key
         if first_process():
             self._remove_damaged(key)
@@ -126,11 +132,32 @@ class Grid:
             # a method may have left states of D_f there, which nobody will go on from.
             with private_folder(path, kind) as partial:
                 save(partial)
+                # What was made for this one on the way has a folder and seconds of its own.
+                inner = self.seconds - seconds_before
+                own = time.perf_counter() - started - inner
+                self.seconds += own
                 if first_process():
+                    write_json(partial / MADE, {"seconds": own, "machine": this_machine()})
                     self._publish(partial, path)
             wait_for_all()
         self.tell(key, time.perf_counter() - started)
         return path
+
+    def making(self) -> Making:
+        """What all folders took so far, and where they were made; by jobs and earlier runs, too."""
+        seconds: float | None = 0.0
+        machines = []
+        for path in sorted(self.folder.rglob(CONTENTS)):
+            # Earlier versions did not say; a sum without these folders would be too small.
+            if not (path.parent / MADE).is_file():
+                seconds = None
+                continue
+            made = read_object(path.parent / MADE, REMEDY)
+            if seconds is not None:
+                seconds += made["seconds"]
+            if made["machine"] not in machines:
+                machines.append(made["machine"])
+        return Making(machines, seconds)
 
     def _publish(self, partial: Path, path: Path) -> None:
         write_contents(partial, self.mac_key)

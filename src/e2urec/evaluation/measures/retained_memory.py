@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...metrics.bootstrap import Figure, Interval, remaining
+from ...metrics.bootstrap import Interval
 from ..evidence import Evidence
 from ..measure import Column, Headline, Measure, Needs, Row
 from ..roles import ORIGINAL, Role
@@ -40,7 +40,7 @@ class RetainedMemory(Measure):
         never = evidence.never_tuned_auc
         for role, figures in evidence.figures.items():
             row = {"auc": bootstrap.interval(figures["retain_auc"])}
-            share = _share(evidence, role, never)
+            share = _share(evidence, role)
             # The original's is 1 by definition.
             if role != ORIGINAL and np.isfinite(share.low):
                 row["share"] = share
@@ -52,14 +52,11 @@ class RetainedMemory(Measure):
         never = evidence.never_tuned_auc
         text = f"AUC on D_r of a model that was never tuned on its users, estimated: {never[0]:.3f}"
         # Whether there is a share depends on the original alone, which all are held against.
-        if np.isfinite(_share(evidence, ORIGINAL, never).low):
+        if np.isfinite(_share(evidence, ORIGINAL).low):
             return f"{text}."
         return f"{text}; the original may know no more than that, so there is no share to tell."
 
 
-def _share(evidence: Evidence, role: Role, never: Figure) -> Interval:
+def _share(evidence: Evidence, role: Role) -> Interval:
     """Without limits where the original may know no more of D_r than `never`."""
-    figure = evidence.figures[role]["retain_auc"]
-    before = evidence.figures[ORIGINAL]["retain_auc"]
-    share = remaining(figure, before, never)
-    return evidence.bootstraps["retain"].interval(share)
+    return evidence.bootstraps["retain"].interval(evidence.retained_share(role))

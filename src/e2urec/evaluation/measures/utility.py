@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from ..evidence import UTILITY, Evidence
 from ..measure import Column, Headline, Measure, Row
 from ..roles import ORIGINAL
 
 
 class Utility(Measure):
-    """Figures on the test rows, and the AUC less the original's on the same rows."""
+    """Figures on the test rows, and the AUC less the original's and the other retrained models'."""
 
     name = "utility"
     title = "Utility on test rows"
@@ -21,6 +23,7 @@ class Utility(Measure):
         Column("log_loss", "log loss"),
         Column("ece", "ECE"),
         Column("auc_difference", "AUC − original's"),
+        Column("auc_to_retrained", "AUC − retrained's", brief=False),
     )
     headlines = (
         Headline("auc", "test AUC", 3),
@@ -39,4 +42,8 @@ class Utility(Measure):
                 # Both on the same resamples, so that hard users cancel.
                 difference = figures["auc"] - before
                 row["auc_difference"] = bootstrap.interval(difference)
+            others = [other for other in evidence.retrained if other != role]
+            if others:
+                aucs = [evidence.figures[other]["auc"] for other in others]
+                row["auc_to_retrained"] = bootstrap.interval(figures["auc"] - np.mean(aucs, axis=0))
             yield Row(role, row)
