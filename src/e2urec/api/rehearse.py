@@ -107,6 +107,9 @@ def rehearse(
         for other in against:
             _refuse_other_users(run, other, erased, options.key)
     # Told before models are retrained, and not after.
+    if space.score_index is not None:
+        # Scores are of the prompts that the run's own template writes.
+        space.prompt_reader = space.load(run).prompt_reader
     scores = space.request_scores(union)
     for method in candidates:
         method.check_scores(scores)

@@ -194,7 +194,7 @@ class SeedModels:
         if self.recipe.scores.pairs:
             index = ScoreIndex.load(self.original_folder, controller_key())
             assert index is not None, "the original was made with scores"
-            outsider = index.scores_of(train).mean
+            outsider = index.scores_of(train, self.space.template).mean
         else:
             outsider = difficulty(train, {}, seed=self.recipe.data_seed).retain
         codes = most_memorised(train, answers.log_odds, outsider, ratio)

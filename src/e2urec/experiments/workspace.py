@@ -170,7 +170,8 @@ class Workspace:
 
     def request_scores(self, parts: ForgetRetain) -> RequestScores | None:
         """Out-of-fold scores of a request's rows; None where the original has none."""
-        return None if self.score_index is None else self.score_index.of_request(parts)
+        index = self.score_index
+        return None if index is None else index.of_request(parts, self.template)
 
     # --- models
 
@@ -262,7 +263,7 @@ class Workspace:
             return
         self.check_before_training()
         scores = self.row_scores(self.recipe.scores, self.costs, scratch)
-        self.score_index = ScoreIndex.of(self.split, scores, self.row_key)
+        self.score_index = ScoreIndex.of(self.split, scores, self.template, self.row_key)
 
     def row_scores(
         self, settings: OutOfFold, costs: Costs, scratch: Path | None = None

@@ -226,6 +226,8 @@ class E2URec(TwoTeachers):
     ) -> Teachers:
         """The forgetting teacher is led towards what models say that never saw D_f."""
         assert task.scores is not None, "a task without scores was refused"
+        if sentence := task.scores.stale_sentence():
+            task.outcome.tell(sentence)
         with task.costs.phase("teachers"):
             odds = original.odds(task.original.verbaliser)
             task.outcome.target = target_by_scores(task, odds, self.calibration_ratio)

@@ -167,13 +167,15 @@ class TwoTeachers(Method):
                 "lacks; make them by e2urec prepare, train with --set scores.pairs=2, or do "
                 "without by --preset default"
             )
-        # An earlier request wrote their prompts anew; their scores were erased with the old ones.
+        # An earlier request wrote their prompts anew, and their scores were erased with the old
+        # ones; or their items have other titles by now.
         missing_count = int((~scores.forget.present).sum())
         if missing_count:
+            of_prompts = " of their present prompts" if scores.stale else ""
             raise ConfigError(
                 "method 'e2urec': forgetting=scores needs out-of-fold scores, and "
-                f"{missing_count} of {len(scores.forget.mean)} rows of D_f have none; make them "
-                "anew by e2urec prepare, or do without by --preset default"
+                f"{missing_count} of {len(scores.forget.mean)} rows of D_f have none{of_prompts}; "
+                "make them anew by e2urec prepare, or do without by --preset default"
             )
 
     @property
