@@ -98,7 +98,7 @@ def rehearse(
     """
     options = options or RehearsalOptions()
     _refuse_what_cannot_be_rehearsed(run, candidates, options)
-    space = _open_space(run, options, progress)
+    space = _open_space(run, options, progress, say)
     groups = _groups(run, space, options)
     union = space.resolve(ErasureRequest.of_users(space.split.train, np.concatenate(groups)))
     if against:
@@ -162,9 +162,11 @@ def _refuse_what_cannot_be_rehearsed(
         )
 
 
-def _open_space(run: Run, options: RehearsalOptions, progress: Progress) -> Workspace:
+def _open_space(
+    run: Run, options: RehearsalOptions, progress: Progress, say: Say = no_words
+) -> Workspace:
     recipe = Recipe.build(run.record.recipe, place=str(run.path))
-    return open_space(run, recipe, options.key, progress)
+    return open_space(run, recipe, options.key, progress, say)
 
 
 def _groups(run: Run, space: Workspace, options: RehearsalOptions) -> list[Ints]:
