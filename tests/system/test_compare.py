@@ -25,6 +25,7 @@ from e2urec.experiments.compare import compare
 from e2urec.experiments.estimate import estimate
 from e2urec.experiments.grid import Grid
 from e2urec.experiments.jobs import JobOptions
+from e2urec.experiments.memorised import read_users
 from e2urec.experiments.odds_at_hand import RETAIN_SAMPLE_ROWS
 from e2urec.experiments.plan import Plan
 from e2urec.experiments.recipe import Recipe, RequestRecipe
@@ -284,6 +285,15 @@ def test_users_remembered_most_are_the_first_seeds_for_all_seeds_and_found_once(
     assert users[0].tolist() != np.unique(first.parts(random).forget.users).tolist()
     # Seed 1 has trained no original for it.
     assert not grid.has("seed-1/model")
+    # A killed comparison leaves these files: who has no key cannot read from them who they are.
+    (file,) = tmp_path.glob("remembered-*/users*")
+    written = file.read_bytes()
+    for code in users[0].tolist():
+        assert code.to_bytes(8, "little") not in written
+    assert b"codes" not in written
+    assert read_users(file, grid.store.key, "").tolist() == users[0].tolist()
+    with pytest.raises(RunError, match="is damaged; make it anew"):
+        read_users(file, bytes(32), "make it anew")
 
 
 def join(monkeypatch, *methods: type[Method]) -> None:
