@@ -1,5 +1,6 @@
 """What adapters and models made elsewhere are refused by name, and what to do instead."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,44 @@ def test_head_that_was_merged_into_a_base_of_its_own_is_taken_over(
     command = words(made, tmp_path / "whole", tmp_path / "run")
     status, _, told = call(*command, "--scores", tmp_path / "scores.npy")
     assert status == 0, told
+
+
+def gone(base: Path) -> None:
+    shutil.rmtree(base)
+
+
+def lacking_a_weight(base: Path) -> None:
+    file = base / "model.safetensors"
+    _, *others = sorted(load_file(file).items())
+    save_file(dict(others), file, metadata={"format": "pt"})
+
+
+def damaged(base: Path) -> None:
+    (base / "config.json").write_text("{", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (gone, "model '{base}': cannot be loaded ("),
+        (lacking_a_weight, "model '{base}': 2 missing weights, such as"),
+        (damaged, "valid JSON"),
+    ],
+)
+def test_adapter_whose_base_cannot_be_loaded_is_refused_with_the_cause(
+    call, made: Path, tmp_path: Path, change, cause: str
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(made / "base", base)
+    shutil.copytree(made / "adapter", tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(config | {"base_model_name_or_path": str(base)}), encoding="utf-8")
+    change(base)
+    status, _, told = call(*words(made, tmp_path / "adapter", tmp_path / "run"))
+    assert (status, told.count("\n")) == (2, 1), told
+    assert f"says that it is of '{base}', which cannot be loaded; name its base with --base" in told
+    assert cause.format(base=base) in told
 
 
 def test_projector_of_ids_is_refused_by_name_in_an_adapter_and_in_a_model(
