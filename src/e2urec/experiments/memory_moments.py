@@ -24,6 +24,29 @@ PARTS = {
 
 
 @dataclass(frozen=True)
+class RowCounts:
+    """Rows of which states are held in memory.
+
+    Attributes:
+        train: that the original is tuned on.
+        ratio: share of them that a request erases.
+    """
+
+    train: int
+    ratio: float
+
+    @property
+    def forget(self) -> int:
+        """Rows of D_f."""
+        return round(self.train * self.ratio)
+
+    @property
+    def retain(self) -> int:
+        """Rows of D_r."""
+        return self.train - self.forget
+
+
+@dataclass(frozen=True)
 class Machine:
     """Whose memory it is.
 
