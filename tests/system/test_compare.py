@@ -8,10 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -313,6 +314,7 @@ class Outsider(Method):
     """Do nothing at all."""
 
     name = "outsider"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lazy": {}}
 
     def unlearn(self, task: Task) -> Recommender:
         """The original itself."""
@@ -341,7 +343,8 @@ def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(
     toy, tmp_path, monkeypatch
 ):
     join(monkeypatch, Outsider, Broken)
-    wanted = recipe(toy, "compare.methods=['outsider', 'broken']", "compare.settings={}")
+    chosen = ("compare.methods=['outsider', 'broken']", "compare.presets={outsider='lazy'}")
+    wanted = recipe(toy, *chosen, "compare.settings={}")
     found = compare(wanted, tmp_path / "out")
     assert found.failed == {"seed-0/request-1/broken": "ZeroDivisionError: of its own"}
     results = found.results[0, 1]
@@ -349,6 +352,11 @@ def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(
     assert memory.value == pytest.approx(1)
     assert unlearned_by("broken") not in results.roles
     assert "ZeroDivisionError" in (tmp_path / "out" / "report.html").read_text()
+    # Whatever shows the figures says of which preset they are, where it is not the default.
+    for name in ("report.html", "table.md", "table.tex"):
+        text = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        assert "Presets other than the default: outsider: lazy." in text
+    assert found.as_dict()["presets"] == {"outsider": "lazy"}
 
     # Once its method is mended, the same command tries the failed cell again, and that one alone.
     cell = tmp_path / "out.partial" / "cells" / "seed-0" / "request-1" / "outsider" / "cell.json"

@@ -70,6 +70,8 @@ def test_comparison_takes_the_preset_that_unlearn_would_unless_another_is_named(
     assert without.presets == {"e2urec": "default", "npo": "default"}
     with_scores = Plan.of(Recipe().updated(["scores.pairs=2", "compare.trials=3"]))
     assert with_scores.method("e2urec") == build("e2urec", preset="scores")
+    assert without.special_presets == {}
+    assert with_scores.special_presets == {"e2urec": "scores"}
     # Trials stand on the preset, and its settings are searched too.
     searched = {name for trial in with_scores.trials["e2urec"] for name in trial}
     assert searched == {"strength", "joint", "beta"}

@@ -66,6 +66,7 @@ class Comparison:
         exact: methods that leave nothing of D_f by construction. The sharded ones among them are
             other architectures: their distance to retrained models is that, and no memory.
         requests: whom each request names, in words, by its number.
+        presets: by method, those that were not the default.
         control_auc: AUC on the test rows of a control model that sees the means of items and users
             alone, by number of the request: what a cheap recommender reaches.
     """
@@ -81,6 +82,7 @@ class Comparison:
     exact: list[str]
     requests: Mapping[int, str] = field(default_factory=dict)
     control_auc: Mapping[int, float] = field(default_factory=dict)
+    presets: Mapping[str, str] = field(default_factory=dict)
 
     def record(self, key: Key, role: Role) -> CellRecord:
         """How a model was made; an empty record for what was not made but computed."""
@@ -109,6 +111,7 @@ class Comparison:
         return {
             "cells": cells,
             "settings": self.settings,
+            "presets": self.presets,
             "trials": self.trials,
             "failed": self.failed,
             "rows": {str(number): counts for number, counts in self.rows.items()},

@@ -223,6 +223,7 @@ class _Run:
             exact=[name for name, method in methods.items() if method.exact],
             requests={number: wish.in_words() for number, wish in self.plan.requests.items()},
             control_auc=self.control_auc,
+            presets=self.plan.special_presets,
         )
 
     def _study(self, key: Key) -> Study:
