@@ -33,6 +33,7 @@ from e2urec.experiments.recipe import Recipe, RequestRecipe
 from e2urec.experiments.seed_models import SeedModels
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import all_methods
+from e2urec.methods.neggrad import NegGrad
 from e2urec.models.recommender import Recommender
 from e2urec.training.loop import silent
 from e2urec.unlearning.method import Method
@@ -373,7 +374,11 @@ def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(
         compare(wanted, tmp_path / "out")
 
 
-def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(toy, tmp_path):
+def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(
+    toy, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(NegGrad, "unread", lambda method, forget: ("weight",))
+    told: list[str] = []
     wanted = recipe(
         toy,
         "compare.methods=['neggrad', 'simnpo', 'sisa']",
@@ -381,7 +386,9 @@ def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(to
         "compare.trials=3",
         "compare.tolerance=1",
     )
-    found = compare(wanted, tmp_path / "out")
+    found = compare(wanted, tmp_path / "out", say=told.append)
+    (sentence,) = [text for text in told if "does not read" in text]
+    assert sentence.startswith("method 'neggrad': its trials differ in weight, which a development")
     tried = {
         name: [trial for trial in found.trials if trial["method"] == name]
         for name in ("neggrad", "simnpo")

@@ -408,6 +408,24 @@ def test_demo_gives_its_method_scores_and_tells_their_seconds(recipe, tmp_path, 
     assert "scores" not in demonstration.phases
 
 
+class Told(BaseException):
+    """Ends a command at a sentence."""
+
+
+def test_rehearsal_says_before_anything_is_trained_what_small_requests_do_not_read(original):
+    candidates = [build("e2urec", {"strength": value}, "scores") for value in (4.0, 8.0)]
+
+    def hear(text: str) -> None:
+        if "too few rows" in text:
+            raise Told(text)
+
+    options = RehearsalOptions(times=4)
+    with pytest.raises(
+        Told, match=r"^4 of 4 requests have too few rows to read strength, in which"
+    ):
+        rehearse(original, candidates, options, say=hear)
+
+
 class Killed(BaseException):
     """Stands for a process that is killed."""
 

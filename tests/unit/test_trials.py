@@ -3,7 +3,7 @@
 import pytest
 
 from e2urec.core.errors import ConfigError
-from e2urec.experiments.choose import Trial
+from e2urec.experiments.choose import Trial, unread_sentences
 from e2urec.experiments.plan import Plan, settings_to_try
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
@@ -45,6 +45,20 @@ def test_settings_that_the_forgetting_teacher_does_not_read_are_not_tried():
     assert {name for one in trials for name in one} == {"strength", "joint", "beta"}
     trials = settings_to_try(build("e2urec"), {}, 27, seed=0)
     assert {name for one in trials for name in one} == set(E2URec.search)
+
+
+def test_trials_that_differ_in_what_a_small_request_does_not_read_are_told():
+    settings = ["scores.pairs=2", "compare.methods=['e2urec', 'npo']", "compare.trials=27"]
+    plan = Plan.of(Recipe().updated(settings))
+    (sentence,) = unread_sentences(plan, 99)
+    assert sentence.startswith(
+        "method 'e2urec': its trials differ in strength, joint, which a development request of 99 "
+        "rows does not read"
+    )
+    # From 100 rows on a student is trained, which reads them.
+    assert list(unread_sentences(plan, 100)) == []
+    others = ["compare.settings={e2urec={strength=8.0, joint=2.0}}", "compare.trials=3"]
+    assert list(unread_sentences(Plan.of(Recipe().updated([*settings, *others])), 99)) == []
 
 
 def test_a_method_with_nothing_to_choose_is_tried_once():

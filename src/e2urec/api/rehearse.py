@@ -32,7 +32,7 @@ from ..runs.record import NAME, requests_text, versions
 from ..runs.rehearsal import Rehearsal
 from ..runs.resumption import NEVER, CheckpointOptions
 from ..training.loop import Progress, silent
-from ..unlearning.method import Method
+from ..unlearning.method import Method, unread_differences
 from .evaluate import refuse_inexact, refuse_same_models
 from .request import erased_rows_of, open_space, require_recommender, time_clause
 
@@ -266,6 +266,7 @@ class _Plan:
                 f"the retrained models lack {share:.0%} of the users, and a model that forgot one "
                 "request has all but a few; lower --times or --size"
             )
+        self._warn_of_unread(say)
         if users < MIN_USERS:
             say(
                 f"fewer than {MIN_USERS} users make intervals that are too short, and no gate "
@@ -275,6 +276,21 @@ class _Plan:
             say(
                 f"a gate passes by a rehearsal with {MIN_RETRAINED} retrained models or more: "
                 f"--retrained {MIN_RETRAINED}"
+            )
+
+    def _warn_of_unread(self, say: Say) -> None:
+        """Say where the candidates differ in what requests of so few rows do not read."""
+        train = self.space.split.train
+        names: dict[str, None] = {}
+        count = 0
+        for group in self.groups:
+            unread = unread_differences(self.candidates, int(np.isin(train.users, group).sum()))
+            names |= dict.fromkeys(unread)
+            count += bool(unread)
+        if names:
+            say(
+                f"{count} of {len(self.groups)} requests have too few rows to read "
+                f"{', '.join(names)}, in which the candidates differ; let them differ in others"
             )
 
     def _rows_read(self, rehearsed_rows: int, rows: int) -> int:

@@ -66,9 +66,9 @@ class Comparison:
         exact: methods that leave nothing of D_f by construction. The sharded ones among them are
             other architectures: their distance to retrained models is that, and no memory.
         requests: whom each request names, in words, by its number.
-        presets: by method, those that were not the default.
         control_auc: AUC on the test rows of a control model that sees the means of items and users
             alone, by number of the request: what a cheap recommender reaches.
+        presets: by method, those that were not the default.
     """
 
     results: Mapping[Key, Results]

@@ -1,6 +1,6 @@
 """The settings of E2URec, and how many rows it reads with them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -221,6 +221,10 @@ class TwoTeachers(Method):
     def is_solved(self, forget: int) -> bool:
         """Whether a student that forgets so many rows is solved for, and not trained."""
         return forget < self.solving.below
+
+    def unread(self, forget: int) -> Sequence[str]:
+        """What only a student that is trained reads, where it is solved for."""
+        return TRAINING_SETTINGS if self.is_solved(forget) else ()
 
     def unread_sentence(self, forget: int) -> str:
         """What was asked of training, where the student is solved for; empty where nothing was."""
