@@ -255,6 +255,20 @@ def test_a_gpu_keeps_no_scores_of_attention() -> None:
     assert peaks[0].activations - peaks[1].activations > 2 * scores
 
 
+def test_whole_models_that_answered_leave_a_copy_of_their_heads() -> None:
+    config = config_of("causal")
+    head = config.vocab_size * config.hidden_size * 4
+    whole = Planner(recipe_of(), config, CPU, ROWS).evaluate().moments
+    (next_model,) = (moment for moment in whole if moment.title == "answers of the next model")
+    assert next_model.parts["heads"] == head
+    assert "copies" not in next_model.parts
+    assert whole[-1].parts["heads"] == 2 * head
+    # Adapters answer with the head of their base, which stays.
+    adapted = Planner(recipe_of(*TUNINGS["lora"]), config, CPU, ROWS).evaluate().moments
+    assert all("heads" not in moment.parts for moment in adapted)
+    assert adapted[-1].parts["weights"] > head
+
+
 def test_remedy_names_the_settings_that_are_needed_and_no_other() -> None:
     def fits(recipe: Recipe) -> bool:
         return recipe.tuning.lora is not None and recipe.model.window <= 256

@@ -18,6 +18,7 @@ PARTS = {
     "replayed_states": "replayed lower states of a batch",
     "teacher_states": "teachers' states",
     "answer_states": "states of answers to D_f",
+    "heads": "output heads of models that answered",
     "distances": "distances over the vocabulary",
 }
 """The parts, in the order in which they are shown, with their titles."""

@@ -136,12 +136,16 @@ class Planner:
             self._placebo(method_of(self.recipe), answers),
         ]
         if not self.machine.is_gpu:
-            if not self.lora:
-                # Answers hold the head of a model, and with it the file of which that is a page.
-                held = answers | {"copies": self.simulated.weight_bytes}
-                moments.append(self._answering("answers of the next model", held))
             distances = answers | {"distances": self._distance_bytes()}
-            moments.append(Moment("distances between answers", self._model() | distances))
+            if self.lora:
+                distances |= self._model()
+            else:
+                # Answers of a model that is gone hold a copy of its head.
+                head = self.simulated.head_bytes
+                held = answers | {"heads": head}
+                moments.append(self._answering("answers of the next model", held))
+                distances |= {"heads": 2 * head}
+            moments.append(Moment("distances between answers", distances))
         return CommandMemory("evaluate", tuple(moments))
 
     def sentences(self) -> list[str]:
