@@ -68,6 +68,9 @@ def cut(output: str, marks: str) -> str:
     marks = marks.removeprefix(":")
     first, _, last = marks.partition("|")
     lines = [line.rstrip() for line in output.splitlines()]
+    # A command may print nothing, and the page shows just that.
+    if not lines:
+        return ""
     start = _position(lines, first.strip(), missing=0)
     # The line of the first mark may hold the second as well.
     rest = lines[start + 1 :]
@@ -98,7 +101,8 @@ def filled(page: str, answer: Callable[[list[str]], str]) -> str:
             output = answer(lines)
             return match[0]
         text = cut(output, marks)
-        return f"<!-- output{marks} -->\n```text\n{text}\n```\n"
+        body = f"{text}\n" if text else ""
+        return f"<!-- output{marks} -->\n```text\n{body}```\n"
 
     return PIECE.sub(fill, page)
 

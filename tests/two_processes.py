@@ -52,6 +52,9 @@ sys.__stdout__.flush()
 sys.stderr.flush()
 os._exit(status)
 """
+# Many times what they take, since others may be at work on the same cores.
+WAIT_SECONDS = 1800
+"""After which two processes wait for each other in vain."""
 # Sums are taken in another order, and some figures are rounded to three digits.
 WEIGHTS = 1e-5
 FIGURES = 2e-3
@@ -92,7 +95,7 @@ def _run(
         [sys.executable, *options, str(script), *words],
         capture_output=True,
         text=True,
-        timeout=480,
+        timeout=WAIT_SECONDS,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from e2urec.api import request as requests
 from e2urec.api.request import RequestCase, RequestOptions, arithmetic_of
 from e2urec.api.train import train
 from e2urec.api.unlearn import unlearn
@@ -224,15 +225,32 @@ def test_answers_stay_where_a_request_leaves_the_model_as_it_is(original, tmp_pa
     assert np.isnan(odds_of(after, opened, goes)).all()
 
 
-def test_answers_of_another_model_or_in_another_arithmetic_are_not_used(original):
+def test_answers_of_another_model_or_in_another_arithmetic_are_not_used_and_it_is_said(original):
+    sentences = []
     recipe = Recipe.build(original.record.recipe, place="run")
     arithmetic = arithmetic_of(recipe)
-    assert answers_of_run(original, KEY, "cuda, torch.bfloat16") is None
+    assert answers_of_run(original, KEY, "cuda, torch.bfloat16", sentences.append) is None
     files = dict(original.record.files)
     weights = next(name for name in files if name.endswith(".safetensors"))
     files[weights] = files[weights].model_copy(update={"sha256": "0" * 64})
     record = original.record.model_copy(update={"files": files})
-    assert answers_of_run(Run(original.path, record), KEY, arithmetic) is None
+    other = Run(original.path, record)
+    assert answers_of_run(other, KEY, arithmetic, sentences.append) is None
+    assert len(sentences) == 2
+    assert "answers.npz': these answers are not used, since the model" in sentences[0]
+    assert answers_of_run(original, KEY, arithmetic, sentences.append) is not None
+    assert len(sentences) == 2
+
+
+def test_request_says_where_the_answers_of_its_run_are_not_used(original, monkeypatch):
+    sentences = []
+    opened = case(original, ratio=0.1, say=sentences.append)
+    assert (sentences, opened.space.answer_index is None) == ([], False)
+    monkeypatch.setattr(requests, "arithmetic_of", lambda recipe: "cuda, torch.bfloat16")
+    opened = case(original, ratio=0.1, say=sentences.append)
+    assert opened.space.answer_index is None
+    assert len(sentences) == 1
+    assert sentences[0].endswith("the model is asked anew")
 
 
 def test_phases_of_a_small_request_are_logged_on_the_same_few_unseen_rows(original, monkeypatch):

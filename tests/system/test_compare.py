@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -26,12 +27,14 @@ from e2urec.experiments.compare import compare
 from e2urec.experiments.estimate import estimate
 from e2urec.experiments.grid import Grid
 from e2urec.experiments.jobs import JobOptions
+from e2urec.experiments.memorised import read_users
 from e2urec.experiments.odds_at_hand import RETAIN_SAMPLE_ROWS
 from e2urec.experiments.plan import Plan
 from e2urec.experiments.recipe import Recipe, RequestRecipe
 from e2urec.experiments.seed_models import SeedModels
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import all_methods
+from e2urec.methods.neggrad import NegGrad
 from e2urec.models.recommender import Recommender
 from e2urec.runs.machine import this_machine
 from e2urec.training.loop import silent
@@ -339,6 +342,15 @@ def test_users_remembered_most_are_the_first_seeds_for_all_seeds_and_found_once(
     assert users[0].tolist() != np.unique(first.parts(random).forget.users).tolist()
     # Seed 1 has trained no original for it.
     assert not grid.has("seed-1/model")
+    # A killed comparison leaves these files: who has no key cannot read from them who they are.
+    (file,) = tmp_path.glob("remembered-*/users*")
+    written = file.read_bytes()
+    for code in users[0].tolist():
+        assert code.to_bytes(8, "little") not in written
+    assert b"codes" not in written
+    assert read_users(file, grid.store.key, "").tolist() == users[0].tolist()
+    with pytest.raises(RunError, match="is damaged; make it anew"):
+        read_users(file, bytes(32), "make it anew")
 
 
 def join(monkeypatch, *methods: type[Method]) -> None:
@@ -358,6 +370,7 @@ class Outsider(Method):
     """Do nothing at all."""
 
     name = "outsider"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lazy": {}}
 
     def unlearn(self, task: Task) -> Recommender:
         """The original itself."""
@@ -386,7 +399,8 @@ def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(
     toy, tmp_path, monkeypatch
 ):
     join(monkeypatch, Outsider, Broken)
-    wanted = recipe(toy, "compare.methods=['outsider', 'broken']", "compare.settings={}")
+    chosen = ("compare.methods=['outsider', 'broken']", "compare.presets={outsider='lazy'}")
+    wanted = recipe(toy, *chosen, "compare.settings={}")
     found = compare(wanted, tmp_path / "out")
     assert found.failed == {"seed-0/request-1/broken": "ZeroDivisionError: of its own"}
     results = found.results[0, 1]
@@ -394,6 +408,11 @@ def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(
     assert memory.value == pytest.approx(1)
     assert unlearned_by("broken") not in results.roles
     assert "ZeroDivisionError" in (tmp_path / "out" / "report.html").read_text()
+    # Whatever shows the figures says of which preset they are, where it is not the default.
+    for name in ("report.html", "table.md", "table.tex"):
+        text = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        assert "Presets other than the default: outsider: lazy." in text
+    assert found.as_dict()["presets"] == {"outsider": "lazy"}
 
     # Once its method is mended, the same command tries the failed cell again, and that one alone.
     cell = tmp_path / "out.partial" / "cells" / "seed-0" / "request-1" / "outsider" / "cell.json"
@@ -410,7 +429,11 @@ def test_methods_of_other_packages_join_and_one_that_fails_leaves_the_others(
         compare(wanted, tmp_path / "out")
 
 
-def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(toy, tmp_path):
+def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(
+    toy, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(NegGrad, "unread", lambda method, forget: ("weight",))
+    told: list[str] = []
     wanted = recipe(
         toy,
         "compare.methods=['neggrad', 'simnpo', 'sisa']",
@@ -418,7 +441,9 @@ def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(to
         "compare.trials=3",
         "compare.tolerance=1",
     )
-    found = compare(wanted, tmp_path / "out")
+    found = compare(wanted, tmp_path / "out", say=told.append)
+    (sentence,) = [text for text in told if "does not read" in text]
+    assert sentence.startswith("method 'neggrad': its trials differ in weight, which a development")
     tried = {
         name: [trial for trial in found.trials if trial["method"] == name]
         for name in ("neggrad", "simnpo")

@@ -19,6 +19,7 @@ from e2urec.api.request import RequestOptions
 from e2urec.api.train import train
 from e2urec.api.unlearn import unlearn
 from e2urec.experiments.recipe import Recipe
+from e2urec.experiments.study import Study
 from e2urec.methods import build
 from e2urec.models import backbone
 from e2urec.models.recommender import Recommender
@@ -157,6 +158,30 @@ def test_commands_hold_few_copies_of_the_base_and_let_go_of_them(
     most = dict(zip(counts, float32, strict=True))
     assert {name: count.float32 for name, count in counts.items()} == most
     assert gone()
+
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="this system does not tell which files are mapped")
+def test_answers_of_whole_models_hold_no_pages_of_their_files(recipe, tmp_path, monkeypatch):
+    run = train(recipe, tmp_path / "original")
+    neggrad = build("neggrad", {"min_steps": 2})
+    forgotten = unlearn(run, tmp_path / "forgotten", neggrad, REQUEST)
+    retrained = unlearn(run, tmp_path / "retrained", build("retrain"), REQUEST)
+    mapped = []
+    usual = Study.measure
+
+    def measure(study: Study, **options: object) -> object:
+        gc.collect()
+        mapped.extend(line for line in MAPS.read_text().splitlines() if str(tmp_path) in line)
+        # Distances over the vocabulary need the heads of all models all the same.
+        assert all(len(answers.forget.head.weight) for answers in study.answers.values())
+        return usual(study, **options)
+
+    monkeypatch.setattr(Study, "measure", measure)
+    evaluate(forgotten, [retrained], REQUEST)
+    assert mapped == []
 
 
 @pytest.mark.parametrize("form", ["adapter", "model"])

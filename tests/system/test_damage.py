@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+import time
 
 import pytest
 
@@ -14,6 +16,27 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Toys:
     toys = Toys(tmp_path_factory.mktemp("toys"))
     toys.train("lora", "tuning.lora.rank=4")
     return toys
+
+
+def work(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+@pytest.mark.parametrize(("delay", "is_soon"), [(time.sleep, True), (work, False)])
+def test_damage_that_others_at_work_delay_is_told_soon(monkeypatch, delay, is_soon):
+    def refuse() -> None:
+        delay(0.4)
+        print("e2urec: 'run': is damaged; restore it", file=sys.stderr)
+        raise SystemExit(2)
+
+    monkeypatch.setattr("damage.SECONDS", 0.2)
+    monkeypatch.setattr("damage.cli.main", refuse)
+    assert call(None, "show").refused is is_soon
+    # Nobody may wait for ever all the same.
+    monkeypatch.setattr("damage.WAITED_SECONDS", 0.2)
+    assert not call(None, "show").refused
 
 
 def commands_on(toys: Toys) -> list[tuple[object, ...]]:

@@ -1,4 +1,4 @@
-"""What else a model made elsewhere may be: encoder-decoders, other adapters, other answers."""
+"""What adapters and models made elsewhere are refused by name, and what to do instead."""
 
 import json
 import shutil
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from peft import (
-    AutoPeftModelForCausalLM,
     IA3Config,
     LoraConfig,
     PeftModel,
@@ -18,209 +17,11 @@ from peft import (
     get_peft_model,
 )
 from safetensors.torch import load_file, save_file
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, MBart50Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import foreign_models as foreign
-from e2urec.models.backbone import Backbone
 from families import FAMILIES, build
 from foreign_models import words
-
-GRADES = {"Yes.": ("5", "4"), "No.": ("1", "2")}
-ANSWERS = ["--answers", "4|5", "1|2|3"]
-LANGUAGES = {"src_lang": "en_XX", "tgt_lang": "fr_XX"}
-
-
-def graded(made: Path, folder: Path) -> Path:
-    """The same rows with grades in place of Yes and No."""
-    for name in ("rows.jsonl", "held.jsonl"):
-        lines = []
-        for number, line in enumerate((made / name).read_text(encoding="utf-8").splitlines()):
-            row = json.loads(line)
-            lines.append(json.dumps(row | {"output": GRADES[row["output"]][number % 2]}))
-        (folder / name).write_text("\n".join(lines), encoding="utf-8")
-    shutil.copy(made / "form.j2", folder)
-    foreign.write_base(folder / "base", answers="1245")
-    return folder
-
-
-@torch.no_grad()
-def graded_scores(lm: Any, tokenizer: Any, prompts: list[str]) -> np.ndarray:
-    """P(4 or 5) among all grades, by Transformers and PEFT alone."""
-    liked, others = ([tokenizer(grade).input_ids[0] for grade in side] for side in ("45", "123"))
-    scores = []
-    for prompt in prompts:
-        z = lm(input_ids=torch.tensor([tokenizer(prompt).input_ids])).logits[0, -1].float()
-        scores.append(float((z[liked].logsumexp(0) - z[others].logsumexp(0)).sigmoid()))
-    return np.array(scores)
-
-
-def test_grades_of_a_scale_are_taken_over_forgotten_and_given_back(
-    call, made: Path, tmp_path: Path
-) -> None:
-    folder = graded(made, tmp_path)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "base")
-    lm = AutoModelForCausalLM.from_pretrained(folder / "base")
-    adapted = foreign.tune_adapter(lm, tokenizer, folder / "rows.jsonl", folder / "adapter")
-    prompts = foreign.prompts_of(folder / "rows.jsonl")
-    np.save(folder / "scores.npy", graded_scores(adapted, tokenizer, prompts))
-    run = tmp_path / "run"
-    command = [*words(folder, folder / "adapter", run), "--scores", folder / "scores.npy"]
-    status, _, told = call(*command)
-    assert (status, '--answers "4|5" "1|2|3"' in told) == (2, True), told
-    status, out, told = call(*command, *ANSWERS)
-    assert status == 0, told
-    assert "liked is the sum of 2 first tokens, and not liked of 3" in out
-
-    users = tmp_path / "users.txt"
-    users.write_text("u1\nu2\n", encoding="utf-8")
-    forgotten = tmp_path / "forgotten"
-    quick = ["--set", "joint=1", "--set", "warmup=1", "--set", "min_steps=4"]
-    assert call("unlearn", run, "--request", users, "--out", forgotten, *quick)[0] == 0
-    status, _, told = call("export", forgotten, "--adapter", "--out", tmp_path / "given")
-    assert status == 0, told
-    card = json.loads((tmp_path / "given" / "e2urec.json").read_text(encoding="utf-8"))
-    liked, not_liked = card["answers"]["liked"], card["answers"]["not_liked"]
-    assert tokenizer.decode(liked) == "45"
-    assert tokenizer.decode(not_liked) == "123"
-    assert "sum of exp(z)" in card["score"]
-    file = tmp_path / "prompts.jsonl"
-    file.write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in prompts[::8]))
-    status, printed, told = call("score", forgotten, "--examples", file)
-    assert status == 0, told
-    alone = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "given"))
-    own = graded_scores(alone, tokenizer, prompts[::8])
-    assert np.abs(own - np.array([float(line) for line in printed.split()])).max() < 1e-4
-
-
-def test_answers_that_carry_too_little_are_refused_unless_that_is_allowed(
-    call, made: Path, tmp_path: Path
-) -> None:
-    command = words(made, made / "adapter", tmp_path / "run")
-    status, _, told = call(*command, "--min-mass", "1")
-    assert status == 2
-    assert told.count("\n") == 1
-    assert "of the probability on 96 training rows, and should carry 100% or more" in told
-    assert "allow it with --min-mass 0" in told
-    assert not (tmp_path / "run").exists()
-
-
-def tune_seq2seq(lm: Any, tokenizer: Any, rows: Path, *, steps: int, rate: float) -> None:
-    """Teach an encoder-decoder the answers of a file by its labels, as a plain script would."""
-    lines = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
-    weights = [weight for weight in lm.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=rate)
-    pad = tokenizer.pad_token_id
-    torch.manual_seed(0)
-    lm.train()
-    for step in range(steps):
-        batch = [lines[(16 * step + place) % len(lines)] for place in range(16)]
-        texts = [torch.tensor(tokenizer(foreign.PROMPT.format(**row)).input_ids) for row in batch]
-        targets = [torch.tensor(tokenizer(text_target=row["output"]).input_ids) for row in batch]
-        ids = pad_sequence(texts, batch_first=True, padding_value=pad)
-        labels = pad_sequence(targets, batch_first=True, padding_value=-100)
-        mask = (ids != pad).long()
-        lm(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    lm.eval()
-
-
-@torch.no_grad()
-def seq2seq_scores(lm: Any, tokenizer: Any, prompts: list[str]) -> np.ndarray:
-    """P(Yes.) where the target texts differ, as the labels of training have them."""
-    yes, no = (tokenizer(text_target=answer).input_ids for answer in ("Yes.", "No."))
-    place = next(place for place in range(len(yes)) if yes[place] != no[place])
-    scores = []
-    for prompt in prompts:
-        ids = torch.tensor([tokenizer(prompt).input_ids])
-        z = lm(input_ids=ids, labels=torch.tensor([yes])).logits[0, place].float()
-        scores.append(float((z[yes[place]] - z[no[place]]).sigmoid()))
-    return np.array(scores)
-
-
-def seq2seq_base(name: str, folder: Path) -> Backbone:
-    """A tiny BART; or an mBART with a tokenizer of its kind, which writes languages."""
-    (family,) = [family for family in FAMILIES if family.name == name]
-    backbone = build(family)
-    if name == "BART":
-        return backbone
-    letters = sorted(
-        {*foreign.PROMPT, *"ABCDEFGHIJKLMNOPQRSTUVWXYZ", *"abcdefghijklmnopqrstuvwxyz"}
-    )
-    pieces = ["<unk>", "<s>", "</s>", "▁", "▁Yes", "▁No", ".", *letters, *"0123456789()?"]
-    vocabulary = [(piece, -1.0) for piece in dict.fromkeys(pieces)]
-    tokenizer = MBart50Tokenizer(vocab=vocabulary, **LANGUAGES)
-    lm = backbone.lm
-    lm.resize_token_embeddings(len(tokenizer))
-    lm.config.update({"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2})
-    return Backbone(lm, tokenizer, name)
-
-
-@pytest.mark.parametrize(
-    ("name", "adapter", "schedule"),
-    [
-        ("BART", True, {"steps": 60, "rate": 3e-3}),
-        ("mBART-50", False, {"steps": 30, "rate": 1e-2}),
-    ],
-)
-def test_decoder_that_writes_something_before_its_answer_is_taken_over(
-    call, made: Path, tmp_path: Path, name: str, adapter: bool, schedule: dict[str, Any]
-) -> None:
-    base = seq2seq_base(name, tmp_path)
-    tokenizer = base.tokenizer
-    model = tmp_path / "model"
-    lm = base.lm
-    tune_seq2seq(lm, tokenizer, made / "rows.jsonl", **schedule)
-    if adapter:
-        lm.save_pretrained(tmp_path / "base")
-        tokenizer.save_pretrained(tmp_path / "base")
-        lm.name_or_path = str(tmp_path / "base")
-        # Of weights so few and random, a small change says as much as one that was tuned.
-        lora = LoraConfig(r=4, task_type="SEQ_2_SEQ_LM", lora_alpha=0.1, init_lora_weights=False)
-        torch.manual_seed(0)
-        lm = get_peft_model(lm, lora)
-    lm.save_pretrained(str(model))
-    if not adapter:
-        tokenizer.save_pretrained(model)
-    prompts = foreign.prompts_of(made / "rows.jsonl")
-    scores = seq2seq_scores(lm, tokenizer, prompts)
-    np.save(tmp_path / "scores.npy", scores)
-    run = tmp_path / "run"
-    options = ["--scores", tmp_path / "scores.npy", "--set", "model.window=256"]
-    command = [*words(made, model, run), *options]
-    status, _, told = call(*command)
-    assert status == 0, told
-    card = json.loads((run / "recommender.json").read_text(encoding="utf-8"))
-    before = {"BART": "<s>", "mBART-50": "fr_XX"}[name]
-    assert tokenizer.convert_ids_to_tokens(card["prefix"]) == [before]
-    answers = f"model.answers={card['answers']}"
-    other = ["--set", answers, "--set", "model.prefix=[7]"]
-    status, _, told = call(*words(made, model, tmp_path / "other"), *options, *other)
-    assert (status, "model.prefix: are not the tokens that the decoder writes" in told) == (2, True)
-    users = tmp_path / "users.txt"
-    users.write_text("u1\n", encoding="utf-8")
-    quick = ["--set", "joint=1", "--set", "min_steps=2", "--set", "augment_min_steps=2"]
-    forgotten = tmp_path / "forgotten"
-    status, _, told = call("unlearn", run, "--request", users, "--out", forgotten, *quick)
-    assert status == 0, told
-    form = "--adapter" if adapter else "--merged"
-    assert call("export", forgotten, form, "--out", tmp_path / "given")[0] == 0
-    card = json.loads((tmp_path / "given" / "e2urec.json").read_text(encoding="utf-8"))
-    assert tokenizer.convert_ids_to_tokens(card["decoder"])[1:] == [before]
-
-
-def test_decoder_that_is_tuned_behind_another_start_than_its_config_says_is_refused(
-    call, made: Path, tmp_path: Path
-) -> None:
-    base = seq2seq_base("mBART-50", tmp_path)
-    base.lm.config.decoder_start_token_id = 0
-    base.lm.save_pretrained(tmp_path / "model")
-    base.tokenizer.save_pretrained(tmp_path / "model")
-    status, _, told = call(*words(made, tmp_path / "model", tmp_path / "run"))
-    assert status == 2
-    assert "its config says 0; set decoder_start_token_id to 2 there" in told
-
 
 LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
 OF_HEAD = LORA | {"target_modules": ["q_proj", "lm_head"]}
@@ -310,6 +111,44 @@ def test_head_that_was_merged_into_a_base_of_its_own_is_taken_over(
     assert status == 0, told
 
 
+def gone(base: Path) -> None:
+    shutil.rmtree(base)
+
+
+def lacking_a_weight(base: Path) -> None:
+    file = base / "model.safetensors"
+    _, *others = sorted(load_file(file).items())
+    save_file(dict(others), file, metadata={"format": "pt"})
+
+
+def damaged(base: Path) -> None:
+    (base / "config.json").write_text("{", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (gone, "model '{base}': cannot be loaded ("),
+        (lacking_a_weight, "model '{base}': 2 missing weights, such as"),
+        (damaged, "valid JSON"),
+    ],
+)
+def test_adapter_whose_base_cannot_be_loaded_is_refused_with_the_cause(
+    call, made: Path, tmp_path: Path, change, cause: str
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(made / "base", base)
+    shutil.copytree(made / "adapter", tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(config | {"base_model_name_or_path": str(base)}), encoding="utf-8")
+    change(base)
+    status, _, told = call(*words(made, tmp_path / "adapter", tmp_path / "run"))
+    assert (status, told.count("\n")) == (2, 1), told
+    assert f"says that it is of '{base}', which cannot be loaded; name its base with --base" in told
+    assert cause.format(base=base) in told
+
+
 def test_projector_of_ids_is_refused_by_name_in_an_adapter_and_in_a_model(
     call, made: Path, tmp_path: Path
 ) -> None:
@@ -344,36 +183,3 @@ def test_window_beyond_the_positions_of_a_model_is_one_line(
     assert status == 2
     assert "has 512 positions, and model.window is 2048; set it to 512 or less" in told
     assert "Traceback" not in told
-
-
-FIRST_ROWS = {
-    "an array that begins with null": ("[null, {rows}]", "row 1: is no JSON object"),
-    "an empty array": ("[]", "holds no rows"),
-    "a broken first line": ("{{\n{rows}", "line 1: is no JSON object"),
-    "a first line without output": ('{{"user": "u1"}}', "line 1: template"),
-}
-
-
-@pytest.mark.parametrize("kind", FIRST_ROWS)
-def test_file_whose_first_row_is_none_is_refused_for_what_is_wrong_with_it(
-    call, made: Path, tmp_path: Path, kind: str
-) -> None:
-    form, reason = FIRST_ROWS[kind]
-    row = (made / "rows.jsonl").read_text(encoding="utf-8").splitlines()[0]
-    file = tmp_path / "rows.jsonl"
-    file.write_text(form.format(rows=row), encoding="utf-8")
-    command = words(made, made / "adapter", tmp_path / "run")
-    command[command.index("--rows") + 1] = file
-    status, _, told = call(*command)
-    assert (status, told.count("\n")) == (2, 1), told
-    assert reason in told
-    assert not (tmp_path / "run").exists()
-
-
-def test_tokens_of_answers_that_are_not_those_of_the_rows_are_refused(
-    call, made: Path, tmp_path: Path
-) -> None:
-    command = words(made, made / "adapter", tmp_path / "run")
-    status, _, told = call(*command, "--set", "model.answers=[[3,4],5]")
-    assert (status, told.count("\n")) == (2, 1), told
-    assert "name the outputs with --answers" in told

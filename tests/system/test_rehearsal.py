@@ -88,6 +88,12 @@ def check_that_unlearning_cites_it(call, run, rehearsal, tmp_path) -> None:
     status, out, error = call("unlearn", run.path, *request, "--dry-run")
     assert status == 0, error
     assert "settings chosen by the rehearsal of 2 requests of 1 user each" in " ".join(out.split())
+    rejected = rehearsal["trials"][1 - place]["settings"]["weight"]
+    settings = ("--set", f"weight={rejected}", "--set", "min_steps=2")
+    words = (*request, *settings, "--dry-run")
+    status, out, error = call("unlearn", run.path, *words)
+    assert status == 0, error
+    assert "settings tried, and not chosen, in the rehearsal of 2" in " ".join(out.split())
     status, out, error = call("unlearn", run.path, *request, "--out", tmp_path / "forgotten")
     assert status == 0, error
     assert "carries no rehearsal" in " ".join(out.split())

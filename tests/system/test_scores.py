@@ -1,8 +1,10 @@
 """Out-of-fold scores on a toy model: from training to the run folder to the request."""
 
+import contextlib
 import json
 import shutil
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,13 @@ import pytest
 
 from e2urec.api.method_choice import choose_method
 from e2urec.api.prepare import prepare
+from e2urec.api.rehearse import RehearsalOptions, rehearse
 from e2urec.api.request import RequestCase, RequestOptions
 from e2urec.api.train import train
 from e2urec.api.unlearn import unlearn
 from e2urec.core.errors import ConfigError, RunError
+from e2urec.data.prompts import TEMPLATES
+from e2urec.data.samples import Samples
 from e2urec.experiments.compare import compare
 from e2urec.experiments.demo import demo
 from e2urec.experiments.estimate import estimate
@@ -32,6 +37,7 @@ from toy_data import quick_settings, write_ratings
 
 PAIRS = ["scores.pairs=2"]
 QUICK = build("neggrad")
+COMPACT = TEMPLATES["compact"]
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +91,8 @@ def test_training_keeps_the_scores_of_all_rows_that_a_request_may_need(original)
     index = index_of(original)
     assert len(index) == len(split.train) + len(split.calibration) + len(split.unseen)
     for part in (split.train, split.calibration, split.unseen):
-        assert np.isfinite(index.scores_of(part).mean).all()
-        assert (index.scores_of(part).spread > 0).all()
+        assert np.isfinite(index.scores_of(part, COMPACT).mean).all()
+        assert (index.scores_of(part, COMPACT).spread > 0).all()
     assert original.record.rows["scores"] == len(index)
     assert original.record.seconds["scores"] > 0
     assert FILE in original.record.files
@@ -138,7 +144,7 @@ def test_prepared_run_is_the_one_that_was_trained_with_scores_bit_for_bit(
     assert found == expected
     split = Workspace(Recipe.build(plain.record.recipe, place="run")).split
     for part in (split.train, split.calibration, split.unseen):
-        scores, others = (index_of(run).scores_of(part) for run in (prepared, original))
+        scores, others = (index_of(run).scores_of(part, COMPACT) for run in (prepared, original))
         assert np.array_equal(scores.mean, others.mean)
         assert np.array_equal(scores.spread, others.spread)
     assert index_of(prepared).key == SplitIndex.load(prepared.path, KEY).key
@@ -155,7 +161,7 @@ def test_request_is_given_the_scores_of_its_own_rows(original, plain):
     index = index_of(original)
     assert len(task.scores.forget.mean) == len(task.forget)
     assert len(task.scores.calibration.mean) == len(task.calibration)
-    expected = index.scores_of(opened.parts.forget)
+    expected = index.scores_of(opened.parts.forget, COMPACT)
     assert np.array_equal(task.scores.forget.mean, expected.mean)
     opened = case(plain)
     rows = opened.space.rows(opened.parts)
@@ -173,14 +179,14 @@ def test_no_score_outlives_an_erased_row_that_its_prompt_showed(original, tmp_pa
         # The scores of these rows were made from prompts that showed an erased row.
         tainted = []
         for part in (split.train, split.calibration, split.unseen):
-            scores = index.scores_of(part)
+            scores = index.scores_of(part, COMPACT)
             for n, row in enumerate(part.rows):
                 shown = [*range(*part.history_rows(n).indices(row)), row]
                 if parts.erased[shown].any() and scores.present[n]:
                     tainted.append((scores.mean[n], scores.spread[n]))
         child = unlearn(parent, tmp_path / f"u{number}", QUICK, options)
         remaining = index_of(child)
-        assert len(tainted) >= index.scores_of(parts.forget).present.sum() > 0
+        assert len(tainted) >= index.scores_of(parts.forget, COMPACT).present.sum() > 0
         with np.load(child.path / FILE) as columns:
             assert set(columns) == {"salt", "check", "digests", "scores"}
         assert not np.isin(remaining.scores.mean, [mean for mean, _ in tainted]).any()
@@ -200,7 +206,7 @@ def test_no_score_outlives_an_erased_row_that_its_prompt_showed(original, tmp_pa
         assert remaining.key.salt != index.key.salt
         assert np.isin(remaining.digests, split_index.digests).all()
         assert len(split_index.digests) == len(data) - parts.erased.sum()
-        is_scored = remaining.scores_of(parts.retain).present
+        is_scored = remaining.scores_of(parts.retain, COMPACT).present
         assert is_scored.all() == (unit == "users")
         assert child.record.rows["scores"] == len(remaining)
         assert child.record.rows["scores_made_with_erased_rows"] == len(remaining)
@@ -233,6 +239,54 @@ def test_rewritten_rows_that_shall_be_forgotten_need_new_scores(original, tmp_pa
     scores = rows.space.rows(rows.parts).scores
     assert scores.forget.present.all()
     assert scores.calibration.present.all()
+
+
+@contextlib.contextmanager
+def retitled(source: Path, old: str) -> Iterator[None]:
+    """Inside, the film `old` has another title where the data are kept."""
+    content = source.read_text()
+    assert old in content
+    source.write_text(content.replace(old, "Another title"))
+    try:
+        yield
+    finally:
+        source.write_text(content)
+
+
+def titles_in(opened: RequestCase, samples: Samples) -> set[str]:
+    texts = "".join(opened.space.template.render(samples))
+    return {title for title in samples.interactions.titles if title in texts}
+
+
+def test_scores_of_prompts_with_another_title_are_not_used_and_it_is_said(
+    original, source, tmp_path
+):
+    options = RequestOptions(ratio=0.1, seed=5)
+    opened = RequestCase.open(original, options, silent)
+    own = titles_in(opened, opened.parts.forget)
+    others = titles_in(opened, opened.parts.calibration) - own
+    method = build("e2urec", {"joint": 0.0, "scaling": {"largest": 0.0}}, "scores")
+    with retitled(source, min(own)):
+        with pytest.raises(
+            ConfigError, match="rows of D_f have none of their present prompts; make them anew by"
+        ):
+            unlearn(original, tmp_path / "u", method, options)
+        assert not list(tmp_path.glob("u*"))
+        with pytest.raises(ConfigError, match="have none of their present prompts"):
+            rehearse(original, [method], RehearsalOptions(size=4, times=4))
+        # Scores made now are of the prompts of now.
+        prepared = prepare(original, tmp_path / "p")
+        rows = RequestCase.open(prepared, options, silent)
+        scores = rows.space.rows(rows.parts).scores
+        assert (scores.stale, scores.forget.present.all()) == (0, True)
+    # A calibration row without a score stops nothing: it is left out, which is told.
+    with retitled(source, min(others)):
+        child = unlearn(original, tmp_path / "v", method, options)
+    limits = json.loads((child.path / "results.json").read_text())["outcome"]["limits"]
+    assert "make the scores anew by e2urec prepare" in " ".join(limits)
+    whole = unlearn(original, tmp_path / "w", method, options)
+    limits = json.loads((whole.path / "results.json").read_text())["outcome"]["limits"]
+    assert "anew" not in " ".join(limits)
 
 
 def test_scores_of_an_unlearned_run_are_made_anew_without_the_erased_rows(original, tmp_path):
@@ -352,6 +406,24 @@ def test_demo_gives_its_method_scores_and_tells_their_seconds(recipe, tmp_path, 
     assert demonstration.seconds["scores"] > 0
     assert "scores" in demonstration.seconds_by_part
     assert "scores" not in demonstration.phases
+
+
+class Told(BaseException):
+    """Ends a command at a sentence."""
+
+
+def test_rehearsal_says_before_anything_is_trained_what_small_requests_do_not_read(original):
+    candidates = [build("e2urec", {"strength": value}, "scores") for value in (4.0, 8.0)]
+
+    def hear(text: str) -> None:
+        if "too few rows" in text:
+            raise Told(text)
+
+    options = RehearsalOptions(times=4)
+    with pytest.raises(
+        Told, match=r"^4 of 4 requests have too few rows to read strength, in which"
+    ):
+        rehearse(original, candidates, options, say=hear)
 
 
 class Killed(BaseException):

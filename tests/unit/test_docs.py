@@ -116,6 +116,15 @@ def test_outputs_of_the_tutorial_are_put_below_their_commands():
     assert filled == page.replace("old", "two\nthree")
 
 
+@pytest.mark.parametrize("marks", ["", ": two", ": two | four", ": | four"])
+def test_output_of_a_command_that_prints_nothing_is_empty_and_can_be_filled_again(marks):
+    page = f"```console\n$ a\n```\n\n<!-- output{marks} -->\n```text\ntwo\n```\n"
+    module = script("run_tutorial")
+    empty = module.filled(page, lambda block: "")
+    assert empty == page.replace("two\n```", "```")
+    assert module.filled(empty, lambda block: "two\n") == page
+
+
 @pytest.mark.parametrize("page", ["tutorial.md", "how-to/import-walk.md"])
 def test_page_shows_an_output_wherever_it_announces_one(page):
     text = (DOCS / page).read_text(encoding="utf-8")

@@ -461,8 +461,10 @@ def test_what_models_say_of_d_f_cannot_be_read_without_the_key(models, tmp_path)
     assert model.rewritten.log_odds.tobytes() not in content
     for column in ("log_odds", "labels", "users", "hidden"):
         assert getattr(model.forget, column).tobytes() not in content
-    # Of test rows nobody asked to be forgotten.
+    # Of test rows nobody asked to be forgotten, but who is missing among them was.
     assert model.test.log_odds.tobytes() in content
+    for part in (model.test, model.unseen, retain):
+        assert part.users.tobytes() not in content
     again = AnswerStore(tmp_path, key).load(tmp_path / "answers")
     assert (again.forget.hidden == model.forget.hidden).all()
     assert (again.forget.users == model.forget.users).all()

@@ -18,9 +18,16 @@ from e2urec.api.plan_memory import plan_memory
 from e2urec.cli.memory_sheet import show_memory
 from e2urec.core.errors import ModelError
 from e2urec.data.prompts import TEMPLATES
+from e2urec.experiments import memory_plan
 from e2urec.experiments.memory_levers import levers_of, search_remedy
-from e2urec.experiments.memory_moments import CommandMemory, Machine, MemoryPlan, Moment
-from e2urec.experiments.memory_plan import Planner, RowCounts
+from e2urec.experiments.memory_moments import (
+    CommandMemory,
+    Machine,
+    MemoryPlan,
+    Moment,
+    RowCounts,
+)
+from e2urec.experiments.memory_plan import Planner
 from e2urec.experiments.recipe import Recipe, method_of
 from e2urec.experiments.simulated_steps import SimulatedModel
 from e2urec.methods import build
@@ -44,6 +51,7 @@ from e2urec.training.state import TrainingState
 from e2urec.training.supervised import fully_trainable, supervised
 from e2urec.unlearning.student import frozen_teacher
 from e2urec.unlearning.teachers import FrozenTeacher
+from toy_gguf import write_gguf
 
 CPU = Machine(is_gpu=False, bytes=10**9)
 GPU = Machine(is_gpu=True, bytes=10**9)
@@ -247,6 +255,20 @@ def test_a_gpu_keeps_no_scores_of_attention() -> None:
     assert peaks[0].activations - peaks[1].activations > 2 * scores
 
 
+def test_whole_models_that_answered_leave_a_copy_of_their_heads() -> None:
+    config = config_of("causal")
+    head = config.vocab_size * config.hidden_size * 4
+    whole = Planner(recipe_of(), config, CPU, ROWS).evaluate().moments
+    (next_model,) = (moment for moment in whole if moment.title == "answers of the next model")
+    assert next_model.parts["heads"] == head
+    assert "copies" not in next_model.parts
+    assert whole[-1].parts["heads"] == 2 * head
+    # Adapters answer with the head of their base, which stays.
+    adapted = Planner(recipe_of(*TUNINGS["lora"]), config, CPU, ROWS).evaluate().moments
+    assert all("heads" not in moment.parts for moment in adapted)
+    assert adapted[-1].parts["weights"] > head
+
+
 def test_remedy_names_the_settings_that_are_needed_and_no_other() -> None:
     def fits(recipe: Recipe) -> bool:
         return recipe.tuning.lora is not None and recipe.model.window <= 256
@@ -272,6 +294,28 @@ def test_remedy_for_a_run_leaves_its_model_alone_and_raises_no_number() -> None:
     for trial in trials:
         assert (trial.model, trial.tuning) == (recipe.model, recipe.tuning)
         assert method_of(trial).batch_size <= 4
+
+
+@pytest.mark.parametrize("form", ["safetensors", "gguf"])
+def test_fewer_bits_are_advised_unless_the_base_comes_out_of_a_gguf_file(
+    tmp_path: Path, monkeypatch, form: str
+) -> None:
+    backbone = toy_backbone("causal")
+    base = tmp_path / "base"
+    if form == "gguf":
+        write_gguf(backbone.lm, backbone.tokenizer, base)
+    else:
+        backbone.lm.save_pretrained(base)
+    tried: dict[str, object] = {}
+
+    def record(levers: list, recipe: Recipe, fits: object) -> tuple[str, ...]:
+        tried.update(levers)
+        return ()
+
+    monkeypatch.setattr(memory_plan, "search_remedy", record)
+    plan_memory(str(base), ["tuning.lora.rank=2", "model.window=16"], gpu_gb=1e-6)
+    assert "tuning.schedule.micro_batch" in tried
+    assert ("model.quantize" in tried) == (form == "safetensors")
 
 
 def test_command_plans_from_the_configuration_alone(call, toy: Path, tmp_path: Path) -> None:

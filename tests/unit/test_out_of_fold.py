@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from e2urec.core.errors import ConfigError, RunError
 from e2urec.core.seeding import derive
+from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
 from e2urec.data.samples import Samples
 from e2urec.data.splits import Split, SplitSettings, split
@@ -36,6 +37,7 @@ from key_files import KEY, OTHER_KEY
 
 TWO_PAIRS = OutOfFold(pairs=2)
 ADAPTERS = OutOfFold(pairs=2, tuning="adapter")
+COMPACT = TEMPLATES["compact"]
 
 
 def parts() -> Split:
@@ -251,17 +253,19 @@ def numbered() -> tuple[Split, ScoreIndex]:
     for name in ("train", "calibration", "unseen"):
         numbers = getattr(rows, name).rows.astype(np.float32)
         scores[name] = RowScores(numbers, numbers / 2)
-    return rows, ScoreIndex.of(rows, scores, RowKey.under(KEY))
+    return rows, ScoreIndex.of(rows, scores, COMPACT, RowKey.under(KEY))
 
 
 def test_each_row_finds_its_own_score_in_any_order():
     rows, index = numbered()
     order = np.random.default_rng(0).permutation(len(rows.train))
-    found = index.scores_of(rows.train.take(order))
+    found = index.scores_of(rows.train.take(order), COMPACT)
     assert found.mean.tolist() == rows.train.rows[order].tolist()
     assert found.spread.tolist() == (rows.train.rows[order] / 2).tolist()
-    assert index.scores_of(rows.calibration).mean.tolist() == rows.calibration.rows.tolist()
-    assert len(index.scores_of(rows.train.take(np.arange(0))).mean) == 0
+    assert (
+        index.scores_of(rows.calibration, COMPACT).mean.tolist() == rows.calibration.rows.tolist()
+    )
+    assert len(index.scores_of(rows.train.take(np.arange(0)), COMPACT).mean) == 0
 
 
 def test_rows_without_a_score_have_nan_among_those_that_have_one():
@@ -269,7 +273,7 @@ def test_rows_without_a_score_have_nan_among_those_that_have_one():
     samples = Samples(
         rows.train.interactions, np.array([rows.test.rows[0], rows.train.rows[3]]), history=3
     )
-    scores = index.scores_of(samples)
+    scores = index.scores_of(samples, COMPACT)
     assert scores.present.tolist() == [False, True]
     assert np.isnan([scores.mean[0], scores.spread[0]]).all()
     assert [scores.mean[1], scores.spread[1]] == [rows.train.rows[3], rows.train.rows[3] / 2]
@@ -281,7 +285,7 @@ def test_erased_rows_and_prompts_that_showed_one_take_their_scores_along(unit):
     data = rows.train.interactions
     request = resolve(ErasureRequest.draw(rows.train, 0.1, 3, unit), rows)
     remaining = index.without(data, request.changed)
-    assert not remaining.scores_of(request.forget).present.any()
+    assert not remaining.scores_of(request.forget, COMPACT).present.any()
     # By hand: a prompt shows up to three rows of its target's user, just before the target.
     stay = []
     for part in (rows.train, rows.calibration, rows.unseen):
@@ -294,8 +298,35 @@ def test_erased_rows_and_prompts_that_showed_one_take_their_scores_along(unit):
     # Codes and row numbers of D_r are new ones; its scores are found all the same.
     old_rows = rows.train.rows[~request.erased[rows.train.rows]]
     expected = np.where(np.isin(old_rows, stay), old_rows, np.nan)
-    assert np.array_equal(remaining.scores_of(request.retain).mean, expected, equal_nan=True)
+    assert np.array_equal(
+        remaining.scores_of(request.retain, COMPACT).mean, expected, equal_nan=True
+    )
     assert np.isnan(expected).any() == (unit != "users")
+
+
+def test_prompts_with_another_title_of_an_item_have_no_score():
+    rows, index = numbered()
+    request = resolve(ErasureRequest.draw(rows.train, 0.3, 3, "users"), rows)
+    texts = ["".join(COMPACT.render(part)) for part in (request.forget, request.calibration)]
+    titles = rows.train.interactions.titles
+    title = next(title for title in titles if all(title in text for text in texts))
+    assert index.of_request(request, COMPACT).stale == 0
+    stale_count = 0
+    parts = {}
+    for name in ("forget", "calibration"):
+        part = getattr(request, name)
+        data = part.interactions
+        renamed = [text.replace(title, "Another title") for text in data.titles]
+        parts[name] = replace(part, interactions=replace(data, titles=renamed))
+        is_shown = [title in text for text in COMPACT.render(part)]
+        assert 0 < sum(is_shown) < len(part)
+        stale_count += sum(is_shown)
+        scores = index.scores_of(parts[name], COMPACT)
+        assert (~scores.present).tolist() == is_shown
+        assert np.isnan(scores.spread).tolist() == is_shown
+    scores = index.of_request(replace(request, **parts), COMPACT)
+    assert scores.stale == stale_count
+    assert scores.stale_sentence().startswith(f"{stale_count} rows have other prompts than those")
 
 
 def test_scores_are_found_under_another_key_as_before():
@@ -305,8 +336,8 @@ def test_scores_are_found_under_another_key_as_before():
     assert not np.isin(again.digests, index.digests).any()
     assert (np.diff(again.digests.astype(float)) >= 0).all()
     for part in (rows.train, rows.calibration, rows.unseen):
-        assert again.scores_of(part).mean.tolist() == part.rows.tolist()
-        assert again.scores_of(part).spread.tolist() == (part.rows / 2).tolist()
+        assert again.scores_of(part, COMPACT).mean.tolist() == part.rows.tolist()
+        assert again.scores_of(part, COMPACT).spread.tolist() == (part.rows / 2).tolist()
 
 
 def test_scores_are_read_as_they_were_written_and_none_are_none(tmp_path):

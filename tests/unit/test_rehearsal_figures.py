@@ -21,7 +21,7 @@ from e2urec.experiments.rehearsal import choose_trial, draw_groups
 from e2urec.metrics.bootstrap import Interval
 from e2urec.models.predictions import Predictions
 from e2urec.runs.record import IntervalRecord
-from e2urec.runs.rehearsal import Trial
+from e2urec.runs.rehearsal import Rehearsal, Trial
 from e2urec.testing import toy_interactions
 
 
@@ -137,6 +137,18 @@ def test_rehearsal_speaks_for_requests_of_its_like(users, rows, items, expected)
     case = SimpleNamespace(request=request, parts=SimpleNamespace(forget=forget))
     rehearsal = SimpleNamespace(size=2, rows=800, times=20)
     assert basis._is_alike(case, rehearsal) is expected
+
+
+def test_settings_that_were_not_chosen_are_not_told_as_those_of_the_rehearsal():
+    trials = (trial(0.1, 0.0, -0.1), trial(0.2, 0.1, -0.1))
+    for chosen in (None, 1):
+        values = {"unit": "users", "size": 1, "times": 2, "trials": trials, "chosen": chosen}
+        sentence = Rehearsal.model_construct(**values).cite(0, "").sentence()
+        assert sentence.startswith(
+            "settings tried, and not chosen, in the rehearsal of 2 requests of 1 user each on the "
+            "original, pooled M_auc 0.1"
+        )
+    assert Rehearsal.model_construct(**values).cite(1, "").sentence().startswith("settings chosen")
 
 
 def test_rehearsal_of_too_few_users_or_models_is_no_pass():

@@ -3,7 +3,7 @@
 import pytest
 
 from e2urec.core.errors import ConfigError
-from e2urec.experiments.choose import Trial
+from e2urec.experiments.choose import Trial, unread_sentences
 from e2urec.experiments.plan import Plan, settings_to_try
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
@@ -47,6 +47,20 @@ def test_settings_that_the_forgetting_teacher_does_not_read_are_not_tried():
     assert {name for one in trials for name in one} == set(E2URec.search)
 
 
+def test_trials_that_differ_in_what_a_small_request_does_not_read_are_told():
+    settings = ["scores.pairs=2", "compare.methods=['e2urec', 'npo']", "compare.trials=27"]
+    plan = Plan.of(Recipe().updated(settings))
+    (sentence,) = unread_sentences(plan, 99)
+    assert sentence.startswith(
+        "method 'e2urec': its trials differ in strength, joint, which a development request of 99 "
+        "rows does not read"
+    )
+    # From 100 rows on a student is trained, which reads them.
+    assert list(unread_sentences(plan, 100)) == []
+    others = ["compare.settings={e2urec={strength=8.0, joint=2.0}}", "compare.trials=3"]
+    assert list(unread_sentences(Plan.of(Recipe().updated([*settings, *others])), 99)) == []
+
+
 def test_a_method_with_nothing_to_choose_is_tried_once():
     assert settings_to_try(SISA(), {}, 4, seed=0) == [{}]
 
@@ -70,6 +84,8 @@ def test_comparison_takes_the_preset_that_unlearn_would_unless_another_is_named(
     assert without.presets == {"e2urec": "default", "npo": "default"}
     with_scores = Plan.of(Recipe().updated(["scores.pairs=2", "compare.trials=3"]))
     assert with_scores.method("e2urec") == build("e2urec", preset="scores")
+    assert without.special_presets == {}
+    assert with_scores.special_presets == {"e2urec": "scores"}
     # Trials stand on the preset, and its settings are searched too.
     searched = {name for trial in with_scores.trials["e2urec"] for name in trial}
     assert searched == {"strength", "joint", "beta"}

@@ -142,7 +142,7 @@ def _take_adapter(
             raise
         raise ModelError(
             f"adapter '{source}': says that it is of '{name}', which cannot be loaded; name its "
-            "base with --base"
+            f"base with --base, unless this can be mended: {error}"
         ) from error
     refuse_layers(base, adapter)
     if set(target_layers(base.lm, adapter.lora.targets, 0)) != set(adapter.layers):

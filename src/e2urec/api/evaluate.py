@@ -111,6 +111,7 @@ def _evaluate(
     if not run.adapted:
         study.space.release_base()
     _ask_original(study, case.take_original(), _method_of(run))
+    _let_go(study, case.parent)
     relearner = _relearner(study, progress) if options.robustness else None
     _ask_runs(study, run, against, relearner)
     study.soften()
@@ -172,8 +173,17 @@ def _ask_original(study: Study, original: Recommender, method: Method) -> None:
 def _ask_runs(study: Study, run: Run, against: Sequence[Run], relearner: Relearner | None) -> None:
     """Ask the unlearned model and the retrained ones, one after another."""
     _ask_run(study, UNLEARNED, run, relearner)
+    _let_go(study, run)
     for number, other in enumerate(against, start=1):
         _ask_run(study, retrained(number), other, relearner)
+        _let_go(study, other)
+
+
+def _let_go(study: Study, run: Run) -> None:
+    """Keep no weights of the model of a run that was asked."""
+    # The base that adapters are on stays, and so may answers that are given with its head.
+    if not run.adapted:
+        study.keep_own_heads()
 
 
 def _ask_run(study: Study, role: Role, run: Run, relearner: Relearner | None) -> None:

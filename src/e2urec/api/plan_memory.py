@@ -8,11 +8,11 @@ import psutil
 import torch
 
 from ..core.errors import ConfigError
-from ..experiments.memory_moments import Machine, MemoryPlan
-from ..experiments.memory_plan import RowCounts, plan_commands
+from ..experiments.memory_moments import Machine, MemoryPlan, RowCounts
+from ..experiments.memory_plan import plan_commands
 from ..experiments.packaged import resolve_model
 from ..experiments.recipe import Recipe
-from ..models.backbone import refuse_packed_gguf
+from ..models.backbone import find_gguf, refuse_packed_gguf
 from ..models.devices import default_device
 from ..models.weightless import read_config
 from ..runs.record import NAME, RunRecord, read_record
@@ -63,7 +63,14 @@ def plan_memory(
         offline=record is not None,
     )
     counts = RowCounts(rows or _training_rows(recipe, record), recipe.request.ratio)
-    return plan_commands(recipe, config, _machine(gpu_gb), counts, trained=record is not None)
+    return plan_commands(
+        recipe,
+        config,
+        _machine(gpu_gb),
+        counts,
+        trained=record is not None,
+        unpacked=find_gguf(Path(source)) is not None,
+    )
 
 
 def _machine(gpu_gb: float | None) -> Machine:

@@ -32,7 +32,7 @@ from ..runs.record import NAME, requests_text, versions
 from ..runs.rehearsal import Rehearsal
 from ..runs.resumption import NEVER, CheckpointOptions
 from ..training.loop import Progress, silent
-from ..unlearning.method import Method
+from ..unlearning.method import Method, unread_differences
 from .evaluate import refuse_inexact, refuse_same_models
 from .request import erased_rows_of, open_space, require_recommender, time_clause
 
@@ -98,7 +98,7 @@ def rehearse(
     """
     options = options or RehearsalOptions()
     _refuse_what_cannot_be_rehearsed(run, candidates, options)
-    space = _open_space(run, options, progress)
+    space = _open_space(run, options, progress, say)
     groups = _groups(run, space, options)
     union = space.resolve(ErasureRequest.of_users(space.split.train, np.concatenate(groups)))
     if against:
@@ -107,6 +107,9 @@ def rehearse(
         for other in against:
             _refuse_other_users(run, other, erased, options.key)
     # Told before models are retrained, and not after.
+    if space.score_index is not None:
+        # Scores are of the prompts that the run's own template writes.
+        space.prompt_reader = space.load(run).prompt_reader
     scores = space.request_scores(union)
     for method in candidates:
         method.check_scores(scores)
@@ -159,9 +162,11 @@ def _refuse_what_cannot_be_rehearsed(
         )
 
 
-def _open_space(run: Run, options: RehearsalOptions, progress: Progress) -> Workspace:
+def _open_space(
+    run: Run, options: RehearsalOptions, progress: Progress, say: Say = no_words
+) -> Workspace:
     recipe = Recipe.build(run.record.recipe, place=str(run.path))
-    return open_space(run, recipe, options.key, progress)
+    return open_space(run, recipe, options.key, progress, say)
 
 
 def _groups(run: Run, space: Workspace, options: RehearsalOptions) -> list[Ints]:
@@ -261,6 +266,7 @@ class _Plan:
                 f"the retrained models lack {share:.0%} of the users, and a model that forgot one "
                 "request has all but a few; lower --times or --size"
             )
+        self._warn_of_unread(say)
         if users < MIN_USERS:
             say(
                 f"fewer than {MIN_USERS} users make intervals that are too short, and no gate "
@@ -270,6 +276,21 @@ class _Plan:
             say(
                 f"a gate passes by a rehearsal with {MIN_RETRAINED} retrained models or more: "
                 f"--retrained {MIN_RETRAINED}"
+            )
+
+    def _warn_of_unread(self, say: Say) -> None:
+        """Say where the candidates differ in what requests of so few rows do not read."""
+        train = self.space.split.train
+        names: dict[str, None] = {}
+        count = 0
+        for group in self.groups:
+            unread = unread_differences(self.candidates, int(np.isin(train.users, group).sum()))
+            names |= dict.fromkeys(unread)
+            count += bool(unread)
+        if names:
+            say(
+                f"{count} of {len(self.groups)} requests have too few rows to read "
+                f"{', '.join(names)}, in which the candidates differ; let them differ in others"
             )
 
     def _rows_read(self, rehearsed_rows: int, rows: int) -> int:

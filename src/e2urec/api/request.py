@@ -54,7 +54,8 @@ class RequestOptions:
         skip_unknown: go on when some of what the file names is not in the data.
         key: file of the controller's key, under which the request is recorded; see
             `runs.keys.controller_key`.
-        say: told of shadow models of earlier runs that are removed, and of prompts that stay.
+        say: told of shadow models of earlier runs that are removed, of prompts that stay, and of
+            answers of the run that are not used.
     """
 
     file: Path | str | None = None
@@ -105,7 +106,7 @@ class RequestCase:
         require_recommender(parent)
         # Read for the error alone: a wrong key is told before hours of work, and not after.
         erased_rows_of(parent, options.key)
-        space = open_space(parent, _recipe_of(parent, options), options.key, progress)
+        space = open_space(parent, _recipe_of(parent, options), options.key, progress, options.say)
         request = space.request(None if options.file is None else Path(options.file))
         parts = space.resolve(request, skip_unknown=options.skip_unknown)
         if space.data.prompts is not None and (request.interactions or request.items):
@@ -254,14 +255,18 @@ def erased_rows_of(run: Run, key: Path | None) -> ErasedRows | None:
     return ErasedRows.load(run.path, controller_key(key))
 
 
-def open_space(run: Run, recipe: Recipe, key: Path | None, progress: Progress) -> Workspace:
+def open_space(
+    run: Run, recipe: Recipe, key: Path | None, progress: Progress, say: Say = no_words
+) -> Workspace:
     """The data and the base of a run, with its split, its out-of-fold scores and its answers.
+
+    `say` is told where the answers are not used.
 
     Raises:
         RunError: these are damaged, or were recorded under another key than that in file `key`.
     """
     controller = controller_key(key)
-    answers = answers_of_run(run, controller, arithmetic_of(recipe))
+    answers = answers_of_run(run, controller, arithmetic_of(recipe), say)
     return Workspace(
         recipe,
         progress,

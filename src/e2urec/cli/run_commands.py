@@ -212,7 +212,9 @@ def evaluate(
     secret = controller_key(key)
     opened = open_run(run, key=secret)
     retrained = [open_run(path, key=secret) for path in against or []]
-    request_options = RequestOptions(request, forget_ratio, unit, request_seed, skip_unknown, key)
+    request_options = RequestOptions(
+        request, forget_ratio, unit, request_seed, skip_unknown, key, say=say_aside
+    )
     options = EvaluationOptions(shadows, robustness, gate, say=say_aside)
     with progress() as listener:
         results = evaluate(opened, retrained, request_options, options, progress=listener)

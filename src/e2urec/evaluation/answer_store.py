@@ -31,6 +31,8 @@ COLUMNS = ("log_odds", "labels", "users")
 """Of every set of rows; states are kept for D_f alone, where vocabulary distances are measured."""
 SEALED_PARTS = ("forget", "rewritten")
 """Rows of D_f, and of prompts that showed one."""
+SEALED_COLUMN = "users"
+"""Of every part: who has rows before the request and none after it is who was forgotten."""
 SET = "set_"
 """Columns of an output head: tokens that count as one, a column each set."""
 SEALED = "sealed"
@@ -164,12 +166,14 @@ def _check_head(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def _sealed(table: Table, key: bytes) -> Table:
-    """The same columns, with those of D_f encrypted in one."""
+    """The same columns, with those of D_f, and whose rows they are, encrypted in one."""
     secret: Table = {}
     plain: Table = {}
     for name, column in table.items():
-        part = secret if name.split(".")[0] in SEALED_PARTS else plain
-        part[name] = column
+        part, kind = name.split(".")
+        is_secret = part in SEALED_PARTS or kind == SEALED_COLUMN
+        group = secret if is_secret else plain
+        group[name] = column
     sealed = np.frombuffer(seal(save(secret), key), np.uint8)
     return plain | {SEALED: sealed}
 

@@ -7,7 +7,7 @@ models need to be in memory at once, and a model may be asked before it is chang
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..core.arrays import Floats
+from ..core.arrays import Floats, Head
 from ..metrics.classification import temperature
 from ..models.batches import Examples
 from ..models.precision import Precision
@@ -38,6 +38,10 @@ class Answers:
     def parts(self) -> dict[str, Predictions]:
         """The answers by set of rows."""
         return {name: part for name, part in vars(self).items() if part is not None}
+
+    def with_head(self, head: Head) -> "Answers":
+        """The same with an output head that is equal to the one of the states."""
+        return replace(self, forget=replace(self.forget, head=head))
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ class Comparison:
         control_auc: AUC on the test rows of a control model that sees the means of items and users
             alone, by number of the request: what a cheap recommender reaches.
         making: what all of it took, and on which machines.
+        presets: by method, those that were not the default.
     """
 
     results: Mapping[Key, Results]
@@ -98,6 +99,7 @@ class Comparison:
     requests: Mapping[int, str] = field(default_factory=dict)
     control_auc: Mapping[int, float] = field(default_factory=dict)
     making: Making = field(default_factory=Making)
+    presets: Mapping[str, str] = field(default_factory=dict)
 
     def record(self, key: Key, role: Role) -> CellRecord:
         """How a model was made; an empty record for what was not made but computed."""
@@ -130,6 +132,7 @@ class Comparison:
             "cells": cells,
             "shared": shared,
             "settings": self.settings,
+            "presets": self.presets,
             "trials": self.trials,
             "failed": self.failed,
             "rows": {str(number): counts for number, counts in self.rows.items()},

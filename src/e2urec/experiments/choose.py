@@ -1,6 +1,6 @@
 """Choose the settings of each method on a development request (method, section 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..evaluation.disclosure import rounded_values
 from ..evaluation.roles import ORIGINAL, Role
 from ..methods import all_methods
 from ..metrics.classification import auc
+from ..unlearning.method import unread_differences
 from .grid import FinishedCell
 from .plan import Plan, Settings
 from .seed_models import SeedModels
@@ -72,6 +73,8 @@ def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Tr
     if not cells:
         return settings, []
     study = development_study(plan, models)
+    for sentence in unread_sentences(plan, len(study.rows.forget)):
+        models.grid.say(sentence)
     references: dict[Role, Answers] = {}
     trials: list[Trial] = []
     for cell in cells:
@@ -88,6 +91,21 @@ def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Tr
             scale = _Scale.of(references, plan.recipe.compare.tolerance)
             trials.append(scale.trial(name, cell.trial, trial_settings, finished))
     return settings | _best_settings(trials), trials
+
+
+def unread_sentences(plan: Plan, forget: int) -> Iterator[str]:
+    """Of methods whose trials differ in what a development request of so many rows does not read.
+
+    Trials that differ in these settings alone are one and the same.
+    """
+    for name, trials in plan.trials.items():
+        names = unread_differences([plan.method(name, settings) for settings in trials], forget)
+        if names:
+            yield (
+                f"method '{name}': its trials differ in {', '.join(names)}, which a development "
+                f"request of {forget} rows does not read; nothing is chosen of that, unless "
+                "compare.development.ratio is raised"
+            )
 
 
 def development_study(plan: Plan, models: SeedModels) -> Study:

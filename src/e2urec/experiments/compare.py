@@ -224,6 +224,7 @@ class _Run:
             requests={number: wish.in_words() for number, wish in self.plan.requests.items()},
             control_auc=self.control_auc,
             making=self.grid.making(),
+            presets=self.plan.special_presets,
         )
 
     def _study(self, key: Key) -> Study:

@@ -4,10 +4,14 @@ Random users hide the risk: what a model remembers best is what an attack finds 
 hardest to forget (RULI, Naderloui et al., USENIX Security 2025).
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from ..core.arrays import Floats, Ints
 from ..core.errors import ConfigError
+from ..core.reading import UNREADABLE, damaged
+from ..core.sealing import read_sealed, write_sealed
 from ..data.samples import Samples
 from ..metrics.classification import row_losses
 from .recipe import DrawnRequest, RequestRecipe
@@ -15,6 +19,8 @@ from .recipe import DrawnRequest, RequestRecipe
 # A user of two rows would else lead the list by chance.
 TYPICAL_ROWS = 5
 """Rows of average memory that are added to each user's own."""
+CODE_TYPE = "<i8"
+"""Of user codes on the disk."""
 
 
 def as_share(request: RequestRecipe, among: Samples) -> RequestRecipe:
@@ -55,3 +61,16 @@ def most_memorised(train: Samples, original: Floats, outsider: Floats, ratio: fl
     # Stable, so that equals do not depend on the sort: the first codes come first.
     order = np.argsort(-memory, kind="stable")
     return np.sort(users[order[:count]])
+
+
+def write_users(file: Path, codes: Ints, key: bytes) -> None:
+    """Write user codes, encrypted under `key`: a killed comparison leaves the file behind."""
+    write_sealed(file, np.asarray(codes, CODE_TYPE).tobytes(), key)
+
+
+def read_users(file: Path, key: bytes, remedy: str) -> Ints:
+    """The user codes that `write_users` wrote; raises RunError where they cannot be read."""
+    try:
+        return np.frombuffer(read_sealed(file, key), CODE_TYPE)
+    except UNREADABLE as error:
+        raise damaged(file, remedy, error) from error

@@ -51,9 +51,17 @@ LEVERS: dict[str, tuple[Lever, ...]] = {
 """Settings to try for each command, one after another and each on top of those before."""
 
 
-def levers_of(command: str, is_fixed: bool) -> Sequence[Lever]:
-    """The settings to try for a command; of a model that `is_fixed`, those of its method alone."""
+def levers_of(command: str, *, is_fixed: bool, is_unpacked: bool = False) -> Sequence[Lever]:
+    """The settings to try for a command.
+
+    Args:
+        command: its name.
+        is_fixed: whether its model is there already, so that those of its method alone are left.
+        is_unpacked: whether its base comes out of a GGUF file, and is not packed again.
+    """
     levers = LEVERS[command]
+    if is_unpacked:
+        levers = tuple(lever for lever in levers if lever not in QUANTISATION)
     if is_fixed:
         return [lever for lever in levers if lever[0].startswith("method.")]
     return levers

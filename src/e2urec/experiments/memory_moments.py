@@ -18,9 +18,33 @@ PARTS = {
     "replayed_states": "replayed lower states of a batch",
     "teacher_states": "teachers' states",
     "answer_states": "states of answers to D_f",
+    "heads": "output heads of models that answered",
     "distances": "distances over the vocabulary",
 }
 """The parts, in the order in which they are shown, with their titles."""
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Rows of which states are held in memory.
+
+    Attributes:
+        train: that the original is tuned on.
+        ratio: share of them that a request erases.
+    """
+
+    train: int
+    ratio: float
+
+    @property
+    def forget(self) -> int:
+        """Rows of D_f."""
+        return round(self.train * self.ratio)
+
+    @property
+    def retain(self) -> int:
+        """Rows of D_r."""
+        return self.train - self.forget
 
 
 @dataclass(frozen=True)

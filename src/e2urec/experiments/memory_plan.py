@@ -4,7 +4,7 @@ Not to be confused with `plan.py`, which lists the cells of a comparison.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -16,8 +16,8 @@ from ..models.live_bytes import Peak, tensor_bytes
 from ..unlearning.method import Method
 from ..unlearning.replay import Speed
 from ..unlearning.two_teachers import TwoTeachers
-from .memory_levers import levers_of, search_remedy
-from .memory_moments import CommandMemory, Machine, MemoryPlan, Moment
+from .memory_levers import Lever, levers_of, search_remedy
+from .memory_moments import CommandMemory, Machine, MemoryPlan, Moment, RowCounts
 from .recipe import Recipe, method_of
 from .simulated_steps import STATE_BYTES, SimulatedModel, optimizer_bytes
 from .study import SHARED_SETTINGS
@@ -34,31 +34,14 @@ GAP_SHARE = 1.0
 Parts = dict[str, int]
 
 
-@dataclass(frozen=True)
-class RowCounts:
-    """Rows of which states are held in memory.
-
-    Attributes:
-        train: that the original is tuned on.
-        ratio: share of them that a request erases.
-    """
-
-    train: int
-    ratio: float
-
-    @property
-    def forget(self) -> int:
-        """Rows of D_f."""
-        return round(self.train * self.ratio)
-
-    @property
-    def retain(self) -> int:
-        """Rows of D_r."""
-        return self.train - self.forget
-
-
 def plan_commands(
-    recipe: Recipe, config: Any, machine: Machine, rows: RowCounts, *, trained: bool = False
+    recipe: Recipe,
+    config: Any,
+    machine: Machine,
+    rows: RowCounts,
+    *,
+    trained: bool = False,
+    unpacked: bool = False,
 ) -> MemoryPlan:
     """The parts of each command's memory at its peak, and settings by which it would fit.
 
@@ -67,8 +50,8 @@ def plan_commands(
         config: of the base, as Transformers has it.
         machine: whose memory it is.
         rows: that there are.
-        trained: whether the original is there already, so that settings of a method alone can
-            change what unlearn and evaluate take.
+        trained: whether the original is there already; then only a method's settings can change.
+        unpacked: whether the base comes out of a GGUF file.
     """
     planner = Planner(recipe, config, machine, rows)
     commands = []
@@ -78,7 +61,8 @@ def plan_commands(
             continue
         if not plan.fits(machine):
             is_fixed = trained and name != "train"
-            plan = replace(plan, remedy=_remedy(name, planner, is_fixed))
+            levers = levers_of(name, is_fixed=is_fixed, is_unpacked=unpacked)
+            plan = replace(plan, remedy=_remedy(name, planner, levers))
         commands.append(plan)
     simulated = planner.simulated
     return MemoryPlan(
@@ -93,15 +77,15 @@ def plan_commands(
     )
 
 
-def _remedy(command: str, planner: "Planner", is_fixed: bool) -> tuple[str, ...]:
-    """Settings by which `command` would fit; none where no setting helps enough."""
+def _remedy(command: str, planner: "Planner", levers: Sequence[Lever]) -> tuple[str, ...]:
+    """Those of `levers` by which `command` would fit; none where no setting helps enough."""
 
     def fits(recipe: Recipe) -> bool:
         trial = Planner(recipe, planner.config, planner.machine, planner.rows)
         plan = COMMANDS[command](trial)
         return plan is not None and plan.fits(planner.machine)
 
-    return search_remedy(levers_of(command, is_fixed), planner.recipe, fits)
+    return search_remedy(levers, planner.recipe, fits)
 
 
 class Planner:
@@ -152,12 +136,16 @@ class Planner:
             self._placebo(method_of(self.recipe), answers),
         ]
         if not self.machine.is_gpu:
-            if not self.lora:
-                # Answers hold the head of a model, and with it the file of which that is a page.
-                held = answers | {"copies": self.simulated.weight_bytes}
-                moments.append(self._answering("answers of the next model", held))
             distances = answers | {"distances": self._distance_bytes()}
-            moments.append(Moment("distances between answers", self._model() | distances))
+            if self.lora:
+                distances |= self._model()
+            else:
+                # Answers of a model that is gone hold a copy of its head.
+                head = self.simulated.head_bytes
+                held = answers | {"heads": head}
+                moments.append(self._answering("answers of the next model", held))
+                distances |= {"heads": 2 * head}
+            moments.append(Moment("distances between answers", distances))
         return CommandMemory("evaluate", tuple(moments))
 
     def sentences(self) -> list[str]:

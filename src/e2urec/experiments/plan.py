@@ -100,6 +100,11 @@ class Plan:
         presets = {name: _preset(recipe, name) for name in names}
         return cls(recipe, presets, _trials_by_method(recipe, presets))
 
+    @property
+    def special_presets(self) -> dict[str, str]:
+        """The presets that are not the default, by method."""
+        return {name: preset for name, preset in self.presets.items() if preset != "default"}
+
     def method(self, name: str, settings: Settings | None = None) -> Method:
         """A method with settings on top of its preset; by default those of its first trial."""
         values = self.trials[name][0] if settings is None else settings

@@ -31,7 +31,7 @@ from ..training.loop import Progress
 from ..training.out_of_fold import PHASE as SCORES
 from ..unlearning.method import Method
 from .grid import REMEDY, FinishedCell, Grid
-from .memorised import as_share, most_memorised
+from .memorised import as_share, most_memorised, read_users, write_users
 from .plan import DEVELOPMENT, PLACEBO, Cell, model_key, seed_folder
 from .recipe import DrawnRequest, Recipe, RequestRecipe
 from .singles import deal, gather, mean_record, require_rows
@@ -42,8 +42,8 @@ Methods = Mapping[str, Method]
 Made = tuple[Recommender, CellRecord]
 """A model, and how it was made."""
 
-USERS = "users.json"
-"""File of the users who are remembered most, by their codes; it goes with all other cells."""
+USERS = "users.sealed"
+"""File of the users who are remembered most; it goes with all other cells."""
 SECONDS = "seconds.json"
 """File beside an original: what it took, by phase."""
 
@@ -181,8 +181,8 @@ class SeedModels:
         key = _remembered_key(ratio)
         if key not in self._erasures:
             path = self.grid.folder_of(key, lambda folder: self._save_memorised(folder, ratio))
-            codes = read_object(path / USERS, REMEDY)["codes"]
-            self._erasures[key] = ErasureRequest.of_users(self.space.split.train, np.array(codes))
+            codes = read_users(path / USERS, self.grid.store.key, REMEDY)
+            self._erasures[key] = ErasureRequest.of_users(self.space.split.train, codes)
         return self._erasures[key]
 
     def _save_memorised(self, folder: Path, ratio: float) -> None:
@@ -194,11 +194,11 @@ class SeedModels:
         if self.recipe.scores.pairs:
             index = ScoreIndex.load(self.original_folder, controller_key())
             assert index is not None, "the original was made with scores"
-            outsider = index.scores_of(train).mean
+            outsider = index.scores_of(train, self.space.template).mean
         else:
             outsider = difficulty(train, {}, seed=self.recipe.data_seed).retain
         codes = most_memorised(train, answers.log_odds, outsider, ratio)
-        write_json(folder / USERS, {"codes": codes.tolist()})
+        write_users(folder / USERS, codes, self.grid.store.key)
 
     def _single_studies(self, number: int) -> Iterator[Study]:
         """The study of each user of a request of single users, in the order of their codes."""

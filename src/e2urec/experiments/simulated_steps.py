@@ -145,6 +145,11 @@ class SimulatedModel:
         return model_vocabulary(self.model)
 
     @property
+    def head_bytes(self) -> int:
+        """Bytes of the output head, which may be the embeddings as well."""
+        return tensor_bytes([self.model.head.weight])
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of the state at one position, in float32."""
         return self.model.state_width * STATE_BYTES

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.arrays import Floats
+import numpy as np
+
+from ..core.arrays import Floats, Weights
 from ..core.derived_keys import derived_key
 from ..core.locks import SharedFolder
 from ..evaluation.answers import Answers, EvaluationSets, softened
@@ -105,6 +107,22 @@ class Study:
         # What the original's run keeps are the answers of no other model.
         log_odds = self.rows.evaluation_odds if role == ORIGINAL else {}
         self.answers[role] = self.answers_of(model, valid=valid, log_odds=log_odds)
+
+    def keep_own_heads(self) -> None:
+        """Copy output heads that are weights of a model, which may then go.
+
+        Weights that were read from a file are pages of it, and each of them keeps all in memory.
+        """
+        copies: list[Weights] = []
+        for role, answers in self.answers.items():
+            head = answers.forget.head
+            weight = head.weight
+            # No adapter moves a head, so most models have that of the original.
+            copy = next((other for other in copies if np.array_equal(other, weight)), None)
+            if copy is None:
+                copy = weight if weight.flags.owndata else weight.copy()
+                copies.append(copy)
+            self.answers[role] = answers.with_head(head._replace(weight=copy))
 
     def answers_of(
         self,

@@ -172,7 +172,8 @@ class Workspace:
         """Out-of-fold scores of a request's rows; None where the original has none."""
         if self.score_index is None:
             return None
-        return self.score_index.of_request(parts, self.recipe.scores.pairs)
+        models = self.recipe.scores.pairs
+        return self.score_index.of_request(parts, self.template, models)
 
     # --- models
 
@@ -264,7 +265,7 @@ class Workspace:
             return
         self.check_before_training()
         scores = self.row_scores(self.recipe.scores, self.costs, scratch)
-        self.score_index = ScoreIndex.of(self.split, scores, self.row_key)
+        self.score_index = ScoreIndex.of(self.split, scores, self.template, self.row_key)
 
     def row_scores(
         self, settings: OutOfFold, costs: Costs, scratch: Path | None = None

@@ -221,7 +221,12 @@ def label(comparison: Comparison, line: SummaryLine) -> str:
 
 def caption(comparison: Comparison) -> str:
     """What the table means, and what it leaves out."""
-    sentences = [CAPTION, *_sentences_on_requests(comparison)]
+    sentences = [CAPTION]
+    # The same name stands for methods as different as learning from scores or not.
+    if comparison.presets:
+        presets = [f"{name}: {preset}" for name, preset in comparison.presets.items()]
+        sentences.append(f"Presets other than the default: {', '.join(presets)}.")
+    sentences += _sentences_on_requests(comparison)
     seconds = []
     for key in comparison.records:
         record = comparison.record(key, ORIGINAL)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.arrays import Floats, Ints
 from ..core.contents import hash_file, list_files
+from ..core.say import Say, no_words
 from ..data.samples import Samples
 from ..models.batches import Examples
 from .copying import MODEL, is_of_model
@@ -67,15 +68,25 @@ def answer_index(
     return AnswerIndex.of_parts(parts, figures, key, _stamp(files, arithmetic))
 
 
-def answers_of_run(run: Run, controller_key: bytes, arithmetic: str) -> AnswerIndex | None:
+def answers_of_run(
+    run: Run, controller_key: bytes, arithmetic: str, say: Say = no_words
+) -> AnswerIndex | None:
     """The answers of a run; None where it has none of its own model in this arithmetic.
+
+    `say` is told where it has others.
 
     Raises:
         RunError: the file is damaged, or was made under another key.
     """
     index = AnswerIndex.load(run.path, controller_key)
     files = {name: file.sha256 for name, file in run.record.files.items()}
-    if index is None or index.stamp != _stamp(files, arithmetic):
+    if index is None:
+        return None
+    if index.stamp != _stamp(files, arithmetic):
+        say(
+            f"'{run.path / FILE}': these answers are not used, since the model, its precision or "
+            "the kind of processor is another than when they were given; the model is asked anew"
+        )
         return None
     return index
 

@@ -104,7 +104,8 @@ class CitationRecord(_Part):
 
     def sentence(self) -> str:
         """What a user reads of it."""
-        settings = "settings chosen by" if self.chosen else "settings as in"
+        # It may have chosen others, or none.
+        settings = "settings chosen by" if self.chosen else "settings tried, and not chosen, in"
         memory = "not known" if self.memory is None else str(self.memory)
         return (
             f"{settings} the rehearsal of {self.requests} on the original, pooled M_auc {memory}; "

@@ -80,7 +80,8 @@ def way_by_scores(
 ) -> Floats:
     """The way of D_f by out-of-fold scores, (n,), float32.
 
-    Where the noise of scores cannot be told they are taken as they are, and the outcome says so.
+    Where the noise of scores cannot be told they are taken as they are, and the outcome says so; so
+    it does of scores that are left out.
 
     Args:
         task: with a score of each row of D_f.
@@ -90,6 +91,8 @@ def way_by_scores(
     """
     scores = task.scores
     assert scores is not None, "a task without scores was refused"
+    if sentence := scores.stale_sentence():
+        task.outcome.tell(sentence)
     forget_ways: Floats = scores.forget.mean - forget_odds
     if not denoise:
         return forget_ways

@@ -1,6 +1,6 @@
 """What a method is: settings, and what it does with a task."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -40,6 +40,10 @@ class Method(BaseModel):
         """Of `search`, what matters with the settings as they are."""
         return self.search
 
+    def unread(self, forget: int) -> Sequence[str]:
+        """Names of settings that make no difference to a request of so many rows."""
+        return ()
+
     def prepare(self, task: TrainingTask) -> Recommender:
         """Train the recommender that a later request will be put to.
 
@@ -67,3 +71,17 @@ class Method(BaseModel):
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """Optimizer steps that move the recommender itself: a placebo takes as many."""
         raise NotImplementedError
+
+
+def unread_differences(methods: Sequence[Method], forget: int) -> list[str]:
+    """The settings in which `methods`, one in several settings, differ in vain.
+
+    A request of `forget` rows does not read them, so nothing can be chosen among their values.
+    """
+    first = methods[0]
+    names = []
+    for name in first.unread(forget):
+        value = getattr(first, name)
+        if any(getattr(method, name) != value for method in methods):
+            names.append(name)
+    return names

@@ -67,19 +67,33 @@ class Job:
 class RequestScores:
     """Out-of-fold scores of a request's rows: what models say that never saw them.
 
-    A row has NaN where a request, this one or an earlier one, changed the prompt behind its score.
+    A row has NaN where the prompt behind its score has changed: by a request, this one or an
+    earlier one, or where the data are kept.
 
     Attributes:
         forget: of D_f.
         retain: of D_r.
         calibration: of the calibration users' rows.
         models: half models whose mean each score is.
+        stale: rows whose scores are left out since no request changed their prompt, and it is
+            another all the same: an item has another title, say.
     """
 
     forget: RowScores
     retain: RowScores
     calibration: RowScores
     models: int
+    stale: int = 0
+
+    def stale_sentence(self) -> str | None:
+        """That scores are not used, and what to do; None where all are of the prompts at hand."""
+        if not self.stale:
+            return None
+        return (
+            f"{self.stale} rows have other prompts than those that were scored, as when an item "
+            "gets another title, so their scores are not used; make the scores anew by e2urec "
+            "prepare."
+        )
 
 
 @dataclass(kw_only=True)

@@ -1,6 +1,6 @@
 """The settings of E2URec, and how many rows it reads with them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -175,13 +175,15 @@ class TwoTeachers(Method):
                 "lacks; make them by e2urec prepare, train with --set scores.pairs=2, or do "
                 "without by --preset default"
             )
-        # An earlier request wrote their prompts anew; their scores were erased with the old ones.
+        # An earlier request wrote their prompts anew, and their scores were erased with the old
+        # ones; or their items have other titles by now.
         missing_count = int((~scores.forget.present).sum())
         if missing_count:
+            of_prompts = " of their present prompts" if scores.stale else ""
             raise ConfigError(
                 "method 'e2urec': forgetting=scores needs out-of-fold scores, and "
-                f"{missing_count} of {len(scores.forget.mean)} rows of D_f have none; make them "
-                "anew by e2urec prepare, or do without by --preset default"
+                f"{missing_count} of {len(scores.forget.mean)} rows of D_f have none{of_prompts}; "
+                "make them anew by e2urec prepare, or do without by --preset default"
             )
 
     @property
@@ -230,6 +232,10 @@ class TwoTeachers(Method):
     def is_solved(self, forget: int) -> bool:
         """Whether a student that forgets so many rows is solved for, and not trained."""
         return forget < self.solving.below
+
+    def unread(self, forget: int) -> Sequence[str]:
+        """What only a student that is trained reads, where it is solved for."""
+        return TRAINING_SETTINGS if self.is_solved(forget) else ()
 
     def unread_sentence(self, forget: int) -> str:
         """What was asked of training, where the student is solved for; empty where nothing was."""
