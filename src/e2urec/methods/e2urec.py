@@ -234,21 +234,19 @@ class E2URec(TwoTeachers):
         """The forgetting teacher is on the way from the original to models that never saw D_f."""
         with task.costs.phase("teachers"):
             odds = original.odds(task.original.verbaliser)
-            is_solved = self.is_solved(len(odds))
             if self.forgetting == "scores":
                 target = target_by_scores(task, odds, self.calibration_ratio)
                 way = way_by_scores(task, odds, remembering, denoise=self.denoise)
-                # A student that is trained stops before it has learnt what all rows share.
-                if is_solved:
-                    way -= target.drift
+                # One that is trained stops before it has learnt what all rows share.
+                way -= target.drift if self.is_solved(len(odds)) else 0
             else:
                 target = target_by_calibration(task, odds, remembering, self.calibration_ratio)
                 way = way_by_margin(task, target.margin)
             task.outcome.target = target
-            strength = self.solving.strength if is_solved else self.strength
-            led_odds = torch.from_numpy(odds + np.float32(strength) * way)
-        led_odds = led_odds.to(task.original.device)
-        return Teachers(ScoreTeacher(original, led_odds, task.original.verbaliser), remembering)
+            strength = self.asked_strength(len(odds), len(task.retain))
+            led_odds = torch.from_numpy(odds + np.float32(strength) * way).to(task.original.device)
+            teacher = ScoreTeacher(original, led_odds, task.original.verbaliser)
+        return Teachers(teacher, remembering)
 
     def _teach_by_gain(
         self,

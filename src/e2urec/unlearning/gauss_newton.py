@@ -64,7 +64,10 @@ class GaussNewton(BaseModel):
         0, ge=0, description="D_f of fewer rows is solved for, any other trained on; 0: none"
     )
     strength: float = Field(
-        1.3, gt=0, description="in place of the method's strength, which a trained student needs"
+        1.0,
+        gt=0,
+        description="in place of the method's strength, which a trained student needs; times "
+        "1 + f/(f + r) for f rows of D_f beside r held ones",
     )
     iterations: int = Field(3, ge=1, description="steps, each with gradients of its own")
     damping: float = Field(
@@ -77,6 +80,18 @@ class GaussNewton(BaseModel):
         description="most memory for the rows' gradients, in GB; the adapter's rank is lowered "
         "until they fit",
     )
+
+    def held_count(self, retain: int) -> int:
+        """How many of so many rows of D_r are held."""
+        return min(retain, self.retain_rows)
+
+    def asked(self, forget: int, retain: int) -> float:
+        """a for so many rows of D_f, beside those of D_r.
+
+        The larger a part of all rows D_f is, the more damping and D_r hold its student back. By
+        how much, requests of two sizes showed (docs/evidence/log.md); it follows from nothing.
+        """
+        return self.strength * (1 + forget / (forget + self.held_count(retain)))
 
 
 def affordable_rank(lm: Any, lora: LoRA, row_count: int, max_gb: float) -> int:
@@ -92,7 +107,7 @@ def affordable_rank(lm: Any, lora: LoRA, row_count: int, max_gb: float) -> int:
 def solved_adapter(task: Task, lora: LoRA, settings: GaussNewton) -> LoRA | None:
     """The adapter of a student that is solved for; None, and told, where that cannot be."""
     lm = task.original.lm
-    held = min(len(task.retain), settings.retain_rows)
+    held = settings.held_count(len(task.retain))
     rank = affordable_rank(lm, lora, len(task.forget) + held, settings.memory_gb)
     if rank and not is_split(lm):
         return lora.model_copy(update={"rank": rank})

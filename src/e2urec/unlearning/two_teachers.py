@@ -215,7 +215,7 @@ class TwoTeachers(Method):
 
     def _solving_plan(self, forget: int, retain: int) -> dict[str, int]:
         """Rows read where the student is solved for; D_r is checked afterwards."""
-        held = min(retain, self.solving.retain_rows)
+        held = self.solving.held_count(retain)
         measured = sampled_rows(forget, self.calibration_ratio)
         # Without scores, D_r shows beside the calibration users what tuning is worth.
         if self.forgetting == "margin":
@@ -236,6 +236,10 @@ class TwoTeachers(Method):
     def unread(self, forget: int) -> Sequence[str]:
         """What only a student that is trained reads, where it is solved for."""
         return TRAINING_SETTINGS if self.is_solved(forget) else ()
+
+    def asked_strength(self, forget: int, retain: int) -> float:
+        """a: how far along the way to models without D_f the teacher asks for."""
+        return self.solving.asked(forget, retain) if self.is_solved(forget) else self.strength
 
     def unread_sentence(self, forget: int) -> str:
         """What was asked of training, where the student is solved for; empty where nothing was."""
