@@ -41,6 +41,22 @@ def test_ways_without_noise_stay_as_they_are():
     assert way.of(true_ways, labels) == pytest.approx(true_ways)
 
 
+@pytest.mark.parametrize("spread", [0.5, 5.0])
+def test_a_score_never_speaks_against_itself_however_noisy_it_is(spread):
+    # Half models that differ by a constant seem noisier than the rows they were asked about vary.
+    labels, _, ways, _ = noisy_ways(count=800, noise=0.1)
+    way = ExpectedWay.fit(ways, labels, np.full(800, spread), 2)
+    assert way.slopes[0] >= -1e-9
+    assert way.slopes[1] < 0
+
+
+def test_answers_that_are_no_numbers_are_left_to_the_target_to_tell():
+    task = task_of()
+    task = with_scores(task, strangers_scores(task))
+    task.scores.forget.mean[0] = np.nan
+    assert np.isnan(expected_way(task)[0])
+
+
 def test_rows_of_one_label_are_predicted_by_their_ways_alone():
     _, _, ways, spread = noisy_ways(count=100)
     labels = np.ones(100, int)
@@ -67,7 +83,13 @@ def test_rows_of_the_retain_set_without_a_score_are_left_out():
     retain = RowScores(mean, task.scores.retain.spread)
     fewer = replace(task, scores=replace(task.scores, retain=retain))
     expected = expected_way(fewer)
-    assert np.isfinite(expected).all()
+    present = np.arange(len(task.retain)) % 2 == 1
+    rest = replace(
+        task,
+        retain=task.retain.take(np.flatnonzero(present)),
+        scores=replace(task.scores, retain=task.scores.retain.take(np.flatnonzero(present))),
+    )
+    assert expected == pytest.approx(expected_way(rest), abs=1e-6)
     assert not np.array_equal(expected, known)
 
 
@@ -89,14 +111,16 @@ def test_margin_is_taken_off_the_right_answers_where_there_is_one(margin, moved)
     # Over all rows, D_r included, neither answer gains.
     labels = np.concatenate([task.forget.labels, task.retain.labels])
     assert way[liked] == pytest.approx(-moved * (1 - labels.mean()))
+    assert bool(task.outcome.limits) == (moved == 0)
 
 
-@pytest.mark.parametrize("below", [0, 10**6])
-def test_preset_margin_lowers_the_right_answers_of_the_forget_set(below):
+@pytest.mark.parametrize(("below", "strength"), [(0, 300.0), (10**6, 30.0)])
+def test_preset_margin_lowers_the_right_answers_of_the_forget_set(below, strength):
     task = task_of()
     before = odds_of(task, task.forget)
     # A toy is tuned on so little that its margin is small.
-    settings = {"beta": 0.5, "strength": 300.0, "solving": {"below": below, "strength": 300.0}}
+    solving = {"below": below, "strength": strength}
+    settings = {"beta": 0.5, "strength": strength, "solving": solving}
     method = build("e2urec", settings, "margin")
     model = method.unlearn(task)
     planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)

@@ -219,7 +219,10 @@ def test_half_models_of_an_original_with_an_adapter_have_one_like_it(monkeypatch
 
 def test_settings_of_an_adapter_that_is_not_tuned_are_refused():
     with pytest.raises(ValidationError, match=r"scores.learning_rate .* scores.tuning = 'adapter'"):
-        OutOfFold(pairs=1, learning_rate=1e-3)
+        OutOfFold(pairs=1, tuning="original", learning_rate=1e-3)
+    # Records of runs that had nothing else name the adapter's settings alone.
+    earlier = {"pairs": 1, "learning_rate": 1e-3, "lora": LoRA(rank=4).model_dump()}
+    assert OutOfFold(**earlier).tuning == "adapter"
 
 
 def test_rows_that_are_read_are_as_many_as_were_announced():
@@ -310,7 +313,7 @@ def test_prompts_with_another_title_of_an_item_have_no_score():
     texts = ["".join(COMPACT.render(part)) for part in (request.forget, request.calibration)]
     titles = rows.train.interactions.titles
     title = next(title for title in titles if all(title in text for text in texts))
-    assert index.of_request(request, COMPACT).stale == 0
+    assert index.of_request(request, COMPACT, 2).stale == 0
     stale_count = 0
     parts = {}
     for name in ("forget", "calibration"):
@@ -324,7 +327,7 @@ def test_prompts_with_another_title_of_an_item_have_no_score():
         scores = index.scores_of(parts[name], COMPACT)
         assert (~scores.present).tolist() == is_shown
         assert np.isnan(scores.spread).tolist() == is_shown
-    scores = index.of_request(replace(request, **parts), COMPACT)
+    scores = index.of_request(replace(request, **parts), COMPACT, 2)
     assert scores.stale == stale_count
     assert scores.stale_sentence().startswith(f"{stale_count} rows have other prompts than those")
 

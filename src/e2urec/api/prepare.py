@@ -86,8 +86,8 @@ def plan_preparation(
 ) -> Preparation:
     """Say what `prepare` would read, and about how long it would take; raises as `prepare` does.
 
-    The estimate is for the machine that trained the original, and rather too high: most of a half
-    model is computed once a row.
+    The estimate is for the machine that trained the original. By adapters on the upper blocks it is
+    rather too high: most of a half model is computed once a row.
     """
     recipe = _recipe_with_scores(run, settings)
     space = _open_space(run, recipe, controller_key(key), silent)

@@ -52,7 +52,7 @@ def train(
             settings = {"command": "train"} | dependencies(space)
             space.checkpoints = checkpoints.begin(out, settings, secret)
         # The model is there while the scores are made.
-        require_room(partial, space.model_bytes() + _scores_bytes(space))
+        require_room(partial, space.model_bytes() + _scores_bytes(space, checkpoints.is_on))
         model, trace = space.train()
         model.save(partial)
         space.make_scores(partial)
@@ -69,11 +69,14 @@ def train(
     return open_run(out)
 
 
-def _scores_bytes(space: Workspace) -> int:
+def _scores_bytes(space: Workspace, has_checkpoints: bool) -> int:
     """Bytes on the disk for as long as the out-of-fold scores are made."""
     settings = space.recipe.scores
     if not settings.pairs:
         return 0
+    if settings.tuning_of_halves(space.recipe.tuning).lora is None:
+        # A checkpoint of each half model that is finished.
+        return 2 * settings.pairs * space.model_bytes() if has_checkpoints else 0
     parts = [getattr(space.split, name) for name in ("train", *HELD_OUT_PARTS)]
     token_count = sum(int(space.encode(part).lengths.sum()) for part in parts)
     return settings.cache_bytes(space.untuned(), token_count, space.recipe.tuning)

@@ -111,7 +111,12 @@ class Planner:
     def train(self) -> CommandMemory:
         """Tune the original."""
         # The base stays as it is for out-of-fold scores; what is tuned in full is a copy of it.
-        return CommandMemory("train", (self._tuning("a step of training", copies=0),))
+        moments = [self._tuning("a step of training", copies=0)]
+        scores = self.recipe.scores
+        if scores.pairs and scores.tuning == "original" and not self.lora:
+            # The original is there while half models are tuned.
+            moments.append(self._tuning("a step of a half model", copies=1))
+        return CommandMemory("train", tuple(moments))
 
     def unlearn(self) -> CommandMemory | None:
         """Forget a request, as the recipe's method does; None: its memory is not planned."""
@@ -163,7 +168,7 @@ class Planner:
                 f"unlearn is not planned for method '{method.name}', which makes more than one "
                 "student; plan another by --set method.name=…"
             )
-        if self.recipe.scores.pairs:
+        if self.recipe.scores.pairs and self.recipe.scores.tuning == "adapter":
             sentences.append("out-of-fold scores of train are not counted (scores.pairs=0: none)")
         if not self.lora:
             sentences.append("shadow models of evaluate hold the base as well")

@@ -123,8 +123,8 @@ class E2URec(TwoTeachers):
         "beta": (0.6, 0.8, 0.9),
         "augment_passes": (1.0, 2.0, 3.0),
     }
-    # The same for forgetting=scores, around the preset.
-    search_by_scores: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+    # The same without an augmented model, around the presets.
+    search_along_the_way: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "strength": (8.0, 16.0, 24.0),
         "joint": (1.0, 2.0, 4.0),
         "beta": (0.2, 0.3, 0.5),
@@ -138,7 +138,7 @@ class E2URec(TwoTeachers):
     @property
     def search_space(self) -> Mapping[str, tuple[Any, ...]]:
         """Values of the settings that the forgetting teacher reads."""
-        return self.search_by_scores if self.forgetting == "scores" else self.search
+        return self.search if self.forgetting == "gain" else self.search_along_the_way
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the merged model, or the original with one replacement adapter.

@@ -65,14 +65,16 @@ class ScoreIndex(RowFigures):
         # anew has no score until scores are made again.
         current = self.without(parts.forget.interactions, parts.changed)
         forget, stale_forget = self._fresh(parts.forget, template)
-        retain, stale_retain = current._fresh(parts.retain, template)
+        # Those of D_r tell the noise alone, for which a few prompts of another title do not matter;
+        # to write them all would take a small request longer than the rest.
+        retain_mean, retain_spread, _ = current.figures_of(parts.retain)
         calibration, stale_calibration = current._fresh(parts.calibration, template)
         return RequestScores(
             forget=forget,
-            retain=retain,
+            retain=RowScores(retain_mean, retain_spread),
             calibration=calibration,
             models=models,
-            stale=stale_forget + stale_retain + stale_calibration,
+            stale=stale_forget + stale_calibration,
         )
 
     def scores_of(self, samples: Samples, template: PromptTemplate) -> RowScores:

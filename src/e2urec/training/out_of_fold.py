@@ -55,8 +55,8 @@ class OutOfFold(BaseModel):
     )
     tuning: Literal["original", "adapter"] = Field(
         "original",
-        description="how half models are tuned: as the original is, or, which costs a large model "
-        "less and tells less, by the adapter of scores.lora",
+        description="how half models are tuned: as the original is, for all its epochs, or, which "
+        "costs a large model less and tells less, by the adapter of scores.lora",
     )
     # An adapter learns at rates that would ruin a fully tuned model.
     learning_rate: float = Field(
@@ -72,6 +72,15 @@ class OutOfFold(BaseModel):
         description="most disk space for what the blocks below the adapters compute, in GB; "
         "further rows are not cached",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _adapter_is_meant(cls, values: Any) -> Any:
+        """Settings of the adapter alone ask for it, as in records of runs that had nothing else."""
+        is_named = isinstance(values, dict) and values.get("pairs") and "tuning" not in values
+        if is_named and ("learning_rate" in values or "lora" in values):
+            return values | {"tuning": "adapter"}
+        return values
 
     @model_validator(mode="after")
     def _adapter_is_read(self) -> Self:
@@ -263,11 +272,15 @@ class HalfModels:
             raise self._divergence(number, "an answer is not finite")
 
     def _divergence(self, number: int, reason: str) -> ConfigError:
-        is_original = self.settings.tuning == "original"
-        setting = "tuning.schedule.learning_rate" if is_original else "scores.learning_rate"
+        rate = f"{self._tuning.schedule.learning_rate:g}"
+        remedy = f"lower scores.learning_rate, now {rate}"
+        if self.settings.tuning == "original":
+            remedy = (
+                "set scores.tuning=adapter, or train anew at a lower "
+                f"tuning.schedule.learning_rate, now {rate}"
+            )
         return ConfigError(
-            f"scores: half model {number + 1} of {self.count} diverged ({reason}); lower "
-            f"{setting}, now {self._tuning.schedule.learning_rate:g}"
+            f"scores: half model {number + 1} of {self.count} diverged ({reason}); {remedy}"
         )
 
     def _tune_adapter(self, half: Examples, phase: Phase) -> None:

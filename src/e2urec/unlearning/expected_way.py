@@ -12,8 +12,10 @@ replaced by the best linear prediction of w from itself and from the row's label
     b = Σ⁻¹·(Var(d) − σ²/K, Cov(y, d))            Σ the covariance of (d, y)
 
 σ² is the variance between half models, in the mean over rows, so σ²/K is the noise in d, and w
-varies by `Var(d) − σ²/K`. This is regression calibration (Carroll, Ruppert, Stefanski and
-Crainiceanu 2006, Measurement Error in Nonlinear Models, chapter 4).
+varies by `Var(d) − σ²/K`, or by as much as the label explains of d where that is more. Half models
+that differ by a constant count it as noise, and ŵ leans on the label more. This is regression
+calibration (Carroll, Ruppert, Stefanski and Crainiceanu 2006, Measurement Error in Nonlinear
+Models, chapter 4).
 
 By margins: tuning on a row raises the log-odds of its answer, of all rows by about as much. That is
 c, by how much further apart the log-odds of Yes and of No rows are on D_r than on strangers' rows:
@@ -35,6 +37,12 @@ LEAST_MODELS = 2
 ONE_MODEL = (
     "Each out-of-fold score is the word of one half model, whose noise cannot be told, so it was "
     "taught as it is; make the scores anew with scores.pairs=2 or more."
+)
+
+NO_MARGIN = (
+    "Nothing shows that the original answers rows it was tuned on more surely than strangers' "
+    "rows, so no margin was taken off and nothing was forgotten; make out-of-fold scores by e2urec "
+    "prepare, or use --preset default."
 )
 
 
@@ -63,7 +71,9 @@ class ExpectedWay:
         known = np.stack([ways, labels]).astype(np.float64)
         covariance = np.cov(known, ddof=0)
         noise = np.mean(np.square(spread, dtype=np.float64)) / models
-        signal = max(covariance[0, 0] - noise, 0.0)
+        # What the label alone explains of d is no noise, however much the half models differ.
+        explained = covariance[0, 1] ** 2 / covariance[1, 1] if covariance[1, 1] else 0.0
+        signal = max(covariance[0, 0] - noise, explained)
         # Rows that all have one label, or one way, leave a slope open: the least one is taken.
         slopes = np.linalg.pinv(covariance) @ np.array([signal, covariance[0, 1]])
         return cls(known.mean(1), slopes)
@@ -99,11 +109,14 @@ def way_by_scores(
     if scores.models < LEAST_MODELS:
         task.outcome.tell(ONE_MODEL)
         return forget_ways
+    # The target says what follows where an original answers with what is not a number.
+    if not np.isfinite(forget_ways).all():
+        return forget_ways
     retain_rows = remembering.rows.cpu().numpy()
     retain_scores = scores.retain.take(retain_rows)
     # A row of D_r whose prompt was written anew has no score.
-    is_scored = retain_scores.present
     retain_ways = retain_scores.mean - remembering.odds(task.original.verbaliser)
+    is_scored = np.isfinite(retain_ways)
     retain_labels = task.retain.labels[retain_rows]
     way = ExpectedWay.fit(
         np.concatenate([forget_ways, retain_ways[is_scored]]),
@@ -119,8 +132,10 @@ def way_by_margin(task: Task, margin: float) -> Floats:
 
     Args:
         task: whose rows have labels.
-        margin: c; what is below 0, or cannot be told, moves nothing: the target says why.
+        margin: c; below 0, or where it cannot be told, nothing is moved, and the outcome says so.
     """
+    if not margin > 0:
+        task.outcome.tell(NO_MARGIN)
     labels = task.forget.labels
     liked_share = np.concatenate([labels, task.retain.labels]).mean()
     way: Floats = -max(0.0, np.nan_to_num(margin)) * (labels - liked_share)

@@ -119,7 +119,8 @@ class Outcome:
 
     def _overshoot(self, target: Target) -> str:
         """What to say where D_f is answered worse than by a model that never saw it."""
-        setting = "strength" if target.basis == "scores" else "start_scale"
+        # Without an augmented model no α was looked for.
+        setting = "strength" if self.alpha is None else "start_scale"
         remedy = f"a smaller {setting} or joint takes less"
         # As trained, and nobody asked for its target.
         if self.scale is None:

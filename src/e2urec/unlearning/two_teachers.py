@@ -60,7 +60,7 @@ class TwoTeachers(Method):
         "scores, which the run must have",
     )
     strength: float = Field(
-        4.0, gt=0, description="a: how far the teacher is led towards out-of-fold scores"
+        4.0, gt=0, description="a: how far the teacher goes along the way to models without D_f"
     )
     denoise: bool = Field(
         True,
@@ -224,6 +224,7 @@ class TwoTeachers(Method):
         plan = {
             "teachers": rows + measured,
             "solving": self.solving.iterations * rows + checked_rows(retain, held),
+            "scaling": scaling_rows(self.scaling, forget, checked_rows(retain, held)),
         }
         if self.lora.upper < 1 and self.speed.replay:
             plan["cache"] = rows
