@@ -101,7 +101,8 @@ def test_training_keeps_the_scores_of_all_rows_that_a_request_may_need(original)
 def test_disk_without_room_for_what_scores_take_meanwhile_is_told_before_training(
     recipe, tmp_path, monkeypatch
 ):
-    space = Workspace(recipe.updated(PAIRS))
+    settings = [*PAIRS, "scores.tuning=adapter"]
+    space = Workspace(recipe.updated(settings))
     usage = namedtuple("usage", "free")
     # Room for the model, and for little else.
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(space.model_bytes() + 100))
@@ -110,7 +111,7 @@ def test_disk_without_room_for_what_scores_take_meanwhile_is_told_before_trainin
         pytest.fail("trains")
 
     with pytest.raises(RunError, match="will be written"):
-        train(recipe.updated(PAIRS), tmp_path / "new", progress=fail)
+        train(recipe.updated(settings), tmp_path / "new", progress=fail)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -243,7 +243,9 @@ def test_request_of_all_users_is_solved_for():
     none = np.arange(0)
     task = replace(task, retain=task.retain.take(none), rewritten=none)
     before = odds_of(task, task.forget)
-    model = build("e2urec", {"solving": {"below": 10**6}}, preset="scores").unlearn(task)
+    # The toy's scores lie so far off that a longer way leads out of what is nearly linear.
+    settings = {"solving": {"below": 10**6, "strength": 0.8}}
+    model = build("e2urec", settings, preset="scores").unlearn(task)
     forget = odds_of(replace(task, original=model), task.forget)
     assert np.abs(forget - before).max() > 0.05
 

@@ -226,8 +226,8 @@ def test_over_forgetting_is_called_what_it_is():
     assert not taken.is_done
     assert "scaling.largest below 1.5" in replace(taken, scale=1.5).sentences()[-1]
     assert "with scaling.largest=1" in replace(taken, scale=None).sentences()[-1]
-    by_calibration = replace(target, basis="calibration")
-    assert "smaller start_scale" in replace(taken, target=by_calibration).sentences()[-1]
+    # An augmented model's gain is weighed by α, and the student starts from it.
+    assert "smaller start_scale" in replace(taken, alpha=1.0).sentences()[-1]
     # A little beyond the target is as good as a little before it, and no share is negative.
     near = replace(taken, reached=0.69, limits=["A bound was hit."])
     assert near.sentences() == ["A bound was hit.", "About 0% of the memory of D_f is left."]

@@ -50,15 +50,15 @@ def test_settings_that_the_forgetting_teacher_does_not_read_are_not_tried():
 def test_trials_that_differ_in_what_a_small_request_does_not_read_are_told():
     settings = ["scores.pairs=2", "compare.methods=['e2urec', 'npo']", "compare.trials=27"]
     plan = Plan.of(Recipe().updated(settings))
-    (sentence,) = unread_sentences(plan, 99)
+    (sentence,) = unread_sentences(plan, 299)
     assert sentence.startswith(
-        "method 'e2urec': its trials differ in strength, joint, which a development request of 99 "
+        "method 'e2urec': its trials differ in strength, joint, which a development request of 299 "
         "rows does not read"
     )
-    # From 100 rows on a student is trained, which reads them.
-    assert list(unread_sentences(plan, 100)) == []
+    # From 300 rows on a student is trained, which reads them.
+    assert list(unread_sentences(plan, 300)) == []
     others = ["compare.settings={e2urec={strength=8.0, joint=2.0}}", "compare.trials=3"]
-    assert list(unread_sentences(Plan.of(Recipe().updated([*settings, *others])), 99)) == []
+    assert list(unread_sentences(Plan.of(Recipe().updated([*settings, *others])), 299)) == []
 
 
 def test_a_method_with_nothing_to_choose_is_tried_once():
