@@ -134,9 +134,11 @@ def way_by_margin(task: Task, margin: float) -> Floats:
         task: whose rows have labels.
         margin: c; below 0, or where it cannot be told, nothing is moved, and the outcome says so.
     """
+    labels = task.forget.labels
+    # Written so that what is not a number is none.
     if not margin > 0:
         task.outcome.tell(NO_MARGIN)
-    labels = task.forget.labels
+        return np.zeros(len(labels), np.float32)
     liked_share = np.concatenate([labels, task.retain.labels]).mean()
-    way: Floats = -max(0.0, np.nan_to_num(margin)) * (labels - liked_share)
+    way: Floats = -margin * (labels - liked_share)
     return way.astype(np.float32)

@@ -19,7 +19,7 @@ from .student import steps_in
 from .target import sampled_rows
 from .task import RequestScores
 
-# What the other forgetting teacher reads alone: set, it would do nothing.
+# What only the teacher of an augmented model's gain reads.
 OF_THE_GAIN = (
     "alpha",
     "teacher",
@@ -30,6 +30,7 @@ OF_THE_GAIN = (
     "start_scale",
     "max_retain_kl",
 )
+# What each forgetting teacher does not read: set, it would do nothing.
 UNREAD: Mapping[str, tuple[str, ...]] = {
     "gain": ("strength", "denoise"),
     "scores": OF_THE_GAIN,
