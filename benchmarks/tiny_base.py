@@ -1,9 +1,10 @@
 """Make a base that is small enough to tune by the dozen and can recommend: a tiny Llama.
 
-    python benchmarks/tiny_base.py --out FOLDER
+    python benchmarks/tiny_base.py --out FOLDER [--recipe recipes/table-goodreads-tiny.toml]
 
-It is written as a Hugging Face model, and was tuned on MovieLens-100K's training rows of all users
-whom `tiny.toml` leaves out. So it never saw a user of an experiment with that recipe.
+It is written as a Hugging Face model, and was tuned on the training rows of all users whom the
+recipe leaves out; without `--recipe` those are MovieLens-100K's and `tiny.toml`'s. So it never saw
+a user of an experiment with that recipe.
 """
 
 import tempfile
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from common import option_parser
+from e2urec.data.prompts import Catalogue
 from e2urec.data.samples import Samples
 from e2urec.experiments.packaged import read_source
 from e2urec.experiments.recipe import Recipe
@@ -32,8 +34,8 @@ VOCABULARY_SIZE = 3000
 def write_base(recipe: Recipe, folder: Path) -> None:
     """Write the base of `recipe` into `folder`, tuned on everybody whom the recipe leaves out."""
     with tempfile.TemporaryDirectory() as scratch:
-        titles = read_source(recipe.data).titles
-        write_random_model(Path(scratch), titles)
+        items = Catalogue.of(read_source(recipe.data, recipe.columns)).labels()
+        write_random_model(Path(scratch), items)
         space = Workspace(recipe.updated([f"model.name={scratch}"]))
         rows = space.encode(other_users_rows(space))
         phase = Phase("original", recipe.seed)
@@ -43,9 +45,9 @@ def write_base(recipe: Recipe, folder: Path) -> None:
         model.tokenizer.save_pretrained(folder)
 
 
-def write_random_model(folder: Path, titles: Sequence[str]) -> None:
-    """Write a random two-block Llama of 64 dimensions, and a tokenizer made from the titles."""
-    tokenizer = train_tokenizer(titles)
+def write_random_model(folder: Path, items: Sequence[str]) -> None:
+    """Write a random two-block Llama of 64 dimensions, and a tokenizer made from items' text."""
+    tokenizer = train_tokenizer(items)
     # Transformers draws the weights from the global generator.
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -65,8 +67,8 @@ def write_random_model(folder: Path, titles: Sequence[str]) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def train_tokenizer(titles: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that knows the titles and the words of the compact prompt."""
+def train_tokenizer(items: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer that knows the items and the words of the compact prompt."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -76,7 +78,7 @@ def train_tokenizer(titles: Sequence[str]) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     prompts = [
-        f"Liked: {title}. Disliked: none. Will the user like {title}? Yes No" for title in titles
+        f"Liked: {item}. Disliked: none. Will the user like {item}? Yes No" for item in items
     ]
     tokenizer.train_from_iterator(prompts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
@@ -94,8 +96,9 @@ def main() -> None:
     """Read the arguments; write the base."""
     parser = option_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="whose users are left out")
     arguments = parser.parse_args()
-    write_base(Recipe.load(RECIPE), arguments.out)
+    write_base(Recipe.load(arguments.recipe), arguments.out)
 
 
 if __name__ == "__main__":
