@@ -1,7 +1,8 @@
 """What benchmarks of many models share: a working folder with a step for each model, on one base.
 
 The folder holds models and log-odds of single rows: it is to stay where it was made. A command that
-was interrupted goes on with what is finished.
+was interrupted goes on with what is finished. `--set scores.pairs=N` makes out-of-fold scores for
+each original, which variants may use.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from e2urec.core.arrays import Floats
 from e2urec.core.errors import ConfigError, E2URecError
 from e2urec.core.process import signals_as_interrupt
 from e2urec.core.seeding import derive
+from e2urec.data.requests import ForgetRetain
 from e2urec.experiments.grid import Grid
 from e2urec.experiments.recipe import Recipe
 from e2urec.experiments.request_rows import RequestRows
@@ -26,11 +28,15 @@ from e2urec.models.batches import Examples
 from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
 from e2urec.runs.files import write_json
+from e2urec.runs.keys import controller_key
+from e2urec.runs.row_digests import RowKey
+from e2urec.runs.score_index import ScoreIndex
 from e2urec.training.loop import Phase
 from e2urec.training.supervised import tune
 from pooled_files import (
     DECISIVE_PARTS,
     RECORD,
+    SCORES,
     VARIANTS,
     check_settings,
     note_machine,
@@ -89,7 +95,7 @@ class KeptModels:
         """
         name = base or str(work / BASE_FOLDER)
         recipe = Recipe.load(RECIPE).updated([f"model.name={name}", *settings])
-        check_settings(work, recipe, (*DECISIVE_PARTS, "request"))
+        check_settings(work, recipe, (*DECISIVE_PARTS, "request", "scores"))
         note_machine(work)
         grid = Grid(work, 0, say)
         if base is None:
@@ -148,6 +154,36 @@ class KeptModels:
         if self.space.recipe.tuning.lora is not None:
             base = self.space.base.with_shared_weights()
         return Recommender.load(self.grid.folder / key, base)
+
+    def scored_rows(
+        self, rows: RequestRows, parts: ForgetRetain, original_key: str, number: int
+    ) -> RequestRows:
+        """The rows of a request with an original's out-of-fold scores, where settings ask for any.
+
+        Args:
+            rows: of the request, tokenised.
+            parts: the same as samples.
+            original_key: step of the original.
+            number: of the original.
+        """
+        recipe = self.space.recipe
+        if not recipe.scores.pairs:
+            return rows
+        key = f"{original_key}-{SCORES}"
+
+        def save(folder: Path) -> None:
+            start_time = time.perf_counter()
+            seeds = [f"seed={self.seed(ORIGINAL, number)}", f"data.seed={recipe.data_seed}"]
+            space = Workspace(recipe.updated(seeds))
+            space.row_key = RowKey.under(controller_key())
+            space.make_scores(folder)
+            assert space.score_index is not None, "scores are made where settings ask for them"
+            space.score_index.save(folder)
+            save_step(folder, {}, {"wall": time.perf_counter() - start_time})
+
+        folder = self.grid.folder_of(key, save)
+        self.space.score_index = ScoreIndex.load(folder, controller_key())
+        return replace(rows, scores=self.space.request_scores(parts))
 
     def unlearned(
         self, original_key: str, rows: RequestRows, variant: NamedMethod, number: int

@@ -24,6 +24,7 @@ from typing import Any
 
 from common import option_parser
 from e2urec.core.arrays import Ints
+from e2urec.data.requests import ForgetRetain
 from e2urec.experiments.request_rows import RequestRows
 from e2urec.models.batches import Examples
 from kept_models import FLOOR, ORIGINAL, RETRAINED, ROWS, KeptModels, add_work, print_report
@@ -38,9 +39,14 @@ class ManyModels(KeptModels):
     """The models of one request, of each kind many."""
 
     @cached_property
-    def rows(self) -> RequestRows:
+    def parts(self) -> ForgetRetain:
         """Of the request that the recipe draws."""
-        return self.space.rows(self.space.resolve(self.space.request()))
+        return self.space.resolve(self.space.request())
+
+    @cached_property
+    def rows(self) -> RequestRows:
+        """The same tokenised."""
+        return self.space.rows(self.parts)
 
     @cached_property
     def train(self) -> Examples:
@@ -58,7 +64,8 @@ class ManyModels(KeptModels):
         for variant in variants:
             self.begin(variant)
         # The rows come before the models; of the base the grid has told nothing.
-        self.grid.total = 1 + count * (3 + len(variants))
+        models = 3 + len(variants) + (1 if self.space.recipe.scores.pairs else 0)
+        self.grid.total = 1 + count * models
         self.grid.folder_of(ROWS, self._save_rows)
         for number in range(1, count + 1):
             self._make_round(number, variants)
@@ -69,9 +76,10 @@ class ManyModels(KeptModels):
             tuned = partial(self.tuned, rows, kind, number)
             # Variants that are added later forget from the same originals.
             self.make(step_key(kind, number), tuned, self.questions, keep=kind == ORIGINAL)
+        original = step_key(ORIGINAL, number)
+        scored = self.scored_rows(self.rows, self.parts, original, number)
         for variant in variants:
-            original = step_key(ORIGINAL, number)
-            unlearned = partial(self.unlearned, original, self.rows, variant, number)
+            unlearned = partial(self.unlearned, original, scored, variant, number)
             self.make(step_key(variant.name, number), unlearned, self.questions)
 
     def _save_rows(self, folder: Path) -> None:

@@ -91,7 +91,8 @@ class PairModels(KeptModels):
         for variant in variants:
             self.begin(variant)
         pairs = self.pairs(count)
-        self.grid.total = 1 + count * (4 + len(variants))
+        once = 2 if self.space.recipe.scores.pairs else 1
+        self.grid.total = once + count * (4 + len(variants))
         train = self.space.split.train
         self.make(
             ORIGINAL, lambda: self.tuned(self.space.encode(train), ORIGINAL, 1), {}, keep=True
@@ -101,7 +102,8 @@ class PairModels(KeptModels):
 
     def _make_pair(self, number: int, users: Ints, variants: Sequence[NamedMethod]) -> None:
         request = ErasureRequest.of_users(self.space.split.train, users)
-        rows = self.space.rows(self.space.resolve(request))
+        parts = self.space.resolve(request)
+        rows = self.space.rows(parts)
         folder = pair_key(number)
         questions = {PART: rows.forget}
 
@@ -113,6 +115,7 @@ class PairModels(KeptModels):
         for kind in (RETRAINED, FLOOR):
             tuned = partial(self.tuned, rows.retain, kind, number)
             self.make(f"{folder}/{kind}", tuned, questions)
+        rows = self.scored_rows(rows, parts, ORIGINAL, 1)
         for variant in variants:
             unlearned = partial(self.unlearned, ORIGINAL, rows, variant, number)
             self.make(f"{folder}/{variant.name}", unlearned, questions)

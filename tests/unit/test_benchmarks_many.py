@@ -103,6 +103,23 @@ def test_no_variant_has_the_name_of_what_it_is_held_against(words, capsys):
     assert "variant 'floor': is the name of models" in capsys.readouterr().err
 
 
+def test_variants_learn_from_the_scores_of_the_original_that_they_forget_from(toy, words):
+    settings = [word for word in words if "=" in word]
+    models = KeptModels.open(Path(words[1]), [*settings, "scores.pairs=1"], "many", str(toy))
+    parts = models.space.resolve(models.space.request())
+    rows = models.space.rows(parts)
+    first = models.scored_rows(rows, parts, step_key(ORIGINAL, 1), 1)
+    second = models.scored_rows(rows, parts, step_key(ORIGINAL, 2), 2)
+    assert rows.scores is None
+    assert first.scores.forget.present.all()
+    # Half models of another seed, on the same rows; made once.
+    assert not np.array_equal(first.scores.forget.mean, second.scores.forget.mean)
+    before = steps_in(Path(words[1]))
+    again = models.scored_rows(rows, parts, step_key(ORIGINAL, 1), 1)
+    assert np.array_equal(again.scores.forget.mean, first.scores.forget.mean)
+    assert steps_in(Path(words[1])) == before
+
+
 def test_figures_tell_models_apart_that_are_and_none_that_are_not():
     random = np.random.default_rng(0)
     users = np.repeat(np.arange(30), 4)
