@@ -21,7 +21,7 @@ from e2urec.training.loop import silent
 from privacy_probes import Folder
 from toy_data import quick_settings, write_table
 
-QUICK = build("neggrad")
+QUICK = build("neggrad", {"min_steps": 2})
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from e2urec.unlearning import task as tasks
 from key_files import KEY
 from toy_data import quick_settings, write_ratings
 
-QUICK = build("neggrad")
+QUICK = build("neggrad", {"min_steps": 2})
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from e2urec.runs.split_index import SplitIndex
 from key_files import KEY
 from toy_data import quick_settings, write_ratings
 
-QUICK = build("neggrad")
+QUICK = build("neggrad", {"min_steps": 2})
 HELD_OUT = ("unseen", "calibration", "valid", "test", "histories of unseen users")
 
 

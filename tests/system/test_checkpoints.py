@@ -41,19 +41,17 @@ from e2urec.training.state import TrainingState
 from key_files import OTHER_KEY, write_key
 
 EVERY_STEP = 1e-9
-# Half models, early stopping by validation, and dropout: all that a checkpoint has to bring back.
 SETTINGS = [
-    "data.rows=100",
+    "data.rows=60",
     "data.history=3",
     "data.calibration=0.1",
-    "scores.pairs=1",
-    "scores.tuning=adapter",
-    "scores.lora.dropout=0.1",
     "tuning.schedule.epochs=3",
     "tuning.schedule.patience=1",
     "tuning.schedule.learning_rate=0.01",
     "tuning.schedule.precision=fp32",
 ]
+# Half models, early stopping by validation, and dropout: all that a checkpoint has to bring back.
+SCORES = ["scores.pairs=1", "scores.tuning=adapter", "scores.lora.dropout=0.1"]
 REQUEST = RequestOptions(ratio=0.2)
 METHODS = {
     "e2urec": {"warmup": 1.0, "lora": {"dropout": 0.1}, "min_steps": 6},
@@ -80,6 +78,12 @@ def recipe(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 @pytest.fixture(scope="module")
 def original(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(recipe, tmp_path_factory.mktemp("runs") / "original")
+
+
+@pytest.fixture(scope="module")
+def scored(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An original with half models, whose scores requests read."""
+    return train(recipe.updated(SCORES), tmp_path_factory.mktemp("runs") / "scored")
 
 
 def killed_after(steps: int):
@@ -146,22 +150,20 @@ def interrupted(make, out: Path, steps: int, lines: list[str] | None = None) -> 
     pytest.fail("it does not get any further")
 
 
-def test_training_that_is_killed_again_and_again_ends_with_the_same_bytes(
-    recipe, original, tmp_path
-):
+def test_training_that_is_killed_again_and_again_ends_with_the_same_bytes(recipe, scored, tmp_path):
     def make(out, progress, checkpoints):
-        train(recipe, out, progress=progress, checkpoints=checkpoints)
+        train(recipe.updated(SCORES), out, progress=progress, checkpoints=checkpoints)
 
     lines: list[str] = []
-    interrupted(make, tmp_path / "run", 7, lines)
+    interrupted(make, tmp_path / "run", 4, lines)
     assert any(line.startswith("goes on with 'original' after step") for line in lines)
     assert any(line.startswith("goes on with 'scores' after step") for line in lines)
-    assert_same(tmp_path / "run", original.path)
+    assert_same(tmp_path / "run", scored.path)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_training_in_parts_goes_on_in_parts_and_stops_as_early(recipe, tmp_path):
-    settings = ["scores.pairs=0", "tuning.lora.rank=4", "tuning.lora.dropout=0.1"]
+    settings = ["tuning.lora.rank=4", "tuning.lora.dropout=0.1"]
     settings += ["tuning.schedule.micro_batch=5", "tuning.schedule.gradient_checkpointing=true"]
     parted = recipe.updated(settings)
 
@@ -174,19 +176,17 @@ def test_training_in_parts_goes_on_in_parts_and_stops_as_early(recipe, tmp_path)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_unlearning_that_is_killed_again_and_again_ends_with_the_same_bytes(
-    original, tmp_path, name
-):
+def test_unlearning_that_is_killed_again_and_again_ends_with_the_same_bytes(scored, tmp_path, name):
     method = build(name, METHODS[name])
 
     def make(out, progress, checkpoints):
-        unlearn(original, out, method, REQUEST, progress=progress, checkpoints=checkpoints)
+        unlearn(scored, out, method, REQUEST, progress=progress, checkpoints=checkpoints)
 
     lines: list[str] = []
     interrupted(make, tmp_path / "run", 5, lines)
     assert any(line.startswith("goes on with") for line in lines)
     assert any("rows of D_f have moved" in line for line in lines) == (name != "retrain")
-    unlearn(original, tmp_path / "whole", method, REQUEST)
+    unlearn(scored, tmp_path / "whole", method, REQUEST)
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 
@@ -416,7 +416,7 @@ def test_demo_that_lacks_its_name_alone_stays_and_says_how_it_gets_one(recipe, t
         write_record(partial, RunRecord(kind="demo", recipe={}, seed=0))
     out.rename(partial_of(out))
     (partial_of(out) / "checkpoints").mkdir()
-    quick = recipe.updated(["minutes=none", "retrained=1", "scores.pairs=0"])
+    quick = recipe.updated(["minutes=none", "retrained=1"])
     with pytest.raises(RunError, match="is finished; give it its name with") as told:
         demo(quick, out, checkpoints=CheckpointOptions(resume=True))
     subprocess.run(str(told.value).partition("with: ")[2].split(), check=True)
@@ -491,12 +491,12 @@ def test_seconds_before_a_kill_count(recipe, half_made):
 
 
 def test_demo_that_is_killed_ends_with_the_same_figures(recipe, tmp_path):
-    quick = recipe.updated(["minutes=none", "retrained=1", "scores.pairs=0"])
+    quick = recipe.updated(["minutes=none", "retrained=1"])
 
     def make(out, progress, checkpoints):
         demo(quick, out, progress=progress, checkpoints=checkpoints)
 
-    interrupted(make, tmp_path / "run", 60)
+    interrupted(make, tmp_path / "run", 30)
     demo(quick, tmp_path / "whole")
     for side in ("original", "unlearned"):
         assert_same(tmp_path / "run" / side, tmp_path / "whole" / side)
@@ -517,7 +517,7 @@ def test_rehearsal_goes_on_inside_of_the_model_that_was_being_made(original, tmp
     for name in ("run", "whole"):
         shutil.copytree(original.path, tmp_path / name)
     lines: list[str] = []
-    interrupted(make, tmp_path / "run", 9, lines)
+    interrupted(make, tmp_path / "run", 4, lines)
     # A retrained model, and one that forgets.
     for phase in ("retrain", "npo"):
         assert any(line.startswith(f"goes on with '{phase}' after step") for line in lines)

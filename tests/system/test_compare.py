@@ -44,12 +44,12 @@ from e2urec.unlearning.task import Task
 SMOKE = Path(__file__).parents[2] / "recipes" / "compare-smoke.toml"
 SMALL = [
     "model.layers=none",
-    "data.rows=150",
-    "data.per_user=15",
-    "data.test_rows=60",
-    "data.held_rows=60",
+    "data.rows=100",
+    "data.per_user=10",
+    "data.test_rows=40",
+    "data.held_rows=40",
     "compare.resamples=100",
-    "tuning.schedule.epochs=2",
+    "tuning.schedule.epochs=1",
     "tuning.schedule.learning_rate=1e-2",
 ]
 FEW = ["compare.methods=['neggrad', 'e2urec', 'sisa']", "retrained=2"]
@@ -60,11 +60,12 @@ def recipe(toy: Path, *more: str) -> Recipe:
 
 
 def few_steps(methods: Iterable[str]) -> str:
-    """The smoke recipe's settings of methods, and as few steps as each of them can take."""
+    """The smoke recipe's settings of methods, and as few steps and shards as each can take."""
     settings = Recipe.load(SMOKE).compare.settings
     tables = []
     for name in methods:
-        fields = all_methods()[name].model_fields.keys() & {"min_steps", "augment_min_steps"}
+        fewest = {"min_steps", "augment_min_steps", "shards"}
+        fields = all_methods()[name].model_fields.keys() & fewest
         given = settings.get(name, {}) | dict.fromkeys(sorted(fields), 2)
         lines = [f"{field} = {value}" for field, value in given.items()]
         tables.append(f"{name} = {{{', '.join(lines)}}}")
@@ -120,7 +121,7 @@ def test_smoke_recipe_compares_every_method_with_finite_figures(toy, tmp_path):
 
 
 def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_path):
-    few = [*FEW, few_steps(["neggrad", "e2urec"])]
+    few = [*FEW, few_steps(["neggrad", "e2urec", "sisa"])]
     wanted = recipe(toy, *few, "compare.seeds=[0, 1]")
     compare(wanted, tmp_path / "whole")
     settings = [
@@ -192,7 +193,7 @@ def own_figures(cell):
 
 
 def test_comparison_says_where_and_how_long_its_cells_were_made(toy, tmp_path):
-    few = ["compare.methods=['neggrad']", "compare.settings={}", "retrained=1"]
+    few = ["compare.methods=['neggrad']", few_steps(["neggrad"]), "retrained=1"]
     compare(recipe(toy, *few), tmp_path / "out")
     kept = json.loads((tmp_path / "out" / "results.json").read_text())
     assert kept["machines"] == [this_machine()]
@@ -237,14 +238,15 @@ def test_jobs_side_by_side_give_the_figures_of_one(toy, tmp_path, monkeypatch):
     wanted = recipe(
         toy,
         "compare.methods=['neggrad', 'broken']",
-        "compare.settings={}",
+        few_steps(["neggrad"]),
         "compare.requests=[{ratio=0.2, pick='most memorised'}]",
         "compare.trials=2",
         "compare.shadows=true",
         "shadows.count=2",
         "retrained=1",
-        "tuning.schedule.epochs=1",
         "data.rows=80",
+        # Fewer of a user, and the toy remembers none of them.
+        "data.per_user=15",
     )
     one = compare(wanted, tmp_path / "one")
     told: list[str] = []
@@ -284,10 +286,9 @@ def test_single_users_are_forgotten_one_by_one_and_measured_as_one_set(toy, tmp_
     wanted = recipe(
         toy,
         "compare.methods=['neggrad']",
-        "compare.settings={}",
+        few_steps(["neggrad"]),
         "compare.requests=[{singles=2, seed=3}]",
         "retrained=1",
-        "tuning.schedule.epochs=1",
         "data.rows=80",
     )
     told: list[str] = []
@@ -327,7 +328,6 @@ def test_users_remembered_most_are_the_first_seeds_for_all_seeds_and_found_once(
         toy,
         "compare.seeds=[0, 1]",
         "compare.requests=[{ratio=0.2, pick='most memorised'}]",
-        "tuning.schedule.epochs=1",
         "data.rows=80",
     )
     told: list[str] = []
@@ -437,7 +437,7 @@ def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(
     wanted = recipe(
         toy,
         "compare.methods=['neggrad', 'simnpo', 'sisa']",
-        "compare.settings={}",
+        few_steps(["sisa"]),
         "compare.trials=3",
         "compare.tolerance=1",
     )
@@ -528,7 +528,7 @@ def test_settings_of_requests_for_rows_or_items_are_chosen_on_others(toy, tmp_pa
         toy,
         "compare.methods=['neggrad']",
         "retrained=1",
-        "compare.settings={}",
+        few_steps(["neggrad"]),
         "compare.trials=2",
         f"compare.requests=[{request}1}}]",
         f"compare.development={request}2}}",

@@ -18,11 +18,13 @@ from e2urec.runs.split_index import SplitIndex
 from key_files import KEY, OTHER_KEY, write_key
 
 QUICK = [
-    "tuning.schedule.epochs=2",
+    "tuning.schedule.epochs=1",
     "tuning.schedule.learning_rate=0.003",
     "data.history=3",
     "data.calibration=0.1",
 ]
+# A method's least steps: what they come to is looked at elsewhere.
+FEW = ("--set", "min_steps=2", "--set", "augment_min_steps=2")
 USERS, ROWS, ITEMS = 30, 16, 40
 
 
@@ -138,7 +140,7 @@ def test_whole_pipeline_runs_from_each_source(call, toy, tmp_path, source):
     assert seen["tokens"]["median"] > 10
     assert len(seen["examples"]) == 3
     done("train", "--model", toy, "--out", tmp_path / "o", *settings)
-    done("unlearn", tmp_path / "o", "--out", tmp_path / "u")
+    done("unlearn", tmp_path / "o", "--out", tmp_path / "u", *FEW)
     done("unlearn", tmp_path / "o", "--out", tmp_path / "r", "--method", "retrain")
     found = done("evaluate", tmp_path / "u", "--against", tmp_path / "r")
     assert np.isfinite(found["utility"]["unlearned"]["auc"]["value"])
@@ -164,8 +166,9 @@ def test_one_request_after_another_keeps_what_was_forgotten_out(call, toy, tmp_p
             "user,item\n" + "".join(f"{u},{i}\n" for u, i in pairs)
         )
         out = tmp_path / f"u{number}"
+        file = tmp_path / f"{number}.csv"
         status, text, error = call(
-            "unlearn", parent, "--request", tmp_path / f"{number}.csv", "--out", out, "--json"
+            "unlearn", parent, "--request", file, "--out", out, *FEW, "--json"
         )
         assert status == 0, error
         found = json.loads(text)
@@ -216,7 +219,8 @@ def test_next_request_finds_its_rows_when_erased_ones_were_deleted_and_others_ha
     words = set_([*movielens_1m(folder), *QUICK])
     assert call("train", "--model", toy, "--out", tmp_path / "o", *words)[0] == 0
     drawn = ("--forget-ratio", "0.02", "--unit", "interactions")
-    status, text, error = call("unlearn", tmp_path / "o", *drawn, "--out", tmp_path / "u", "--json")
+    forgotten, json_of = tmp_path / "u", (*FEW, "--json")
+    status, text, error = call("unlearn", tmp_path / "o", *drawn, "--out", forgotten, *json_of)
     assert status == 0, error
     counts = json.loads(text)["results"]["rows"]
     assert counts["removed"] > 0
@@ -224,7 +228,8 @@ def test_next_request_finds_its_rows_when_erased_ones_were_deleted_and_others_ha
     assert counts["training"] == counts["forget"] + counts["retain"]
     rows = (folder / "ratings.dat").read_text().splitlines(keepends=True)
     users = ("--forget-ratio", "0.1")
-    status, text, error = call("unlearn", tmp_path / "o", *users, "--out", tmp_path / "v", "--json")
+    forgotten = tmp_path / "v"
+    status, text, error = call("unlearn", tmp_path / "o", *users, "--out", forgotten, *json_of)
     assert status == 0, error
     drawn = ErasureRequest.draw(
         Workspace(Recipe.build(json.loads(text)["run"]["recipe"], place="x")).split.train, 0.1, 42

@@ -69,7 +69,7 @@ def last_interaction(run: Path) -> tuple[str, str]:
 
 @pytest.mark.parametrize("tuning", [[], ["--set", "tuning.lora.rank=4"]], ids=["full", "lora"])
 def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path, tuning):
-    train(call, toy, tmp_path / "original", *tuning)
+    train(call, toy, tmp_path / "original", *SMALLER, *tuning)
     before = (tmp_path / "original" / "run.json").read_bytes()
     users = users_of(tmp_path / "original")
     (tmp_path / "users.txt").write_text("\n".join(users))
@@ -78,13 +78,15 @@ def test_train_unlearn_retrain_and_evaluate_from_run_to_run(call, toy, tmp_path,
     status, out, error = call("unlearn", tmp_path / "original", *request, "--dry-run", "--json")
     assert status == 0, error
     assert json.loads(out)["rows"]["forgotten_users"] == 3
-    for name, method in (("unlearned", "e2urec"), ("retrained", "retrain")):
+    few = ["--set", "min_steps=2", "--set", "augment_min_steps=2"]
+    for name, method, settings in (("unlearned", "e2urec", few), ("retrained", "retrain", [])):
         words = (
             "unlearn",
             tmp_path / "original",
             *request,
             "--method",
             method,
+            *settings,
             "--out",
             tmp_path / name,
             "--json",
@@ -300,7 +302,7 @@ def test_demo_shows_what_it_has_when_it_retrains_less_often(
         "--set",
         "request.unit=interactions",
     )
-    status, out, error = call(*words, *SMALL, *fewer, "--json")
+    status, out, error = call(*words, *SMALL, *SMALLER, *fewer, "--json")
     assert status == 0, error
     rows = json.loads(out)["rows"]
     page = (tmp_path / "demo" / "report.html").read_text()

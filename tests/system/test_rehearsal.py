@@ -253,7 +253,7 @@ def test_bad_input_is_one_line_with_status_2_and_nothing_written(
 
 
 def test_rehearsal_of_another_run_or_a_damaged_one_is_refused(call, run, tmp_path):
-    method = build("neggrad")
+    method = build("neggrad", {"min_steps": 2})
     rehearse(run, [method], RehearsalOptions(times=2))
     assert read_rehearsal(run) is not None
     text = (run.path / FILE).read_text()

@@ -36,7 +36,7 @@ from key_files import KEY
 from toy_data import quick_settings, write_ratings
 
 PAIRS = ["scores.pairs=2"]
-QUICK = build("neggrad")
+QUICK = build("neggrad", {"min_steps": 2})
 COMPACT = TEMPLATES["compact"]
 
 
@@ -435,8 +435,8 @@ def test_comparison_makes_scores_once_an_original_and_goes_on_with_the_same(
     recipe, tmp_path, monkeypatch, given
 ):
     requests = "compare.requests=[{ratio = 0.2}, {ratio = 0.1, seed = 5}]"
-    methods = "compare.methods=['neggrad']"
-    small = recipe.updated([*PAIRS, methods, requests, "retrained=1", "compare.resamples=100"])
+    methods = ["compare.methods=['neggrad']", "compare.settings={neggrad={min_steps=2}}"]
+    small = recipe.updated([*PAIRS, *methods, requests, "retrained=1", "compare.resamples=100"])
     estimated = estimate(small)
     assert estimated.rows["scores"] == Workspace(small).scores_row_count() > 0
     assert "scores" not in estimate(small.updated(["scores.pairs=0"])).rows

@@ -45,6 +45,7 @@ SETTINGS = [
     "model.layers=none",
     "data.history=2",
     "tuning.schedule.epochs=1",
+    "tuning.schedule.batch_size=64",
     "tuning.schedule.learning_rate=1e-2",
 ]
 SEED = 3

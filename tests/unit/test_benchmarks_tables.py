@@ -36,7 +36,7 @@ trials = 2
 resamples = 100
 
 [compare.settings]
-e2urec = { min_steps = 2 }
+e2urec = { batch_size = 64, solving = { iterations = 1 } }
 neggrad = { min_steps = 2 }
 """
 

@@ -24,6 +24,8 @@ from e2urec.unlearning.gauss_newton import (
 from e2urec.unlearning.student import Student
 
 ALL_LINEAR = LoRA(rank=4, targets="all")
+# All gradients in few passes: each is that of its row alone, whoever is beside it.
+SOLVED = {"batch_size": 64, "solving": {"below": 10**6}}
 
 
 def gradients_one_by_one(student, rows):
@@ -121,7 +123,7 @@ def test_rewritten_rows_are_held_first_and_make_up_half_at_most():
 
 def solved(task, **solving):
     """What the student says of D_f and D_r after it was solved for."""
-    settings = {"solving": {"below": 10**6, "damping": 0.01, **solving}}
+    settings = SOLVED | {"solving": {"below": 10**6, "damping": 0.01, **solving}}
     model = build("e2urec", settings, preset="scores").unlearn(task)
     result = replace(task, original=model)
     return odds_of(result, task.forget), odds_of(result, task.retain)
@@ -153,7 +155,7 @@ def test_what_half_models_say_of_strangers_too_is_no_memory():
 def test_student_that_moves_the_others_too_far_is_taken_back_and_says_so():
     task = replace(task_of(), precision="fp32")
     task = with_scores(task, -20 * odds_of(task, task.forget))
-    settings = {"solving": {"below": 10**6}, "scaling": {"max_retain_kl": 1e-5}}
+    settings = SOLVED | {"scaling": {"max_retain_kl": 1e-5}}
     build("e2urec", settings, preset="scores").unlearn(task)
     assert any("was taken back to" in sentence for sentence in task.outcome.limits)
 
@@ -174,7 +176,7 @@ def test_gradients_that_do_not_fit_make_a_trained_student_and_that_is_told():
 def test_settings_of_training_that_are_not_read_are_told():
     task = task_of()
     task = with_scores(task, strangers_scores(task))
-    settings = {"solving": {"below": 10**6}, "strength": 4.5, "remember": "kl+ce"}
+    settings = SOLVED | {"strength": 4.5, "remember": "kl+ce"}
     build("e2urec", settings, preset="scores").unlearn(task)
     (sentence,) = [text for text in task.outcome.limits if "not read" in text]
     assert "strength=4.5, remember=kl+ce not read" in sentence
@@ -198,7 +200,7 @@ def test_solving_by_the_gain_is_refused():
 def test_plan_counts_the_rows_that_solving_reads():
     task = replace(task_of(), precision="fp32")
     task = with_scores(task, strangers_scores(task))
-    method = build("e2urec", {"solving": {"below": 10**6}}, preset="scores")
+    method = build("e2urec", SOLVED, preset="scores")
     method.unlearn(task)
     planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
     assert planned["solving"] == task.costs.rows["solving"]
@@ -208,7 +210,7 @@ def test_student_that_no_part_of_is_borne_is_the_original_and_says_so():
     task = replace(task_of(), precision="fp32")
     before = odds_of(task, task.forget)
     task = with_scores(task, -20 * before)
-    settings = {"solving": {"below": 10**6}, "scaling": {"max_retain_kl": 1e-30}}
+    settings = SOLVED | {"scaling": {"max_retain_kl": 1e-30}}
     model = build("e2urec", settings, preset="scores").unlearn(task)
     after = odds_of(replace(task, original=model), task.forget)
     assert np.allclose(after, before, atol=1e-5)
@@ -231,7 +233,7 @@ def test_gradients_that_are_no_numbers_leave_the_original_and_that_is_told(monke
         return in_order(self, count) * torch.nan
 
     monkeypatch.setattr(gauss_newton._Tape, "row_gradients", overflown)
-    model = build("e2urec", {"solving": {"below": 10**6}}, preset="scores").unlearn(task)
+    model = build("e2urec", SOLVED, preset="scores").unlearn(task)
     after = odds_of(replace(task, original=model), task.forget)
     assert np.allclose(after, before, atol=1e-5)
     assert gauss_newton.NOT_FINITE in task.outcome.limits
@@ -244,7 +246,7 @@ def test_request_of_all_users_is_solved_for():
     task = replace(task, retain=task.retain.take(none), rewritten=none)
     before = odds_of(task, task.forget)
     # The toy's scores lie so far off that a longer way leads out of what is nearly linear.
-    settings = {"solving": {"below": 10**6, "strength": 0.8}}
+    settings = SOLVED | {"solving": {"below": 10**6, "strength": 0.8}}
     model = build("e2urec", settings, preset="scores").unlearn(task)
     forget = odds_of(replace(task, original=model), task.forget)
     assert np.abs(forget - before).max() > 0.05
@@ -253,7 +255,7 @@ def test_request_of_all_users_is_solved_for():
 def test_plan_counts_the_rows_whose_lower_blocks_are_kept():
     task = replace(task_of(), precision="fp32")
     task = with_scores(task, strangers_scores(task))
-    settings = {"solving": {"below": 10**6}, "lora": {"targets": "all", "upper": 0.5}}
+    settings = SOLVED | {"lora": {"targets": "all", "upper": 0.5}}
     method = build("e2urec", settings, preset="scores")
     method.unlearn(task)
     planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)

@@ -159,7 +159,7 @@ def test_interrupt_while_aiming_leaves_the_weights_frozen():
 
 def test_influence_step_aims_at_the_gradient_unless_told_to_draw_a_subspace():
     lora = LoRA(rank=2, alpha=4, targets="all")
-    settings = {"lora": lora, "rows": 12, "iterations": 4}
+    settings = {"lora": lora, "rows": 12, "iterations": 2, "batch_size": 12}
     scores = {}
     for subspace in ("gradient", "random"):
         task = toy_task("causal")

@@ -176,7 +176,8 @@ def test_shard_that_holds_a_rewritten_row_is_trained_again(monkeypatch):
 def test_methods_honour_a_request_for_interactions(name):
     task = toy_task("causal", unit="interactions", ratio=0.05)
     before = task.original.score(task.forget)
-    settings = {"iterations": 3, "rows": 16} if name == "ifru" else {}
+    few = {"iterations": 3, "rows": 16, "batch_size": 16}
+    settings = few if name == "ifru" else {}
     after = build(name, settings).unlearn(task).score(task.forget)
     assert len(after) == len(before)
     assert not np.allclose(after, before)

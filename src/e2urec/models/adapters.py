@@ -9,7 +9,7 @@ augmented model on top.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -27,7 +27,7 @@ from torch import nn
 
 from ..core.errors import ModelError
 from . import blocks
-from .adapted_layers import Targets, lora_layers, target_layers
+from .adapted_layers import Targets, all_modules, lora_layers, target_layers
 from .devices import seeded
 from .quantisation import packed_tensors
 from .stored_weights import float32_adapters
@@ -161,7 +161,9 @@ def using_adapters(
     """
     before = _Switches.of(lm)
     try:
-        lm.eval().requires_grad_(False)
+        if any(before.modes.values()):
+            lm.eval()
+        _freeze(before.gradients)
         if isinstance(lm, PeftModel):
             _switch(lm, active)
         else:
@@ -201,7 +203,7 @@ class _Switches:
 
     @classmethod
     def of(cls, lm: Any) -> Self:
-        modes = {module: module.training for module in lm.modules()}
+        modes = {module: module.training for module in all_modules(lm)}
         return cls(modes, _gradients(lm), active_names(lm))
 
     def restore(self, lm: Any) -> None:
@@ -209,17 +211,30 @@ class _Switches:
             # The caller may have removed an adapter that was active.
             _switch(lm, [name for name in self.active if name in lm.peft_config])
         for module, training in self.modes.items():
-            module.training = training
+            if module.training != training:
+                module.training = training
         _restore_gradients(self.gradients)
 
 
 def _gradients(lm: Any) -> dict[nn.Parameter, bool]:
-    return {parameter: parameter.requires_grad for parameter in lm.parameters()}
+    gradients = {}
+    for module in all_modules(lm):
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                gradients[parameter] = parameter.requires_grad
+    return gradients
 
 
 def _restore_gradients(gradients: Mapping[nn.Parameter, bool]) -> None:
     for parameter, requires_grad in gradients.items():
-        parameter.requires_grad_(requires_grad)
+        if parameter.requires_grad != requires_grad:
+            parameter.requires_grad_(requires_grad)
+
+
+def _freeze(parameters: Iterable[nn.Parameter]) -> None:
+    for parameter in parameters:
+        if parameter.requires_grad:
+            parameter.requires_grad_(False)
 
 
 def _switch(lm: Any, active: Sequence[str]) -> None:
@@ -234,7 +249,7 @@ def _switch(lm: Any, active: Sequence[str]) -> None:
         if any(layer.active_adapters != list(active) for layer in (lm.base_model, *layers)):
             lm.base_model.set_adapter(list(active))
     # PEFT makes every adapter that it activates trainable.
-    lm.requires_grad_(False)
+    _freeze(_gradients(lm))
 
 
 def _is_disabled(lm: Any) -> bool:
