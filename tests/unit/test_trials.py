@@ -1,9 +1,13 @@
 """Which settings a comparison tries of a method, and which of them it takes."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from e2urec.core.errors import ConfigError
-from e2urec.experiments.choose import Trial, unread_sentences
+from e2urec.evaluation.roles import ORIGINAL, retrained
+from e2urec.experiments.choose import Trial, _Scale, unread_sentences
 from e2urec.experiments.plan import Plan, settings_to_try
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
@@ -100,3 +104,10 @@ def test_comparison_takes_the_preset_that_unlearn_would_unless_another_is_named(
 def test_preset_of_nobody_or_of_no_name_is_refused(presets, message):
     with pytest.raises(ConfigError, match=message):
         Plan.of(Recipe().updated([f"compare.presets={presets}"]))
+
+
+def test_development_rows_that_nothing_was_remembered_of_choose_no_settings():
+    rows = SimpleNamespace(labels=np.array([1, 0]), log_odds=np.array([0.5, -0.5]))
+    answers = SimpleNamespace(parts=lambda: {"forget": rows, "valid": rows})
+    with pytest.raises(ConfigError, match="another seed or a larger ratio"):
+        _Scale.of({ORIGINAL: answers, retrained(1): answers}, 0.01)

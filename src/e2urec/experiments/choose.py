@@ -142,11 +142,19 @@ class _Scale:
 
     @classmethod
     def of(cls, references: Mapping[Role, Answers], tolerance: float) -> "_Scale":
+        """The scale of the development request; raises ConfigError where it has no headroom."""
         original = references[ORIGINAL]
         retrained = [answers for role, answers in references.items() if role != ORIGINAL]
         after = [_auc(answers, "forget") for answers in retrained]
+        before = _auc(original, "forget")
+        if before == np.mean(after):
+            raise ConfigError(
+                "compare.development: the original knows these rows as well as retrained models do "
+                f"(AUC {before:.3f}), so no settings can be chosen by them; give it another seed "
+                "or a larger ratio"
+            )
         return cls(
-            before=_auc(original, "forget"),
+            before=before,
             after=float(np.mean(after)),
             min_valid_auc=_auc(original, "valid") - tolerance,
         )
