@@ -76,19 +76,21 @@ def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Tr
     for sentence in unread_sentences(plan, len(study.rows.forget)):
         models.grid.say(sentence)
     references: dict[Role, Answers] = {}
-    trials: list[Trial] = []
+    # References come first in the plan: a trial is measured against all of them.
     for cell in cells:
-        # References come first in the plan: a trial is measured against all of them.
         if cell.trial is None:
             reference = models.finish(cell, study, {})
             assert reference is not None, "a reference that cannot be made is an error"
             references[cell.role] = reference.answers
+    scale = _Scale.of(references, plan.recipe.compare.tolerance)
+    trials: list[Trial] = []
+    for cell in cells:
+        if cell.trial is None:
             continue
         name = cell.role.name
         trial_settings = plan.trials[name][cell.trial]
         finished = models.finish(cell, study, plan.tried(cell))
         if finished is not None:
-            scale = _Scale.of(references, plan.recipe.compare.tolerance)
             trials.append(scale.trial(name, cell.trial, trial_settings, finished))
     return settings | _best_settings(trials), trials
 

@@ -164,10 +164,7 @@ def all_modules(lm: nn.Module) -> list[nn.Module]:
 def lora_layers(module: nn.Module) -> list[LoraLayer]:
     """The layers of a model that have an adapter."""
     layers = []
-    # Each once, though a module may have two names.
-    for child in dict.fromkeys(module._modules.values()):
-        if child is None:
-            continue
+    for child in module.children():
         # What is inside of one has none, and is most of all modules.
         layers += [child] if isinstance(child, LoraLayer) else lora_layers(child)
     return layers

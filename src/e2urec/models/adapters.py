@@ -163,7 +163,7 @@ def using_adapters(
     try:
         if any(before.modes.values()):
             lm.eval()
-        _freeze(before.gradients)
+        _set_gradients(dict.fromkeys(before.gradients, False))
         if isinstance(lm, PeftModel):
             _switch(lm, active)
         else:
@@ -183,14 +183,14 @@ def answering_adapters(lm: Any, active: Sequence[str]) -> Iterator[None]:
         yield
         return
     before = active_names(lm)
-    gradients = _gradients(lm)
+    gradients = _gradients(all_modules(lm))
     try:
         _switch(lm, active)
-        _restore_gradients(gradients)
+        _set_gradients(gradients)
         yield
     finally:
         _switch(lm, before)
-        _restore_gradients(gradients)
+        _set_gradients(gradients)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class _Switches:
     @classmethod
     def of(cls, lm: Any) -> Self:
         modes = {module: module.training for module in all_modules(lm)}
-        return cls(modes, _gradients(lm), active_names(lm))
+        return cls(modes, _gradients(modes), active_names(lm))
 
     def restore(self, lm: Any) -> None:
         if isinstance(lm, PeftModel):
@@ -213,28 +213,22 @@ class _Switches:
         for module, training in self.modes.items():
             if module.training != training:
                 module.training = training
-        _restore_gradients(self.gradients)
+        _set_gradients(self.gradients)
 
 
-def _gradients(lm: Any) -> dict[nn.Parameter, bool]:
+def _gradients(modules: Iterable[nn.Module]) -> dict[nn.Parameter, bool]:
     gradients = {}
-    for module in all_modules(lm):
+    for module in modules:
         for parameter in module._parameters.values():
             if parameter is not None:
                 gradients[parameter] = parameter.requires_grad
     return gradients
 
 
-def _restore_gradients(gradients: Mapping[nn.Parameter, bool]) -> None:
+def _set_gradients(gradients: Mapping[nn.Parameter, bool]) -> None:
     for parameter, requires_grad in gradients.items():
         if parameter.requires_grad != requires_grad:
             parameter.requires_grad_(requires_grad)
-
-
-def _freeze(parameters: Iterable[nn.Parameter]) -> None:
-    for parameter in parameters:
-        if parameter.requires_grad:
-            parameter.requires_grad_(False)
 
 
 def _switch(lm: Any, active: Sequence[str]) -> None:
@@ -249,7 +243,7 @@ def _switch(lm: Any, active: Sequence[str]) -> None:
         if any(layer.active_adapters != list(active) for layer in (lm.base_model, *layers)):
             lm.base_model.set_adapter(list(active))
     # PEFT makes every adapter that it activates trainable.
-    _freeze(_gradients(lm))
+    _set_gradients(dict.fromkeys(_gradients(all_modules(lm)), False))
 
 
 def _is_disabled(lm: Any) -> bool:
