@@ -109,11 +109,7 @@ class E2URec(TwoTeachers):
             "lora": {"rank": 16, "alpha": 32, "dropout": 0.05, "targets": "attention"},
             "optimizer": {"warmup": 0.0, "weight_decay": 0.01, "clip": None},
         },
-        "scores": {
-            "forgetting": "scores",
-            **ALONG_THE_WAY,
-            "solving": {"below": MIN_FORGET_ROWS, "strength": 1.2},
-        },
+        "scores": {"forgetting": "scores", **ALONG_THE_WAY},
         "margin": {"forgetting": "margin", **ALONG_THE_WAY},
     }
 
@@ -243,7 +239,7 @@ class E2URec(TwoTeachers):
                 target = target_by_calibration(task, odds, remembering, self.calibration_ratio)
                 way = way_by_margin(task, target.margin)
             task.outcome.target = target
-            strength = self.asked_strength(len(odds), len(task.retain))
+            strength = self.asked_strength(len(odds))
             led_odds = torch.from_numpy(odds + np.float32(strength) * way).to(task.original.device)
             teacher = ScoreTeacher(original, led_odds, task.original.verbaliser)
         return Teachers(teacher, remembering)

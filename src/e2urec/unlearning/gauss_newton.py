@@ -66,8 +66,7 @@ class GaussNewton(BaseModel):
     strength: float = Field(
         1.0,
         gt=0,
-        description="in place of the method's strength, which a trained student needs; times "
-        "1 + f/(f + r) for f rows of D_f beside r held ones",
+        description="a, in place of the method's strength, which a trained student needs",
     )
     iterations: int = Field(3, ge=1, description="steps, each with gradients of its own")
     damping: float = Field(
@@ -84,14 +83,6 @@ class GaussNewton(BaseModel):
     def held_count(self, retain: int) -> int:
         """How many of so many rows of D_r are held."""
         return min(retain, self.retain_rows)
-
-    def asked(self, forget: int, retain: int) -> float:
-        """a for so many rows of D_f, beside those of D_r.
-
-        The larger a part of all rows D_f is, the more damping and D_r hold its student back. By
-        how much, requests of two sizes showed (docs/evidence/log.md); it follows from nothing.
-        """
-        return self.strength * (1 + forget / (forget + self.held_count(retain)))
 
 
 def affordable_rank(lm: Any, lora: LoRA, row_count: int, max_gb: float) -> int:

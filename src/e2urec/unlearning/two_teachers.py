@@ -239,9 +239,9 @@ class TwoTeachers(Method):
         """What only a student that is trained reads, where it is solved for."""
         return TRAINING_SETTINGS if self.is_solved(forget) else ()
 
-    def asked_strength(self, forget: int, retain: int) -> float:
+    def asked_strength(self, forget: int) -> float:
         """a: how far along the way to models without D_f the teacher asks for."""
-        return self.solving.asked(forget, retain) if self.is_solved(forget) else self.strength
+        return self.solving.strength if self.is_solved(forget) else self.strength
 
     def unread_sentence(self, forget: int) -> str:
         """What was asked of training, where the student is solved for; empty where nothing was."""
