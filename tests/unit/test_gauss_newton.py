@@ -9,6 +9,7 @@ from target_tasks import odds_of, strangers_scores, task_of, with_scores
 
 from e2urec.core.errors import ConfigError
 from e2urec.methods import build
+from e2urec.metrics.classification import auc
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.predictions import predict
@@ -121,9 +122,12 @@ def test_rewritten_rows_are_held_first_and_make_up_half_at_most():
     assert everything.tolist() == list(range(len(task.retain)))
 
 
-def solved(task, **solving):
-    """What the student says of D_f and D_r after it was solved for."""
-    settings = SOLVED | {"solving": {"below": 10**6, "damping": 0.01, **solving}}
+def solved(task, *, largest=0.0, **solving):
+    """What the student says of D_f and D_r after it was solved for, and was not multiplied."""
+    settings = SOLVED | {
+        "solving": {"below": 10**6, "damping": 0.01, **solving},
+        "scaling": {"largest": largest},
+    }
     model = build("e2urec", settings, preset="scores").unlearn(task)
     result = replace(task, original=model)
     return odds_of(result, task.forget), odds_of(result, task.retain)
@@ -139,6 +143,41 @@ def test_solved_student_says_of_forgotten_rows_what_the_teacher_does_and_holds_t
     assert np.corrcoef(forget - before, asked)[0, 1] > 0.9
     assert np.abs(retain - held).mean() < 0.3 * np.abs(forget - before).mean()
     assert set(task.costs.rows) == {"teachers", "solving"}
+
+
+def test_student_that_falls_short_is_multiplied_until_its_auc_is_its_teachers():
+    distances = {}
+    for largest in (0.0, 50.0):
+        task = replace(task_of(ratio=0.1), precision="fp32")
+        task = with_scores(task, strangers_scores(task))
+        original_auc = auc(task.forget.labels, odds_of(task, task.forget))
+        forget, _ = solved(task, largest=largest, damping=5.0)
+        teacher_auc = task.outcome.teacher_auc
+        assert teacher_auc < original_auc
+        distances[largest] = auc(task.forget.labels, forget) - teacher_auc
+    assert task.outcome.scale > 1
+    assert abs(distances[50.0]) < 0.3 * distances[0.0]
+    planned = build("e2urec", SOLVED, preset="scores").plan(
+        len(task.forget), len(task.retain), task.tuning.schedule
+    )
+    assert 0 < task.costs.rows["scaling"] <= planned["scaling"]
+
+
+def test_student_that_may_not_be_multiplied_enough_says_so():
+    task = replace(task_of(ratio=0.1), precision="fp32")
+    task = with_scores(task, strangers_scores(task))
+    solved(task, largest=1.01, damping=5.0)
+    assert task.outcome.scale == 1.01
+    assert any("came to its limit, 1.01 times" in sentence for sentence in task.outcome.limits)
+
+
+def test_rows_of_one_answer_have_no_auc_to_be_multiplied_to():
+    task = replace(task_of(ratio=0.1), precision="fp32")
+    task = replace(task, forget=task.forget.take(np.flatnonzero(task.forget.labels)))
+    task = with_scores(task, strangers_scores(task))
+    solved(task, largest=2.0)
+    assert task.outcome.scale is None
+    assert "scaling" not in task.costs.rows
 
 
 def test_what_half_models_say_of_strangers_too_is_no_memory():

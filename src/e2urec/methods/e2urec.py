@@ -61,7 +61,7 @@ from ..unlearning.initial_step import RetainCheck, shorter_start, start_student
 from ..unlearning.outcome import unsure_lead
 from ..unlearning.paired import Term, answer_loss, side_by_side
 from ..unlearning.replay import with_cached_blocks
-from ..unlearning.scaling import MIN_FORGET_ROWS, scale_student
+from ..unlearning.scaling import MIN_FORGET_ROWS, scale_student, scale_to_teacher
 from ..unlearning.student import Student, frozen_teacher, phase_steps
 from ..unlearning.target import target_by_calibration, target_by_scores
 from ..unlearning.task import Task
@@ -189,6 +189,8 @@ class E2URec(TwoTeachers):
             with Student(cached_task, lora, seed=derive(task.seed, "student")) as student:
                 with task.costs.phase("solving"):
                     solve_student(student, self.solving, held, target, weights, self.batch_size)
+                    forget_odds = (original_odds[:forget_count], target[:forget_count])
+                    scale_to_teacher(student, self.scaling.largest, *forget_odds)
                     if len(task.retain):  # a request may take all users
                         check = RetainCheck.sample(cached_task, teachers.remembering, "solving")
                         hold_back(student, check, self.scaling.max_retain_kl)

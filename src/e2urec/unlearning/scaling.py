@@ -70,10 +70,20 @@ def scaling_rows(scaling: Scaling, forget: int, checked: int) -> int:
     # Only what is left is measured.
     if not scaling.largest:
         return sample
-    # As it is, at its limit, at each halving, interpolated, and as it was taken back.
-    tries = HALVINGS + 4
     valid_rows = 2 * max(MIN_VALIDATION_ROWS, forget)
-    return tries * sample + checked + valid_rows
+    # Once more as it was taken back.
+    return tried_rows(scaling, sample) + sample + checked + valid_rows
+
+
+def tried_rows(scaling: Scaling, sample: int) -> int:
+    """Rows that are read to try multiples on a sample of D_f."""
+    # As it is, at its limit, at each halving, and interpolated.
+    return (HALVINGS + 3) * sample if scaling.largest else 0
+
+
+def limit_sentence(largest: float) -> str:
+    """What to say of a student that was multiplied as much as it may be."""
+    return f"The student came to its limit, {largest:g} times what was found (scaling.largest)."
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,36 @@ def scale_student(
             )
     # The target is the whole of D_f's; what is left is the same share of the lead on both.
     task.outcome.reached = target.before + reached - forget.auc_before()
+
+
+def scale_to_teacher(
+    student: Student, largest: float, original_odds: Floats, teacher_odds: Floats
+) -> None:
+    """Multiply the student so that its AUC on D_f comes to its teacher's.
+
+    The lead, which is told by other rows, is too rough a target for few; the teacher's AUC is of
+    these very rows. Where it is no lower than the original's, or D_f has one answer alone, the
+    student stays as it is.
+
+    Args:
+        student: solved for.
+        largest: multiple; 0: the student stays as it is.
+        original_odds: of the original on D_f, (n,).
+        teacher_odds: of the forgetting teacher on D_f, (n,).
+    """
+    task = student.task
+    forget = _Sample(task.forget, original_odds)
+    before = forget.auc_before()
+    goal = auc(task.forget.labels, teacher_odds)
+    # Written so that what is not a number asks for nothing.
+    if not largest or not goal < before:
+        return
+    scaled = _ScaledStudent(student, student.weights(), forget)
+    scale, reached = least_multiple(scaled.auc_at, before, goal, largest)
+    scaled.put_at(scale)
+    if reached > goal and scale == largest:
+        task.outcome.tell(limit_sentence(largest))
+    task.outcome.scale = scale
 
 
 def _forget_sample(task: Task, odds: Floats) -> _Sample | None:
@@ -236,10 +276,7 @@ class _ScaledStudent:
             reached = self.auc_at(scale) if scale else before
         # A bound that was hit later holds it shorter than this one.
         elif reached > goal and scale == largest:
-            outcome.tell(
-                f"The student came to its limit, {largest:g} times what was trained "
-                "(scaling.largest)."
-            )
+            outcome.tell(limit_sentence(largest))
         outcome.scale = scale
         return reached
 

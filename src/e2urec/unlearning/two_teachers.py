@@ -14,7 +14,7 @@ from .initial_step import checked_rows
 from .losses import TeacherSpace
 from .method import Method
 from .replay import Speed
-from .scaling import Scaling, may_scale, scaling_rows
+from .scaling import Scaling, may_scale, scaling_rows, tried_rows
 from .student import steps_in
 from .target import sampled_rows
 from .task import RequestScores
@@ -225,7 +225,8 @@ class TwoTeachers(Method):
         plan = {
             "teachers": rows + measured,
             "solving": self.solving.iterations * rows + checked_rows(retain, held),
-            "scaling": scaling_rows(self.scaling, forget, checked_rows(retain, held)),
+            "scaling": tried_rows(self.scaling, forget)
+            + scaling_rows(self.scaling, forget, checked_rows(retain, held)),
         }
         if self.lora.upper < 1 and self.speed.replay:
             plan["cache"] = rows
