@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from e2urec.evaluation.results import Results
-from e2urec.evaluation.roles import ORIGINAL, UNLEARNED, retrained
+from e2urec.evaluation.roles import UNLEARNED
 from e2urec.evaluation.verdict import Verdict
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
@@ -26,7 +26,6 @@ import published
 import style
 import unlearning
 import unlearning_report
-import unsigned_distances
 import variants
 import verdict_calibration
 from common import UnloggedTask
@@ -283,18 +282,6 @@ def test_a_tally_counts_verdicts_and_agreement():
     assert report["memory"] == [[0.1, 0.0, 0.2]] * 2
     # 1 − 0.025 ** (1 / n), the exact limit where all of n agree
     assert report["retrained"]["PASS"][2] == pytest.approx(0.025**0.5)
-
-
-def test_distances_of_a_json_file_are_found_by_role():
-    figure = {"value": 0.004, "low": 0.003, "high": 0.005, "n": 90}
-    distances = {
-        "original": {"retrained-1": {"js_answers": figure}},
-        "unlearned-int8": {"retrained-1": {"js_answers": figure}},
-    }
-    results = unsigned_distances.results_of(distances)
-    distance = results.figure("pairwise_distance", "js_answers", ORIGINAL, retrained(1).key)
-    assert distance == Interval(**figure)
-    assert len(results.tables["pairwise_distance"].rows) == 1
 
 
 def test_style_is_counted_in_code_lines_without_docstrings_and_comments(tmp_path):
