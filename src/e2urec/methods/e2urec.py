@@ -32,7 +32,8 @@ Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of a
 Presets `scores` and `margin` make no augmented model: `δ_F = δ_o + a·ŵ`, ŵ the expected way to
 models that never saw the row (`unlearning/expected_way.py`). With any teacher, the finished student
 is multiplied until its AUC on D_f has lost the lead (`unlearning/scaling.py`). For fewer than 300
-rows these presets solve for the student instead (`unlearning/gauss_newton.py`).
+rows these presets solve for the student instead (`unlearning/gauss_newton.py`), and multiply it
+until its AUC on D_f is its teacher's.
 """
 
 import contextlib

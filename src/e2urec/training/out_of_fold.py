@@ -52,7 +52,7 @@ class OutOfFold(BaseModel):
         ge=0,
         le=1000,
         description="pairs of half models, on complementary halves of the users, each pair at the "
-        "cost of the original; 0: none, and requests forget less",
+        "cost of the original; 0: none, and small requests forget less",
     )
     tuning: Literal["original", "adapter"] = Field(
         "original",
@@ -101,8 +101,8 @@ class OutOfFold(BaseModel):
         share = "at most " if self.tuning == "adapter" else ""
         return (
             f"The original is followed by {2 * self.pairs} half models, which take {share}"
-            f"{self.pairs} times as long and let requests forget more; scores.pairs=0 leaves them "
-            "out."
+            f"{self.pairs} times as long and let small requests forget more; scores.pairs=0 leaves "
+            "them out."
         )
 
     def tuning_of_halves(self, original: Tuning) -> Tuning:

@@ -2,7 +2,7 @@
 
 A student that learns for a few passes points the right way and stops short. Along its update ΔW the
 AUC on D_f falls steadily, so the multiple c·ΔW that brings it to the target is found by halving, as
-far as D_r and the validation rows bear it.
+far as D_r and the validation rows bear it. A student that was solved for goes to its teacher's AUC.
 """
 
 import math
@@ -41,7 +41,7 @@ class Scaling(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     largest: float = Field(
-        2.0, ge=0, description="largest multiple of the finished student; 0: it stays as trained"
+        2.0, ge=0, description="largest multiple of the finished student; 0: it stays as it is"
     )
     max_valid_drop: float = Field(
         0.01, ge=0, description="most AUC that it may cost on the validation rows"
@@ -174,8 +174,8 @@ def _forget_sample(task: Task, odds: Floats) -> _Sample | None:
     count = len(task.forget)
     if count < MIN_FORGET_ROWS:
         task.outcome.tell(
-            f"D_f has {count} rows, fewer than the {MIN_FORGET_ROWS} from which what is left of "
-            "them is measured, so the student stays as it is."
+            f"D_f has {count} rows; only from {MIN_FORGET_ROWS} on is it measured what is left of "
+            "them, and the student scaled to the lead."
         )
         return None
     order = stream(task.seed, "scaling", "forget").permutation(count)
