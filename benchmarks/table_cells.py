@@ -5,7 +5,8 @@
 FOLDER is what `e2urec compare` wrote. The recipe is the one that it was started with; settings that
 were changed on the command line are found and noted. `docs/results/table-movielens/` gets one file
 for each seed and request, with figures only: no user, no row, no model. `table_report.py` makes the
-page of them. Seeds and requests may come from several comparisons.
+page of them. Seeds and requests may come from several comparisons. Where methods were measured
+again by their rows' commands, `--rows` puts these rows into the cells that are there.
 """
 
 import argparse
@@ -31,6 +32,8 @@ KEPT = (
 )
 """How the names of figures begin that a cell keeps; slices and single users are none of them."""
 OURS = "e2urec"
+SHARED = ("original", "retrained-")
+PAIRED = "paired_difference_"
 # What a repeated row sets itself, or has no part in: nothing is chosen a second time.
 OF_THE_ROW = ("methods", "seeds", "requests", "trials", "settings", "development", "tolerance")
 
@@ -216,17 +219,47 @@ def failures(results: Values, seed: int, number: int) -> dict[str, str]:
     return {key.removeprefix(start): why for key, why in failed if key.startswith(start)}
 
 
-def write_cell(cell: Values, out: Path) -> Path:
-    """Write a cell; raises DataError in place of a fuller one."""
+def with_rows(before: Values, cell: Values) -> Values:
+    """A fuller cell, in which the methods of `cell` have the rows that it has of them.
+
+    Differences to e2urec are of answers that are not at hand any more, so they go where it is among
+    these methods.
+
+    Raises:
+        DataError: the two are of other originals, retrained models or settings.
+    """
+    models = {name: dict(model) for name, model in before["models"].items()}
+    methods = [name for name, model in cell["models"].items() if "chosen" in model]
+    for name, model in cell["models"].items():
+        if name in methods:
+            if name not in models or models[name]["chosen"] != model["chosen"]:
+                raise DataError(f"--rows: {name} has other settings than those that were chosen")
+            # How its settings were chosen stays as it was.
+            models[name] = model | {"trials": models[name]["trials"]}
+        elif name.startswith(SHARED) and models[name]["figures"] != model["figures"]:
+            raise DataError(f"--rows: {name} is another than that of the cell")
+    if OURS in methods:
+        for model in models.values():
+            figures = model["figures"].items()
+            model["figures"] = {key: value for key, value in figures if not key.startswith(PAIRED)}
+    return before | {"models": models}
+
+
+def write_cell(cell: Values, out: Path, *, rows: bool = False) -> Path:
+    """Write a cell, or its rows into the one that is there; raises DataError for a fuller one."""
     name = request_name(cell["request"])
     path: Path = out / cell["table"] / f"seed-{cell['seed']}" / f"{name}.json"
+    if rows and not path.is_file():
+        raise DataError(f"--rows: '{path}' is not there; leave the option out")
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))["models"]
-        lost = [model for model in before if model not in cell["models"]]
-        if lost:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        lost = [model for model in before["models"] if model not in cell["models"]]
+        if rows:
+            cell = with_rows(before, cell)
+        elif lost:
             raise DataError(
-                f"'{path}': has {', '.join(lost)}, which this comparison lacks; give --out another "
-                "folder, or remove the file"
+                f"'{path}': has {', '.join(lost)}, which this comparison lacks; add --rows, give "
+                "--out another folder, or remove the file"
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, cell)
@@ -242,6 +275,7 @@ def options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="of a finished comparison")
     parser.add_argument("--recipe", type=Path, required=True, help="that it was started with")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of all cells")
+    parser.add_argument("--rows", action="store_true", help="into the cells that are there")
     parser.add_argument("--machine", metavar="TEXT", help="where it ran, if it does not say")
     return parser.parse_args(words)
 
@@ -254,7 +288,7 @@ def main(words: Sequence[str] | None = None) -> None:
         machines = machines_of(results, arguments.machine)
         cells = cells_of(run, results, arguments.recipe, machines)
         for cell in cells:
-            print(f"wrote {write_cell(cell, arguments.out)}")
+            print(f"wrote {write_cell(cell, arguments.out, rows=arguments.rows)}")
     except E2URecError as error:
         raise SystemExit(f"error: {error}") from error
     if not machines:

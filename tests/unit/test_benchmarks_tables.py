@@ -47,7 +47,8 @@ def made(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
     file = folder / "table-toy.toml"
     file.write_text(RECIPE, encoding="utf-8")
-    recipe = Recipe.load(file).updated(quick_settings(write_ratings(folder), toy))
+    settings = [*quick_settings(write_ratings(folder), toy), "scores.pairs=1"]
+    recipe = Recipe.load(file).updated(settings)
     compare(recipe, folder / "comparison")
     return folder / "comparison", file
 
@@ -219,6 +220,44 @@ def test_cell_with_fewer_methods_does_not_take_the_place_of_a_fuller_one(cells):
     write_json(path, cell)
     table_cells.write_cell(json.loads(before), cells)
     assert path.read_bytes() == before
+
+
+def test_rows_of_methods_measured_again_take_the_place_of_theirs_alone(made, cells):
+    path = cells / "table-toy" / "seed-1" / "ratio-0.3-seed-42.json"
+    before = json.loads(path.read_text())
+    assert any("paired_difference_test_auc" in m["figures"] for m in before["models"].values())
+    again = copy.deepcopy(before)
+    del again["models"]["retrain"], again["models"]["placebo-retain"]
+    figures = again["models"]["e2urec"]["figures"]
+    figures["memory_auc"]["value"] = 0.125
+    again["models"]["e2urec"]["trials"] = []
+    again["models"]["neggrad"]["figures"]["memory_auc"]["value"] = 0.5
+    with pytest.raises(table_cells.DataError, match="add --rows"):
+        table_cells.write_cell(again, cells)
+    table_cells.write_cell(again, cells, rows=True)
+    after = json.loads(path.read_text())
+    assert after["models"]["e2urec"]["figures"]["memory_auc"]["value"] == 0.125
+    assert after["models"]["e2urec"]["trials"] == before["models"]["e2urec"]["trials"]
+    assert after["models"]["neggrad"]["figures"]["memory_auc"]["value"] == 0.5
+    kept = after["models"]["retrain"]["figures"]
+    assert kept["memory_auc"] == before["models"]["retrain"]["figures"]["memory_auc"]
+    assert not any("paired_difference_test_auc" in m["figures"] for m in after["models"].values())
+
+
+@pytest.mark.parametrize("change", ["settings", "original"])
+def test_rows_of_other_settings_or_another_original_are_refused(cells, change):
+    path = cells / "table-toy" / "seed-0" / "ratio-0.3-seed-42.json"
+    before = path.read_text()
+    again = json.loads(before)
+    if change == "settings":
+        again["models"]["neggrad"]["chosen"] = {"min_steps": 3}
+    else:
+        again["models"]["original"]["figures"]["utility_auc"]["value"] = 0.123
+    with pytest.raises(
+        table_cells.DataError, match="other settings" if change == "settings" else "is another than"
+    ):
+        table_cells.write_cell(again, cells, rows=True)
+    assert path.read_text() == before
 
 
 def test_better_is_said_only_where_every_seed_says_so_for_sure(cells):
