@@ -69,13 +69,8 @@ def launch(
     return launch_script(folder, FORK + COMMANDS, json.dumps(commands), processes=processes)
 
 
-def fork(folder: Path, commands: list[list[str]]) -> "subprocess.CompletedProcess[str]":
-    """Run the commands in two processes that no launcher started, in half the time."""
-    return fork_script(folder, COMMANDS, json.dumps(commands))
-
-
 def fork_script(folder: Path, text: str, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Run a program in two processes that no launcher started; see `FORK`."""
+    """Run a program in two processes that no launcher started, in half the time; see `FORK`."""
     return _run(folder, [], FORK + text, *words)
 
 

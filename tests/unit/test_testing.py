@@ -65,14 +65,6 @@ def test_toy_task_has_rows_in_every_part():
     assert all(len(rows) > 0 for rows in parts)
 
 
-def test_toys_need_no_test_framework():
-    code = "import sys, e2urec.testing; print('pytest' in sys.modules)"
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.strip() == "False"
-
-
 def test_module_runs_as_the_command_does():
     answer = subprocess.run(
         [sys.executable, "-m", "e2urec", "--version"], capture_output=True, text=True, check=True
