@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 import os
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +54,17 @@ def no_key_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     with pytest.MonkeyPatch.context() as patch:
         key = write_key(tmp_path_factory.mktemp("key") / "session.key")
         patch.setenv("E2UREC_KEY_FILE", str(key))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def entry_points_read_once() -> Iterator[None]:
+    """Packages' entry points as they were at first: nobody installs one while tests run.
+
+    They are read whenever a method is looked up, which takes most of the time of a short test.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metadata, "entry_points", functools.cache(metadata.entry_points))
         yield
 
 
