@@ -342,24 +342,6 @@ def test_damaged_run_is_not_given_new_hashes(plain, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_training_makes_scores_unless_it_is_told_not_to_and_says_what_they_take(
-    call, toy, source, tmp_path
-):
-    words = []
-    for setting in quick_settings(source, toy):
-        if not setting.startswith("scores."):
-            words += ["--set", setting]
-    status, _, error = call("train", *words, "--out", tmp_path / "run")
-    assert status == 0, error
-    run = open_run(tmp_path / "run")
-    assert f"followed by {2 * run.record.recipe['scores']['pairs']} half models" in error
-    assert index_of(run).scores.present.all()
-    status, _, error = call("train", *words, "--set", "scores.pairs=0", "--out", tmp_path / "no")
-    assert status == 0, error
-    assert "half models" not in error
-    assert ScoreIndex.load(tmp_path / "no", KEY) is None
-
-
 def test_commands_make_scores_tell_their_cost_and_say_who_has_none(call, plain, original, tmp_path):
     status, out, error = call("prepare", plain.path, "--dry-run", "--set", "scores.pairs=1")
     assert status == 0, error

@@ -65,8 +65,6 @@ def train(
     }
     full = recipe_from(recipe, settings, options)
     checkpoints = CheckpointOptions(checkpoint_every, resume, say_aside)
-    if sentence := full.scores.cost_sentence():
-        say_aside(sentence)
     with progress() as listener:
         run = train(full, out, key=key, progress=listener, checkpoints=checkpoints)
     show_run(run, as_json=as_json, key=key)

@@ -48,11 +48,10 @@ class OutOfFold(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pairs: int = Field(
-        2,
+        0,
         ge=0,
         le=1000,
-        description="pairs of half models, on complementary halves of the users, each pair at the "
-        "cost of the original; 0: none, and small requests forget less",
+        description="pairs of half models, on complementary halves of the users; 0: none",
     )
     tuning: Literal["original", "adapter"] = Field(
         "original",
@@ -93,17 +92,6 @@ class OutOfFold(BaseModel):
                         f"leave scores.{name} out"
                     )
         return self
-
-    def cost_sentence(self) -> str | None:
-        """What `train` takes for them; None where there are none."""
-        if not self.pairs:
-            return None
-        share = "at most " if self.tuning == "adapter" else ""
-        return (
-            f"The original is followed by {2 * self.pairs} half models, which take {share}"
-            f"{self.pairs} times as long and let small requests forget more; scores.pairs=0 leaves "
-            "them out."
-        )
 
     def tuning_of_halves(self, original: Tuning) -> Tuning:
         """How half models are tuned: as the original, or by an adapter at a rate of its own."""
