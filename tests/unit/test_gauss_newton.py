@@ -148,10 +148,10 @@ def test_solved_student_says_of_forgotten_rows_what_the_teacher_does_and_holds_t
 def test_student_that_falls_short_is_multiplied_until_its_auc_is_its_teachers():
     distances = {}
     for largest in (0.0, 50.0):
-        task = replace(task_of(ratio=0.1), precision="fp32")
+        task = replace(task_of(), precision="fp32")
         task = with_scores(task, strangers_scores(task))
         original_auc = auc(task.forget.labels, odds_of(task, task.forget))
-        forget, _ = solved(task, largest=largest, damping=5.0)
+        forget, _ = solved(task, largest=largest, damping=1000.0)
         teacher_auc = task.outcome.teacher_auc
         assert teacher_auc < original_auc
         distances[largest] = auc(task.forget.labels, forget) - teacher_auc
@@ -163,21 +163,39 @@ def test_student_that_falls_short_is_multiplied_until_its_auc_is_its_teachers():
     assert 0 < task.costs.rows["scaling"] <= planned["scaling"]
 
 
-def test_student_that_may_not_be_multiplied_enough_says_so():
-    task = replace(task_of(ratio=0.1), precision="fp32")
+def test_student_that_no_multiple_makes_forget_stays_and_says_so():
+    task = replace(task_of(), precision="fp32")
     task = with_scores(task, strangers_scores(task))
-    solved(task, largest=1.01, damping=5.0)
-    assert task.outcome.scale == 1.01
-    assert any("came to its limit, 1.01 times" in sentence for sentence in task.outcome.limits)
+    solved(task, largest=1.01, damping=1000.0)
+    assert task.outcome.scale is None
+    assert any("Up to 1.01 times what was found" in text for text in task.outcome.limits)
 
 
-def test_rows_of_one_answer_have_no_auc_to_be_multiplied_to():
-    task = replace(task_of(ratio=0.1), precision="fp32")
-    task = replace(task, forget=task.forget.take(np.flatnonzero(task.forget.labels)))
+@pytest.mark.parametrize("no_count", [0, 1])
+def test_rows_of_one_answer_or_nearly_are_no_goal_to_be_multiplied_to(no_count):
+    task = replace(task_of(), precision="fp32")
+    labels = task.forget.labels
+    rows = np.concatenate([np.flatnonzero(labels), np.flatnonzero(~labels.astype(bool))[:no_count]])
+    task = replace(task, forget=task.forget.take(rows))
     task = with_scores(task, strangers_scores(task))
     solved(task, largest=2.0)
     assert task.outcome.scale is None
     assert "scaling" not in task.costs.rows
+    assert any("too few pairs" in sentence for sentence in task.outcome.limits)
+
+
+def test_student_that_was_multiplied_and_taken_back_notes_both():
+    task = replace(task_of(), precision="fp32")
+    task = with_scores(task, strangers_scores(task))
+    solved(task, largest=2.0)
+    free = task.outcome.scale
+    settings = SOLVED | {
+        "solving": {"below": 10**6, "damping": 0.01},
+        "scaling": {"largest": 2.0, "max_retain_kl": 1e-6},
+    }
+    held = with_scores(replace(task_of(), precision="fp32"), strangers_scores(task))
+    build("e2urec", settings, preset="scores").unlearn(held)
+    assert 0 <= held.outcome.scale < 0.6 * free
 
 
 def test_what_half_models_say_of_strangers_too_is_no_memory():

@@ -213,7 +213,7 @@ def test_few_rows_are_not_steered_by_their_auc_and_it_is_told(sure_target, monke
     task = with_scores(task, strangers_scores(task))
     build("e2urec", {"forgetting": "scores"}).unlearn(task)
     assert task.outcome.scale is None
-    assert any("stays as it is" in limit for limit in task.outcome.limits)
+    assert any("only from 300 on" in limit for limit in task.outcome.limits)
 
 
 def test_search_finds_the_least_multiple_that_reaches_the_goal():

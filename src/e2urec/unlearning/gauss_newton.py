@@ -293,17 +293,20 @@ def solve_student(
 def hold_back(student: Student, check: RetainCheck, max_retain_kl: float) -> None:
     """Take the student back until D_r moves by no more than so many nats; that is told."""
     scale = start_student(student, student.weights(), 1.0, check, max_retain_kl)
+    outcome = student.task.outcome
+    if outcome.scale is not None:
+        outcome.scale *= scale
     if not scale:
         with torch.no_grad():
             for weight in adapters.up_projections(student.model.lm, student.name):
                 weight.zero_()
-        student.task.outcome.tell(
+        outcome.tell(
             "No part of what was solved for, however small, moves D_r by no more than "
             f"{max_retain_kl:g} nats (scaling.max_retain_kl), so the student is the original: "
             "nothing was forgotten."
         )
     elif scale != 1:
-        student.task.outcome.tell(
+        outcome.tell(
             f"The student was taken back to {scale:.2g} of what was solved for, so that D_r moves "
             f"by no more than {max_retain_kl:g} nats (scaling.max_retain_kl)."
         )

@@ -27,6 +27,8 @@ from .teachers import FrozenTeacher
 FORGET_ROWS = 600
 # Below so many rows an AUC is too rough to be steered by.
 MIN_FORGET_ROWS = 300
+# Below so many pairs of a Yes and a No row even two AUCs of the same rows differ by luck.
+MIN_PAIRS = 20
 # A small request must not wait for all validation rows; a large one has time for as many as it has.
 MIN_VALIDATION_ROWS = 500
 # By how much a multiple is taken back when D_r or the validation rows do not bear it.
@@ -44,7 +46,9 @@ class Scaling(BaseModel):
         2.0, ge=0, description="largest multiple of the finished student; 0: it stays as it is"
     )
     max_valid_drop: float = Field(
-        0.01, ge=0, description="most AUC that it may cost on the validation rows"
+        0.01,
+        ge=0,
+        description="most AUC on the validation rows that scaling it to the lead may cost",
     )
     max_retain_kl: float = Field(
         0.1, gt=0, description="most that it may move D_r, in nats of L_REM"
@@ -145,8 +149,9 @@ def scale_to_teacher(
     """Multiply the student so that its AUC on D_f comes to its teacher's.
 
     The lead, which is told by other rows, is too rough a target for few; the teacher's AUC is of
-    these very rows. Where it is no lower than the original's, or D_f has one answer alone, the
-    student stays as it is.
+    these very rows. Where it is no lower than the original's, or D_f has too few pairs of a Yes and
+    a No row, the student stays as it is. So it does where D_f has rows enough to be scaled to the
+    lead.
 
     Args:
         student: solved for.
@@ -155,14 +160,31 @@ def scale_to_teacher(
         teacher_odds: of the forgetting teacher on D_f, (n,).
     """
     task = student.task
+    labels = task.forget.labels
+    liked_count = int(labels.sum())
+    if not largest or len(labels) >= MIN_FORGET_ROWS:
+        return
+    if liked_count * (len(labels) - liked_count) < MIN_PAIRS:
+        task.outcome.tell(
+            "D_f has too few pairs of a Yes and a No row for the student to be multiplied to its "
+            "teacher's AUC, so it stays as it was solved for."
+        )
+        return
     forget = _Sample(task.forget, original_odds)
     before = forget.auc_before()
-    goal = auc(task.forget.labels, teacher_odds)
+    goal = auc(labels, teacher_odds)
     # Written so that what is not a number asks for nothing.
-    if not largest or not goal < before:
+    if not goal < before:
         return
     scaled = _ScaledStudent(student, student.weights(), forget)
     scale, reached = least_multiple(scaled.auc_at, before, goal, largest)
+    if not reached < before:
+        task.outcome.tell(
+            f"Up to {largest:g} times what was found (scaling.largest) the student's AUC on D_f is no "
+            "lower than the original's, so it stays as it was solved for."
+        )
+        scaled.put_at(1.0)
+        return
     scaled.put_at(scale)
     if reached > goal and scale == largest:
         task.outcome.tell(limit_sentence(largest))
