@@ -219,30 +219,34 @@ def failures(results: Values, seed: int, number: int) -> dict[str, str]:
     return {key.removeprefix(start): why for key, why in failed if key.startswith(start)}
 
 
-def with_rows(before: Values, cell: Values) -> Values:
+def with_rows(before: Values, cell: Values) -> dict[str, Any]:
     """A fuller cell, in which the methods of `cell` have the rows that it has of them.
 
-    Differences to e2urec are of answers that are not at hand any more, so they go where it is among
-    these methods.
+    Such a row notes where it was measured. Differences to e2urec are of answers that are not at hand
+    any more, so they go where it is among these methods.
 
     Raises:
         DataError: the two are of other originals, retrained models or settings.
     """
-    models = {name: dict(model) for name, model in before["models"].items()}
+    models: dict[str, dict[str, Any]] = {}
+    for name, model in before["models"].items():
+        models[name] = dict(model)
     methods = [name for name, model in cell["models"].items() if "chosen" in model]
     for name, model in cell["models"].items():
+        known = models.get(name, {})
         if name in methods:
-            if name not in models or models[name]["chosen"] != model["chosen"]:
+            if known.get("chosen") != model["chosen"]:
                 raise DataError(f"--rows: {name} has other settings than those that were chosen")
             # How its settings were chosen stays as it was.
-            models[name] = model | {"trials": models[name]["trials"]}
-        elif name.startswith(SHARED) and models[name]["figures"] != model["figures"]:
+            place = {key: cell[key] for key in ("machines", "versions", "hours")}
+            models[name] = {**model, "trials": known["trials"], "again": place}
+        elif name.startswith(SHARED) and known.get("figures") != model["figures"]:
             raise DataError(f"--rows: {name} is another than that of the cell")
     if OURS in methods:
         for model in models.values():
             figures = model["figures"].items()
             model["figures"] = {key: value for key, value in figures if not key.startswith(PAIRED)}
-    return before | {"models": models}
+    return {**before, "models": models}
 
 
 def write_cell(cell: Values, out: Path, *, rows: bool = False) -> Path:

@@ -180,8 +180,8 @@ def scale_to_teacher(
     scale, reached = least_multiple(scaled.auc_at, before, goal, largest)
     if not reached < before:
         task.outcome.tell(
-            f"Up to {largest:g} times what was found (scaling.largest) the student's AUC on D_f is no "
-            "lower than the original's, so it stays as it was solved for."
+            f"Up to {largest:g} times what was found (scaling.largest) the student's AUC on D_f is "
+            "no lower than the original's, so it stays as it was solved for."
         )
         scaled.put_at(1.0)
         return
