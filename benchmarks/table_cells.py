@@ -222,8 +222,8 @@ def failures(results: Values, seed: int, number: int) -> dict[str, str]:
 def with_rows(before: Values, cell: Values) -> dict[str, Any]:
     """A fuller cell, in which the methods of `cell` have the rows that it has of them.
 
-    Such a row notes where it was measured. Differences to e2urec are of answers that are not at hand
-    any more, so they go where it is among these methods.
+    Such a row notes where it was measured. Differences to e2urec are of answers that are not at
+    hand any more, so they go where it is among these methods.
 
     Raises:
         DataError: the two are of other originals, retrained models or settings.
