@@ -26,14 +26,14 @@ from pooled_files import flat_settings, plain_names
 from report_parts import machine_name
 
 FOLDER = Path("docs/results")
+PAIRED = "paired_difference_"
 KEPT = (
     *("memory_", "alignment_", "retained_memory_", "utility_", "forget_set_", "projection_"),
-    *("distance_js", "membership_loss_auc", "paired_difference_", "headroom_", "noise_floor_js"),
+    *("distance_js", "membership_loss_auc", PAIRED, "headroom_", "noise_floor_js"),
 )
 """How the names of figures begin that a cell keeps; slices and single users are none of them."""
 OURS = "e2urec"
 SHARED = ("original", "retrained-")
-PAIRED = "paired_difference_"
 # What a repeated row sets itself, or has no part in: nothing is chosen a second time.
 OF_THE_ROW = ("methods", "seeds", "requests", "trials", "settings", "development", "tolerance")
 
@@ -307,7 +307,7 @@ def has_pairs(cells: Sequence[Values]) -> bool:
     """Whether some model was compared with e2urec row by row."""
     for cell in cells:
         for model in cell["models"].values():
-            if "paired_difference_memory_distance" in model["figures"]:
+            if f"{PAIRED}memory_distance" in model["figures"]:
                 return True
     return False
 

@@ -85,7 +85,7 @@ def tried_rows(scaling: Scaling, sample: int) -> int:
     return (HALVINGS + 3) * sample if scaling.largest else 0
 
 
-def limit_sentence(largest: float) -> str:
+def _limit_sentence(largest: float) -> str:
     """What to say of a student that was multiplied as much as it may be."""
     return f"The student came to its limit, {largest:g} times what was found (scaling.largest)."
 
@@ -187,7 +187,7 @@ def scale_to_teacher(
         return
     scaled.put_at(scale)
     if reached > goal and scale == largest:
-        task.outcome.tell(limit_sentence(largest))
+        task.outcome.tell(_limit_sentence(largest))
     task.outcome.scale = scale
 
 
@@ -298,7 +298,7 @@ class _ScaledStudent:
             reached = self.auc_at(scale) if scale else before
         # A bound that was hit later holds it shorter than this one.
         elif reached > goal and scale == largest:
-            outcome.tell(limit_sentence(largest))
+            outcome.tell(_limit_sentence(largest))
         outcome.scale = scale
         return reached
 

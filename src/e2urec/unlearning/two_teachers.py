@@ -222,11 +222,12 @@ class TwoTeachers(Method):
         if self.forgetting == "margin":
             measured += max(0, min(retain, measured) - held)
         rows = forget + held
+        # Few rows are scaled to the teacher, more of them to the lead.
+        scaled = scaling_rows(self.scaling, forget, checked_rows(retain, held))
         plan = {
             "teachers": rows + measured,
             "solving": self.solving.iterations * rows + checked_rows(retain, held),
-            "scaling": tried_rows(self.scaling, forget)
-            + scaling_rows(self.scaling, forget, checked_rows(retain, held)),
+            "scaling": scaled or tried_rows(self.scaling, forget),
         }
         if self.lora.upper < 1 and self.speed.replay:
             plan["cache"] = rows
