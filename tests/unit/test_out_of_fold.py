@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from e2urec.core.errors import ConfigError, RunError
+from e2urec.core.errors import ConfigError, RunError, ScoresError
 from e2urec.core.seeding import derive
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.requests import ErasureRequest, resolve
@@ -22,15 +22,9 @@ from e2urec.runs.row_digests import RowKey
 from e2urec.runs.score_index import FILE, ScoreIndex
 from e2urec.testing import TUNING, toy_interactions, toy_recommender
 from e2urec.training.costs import Costs
+from e2urec.training.half_models import HalfModels
 from e2urec.training.loop import silent
-from e2urec.training.out_of_fold import (
-    PHASE,
-    HalfModels,
-    OutOfFold,
-    RowScores,
-    halves,
-    outside_scores,
-)
+from e2urec.training.out_of_fold import PHASE, OutOfFold, RowScores, halves, outside_scores
 from e2urec.training.phase import Phase
 from e2urec.training.supervised import tune
 from key_files import KEY, OTHER_KEY
@@ -176,6 +170,14 @@ def test_cache_lies_in_the_scratch_folder(tmp_path, monkeypatch):
     base = toy_recommender("causal")
     replace(half_models(base, ADAPTERS), scratch=tmp_path).scores(*rows_of(base))
     assert folders == [tmp_path]
+
+
+def test_half_without_a_training_row_is_told_before_anything_is_tuned():
+    base = toy_recommender("causal")
+    train, outsiders = rows_of(base)
+    of_one_user = train.take(np.flatnonzero(train.users == train.users[0]))
+    with pytest.raises(ScoresError, match=r"half of 1 users have .*scores\.pairs=0"):
+        half_models(base, progress=None).scores(of_one_user, outsiders)
 
 
 def test_half_model_that_diverges_is_named_with_the_remedy():

@@ -4,6 +4,7 @@
       · DataError     a table, a row of it, a prompt template, or a request for erasure
       · ConfigError   a setting
           · DivergenceError  a learning rate, as training shows
+          · ScoresError      half models that make no out-of-fold scores
       · ModelError    a model or a tokenizer
       · RunError      a run folder, or the cache
       · ServerError   a server that models are served by
@@ -32,6 +33,10 @@ class ConfigError(E2URecError):
 
 class DivergenceError(ConfigError):
     """Training came to a loss that is not finite, so its learning rate is too high."""
+
+
+class ScoresError(ConfigError):
+    """Half models diverged or have no rows, so that there are no out-of-fold scores."""
 
 
 class ModelError(E2URecError):

@@ -31,8 +31,9 @@ from ..runs.score_index import ScoreIndex
 from ..runs.split_index import SplitIndex
 from ..training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from ..training.costs import Costs
+from ..training.half_models import HalfModels
 from ..training.loop import Phase, Progress, Trace, silent
-from ..training.out_of_fold import PHASE, HalfModels, OutOfFold, RowScores
+from ..training.out_of_fold import PHASE, OutOfFold, RowScores
 from ..training.supervised import tune
 from ..unlearning.method import Method
 from ..unlearning.task import RequestScores, Task, TrainingTask
