@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.errors import ConfigError
 from ..core.say import Say, no_words
 from ..methods import build, suited_preset
 from ..runs.folder import Run
@@ -10,7 +11,7 @@ from ..runs.keys import key_at_hand
 from ..runs.rehearsal import read_rehearsal
 from ..runs.score_index import FILE
 from ..unlearning.method import Method
-from .request import RequestOptions
+from .request import RequestCase, RequestOptions
 
 
 def choose_method(
@@ -34,7 +35,8 @@ def choose_method(
         settings: on top of the preset.
         preset: of the method; None: the one that suits the run.
         options: the request. Without it, no rehearsal is asked.
-        say: told which preset was chosen, where it is not the default.
+        say: told which preset was chosen, where it is not the default, and which settings kept it
+            from another.
 
     Raises:
         ConfigError: unknown method, preset or setting, or a value out of range.
@@ -49,12 +51,49 @@ def choose_method(
             return rehearsed
     has_scores = (run.path / FILE).exists()
     preset = suited_preset(name, settings, has_scores=has_scores)
+    # A setting that is wrong is told alone.
+    method = build(name, settings, preset)
     if preset != "default":
         say(
             f"method {name}: preset {preset}, since the run has out-of-fold scores; --preset "
             "default does without"
         )
-    return build(name, settings, preset)
+    elif has_scores:
+        _tell_of_settings(name, settings or {}, say)
+    return method
+
+
+def method_for(case: RequestCase, name: str) -> Method:
+    """A method for a request that names neither a preset nor a setting.
+
+    It is what `choose_method` says, or the default preset where rows of D_f lack the scores that
+    this one learns from.
+    """
+    sentences: list[str] = []
+    method = choose_method(case.parent, name, options=case.options, say=sentences.append)
+    if case.has_training_rows:
+        try:
+            method.check_scores(case.space.request_scores(case.parts))
+        except ConfigError as error:
+            sentences = [f"{error}. Preset default is taken"]
+            method = build(name)
+    for sentence in sentences:
+        case.options.say(sentence)
+    return method
+
+
+def _tell_of_settings(name: str, settings: Mapping[str, Any], say: Say) -> None:
+    """Say which settings keep a method from a run's scores; who names the teacher knows it."""
+    suited = suited_preset(name, has_scores=True)
+    names = []
+    for key, value in settings.items():
+        if suited_preset(name, {key: value}, has_scores=True) != suited and key != "forgetting":
+            names.append(key)
+    if names:
+        say(
+            f"method {name}: preset default, since preset {suited} does not read "
+            f"{', '.join(names)}; leave that out to learn from the run's out-of-fold scores"
+        )
 
 
 def _rehearsed_method(run: Run, name: str, options: RequestOptions) -> Method | None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from ..core.disk import require_room
+from ..core.errors import ScoresError
+from ..core.say import Say, no_words
 from ..experiments.dependencies import dependencies
 from ..experiments.recipe import Recipe
 from ..experiments.study import MEASURED_PARTS, answers_alone, results_alone
@@ -25,8 +27,12 @@ def train(
     key: Path | None = None,
     progress: Progress = silent,
     checkpoints: CheckpointOptions = NEVER,
+    say: Say = no_words,
 ) -> Run:
     """Tune the original recommender of `recipe` into run folder `out`.
+
+    Out-of-fold scores of its rows are made afterwards, unless the recipe has no pairs of half
+    models. Where half models fail, the run is finished without scores, and `say` is told.
 
     Args:
         recipe: all settings.
@@ -35,6 +41,8 @@ def train(
             see `runs.keys.controller_key`. No figure and no weight depends on it.
         progress: told of each step.
         checkpoints: whether it can go on after it was killed, and whether it does so now.
+        say: told what the out-of-fold scores take, before anything is trained, and why there are
+            none where half models fail.
 
     Raises:
         RunError: `out` exists, the key cannot be used, the disk is full, or there is something else
@@ -53,20 +61,46 @@ def train(
             space.checkpoints = checkpoints.begin(out, settings, secret)
         # The model is there while the scores are made.
         require_room(partial, space.model_bytes() + _scores_bytes(space, checkpoints.is_on))
+        if recipe.scores.pairs:
+            say(_scores_sentence(space))
         model, trace = space.train()
         model.save(partial)
-        space.make_scores(partial)
         rows = {name: space.encode(getattr(space.split, name)) for name in MEASURED_PARTS}
         answers = answers_alone(recipe, model, rows)
         results = results_alone(recipe, answers)
         # The trace shows whether tuning had ended when its epochs were over.
         write_json(partial / RESULTS, results.as_dict() | {"trace": vars(trace)})
         SplitIndex.of(space.split, space.row_key).save(partial)
-        if space.score_index is not None:
-            space.score_index.save(partial)
         answers_of_original(space, partial, model, rows, answers).save(partial)
+        # Half models need the room of the original, which is finished whatever becomes of them.
+        del model, answers
+        _make_scores(space, partial, say)
         write_record(partial, _original_record(space, trace), secret)
     return open_run(out)
+
+
+def _make_scores(space: Workspace, folder: Path, say: Say) -> None:
+    try:
+        space.make_scores(folder)
+    except ScoresError as error:
+        say(
+            f"{error}. The run is finished without out-of-fold scores; e2urec prepare makes them "
+            "with other settings"
+        )
+        return
+    if space.score_index is not None:
+        space.score_index.save(folder)
+
+
+def _scores_sentence(space: Workspace) -> str:
+    """What the half models take, in rows: their seconds depend on how they are tuned."""
+    recipe = space.recipe
+    original_rows = recipe.tuning.schedule.epochs * len(space.split.train)
+    return (
+        f"after the original, which reads at most {original_rows:,} rows, "
+        f"{2 * recipe.scores.pairs} half models read {space.scores_row_count():,}, so that small "
+        "requests forget more; scores.pairs=0 leaves them out"
+    )
 
 
 def _scores_bytes(space: Workspace, has_checkpoints: bool) -> int:
@@ -90,12 +124,16 @@ def _original_record(space: Workspace, trace: Trace) -> RunRecord:
         "duplicates_dropped": data.duplicates,
         "unrated_dropped": data.unrated,
     }
-    if space.score_index is not None:
+    recipe = space.recipe
+    if space.score_index is None:
+        # What was asked for and failed is not there either.
+        recipe = recipe.updated(["scores.pairs=0"])
+    else:
         rows["scores"] = len(space.score_index)
     return RunRecord(
         kind="original",
-        recipe=space.recipe.model_dump(mode="json"),
-        seed=space.recipe.seed,
+        recipe=recipe.model_dump(mode="json"),
+        seed=recipe.seed,
         seconds=seconds,
         rows=rows,
         seconds_per_row=seconds["original"] / trace.rows,

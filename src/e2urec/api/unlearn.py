@@ -10,6 +10,7 @@ from ..evaluation.disclosure import outcome_record, phase_records
 from ..evaluation.roles import ORIGINAL, UNLEARNED
 from ..experiments.request_rows import RequestRows
 from ..experiments.study import MEASURED_PARTS, Unlearned, answers_alone, results_alone
+from ..methods import build
 from ..runs.copying import copy_files, is_of_model
 from ..runs.files import write_json
 from ..runs.folder import Run, open_run
@@ -19,6 +20,7 @@ from ..runs.rehearsal import read_rehearsal
 from ..runs.resumption import NEVER, CheckpointOptions, resumable_run
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
+from .method_choice import method_for
 from .original_answers import save_answers, save_remaining_answers
 from .request import RequestCase, RequestOptions, minutes_for
 from .stale_shadows import remove_stale_shadows
@@ -49,7 +51,7 @@ class DryRun:
 def unlearn(
     parent: Run,
     out: Path | str,
-    method: Method,
+    method: Method | str = "e2urec",
     options: RequestOptions | None = None,
     *,
     progress: Progress = silent,
@@ -65,6 +67,9 @@ def unlearn(
     Where no training prompt shows any of the rows that go (users who were held out, say), the model
     is the parent's own: the rows leave all that is recorded, and there is nothing to unlearn.
 
+    `method` by its name alone is taken in what suits the run and the request: see
+    `method_choice.method_for`; `options.say` is told.
+
     A checkpoint holds weights and optimizer state of what is tuned to forget, which rows of D_f
     have moved, encrypted under the controller's key. Teachers, caches and answers are in none.
 
@@ -76,11 +81,13 @@ def unlearn(
     """
     out = Path(out)
     options = options or RequestOptions()
+    _require_method(method)
     # Read for the error alone: damage is told before hours of work, and not after.
     read_rehearsal(parent, key_at_hand(options.key))
     with resumable_run(out, checkpoints) as partial:
         require_room(partial, parent.record.size)
         case = RequestCase.open(parent, options, progress)
+        method = _method(case, method)
         if checkpoints.is_on:
             case.space.checkpoints = case.begin_checkpoints(checkpoints, out, method)
         if case.has_training_rows:
@@ -94,6 +101,16 @@ def unlearn(
         if first_process():
             remove_stale_shadows(case)
     return open_run(out)
+
+
+def _require_method(method: Method | str) -> None:
+    """Raise ConfigError for the name of no method, before anything is read."""
+    if isinstance(method, str):
+        build(method)
+
+
+def _method(case: RequestCase, method: Method | str) -> Method:
+    return method_for(case, method) if isinstance(method, str) else method
 
 
 def _mac_key(case: RequestCase) -> bytes | None:
@@ -144,13 +161,17 @@ def _leave_as_it_is(case: RequestCase, folder: Path) -> None:
     write_json(folder / RESULTS, results)
 
 
-def dry_run(parent: Run, method: Method, options: RequestOptions | None = None) -> DryRun:
+def dry_run(
+    parent: Run, method: Method | str = "e2urec", options: RequestOptions | None = None
+) -> DryRun:
     """Say what `unlearn` would do, and about how long it would take.
 
     The estimate is for the machine that trained the original.
     """
     # All checks of a real request are made, so that a dry run which ends well promises something.
+    _require_method(method)
     case = RequestCase.open(parent, options or RequestOptions(), silent)
+    method = _method(case, method)
     rows = case.study().rows
     if not case.has_training_rows:
         return DryRun(rows.counts(), phases={}, minutes=0.0)

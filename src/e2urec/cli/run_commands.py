@@ -29,6 +29,7 @@ from .app import (
 
 if TYPE_CHECKING:
     from ..evaluation.verdict import Verdict
+    from ..unlearning.method import Method
 
 GATE_FAILED = 3
 """Exit status of `evaluate --gate` unless the verdict is PASS."""
@@ -66,7 +67,7 @@ def train(
     full = recipe_from(recipe, settings, options)
     checkpoints = CheckpointOptions(checkpoint_every, resume, say_aside)
     with progress() as listener:
-        run = train(full, out, key=key, progress=listener, checkpoints=checkpoints)
+        run = train(full, out, key=key, progress=listener, checkpoints=checkpoints, say=say_aside)
     show_run(run, as_json=as_json, key=key)
 
 
@@ -154,7 +155,9 @@ def unlearn(
         request, forget_ratio, unit, request_seed, skip_unknown, key, say=say_aside
     )
     parent = open_run(run, key=controller_key(key))
-    how_to_forget = choose_method(parent, method, values, preset, options, say=say_aside)
+    how_to_forget: Method | str = method
+    if values or preset is not None:
+        how_to_forget = choose_method(parent, method, values, preset, options, say=say_aside)
     if dry:
         show_dry_run(dry_run(parent, how_to_forget, options), as_json=as_json)
         return

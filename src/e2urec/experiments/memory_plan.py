@@ -110,13 +110,9 @@ class Planner:
 
     def train(self) -> CommandMemory:
         """Tune the original."""
-        # The base stays as it is for out-of-fold scores; what is tuned in full is a copy of it.
-        moments = [self._tuning("a step of training", copies=0)]
-        scores = self.recipe.scores
-        if scores.pairs and scores.tuning == "original" and not self.lora:
-            # The original is there while half models are tuned.
-            moments.append(self._tuning("a step of a half model", copies=1))
-        return CommandMemory("train", tuple(moments))
+        # The base stays as it is; what is tuned in full is a copy of it. When half models are tuned
+        # for out-of-fold scores the original is gone, so they take no more.
+        return CommandMemory("train", (self._tuning("a step of training", copies=0),))
 
     def unlearn(self) -> CommandMemory | None:
         """Forget a request, as the recipe's method does; None: its memory is not planned."""

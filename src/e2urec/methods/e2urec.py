@@ -67,7 +67,7 @@ from ..unlearning.student import Student, frozen_teacher, phase_steps
 from ..unlearning.target import target_by_calibration, target_by_scores
 from ..unlearning.task import Task
 from ..unlearning.teachers import ForgettingTeacher, FrozenTeacher, ScoreTeacher, Teachers
-from ..unlearning.two_teachers import TwoTeachers
+from ..unlearning.two_teachers import UNREAD, TwoTeachers
 
 ALONG_THE_WAY: Mapping[str, Any] = {
     "strength": 16.0,
@@ -129,8 +129,12 @@ class E2URec(TwoTeachers):
 
     @classmethod
     def suited_preset(cls, settings: Mapping[str, Any], *, has_scores: bool) -> str:
-        """Scores where there are any, unless the teacher is named; evidence.md has the figures."""
-        return "scores" if has_scores and "forgetting" not in settings else "default"
+        """Scores where there are any, unless a setting names another teacher, or is of one.
+
+        docs/evidence/evidence.md has the figures.
+        """
+        is_of_another = "forgetting" in settings or settings.keys() & set(UNREAD["scores"])
+        return "scores" if has_scores and not is_of_another else "default"
 
     @property
     def search_space(self) -> Mapping[str, tuple[Any, ...]]:
