@@ -113,7 +113,7 @@ def split_settings(settings: Sequence[str]) -> tuple[list[str], OutOfFold | None
     others = [setting for setting in settings if not setting.startswith(SCORES_PART)]
     own = [setting.removeprefix(SCORES_PART) for setting in settings if setting not in others]
     try:
-        scores = OutOfFold(**parse_settings(own))
+        scores = OutOfFold(**({"pairs": 0} | parse_settings(own)))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

@@ -29,6 +29,7 @@ SETTINGS = (
     "tuning.schedule.epochs=1",
     "tuning.schedule.learning_rate=0.003",
     "tuning.schedule.precision=fp32",
+    "scores.pairs=0",
 )
 QUICK = ("--method", "neggrad", "--set", "min_steps=2")
 

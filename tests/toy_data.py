@@ -58,4 +58,6 @@ def quick_settings(source: Path, model: Path) -> list[str]:
         "tuning.schedule.epochs=1",
         "tuning.schedule.learning_rate=0.003",
         "tuning.schedule.precision=fp32",
+        # They cost twice the original; tests that are about them ask for them.
+        "scores.pairs=0",
     ]

@@ -49,6 +49,7 @@ SETTINGS = [
     "tuning.schedule.patience=1",
     "tuning.schedule.learning_rate=0.01",
     "tuning.schedule.precision=fp32",
+    "scores.pairs=0",
 ]
 # Half models, early stopping by validation, and dropout: all that a checkpoint has to bring back.
 SCORES = ["scores.pairs=1", "scores.tuning=adapter", "scores.lora.dropout=0.1"]

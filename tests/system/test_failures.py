@@ -24,7 +24,8 @@ def fail_with(error: Exception):
 
 def train(source: Path, model: Path, out: Path) -> list[object]:
     words = ["train", "--data", source, "--model", model, "--out", out]
-    for setting in ("data.history=3", "data.calibration=0.1", "tuning.schedule.epochs=1"):
+    settings = ("data.history=3", "data.calibration=0.1", "tuning.schedule.epochs=1")
+    for setting in (*settings, "scores.pairs=0"):
         words += ["--set", setting]
     return words
 

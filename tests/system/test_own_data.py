@@ -22,6 +22,7 @@ QUICK = [
     "tuning.schedule.learning_rate=0.003",
     "data.history=3",
     "data.calibration=0.1",
+    "scores.pairs=0",
 ]
 # A method's least steps: what they come to is looked at elsewhere.
 FEW = ("--set", "min_steps=2", "--set", "augment_min_steps=2")

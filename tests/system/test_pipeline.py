@@ -40,6 +40,8 @@ QUICK = [
     "tuning.schedule.epochs=2",
     "--set",
     "tuning.schedule.learning_rate=0.003",
+    "--set",
+    "scores.pairs=0",
 ]
 
 

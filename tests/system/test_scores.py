@@ -15,7 +15,7 @@ from e2urec.api.prepare import prepare
 from e2urec.api.rehearse import RehearsalOptions, rehearse
 from e2urec.api.request import RequestCase, RequestOptions
 from e2urec.api.train import train
-from e2urec.api.unlearn import unlearn
+from e2urec.api.unlearn import dry_run, unlearn
 from e2urec.core.errors import ConfigError, RunError
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.samples import Samples
@@ -230,12 +230,21 @@ def test_calibration_row_has_no_score_while_its_prompt_is_rewritten(original):
 def test_rewritten_rows_that_shall_be_forgotten_need_new_scores(original, tmp_path):
     first = RequestOptions(ratio=0.1, unit="interactions", seed=1)
     child = unlearn(original, tmp_path / "u", QUICK, first)
-    second = RequestOptions(ratio=0.5, unit="users", seed=2)
+    said: list[str] = []
+    second = RequestOptions(ratio=0.5, unit="users", seed=2, say=said.append)
     method = build("e2urec", {}, "scores")
     with pytest.raises(ConfigError, match="rows of D_f have none; make them anew by e2urec prep"):
         unlearn(child, tmp_path / "u2", method, second)
     assert not list(tmp_path.glob("u2*"))
+    # Whoever names no preset is told, and gets the one that does without.
+    plan = dry_run(child, "e2urec", second)
+    assert "augmented" in plan.phases
+    (sentence,) = said
+    assert sentence.endswith("by --preset default. Preset default is taken")
     prepared = prepare(child, tmp_path / "p")
+    said.clear()
+    assert "augmented" not in dry_run(prepared, "e2urec", second).phases
+    assert "preset scores, since the run has" in said[0]
     rows = RequestCase.open(prepared, second, silent)
     scores = rows.space.rows(rows.parts).scores
     assert scores.forget.present.all()
@@ -320,11 +329,24 @@ def test_what_cannot_be_prepared_is_told_before_anything_is_made(original, plain
     assert list(tmp_path.glob("out*")) == []
 
 
-def test_training_with_half_models_that_diverge_writes_nothing(recipe, tmp_path):
-    settings = ["scores.pairs=1", "scores.tuning=adapter", "scores.learning_rate=1e30"]
-    with pytest.raises(ConfigError, match=r"half model 1 of 2 diverged .*scores\.learning_rate"):
-        train(recipe.updated(settings), tmp_path / "o")
-    assert not list(tmp_path.glob("o*"))
+def test_half_models_that_diverge_cost_a_run_its_scores_alone(recipe, plain, tmp_path):
+    settings = ["scores.tuning=adapter", "scores.learning_rate=1e30"]
+    said: list[str] = []
+    run = train(recipe.updated(["scores.pairs=1", *settings]), tmp_path / "o", say=said.append)
+    told, why = said
+    assert "2 half models read" in told
+    assert "half model 1 of 2 diverged" in why
+    assert "finished without out-of-fold scores; e2urec prepare makes them" in why
+    assert run.record.recipe["scores"]["pairs"] == 0
+    weights = "model/model.safetensors"
+    assert files_of(run).keys() == files_of(plain).keys()
+    assert files_of(run)[weights] == files_of(plain)[weights]
+    # Requests do without, and scores can be made later.
+    assert choose_method(run, "e2urec") == build("e2urec")
+    with pytest.raises(ConfigError, match="half model 1 of 2 diverged"):
+        prepare(run, tmp_path / "p", ["scores.pairs=1", *settings])
+    assert not list(tmp_path.glob("p*"))
+    assert index_of(prepare(run, tmp_path / "p", ["scores.pairs=1"])).scores.present.all()
 
 
 def test_damaged_run_is_not_given_new_hashes(plain, tmp_path):
@@ -340,6 +362,24 @@ def test_damaged_run_is_not_given_new_hashes(plain, tmp_path):
     with pytest.raises(RunError, match="is damaged"):
         prepare(open_run(copy), tmp_path / "out", PAIRS)
     assert not (tmp_path / "out").exists()
+
+
+def test_training_makes_scores_unless_it_is_told_not_to_and_says_what_they_take(
+    call, toy, source, tmp_path
+):
+    words = []
+    for setting in quick_settings(source, toy):
+        if not setting.startswith("scores."):
+            words += ["--set", setting]
+    status, _, error = call("train", *words, "--out", tmp_path / "run")
+    assert status == 0, error
+    run = open_run(tmp_path / "run")
+    assert f"{2 * run.record.recipe['scores']['pairs']} half models read" in error
+    assert index_of(run).scores.present.all()
+    status, _, error = call("train", *words, "--set", "scores.pairs=0", "--out", tmp_path / "no")
+    assert status == 0, error
+    assert "half models" not in error
+    assert ScoreIndex.load(tmp_path / "no", KEY) is None
 
 
 def test_commands_make_scores_tell_their_cost_and_say_who_has_none(call, plain, original, tmp_path):
@@ -373,6 +413,10 @@ def test_method_learns_from_scores_where_the_run_has_them(call, plain, original)
         assert status == 0, error
         assert "preset scores" not in error
         assert "augmented" in out
+    # So does a setting that only one teacher reads, and it is said.
+    status, out, error = call(*words, "--set", "augment_passes=3", "--set", "joint=1")
+    assert status == 0, error
+    assert "preset default, since preset scores does not read augment_passes; leave" in error
     assert choose_method(original, "e2urec", {"joint": 4.0}).joint == 4.0
     assert choose_method(original, "e2urec", {"joint": 4.0}).forgetting == "scores"
     assert choose_method(original, "neggrad") == build("neggrad")

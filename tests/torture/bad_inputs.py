@@ -89,7 +89,7 @@ def _json_lines(rows: list[list[object]]) -> bytes:
 
 def _train(source: str, *settings: str) -> tuple[str, ...]:
     words = ["train", "--data", source, "--model", "{model}", "--out", "{folder}/out"]
-    for setting in ("data.history=3", "tuning.schedule.epochs=1", *settings):
+    for setting in ("data.history=3", "tuning.schedule.epochs=1", "scores.pairs=0", *settings):
         words += ["--set", setting]
     return tuple(words)
 

@@ -47,7 +47,8 @@ def refused(call, places, tmp_path, monkeypatch) -> Callable[[Case], str | None]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     if not places.run.exists():
         words = ["--data", places.data, "--model", places.model, "--out", places.run]
-        for setting in ("data.history=3", "data.calibration=0.1", "tuning.schedule.epochs=1"):
+        settings = ("data.history=3", "data.calibration=0.1", "tuning.schedule.epochs=1")
+        for setting in (*settings, "scores.pairs=0"):
             words += ["--set", setting]
         status, _, error = call("train", *words)
         assert status == 0, error

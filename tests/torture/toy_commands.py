@@ -36,6 +36,7 @@ TUNING = (
     "tuning.schedule.epochs=1",
     "tuning.schedule.learning_rate=0.01",
     "tuning.schedule.precision='fp32'",
+    "scores.pairs=0",
 )
 DATA = ("data.history=2", "data.calibration=0.1", "data.unseen=0.1")
 COMPARE = (

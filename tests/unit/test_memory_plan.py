@@ -70,6 +70,7 @@ def recipe_of(*settings: str) -> Recipe:
         f"model.window={WINDOW}",
         f"tuning.schedule.batch_size={BATCH}",
         "tuning.schedule.precision=fp32",
+        "scores.pairs=0",
     ]
     return Recipe().updated([*fixed, *settings])
 

@@ -84,7 +84,7 @@ def test_of_an_exact_method_the_trial_with_the_best_validation_auc_is_taken():
 
 
 def test_comparison_takes_the_preset_that_unlearn_would_unless_another_is_named():
-    without = Plan.of(Recipe().updated(["compare.methods=['e2urec', 'npo']"]))
+    without = Plan.of(Recipe().updated(["scores.pairs=0", "compare.methods=['e2urec', 'npo']"]))
     assert without.presets == {"e2urec": "default", "npo": "default"}
     with_scores = Plan.of(Recipe().updated(["scores.pairs=2", "compare.trials=3"]))
     assert with_scores.method("e2urec") == build("e2urec", preset="scores")

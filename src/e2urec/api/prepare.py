@@ -16,12 +16,8 @@ from ..runs.record import NAME, ParentRecord, RunRecord, is_vouched, write_recor
 from ..runs.score_index import FILE
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, silent
-from ..training.out_of_fold import PHASE
+from ..training.out_of_fold import PHASE, OutOfFold
 from .request import minutes_for, require_recommender
-
-# With one pair a score is the word of a single half model, and has no spread.
-PAIRS = 2
-"""Pairs of half models where neither the run nor a setting says how many."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,8 @@ def plan_preparation(
 def _recipe_with_scores(run: Run, settings: Iterable[str]) -> Recipe:
     require_recommender(run)
     recipe = Recipe.build(run.record.recipe, place=str(run.path))
-    own = recipe if recipe.scores.pairs else recipe.updated([f"scores.pairs={PAIRS}"])
+    # A run that was to have none is asked for the usual number now.
+    own = recipe if recipe.scores.pairs else recipe.model_copy(update={"scores": OutOfFold()})
     updated = own.updated(settings)
     # Any other setting would make the record say of the recommender what is not true of it.
     if updated.model_copy(update={"scores": own.scores}) != own:

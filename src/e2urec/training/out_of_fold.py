@@ -33,10 +33,11 @@ class OutOfFold(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pairs: int = Field(
-        0,
+        2,
         ge=0,
         le=1000,
-        description="pairs of half models, on complementary halves of the users; 0: none",
+        description="pairs of half models, on complementary halves of the users, each pair at the "
+        "cost of the original; 0: none, and small requests forget less",
     )
     tuning: Literal["original", "adapter"] = Field(
         "original",
