@@ -155,6 +155,19 @@ def retraining_seconds(cell: Values) -> float:
     return float(mean(model["cost"]["seconds"]["total"] for model in retrained))
 
 
+def retraining_range(cell: Values) -> tuple[float, float]:
+    """The shortest and the longest time of a retraining, the method's own among them.
+
+    All do the same work, so by so much a second of the table can be off.
+    """
+    models = cell["models"].items()
+    seconds = []
+    for name, model in models:
+        if name == "retrain" or name.startswith("retrained-"):
+            seconds.append(model["cost"]["seconds"]["total"])
+    return min(seconds), max(seconds)
+
+
 def read_groups(folder: Path) -> list[Group]:
     """All cells under a folder; raises DataError for a file that is none."""
     groups: dict[tuple[str, str], dict[int, Values]] = {}

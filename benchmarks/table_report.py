@@ -16,7 +16,15 @@ from common import option_parser
 from e2urec.core.errors import E2URecError
 from report_parts import MISSING, figure_text, markdown, put_into
 from table_cells import FOLDER, OURS
-from table_groups import Cost, Group, Values, missing, read_groups, retraining_seconds
+from table_groups import (
+    Cost,
+    Group,
+    Values,
+    missing,
+    read_groups,
+    retraining_range,
+    retraining_seconds,
+)
 from table_plot import draw
 
 PAGE = Path("docs/results.md")
@@ -34,6 +42,8 @@ COLUMNS = {
     "JS to retrained": ("distance_js_answers", 4),
 }
 """Figures of the page: heading, name and decimals."""
+MUCH_LONGER = 1.5
+"""From so many times the seconds of the same work on, seconds are called unsure."""
 TITLES = {
     "retrained-1": "retrained, first",
     "placebo-temperature": "placebo: softened",
@@ -58,7 +68,11 @@ retrained models is that, and no memory. Seconds are of one request with everyth
 teachers, augmented models, and the preparation of methods that train originals of their own. ‡
 marks what learns from out-of-fold scores, which are made once for an original: their seconds stand
 above each table, and the share of a retraining is told with them, too, as if they were made for
-this request alone.
+this request alone. A retraining's seconds are the mean, with the shortest and the longest of the
+same work in brackets.
+
+The headroom is by how much a retrained model's AUC on D_f is below the original's. The smaller it
+is, the less there was to forget, and the wider are M_auc's intervals.
 
 *Against e2urec* tells only what holds on every seed that was measured: the paired difference on the
 same rows has one sign on all of them, and none of its 95% intervals contains 0. Where it says "no
@@ -73,7 +87,8 @@ README_WORDS = (
     "**All methods on the same rows** ([all figures, intervals and other requests]"
     "(docs/results.md)): one request of each table, means over the seeds measured so far. "
     "M_auc: 0 as retrained, 1 as if nothing had been done. † is exact by construction; ‡ needs "
-    "out-of-fold scores as well, which are made once for an original."
+    "out-of-fold scores as well, which are made once for an original. The headroom is what there "
+    "was to forget: where it is small, M_auc is unsure. Seconds of a busy machine are left out."
 )
 
 # --- the page
@@ -156,7 +171,7 @@ def facts(cell: Values) -> str:
         f"headroom {figure_text(cell['figures'].get('headroom_auc'), 3)}",
         f"test AUC of the original {figure_text(original_auc(cell), 3)}",
         f"of the control {cell['control_test_auc']:.3f}",
-        f"a retraining {retraining_seconds(cell):.1f} s",
+        retraining_text(cell),
     ]
     if scores is not None:
         parts.append(f"out-of-fold scores {scores:.1f} s, once for all requests")
@@ -167,6 +182,20 @@ def facts(cell: Values) -> str:
         parts.append(f"made by up to {jobs} jobs at once, so that seconds cannot be compared")
     failed = "".join(f" {name} failed ({why})." for name, why in cell["failed"].items())
     return f"- Seed {cell['seed']}: {', '.join(parts)}.{failed}"
+
+
+def retraining_text(cell: Values) -> str:
+    """How long a retraining took, and between what times the same work was done."""
+    shortest, longest = retraining_range(cell)
+    seconds = f"{retraining_seconds(cell):.1f} s ({shortest:.1f} to {longest:.1f} s)"
+    why = " beside other work, so that no second here says much" if is_of_busy(cell) else ""
+    return f"a retraining {seconds}{why}"
+
+
+def is_of_busy(cell: Values) -> bool:
+    """Whether the machine had so much else to do that seconds cannot be compared."""
+    shortest, longest = retraining_range(cell)
+    return longest > MUCH_LONGER * shortest
 
 
 def original_auc(cell: Values) -> Values:
@@ -194,15 +223,17 @@ def notes(group: Group) -> list[str]:
 
 def short_table(groups: Sequence[Group]) -> str:
     """The first request of each table, means over its seeds."""
-    firsts: dict[str, Group] = {}
+    by_table: dict[str, Group] = {}
     for group in groups:
-        firsts.setdefault(group.table, group)
+        by_table.setdefault(group.table, group)
+    # Where there is most to forget, figures are surest.
+    firsts = dict(sorted(by_table.items(), key=lambda item: -mean_headroom(item[1])))
     methods = dict.fromkeys(name for group in firsts.values() for name in group.methods)
     headings = ["method"]
-    for table in firsts:
+    for table, group in firsts.items():
         name = table.removeprefix("table-")
         headings += [
-            f"{name}, {firsts[table].first['request_words']}: M_auc",
+            f"{name}, {group.first['request_words']} (headroom {mean_headroom(group):.3f}): M_auc",
             "test AUC change",
             "of a retraining",
         ]
@@ -212,9 +243,15 @@ def short_table(groups: Sequence[Group]) -> str:
         for group in firsts.values():
             cells.append(mean_text(group.values(name, "memory_auc"), ".2f"))
             cells.append(mean_text(group.values(name, "utility_auc_difference"), "+z.3f"))
-            cells.append(mean_share_text(group.costs(name)))
+            is_busy = any(is_of_busy(cell) for cell in group.cells.values())
+            cells.append(MISSING if is_busy else mean_share_text(group.costs(name)))
         rows.append(cells)
     return "\n".join([README_WORDS, "", *markdown(headings, rows)])
+
+
+def mean_headroom(group: Group) -> float:
+    """How much of the AUC is memory, in the mean over seeds."""
+    return mean(cell["figures"]["headroom_auc"]["value"] for cell in group.cells.values())
 
 
 def share_text(share: float, whole_share: float) -> str:

@@ -313,6 +313,25 @@ def test_page_picture_and_readme_come_from_the_cells_alone(report, cells, tmp_pa
     assert "Not measured yet: seeds 1, 2 of ratio-0.3-seed-42 of table-toy; seed 2 of " in page
 
 
+def test_seconds_of_a_machine_that_did_other_work_are_called_so(report, cells):
+    def retrain_in(*seconds):
+        for path in cells.glob("*/seed-*/*.json"):
+            cell = json.loads(path.read_text())
+            names = [name for name in cell["models"] if name.startswith("retrain")]
+            for number, name in enumerate(names):
+                cell["models"][name]["cost"]["seconds"]["total"] = seconds[number % len(seconds)]
+            write_json(path, cell)
+        return report()
+
+    page, readme = retrain_in(10.0, 12.0)
+    assert "(10.0 to 12.0 s)" in page
+    assert "beside other work" not in page
+    assert "% |" in readme
+    page, readme = retrain_in(10.0, 40.0)
+    assert "(10.0 to 40.0 s) beside other work" in page
+    assert "% |" not in readme
+
+
 def test_page_is_left_as_it_is_where_there_is_no_cell_or_no_place(report, cells, tmp_path):
     (tmp_path / "README.md").write_text("# Head\n")
     with pytest.raises(SystemExit, match="lacks <!-- results -->"):
