@@ -251,7 +251,7 @@ def short_table(groups: Sequence[Group]) -> str:
 
 def mean_headroom(group: Group) -> float:
     """How much of the AUC is memory, in the mean over seeds."""
-    return mean(cell["figures"]["headroom_auc"]["value"] for cell in group.cells.values())
+    return float(mean(cell["figures"]["headroom_auc"]["value"] for cell in group.cells.values()))
 
 
 def share_text(share: float, whole_share: float) -> str:
