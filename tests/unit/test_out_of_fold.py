@@ -26,7 +26,7 @@ from e2urec.training.half_models import HalfModels
 from e2urec.training.loop import silent
 from e2urec.training.out_of_fold import PHASE, OutOfFold, RowScores, halves, outside_scores
 from e2urec.training.phase import Phase
-from e2urec.training.supervised import tune
+from e2urec.training.supervised import Tuning, tune
 from key_files import KEY, OTHER_KEY
 
 TWO_PAIRS = OutOfFold(pairs=2)
@@ -201,6 +201,24 @@ def test_half_models_are_tuned_as_the_original_is():
     model, _ = tune(base, TUNING, train.take(np.flatnonzero(inside)), None, phase)
     expected = predict(model, train.take(np.flatnonzero(~inside))).log_odds
     assert scores[~inside] == pytest.approx(expected, abs=1e-5)
+
+
+def test_half_models_stop_early_where_the_original_did():
+    base = toy_recommender("causal")
+    train, outsiders = rows_of(base)
+    # So fast that validation rows are answered worse from the second epoch on.
+    changes = {"epochs": 6, "learning_rate": 0.1, "patience": 1}
+    patient = Tuning(schedule=TUNING.schedule.model_copy(update=changes))
+    models = replace(half_models(base), original=patient, valid=outsiders["unseen"])
+    models.scores(train, outsiders)
+    scored = 2 * len(train) + 2 * sum(len(part) for part in outsiders.values())
+    assert models.costs.rows[PHASE] < 2 * 6 * len(train) + scored
+    users = np.concatenate([train.users, *(part.users for part in outsiders.values())])
+    inside = halves(users, 4, seed=3)[0, : len(train)]
+    half = train.take(np.flatnonzero(inside))
+    phase = Phase(PHASE, derive(3, PHASE, 0))
+    _, trace = tune(base, patient, half, outsiders["unseen"], phase)
+    assert len(trace.losses) < 6
 
 
 def test_half_models_of_an_original_with_an_adapter_have_one_like_it(monkeypatch):

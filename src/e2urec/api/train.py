@@ -98,8 +98,8 @@ def _scores_sentence(space: Workspace) -> str:
     original_rows = recipe.tuning.schedule.epochs * len(space.split.train)
     return (
         f"after the original, which reads at most {original_rows:,} rows, "
-        f"{2 * recipe.scores.pairs} half models read {space.scores_row_count():,}, so that small "
-        "requests forget more; scores.pairs=0 leaves them out"
+        f"{2 * recipe.scores.pairs} half models read up to {space.scores_row_count():,}, so that "
+        "small requests forget more; scores.pairs=0 leaves them out"
     )
 
 

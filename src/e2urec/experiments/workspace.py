@@ -256,8 +256,7 @@ class Workspace:
     def make_scores(self, scratch: Path | None = None) -> None:
         """Make out-of-fold scores of all rows that a request may need, as the recipe says.
 
-        These are the training rows and those of the held-out users. With no pairs of half models
-        nothing happens.
+        These are the training rows and the held-out users'; with no pairs nothing happens.
 
         Args:
             scratch: folder for large things while they are made; None: the system's.
@@ -276,6 +275,7 @@ class Workspace:
             base=self.untuned(),
             settings=settings,
             original=self.recipe.tuning,
+            valid=self.encode(self.split.valid),
             seed=derive(self.recipe.seed, PHASE),
             costs=costs,
             progress=self.progress,

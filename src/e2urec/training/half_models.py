@@ -41,6 +41,8 @@ class HalfModels:
         base: as a recommender, before any user's data; it is left as it was.
         settings: how many, and how they are tuned.
         original: how the original is tuned.
+        valid: rows by which the original stopped early, and half models tuned as it was do; None:
+            they go on for all epochs.
         seed: of the halves and of each half model.
         costs: told of seconds and rows.
         progress: told of each step.
@@ -53,6 +55,7 @@ class HalfModels:
     original: Tuning
     seed: int
     costs: Costs
+    valid: Examples | None = None
     progress: Progress = silent
     scratch: Path | None = None
     checkpoints: Checkpoints = NO_CHECKPOINTS
@@ -146,7 +149,7 @@ class HalfModels:
         """A model tuned on `half`, and the adapters that it answers with."""
         lora = self._tuning.lora
         if lora is None:
-            model, trace = tune(self.base, self._tuning, half, None, phase)
+            model, trace = tune(self.base, self._tuning, half, self.valid, phase)
             self.costs.count_training(PHASE, trace)
             yield model, ()
             return

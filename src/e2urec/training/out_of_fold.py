@@ -41,8 +41,8 @@ class OutOfFold(BaseModel):
     )
     tuning: Literal["original", "adapter"] = Field(
         "original",
-        description="how half models are tuned: as the original is, for all its epochs, or, which "
-        "costs a large model less and tells less, by the adapter of scores.lora",
+        description="how half models are tuned: as the original is, or, which costs a large model "
+        "less and tells less, by the adapter of scores.lora",
     )
     # An adapter learns at rates that would ruin a fully tuned model.
     learning_rate: float = Field(
@@ -81,14 +81,12 @@ class OutOfFold(BaseModel):
 
     def tuning_of_halves(self, original: Tuning) -> Tuning:
         """How half models are tuned: as the original, or by an adapter at a rate of its own."""
-        # No validation rows are read, so there is nothing to be patient about.
-        changes: dict[str, Any] = {"patience": None}
-        lora = original.lora
-        if self.tuning == "adapter":
-            changes["learning_rate"] = self.learning_rate
-            lora = self.lora
+        if self.tuning == "original":
+            return original
+        # Validation rows say when the original is done, and nothing of another way to tune.
+        changes = {"patience": None, "learning_rate": self.learning_rate}
         schedule = original.schedule.model_copy(update=changes)
-        return original.model_copy(update={"schedule": schedule, "lora": lora})
+        return original.model_copy(update={"schedule": schedule, "lora": self.lora})
 
     def cache_bytes(self, base: Recommender, token_count: int, original: Tuning) -> int:
         """Bytes on the disk while the scores are made, of rows with so many tokens."""
