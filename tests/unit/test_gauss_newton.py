@@ -25,8 +25,7 @@ from e2urec.unlearning.gauss_newton import (
 from e2urec.unlearning.student import Student
 
 ALL_LINEAR = LoRA(rank=4, targets="all")
-# All gradients in few passes: each is that of its row alone, whoever is beside it.
-SOLVED = {"batch_size": 64, "solving": {"below": 10**6}}
+SOLVED = {"solving": {"below": 10**6}}
 
 
 def gradients_one_by_one(student, rows):
@@ -230,13 +229,34 @@ def test_gradients_that_do_not_fit_make_a_trained_student_and_that_is_told():
     assert task.outcome.teacher_auc == trained.outcome.teacher_auc
 
 
+@pytest.mark.parametrize(("micro_batch", "most"), [(None, 6), (2, 2)])
+def test_as_many_rows_go_through_the_model_as_when_the_original_was_tuned(
+    micro_batch, most, monkeypatch
+):
+    sizes = []
+    of_batch = gauss_newton._Differentiator._of_batch
+
+    def record(self, tape, index):
+        sizes.append(len(index))
+        return of_batch(self, tape, index)
+
+    monkeypatch.setattr(gauss_newton._Differentiator, "_of_batch", record)
+    task = task_of()
+    task = with_scores(task, strangers_scores(task))
+    changes = {"batch_size": 6, "micro_batch": micro_batch}
+    schedule = task.tuning.schedule.model_copy(update=changes)
+    task = replace(task, tuning=task.tuning.model_copy(update={"schedule": schedule}))
+    build("e2urec", SOLVED, preset="scores").unlearn(task)
+    assert max(sizes) == most
+
+
 def test_settings_of_training_that_are_not_read_are_told():
     task = task_of()
     task = with_scores(task, strangers_scores(task))
-    settings = SOLVED | {"strength": 4.5, "remember": "kl+ce"}
+    settings = SOLVED | {"strength": 4.5, "remember": "kl+ce", "batch_size": 3}
     build("e2urec", settings, preset="scores").unlearn(task)
     (sentence,) = [text for text in task.outcome.limits if "not read" in text]
-    assert "strength=4.5, remember=kl+ce not read" in sentence
+    assert "strength=4.5, remember=kl+ce, batch_size=3 not read" in sentence
     assert "solving.below=0" in sentence
 
 

@@ -129,10 +129,7 @@ class E2URec(TwoTeachers):
 
     @classmethod
     def suited_preset(cls, settings: Mapping[str, Any], *, has_scores: bool) -> str:
-        """Scores where there are any, unless a setting names another teacher, or is of one.
-
-        docs/evidence/evidence.md has the figures.
-        """
+        """Scores where there are any, unless a setting names another teacher, or is of one."""
         is_of_another = "forgetting" in settings or settings.keys() & set(UNREAD["scores"])
         return "scores" if has_scores and not is_of_another else "default"
 
@@ -193,7 +190,7 @@ class E2URec(TwoTeachers):
             weights = row_weights(original_odds, forget_count, self.beta)
             with Student(cached_task, lora, seed=derive(task.seed, "student")) as student:
                 with task.costs.phase("solving"):
-                    solve_student(student, self.solving, held, target, weights, self.batch_size)
+                    solve_student(student, self.solving, held, target, weights)
                     forget_odds = (original_odds[:forget_count], target[:forget_count])
                     scale_to_teacher(student, self.scaling.largest, *forget_odds)
                     if len(task.retain):  # a request may take all users

@@ -63,6 +63,11 @@ class Schedule(StepSettings, OptimizerSettings):
     )
 
     @property
+    def rows_at_once(self) -> int:
+        """Rows of a set that go through the model at a time: what its memory was found to hold."""
+        return min(self.batch_size, self.micro_batch or self.batch_size)
+
+    @property
     def step_settings(self) -> dict[str, Any]:
         """Those of `StepSettings`, for another schedule of the same model."""
         return {name: getattr(self, name) for name in StepSettings.model_fields}

@@ -254,7 +254,6 @@ def solve_student(
     retain_rows: Rows,
     target: Floats,
     weights: Floats,
-    batch_size: int,
 ) -> None:
     """Put the student where its log-odds are nearest to the teachers'.
 
@@ -264,9 +263,10 @@ def solve_student(
         retain_rows: (r,) rows of D_r that are held.
         target: (f + r,) log-odds that the teachers ask for, those of D_f first.
         weights: (f + r,) what each row counts, positive.
-        batch_size: rows whose gradients are made at a time.
     """
     task = student.task
+    # A batch is no step here, so it is as large as when the original was tuned.
+    batch_size = task.tuning.schedule.rows_at_once
     device = student.model.device
     row_targets = torch.from_numpy(target).float().to(device)
     row_weights = torch.from_numpy(weights).float().to(device)

@@ -46,6 +46,7 @@ TRAINING_SETTINGS = (
     "final",
     "learning_rate",
     "min_lr_ratio",
+    "batch_size",
     "min_steps",
     "optimizer",
 )
