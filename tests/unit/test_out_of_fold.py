@@ -176,7 +176,7 @@ def test_half_without_a_training_row_is_told_before_anything_is_tuned():
     base = toy_recommender("causal")
     train, outsiders = rows_of(base)
     of_one_user = train.take(np.flatnonzero(train.users == train.users[0]))
-    with pytest.raises(ScoresError, match=r"half of 1 users have .*scores\.pairs=0"):
+    with pytest.raises(ScoresError, match=r"half of the users have no .*scores\.pairs=0"):
         half_models(base, progress=None).scores(of_one_user, outsiders)
 
 

@@ -325,8 +325,7 @@ def _checked_results(space: Workspace, model: Recommender, options: AdoptOptions
 def _record(space: Workspace, base: BaseRecord | None) -> RunRecord:
     return RunRecord(
         kind="original",
-        # No half model was tuned; `prepare` tunes them.
-        recipe=space.recipe.updated(["scores.pairs=0"]).model_dump(mode="json"),
+        recipe=space.recipe.model_dump(mode="json"),
         seed=space.recipe.seed,
         seconds=space.costs.seconds,
         rows={

@@ -94,8 +94,8 @@ def plan_preparation(
 def _recipe_with_scores(run: Run, settings: Iterable[str]) -> Recipe:
     require_recommender(run)
     recipe = Recipe.build(run.record.recipe, place=str(run.path))
-    # A run that was to have none is asked for the usual number now.
-    own = recipe if recipe.scores.pairs else recipe.model_copy(update={"scores": OutOfFold()})
+    # A run that was to have none gets the usual number now.
+    own = recipe if recipe.scores.pairs else recipe.updated([f"scores.pairs={OutOfFold().pairs}"])
     updated = own.updated(settings)
     # Any other setting would make the record say of the recommender what is not true of it.
     if updated.model_copy(update={"scores": own.scores}) != own:

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import torch
+
 from ..core.disk import require_room
 from ..core.errors import ScoresError
+from ..core.process import process_count
 from ..core.say import Say, no_words
 from ..experiments.dependencies import dependencies
 from ..experiments.recipe import Recipe
 from ..experiments.study import MEASURED_PARTS, answers_alone, results_alone
 from ..experiments.workspace import HELD_OUT_PARTS, Workspace
+from ..models.adapted_layers import target_layers
 from ..runs.files import write_json
 from ..runs.folder import Run, open_run
 from ..runs.keys import controller_key
@@ -72,7 +76,7 @@ def train(
         write_json(partial / RESULTS, results.as_dict() | {"trace": vars(trace)})
         SplitIndex.of(space.split, space.row_key).save(partial)
         answers_of_original(space, partial, model, rows, answers).save(partial)
-        # Half models need the room of the original, which is finished whatever becomes of them.
+        # Half models need the room of the original.
         del model, answers
         _make_scores(space, partial, say)
         write_record(partial, _original_record(space, trace), secret)
@@ -80,12 +84,17 @@ def train(
 
 
 def _make_scores(space: Workspace, folder: Path, say: Say) -> None:
+    """Add scores to a run that is finished but for them, if that can be done."""
     try:
         space.make_scores(folder)
-    except ScoresError as error:
+    except (ScoresError, MemoryError, torch.OutOfMemoryError) as error:
+        # Of several processes the others do not know that one has no memory left.
+        if process_count() > 1 and not isinstance(error, ScoresError):
+            raise
+        reason = str(error) if isinstance(error, ScoresError) else "scores: out of memory"
         say(
-            f"{error}. The run is finished without out-of-fold scores; e2urec prepare makes them "
-            "with other settings"
+            f"{reason}. The run is finished all the same, without out-of-fold scores; e2urec "
+            "prepare makes them later, also with other settings"
         )
         return
     if space.score_index is not None:
@@ -108,7 +117,12 @@ def _scores_bytes(space: Workspace, has_checkpoints: bool) -> int:
     settings = space.recipe.scores
     if not settings.pairs:
         return 0
-    if settings.tuning_of_halves(space.recipe.tuning).lora is None:
+    tuning = settings.tuning_of_halves(space.recipe.tuning)
+    if settings.tuning == "adapter":
+        # For the error alone: layers that are not there are told before hours of work.
+        lm = space.untuned().lm
+        target_layers(lm, settings.lora.targets, settings.lora.first_block(lm))
+    if tuning.lora is None:
         # A checkpoint of each half model that is finished.
         return 2 * settings.pairs * space.model_bytes() if has_checkpoints else 0
     parts = [getattr(space.split, name) for name in ("train", *HELD_OUT_PARTS)]
@@ -124,16 +138,12 @@ def _original_record(space: Workspace, trace: Trace) -> RunRecord:
         "duplicates_dropped": data.duplicates,
         "unrated_dropped": data.unrated,
     }
-    recipe = space.recipe
-    if space.score_index is None:
-        # What was asked for and failed is not there either.
-        recipe = recipe.updated(["scores.pairs=0"])
-    else:
+    if space.score_index is not None:
         rows["scores"] = len(space.score_index)
     return RunRecord(
         kind="original",
-        recipe=recipe.model_dump(mode="json"),
-        seed=recipe.seed,
+        recipe=space.recipe.model_dump(mode="json"),
+        seed=space.recipe.seed,
         seconds=seconds,
         rows=rows,
         seconds_per_row=seconds["original"] / trace.rows,

@@ -130,7 +130,10 @@ class E2URec(TwoTeachers):
     @classmethod
     def suited_preset(cls, settings: Mapping[str, Any], *, has_scores: bool) -> str:
         """Scores where there are any, unless a setting names another teacher, or is of one."""
-        is_of_another = "forgetting" in settings or settings.keys() & set(UNREAD["scores"])
+        is_of_another = "forgetting" in settings
+        for name in UNREAD["scores"] if has_scores else ():
+            usual = ALONG_THE_WAY.get(name, cls.model_fields[name].default)
+            is_of_another |= settings.get(name, usual) != usual
         return "scores" if has_scores and not is_of_another else "default"
 
     @property

@@ -9,12 +9,12 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -139,22 +139,6 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tensor_bytes(gradients)
 
 
-class _FusedAttention(TorchFunctionMode):
-    """Inside, attention goes by the kernel that a GPU has for it, which keeps no (t, t) scores."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        options = dict(kwargs or {})
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **options)
-        return _fused_attention(*args, **options)
-
-
 def _fused_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -179,6 +163,13 @@ def _fused_attention(
 
 @contextlib.contextmanager
 def fused_attention(enabled: bool) -> Iterator[None]:
-    """Inside, attention is that of a GPU, if `enabled`; else it is as the model computes it."""
-    with _FusedAttention() if enabled else contextlib.nullcontext():
+    """Inside, attention goes by the kernel of a GPU, if `enabled`, which keeps no (t, t) scores.
+
+    Else it is as the model computes it.
+    """
+    # No mode of torch's: those are off in a backward pass, where checkpointed blocks compute again.
+    if not enabled:
+        yield
+        return
+    with patch.object(F, "scaled_dot_product_attention", _fused_attention):
         yield

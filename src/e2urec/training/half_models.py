@@ -85,9 +85,8 @@ class HalfModels:
         inside = self._halves(rows)
         # Of a handful of users, all those of a half may have nothing but held-out rows.
         if not inside["train"].any(axis=1).all():
-            user_count = len(np.unique(train.users))
             raise ScoresError(
-                f"scores: half of {user_count} users have no training row; {WITHOUT}, or give "
+                f"scores: half of the users have no training row among them; {WITHOUT}, or give "
                 "data of more users"
             )
         # A half model is not asked about its own rows: those places stay NaN.

@@ -87,8 +87,8 @@ def tune(
 ) -> tuple[Recommender, Trace]:
     """Tune a fresh copy on `train`: what makes an original, and on D_r a retrained model.
 
-    The best epoch on `valid` is kept when `tuning.schedule.patience` is set; otherwise all epochs
-    count and `valid` is not read.
+    The best epoch on `valid` is kept when `tuning.schedule.patience` is set and requests have left
+    rows to validate on; otherwise all epochs count and `valid` is not read.
 
     Args:
         untuned: backbone, template and window; it is only read.
@@ -110,7 +110,7 @@ def tune(
         return log_loss(answers.labels, answers.log_odds)
 
     # A monitor costs a pass over the validation rows an epoch, so there is none without patience.
-    stops_early = schedule.patience is not None and valid is not None
+    stops_early = schedule.patience is not None and valid is not None and len(valid) > 0
     monitor = validation_loss if stops_early else None
     plan = shuffled_plan(train, schedule.batch_size, phase.seed)
     objective = supervised(model, train)

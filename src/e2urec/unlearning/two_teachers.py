@@ -174,8 +174,7 @@ class TwoTeachers(Method):
         if scores is None:
             raise ConfigError(
                 "method 'e2urec': forgetting=scores needs out-of-fold scores, which this run "
-                "lacks; make them by e2urec prepare, train with --set scores.pairs=2, or do "
-                "without by --preset default"
+                "lacks; make them by e2urec prepare, or do without by --preset default"
             )
         # An earlier request wrote their prompts anew, and their scores were erased with the old
         # ones; or their items have other titles by now.
