@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FRESH := build/constraints
+# pip compiles all that it installs, which takes longer than to install it. Python compiles what is
+# imported and keeps that, unless this variable is set: then each process does it anew.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo lint types test torture families ranks gpu coverage check docs constraints clean
 
@@ -51,8 +55,7 @@ docs: $(VENV)/.documented
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(VENV)/.documented: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 # The newest releases that the ranges in pyproject.toml admit, in an environment of their own. A
@@ -60,7 +63,7 @@ $(VENV)/.documented: $(VENV)/.installed
 constraints:
 	rm -rf $(FRESH)
 	$(PYTHON) -m venv $(FRESH)
-	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	$(FRESH)/bin/python $(PIP_INSTALL) --editable '.[dev,docs]'
 	grep '^#' constraints.txt > $(FRESH)/new.txt
 	$(FRESH)/bin/python -m pip freeze --exclude-editable | sed 's/+.*//' >> $(FRESH)/new.txt
 	mv $(FRESH)/new.txt constraints.txt
@@ -69,8 +72,7 @@ constraints:
 # The version is read from __init__.py when the package is installed.
 $(VENV)/.installed: pyproject.toml constraints.txt src/e2urec/__init__.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 $(VENV)/.fetched: $(VENV)/.installed
