@@ -27,9 +27,11 @@ test: $(VENV)/.fetched
 torture: $(VENV)/.installed
 	$(BIN)/python -m pytest -m torture tests/torture
 
-# Every family of models, built tiny from its config; the ordinary tests hold one of each kind.
+# Every family of models, built tiny from its config, and every pair of a kind of model with a kind
+# of original; the ordinary tests hold one of each kind.
 families: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto -m "families or not families" tests/contract/test_families.py
+	$(BIN)/python -m pytest -n auto -m "families or not families" tests/contract \
+		tests/unit/test_speed.py tests/system/test_import_decoders.py
 
 # Every method, a rehearsal and a launch's refusals in two processes of a launcher.
 ranks: $(VENV)/.installed
