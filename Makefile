@@ -33,10 +33,10 @@ families: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto -m "families or not families" tests/contract \
 		tests/unit/test_speed.py tests/system/test_import_decoders.py
 
-# Every method, a rehearsal and a launch's refusals in two processes of a launcher.
+# Every method, a rehearsal, a launch's refusals and a signal in two processes of a launcher.
 ranks: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "ranks or not ranks" tests/system/test_two_processes.py \
-		tests/system/test_ranks_share.py
+		tests/system/test_ranks_share.py tests/system/test_signals.py
 
 # Toys on this machine's GPU; E2UREC_TEST_DEVICE=cpu runs the same on the CPU.
 gpu: $(VENV)/.installed
