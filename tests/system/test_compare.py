@@ -52,7 +52,7 @@ SMALL = [
     "tuning.schedule.epochs=1",
     "tuning.schedule.learning_rate=1e-2",
 ]
-FEW = ["compare.methods=['neggrad', 'e2urec', 'sisa']", "retrained=2"]
+FEW = ["compare.methods=['neggrad', 'e2urec']", "retrained=2"]
 
 
 def recipe(toy: Path, *more: str) -> Recipe:
@@ -140,7 +140,7 @@ def test_comparison_says_where_and_how_long_its_cells_were_made(smoke):
 
 
 def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_path):
-    few = [*FEW, few_steps(["neggrad", "e2urec", "sisa"])]
+    few = [*FEW, few_steps(["neggrad", "e2urec"])]
     wanted = recipe(toy, *few, "compare.seeds=[0, 1]")
     compare(wanted, tmp_path / "whole")
     settings = [
