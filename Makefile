@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FRESH := build/constraints
+# pip compiles all that it installs, which takes longer than to install it. Python compiles what is
+# imported and keeps that, unless this variable is set: then each process does it anew.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo lint types test torture families ranks gpu coverage check docs constraints clean
 
@@ -23,14 +27,16 @@ test: $(VENV)/.fetched
 torture: $(VENV)/.installed
 	$(BIN)/python -m pytest -m torture tests/torture
 
-# Every family of models, built tiny from its config; the ordinary tests hold one of each kind.
+# Every family of models, built tiny from its config, and every pair of a kind of model with a kind
+# of original; the ordinary tests hold one of each kind.
 families: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto -m "families or not families" tests/contract/test_families.py
+	$(BIN)/python -m pytest -n auto -m "families or not families" tests/contract \
+		tests/unit/test_speed.py tests/system/test_import_decoders.py
 
-# Every method, a rehearsal and a launch's refusals in two processes of a launcher.
+# Every method, a rehearsal, a launch's refusals and a signal in two processes of a launcher.
 ranks: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "ranks or not ranks" tests/system/test_two_processes.py \
-		tests/system/test_ranks_share.py
+		tests/system/test_ranks_share.py tests/system/test_signals.py
 
 # Toys on this machine's GPU; E2UREC_TEST_DEVICE=cpu runs the same on the CPU.
 gpu: $(VENV)/.installed
@@ -51,8 +57,7 @@ docs: $(VENV)/.documented
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(VENV)/.documented: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 # The newest releases that the ranges in pyproject.toml admit, in an environment of their own. A
@@ -60,7 +65,7 @@ $(VENV)/.documented: $(VENV)/.installed
 constraints:
 	rm -rf $(FRESH)
 	$(PYTHON) -m venv $(FRESH)
-	$(FRESH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	$(FRESH)/bin/python $(PIP_INSTALL) --editable '.[dev,docs]'
 	grep '^#' constraints.txt > $(FRESH)/new.txt
 	$(FRESH)/bin/python -m pip freeze --exclude-editable | sed 's/+.*//' >> $(FRESH)/new.txt
 	mv $(FRESH)/new.txt constraints.txt
@@ -69,8 +74,7 @@ constraints:
 # The version is read from __init__.py when the package is installed.
 $(VENV)/.installed: pyproject.toml constraints.txt src/e2urec/__init__.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 $(VENV)/.fetched: $(VENV)/.installed

@@ -1,5 +1,6 @@
 """What every method owes: it is found here by itself, built in or registered by another package."""
 
+import itertools
 import sys
 import warnings
 from importlib import metadata
@@ -7,6 +8,7 @@ from importlib import metadata
 import numpy as np
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 
 from e2urec import methods
 from e2urec.core.errors import ConfigError
@@ -37,15 +39,23 @@ QUICK = {
 }
 
 
-# A method that prepares an original of its own tunes adapters on the base, however the task's
-# original was tuned: it meets either once.
-UNLEARNINGS = [
-    pytest.param(name, kind, lora, id=f"{name}-{kind}-{'lora' if lora else 'full'}")
-    for name, method in all_methods().items()
-    for kind in KINDS
-    for lora in (False, True)
-    if not method.prepares or lora == (kind == "seq2seq")
-]
+def unlearnings() -> list[ParameterSet]:
+    """Every method with each kind of model and each kind of original, each of them once.
+
+    `make families` runs the other pairs as well. A method that prepares an original of its own
+    tunes adapters on the base, however the task's original was tuned: it has no other pairs.
+    """
+    found = []
+    for name, method in all_methods().items():
+        for kind, lora in itertools.product(KINDS, (False, True)):
+            is_ordinary = lora == (kind == "seq2seq")
+            if is_ordinary or not method.prepares:
+                marks = () if is_ordinary else pytest.mark.families
+                tuning = "lora" if lora else "full"
+                found.append(
+                    pytest.param(name, kind, lora, id=f"{name}-{kind}-{tuning}", marks=marks)
+                )
+    return found
 
 
 def brief(name: str) -> Method:
@@ -182,7 +192,7 @@ def test_unknown_setting_is_refused_with_the_nearest_known_one(name):
         build(name, {"no_such_setting": 1})
 
 
-@pytest.mark.parametrize(("name", "kind", "lora"), UNLEARNINGS)
+@pytest.mark.parametrize(("name", "kind", "lora"), unlearnings())
 def test_method_changes_the_scores_and_leaves_one_whole_model(name, kind, lora):
     check_unlearning(brief(name), kind, lora=lora)
 

@@ -52,7 +52,7 @@ SMALL = [
     "tuning.schedule.epochs=1",
     "tuning.schedule.learning_rate=1e-2",
 ]
-FEW = ["compare.methods=['neggrad', 'e2urec', 'sisa']", "retrained=2"]
+FEW = ["compare.methods=['neggrad', 'e2urec']", "retrained=2"]
 
 
 def recipe(toy: Path, *more: str) -> Recipe:
@@ -78,15 +78,24 @@ def figures(folder: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in cell.items() if key != "cost"} for cell in cells]
 
 
-def test_smoke_recipe_compares_every_method_with_finite_figures(toy, tmp_path):
+COMPARED = set(all_methods()) - {"finetune"}
+
+
+@pytest.fixture(scope="module")
+def smoke(toy, tmp_path_factory):
+    """The folder of a comparison of every method, what was found, and what was told meanwhile."""
+    folder = tmp_path_factory.mktemp("smoke") / "first"
     told: list[str] = []
-    methods = set(all_methods()) - {"finetune"}
-    wanted = recipe(toy, few_steps(methods))
-    found = compare(wanted, tmp_path / "first", say=told.append)
+    found = compare(recipe(toy, few_steps(COMPARED)), folder, say=told.append)
+    return folder, found, told
+
+
+def test_smoke_recipe_compares_every_method_with_finite_figures(smoke):
+    folder, found, told = smoke
     assert found.failed == {}
-    expected = methods | {"original", "retrained-1", "retrained-2"}
+    expected = COMPARED | {"original", "retrained-1", "retrained-2"}
     expected |= {"placebo-temperature", "placebo-retain"}
-    cells = json.loads((tmp_path / "first" / "results.json").read_text())["cells"]
+    cells = json.loads((folder / "results.json").read_text())["cells"]
     assert {cell["model"] for cell in cells} == expected
     for cell in cells:
         values = [figure["value"] for figure in cell["figures"].values()]
@@ -95,21 +104,21 @@ def test_smoke_recipe_compares_every_method_with_finite_figures(toy, tmp_path):
             assert cell["cost"]["seconds"]["total"] > 0
     assert told[-1].startswith(f"[{len(told)} of {len(told)}]")
 
-    long = pl.read_parquet(tmp_path / "first" / "results.parquet")
+    long = pl.read_parquet(folder / "results.parquet")
     assert long.columns == [
         *("model", "seed", "request", "measure", "column", "group", "value", "low", "high", "n")
     ]
     value = long.filter(model="e2urec", measure="memory", column="auc")["value"].item()
     (cell,) = (cell for cell in cells if cell["model"] == "e2urec")
     assert value == cell["figures"]["memory_auc"]["value"]
-    page = (tmp_path / "first" / "report.html").read_text()
+    page = (folder / "report.html").read_text()
     assert page.count("<svg") == 3
     assert not re.findall(r"""(?:src|href)=["']http|url\(http|@import""", page)
     lines = len(expected - {"retrained-2"})
-    assert (tmp_path / "first" / "table.tex").read_text().count("\\\\\n") == lines + 1, (
+    assert (folder / "table.tex").read_text().count("\\\\\n") == lines + 1, (
         "a line a model, and the head"
     )
-    left = {path.name for path in (tmp_path / "first").rglob("*")}
+    left = {path.name for path in folder.rglob("*")}
     assert left == {
         "results.json",
         "results.parquet",
@@ -120,8 +129,18 @@ def test_smoke_recipe_compares_every_method_with_finite_figures(toy, tmp_path):
     }
 
 
+def test_comparison_says_where_and_how_long_its_cells_were_made(smoke):
+    folder, _, _ = smoke
+    kept = json.loads((folder / "results.json").read_text())
+    assert kept["machines"] == [this_machine()]
+    costs = [cell["cost"]["seconds"].get("total", 0) for cell in kept["cells"]]
+    assert kept["seconds"] > sum(costs) > 0
+    (shared,) = kept["shared"]
+    assert shared["figures"]["headroom_auc"]["n"] == kept["rows"]["1"]["forget"]
+
+
 def test_comparison_killed_in_the_middle_goes_on_to_the_same_figures(toy, tmp_path):
-    few = [*FEW, few_steps(["neggrad", "e2urec", "sisa"])]
+    few = [*FEW, few_steps(["neggrad", "e2urec"])]
     wanted = recipe(toy, *few, "compare.seeds=[0, 1]")
     compare(wanted, tmp_path / "whole")
     settings = [
@@ -178,7 +197,8 @@ def test_method_alone_gives_the_figures_that_it_has_among_others(toy, tmp_path):
     compare(recipe(toy, f"compare.methods={methods}", settings, *asked), tmp_path / "all")
     among = {cell["model"]: cell for cell in figures(tmp_path / "all") if cell["request"] == 2}
     last = [f"compare.requests=[{requests[1]}]", "retrained=1"]
-    for name in methods:
+    # Those with preparations of their own.
+    for name in methods[1:]:
         compare(recipe(toy, f"compare.methods=['{name}']", settings, *last), tmp_path / name)
         for cell in figures(tmp_path / name):
             # Placebo (ii) takes as many steps as the longest method; differences need e2urec.
@@ -190,17 +210,6 @@ def own_figures(cell):
     """The figures of a cell without its differences to another method."""
     found = cell["figures"].items()
     return {name: figure for name, figure in found if not name.startswith("paired_difference")}
-
-
-def test_comparison_says_where_and_how_long_its_cells_were_made(toy, tmp_path):
-    few = ["compare.methods=['neggrad']", few_steps(["neggrad"]), "retrained=1"]
-    compare(recipe(toy, *few), tmp_path / "out")
-    kept = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert kept["machines"] == [this_machine()]
-    costs = [cell["cost"]["seconds"].get("total", 0) for cell in kept["cells"]]
-    assert kept["seconds"] > sum(costs) > 0
-    (shared,) = kept["shared"]
-    assert shared["figures"]["headroom_auc"]["n"] == kept["rows"]["1"]["forget"]
 
 
 def test_hours_are_not_told_where_a_cell_does_not_say_them(tmp_path):
@@ -436,8 +445,8 @@ def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(
     told: list[str] = []
     wanted = recipe(
         toy,
-        "compare.methods=['neggrad', 'simnpo', 'sisa']",
-        few_steps(["sisa"]),
+        "compare.methods=['neggrad', 'simnpo', 'retrain']",
+        "compare.settings={}",
         "compare.trials=3",
         "compare.tolerance=1",
     )
@@ -449,7 +458,7 @@ def test_settings_are_chosen_on_other_users_by_as_many_trials_for_each_method(
         for name in ("neggrad", "simnpo")
     }
     assert {len(trials) for trials in tried.values()} == {3}
-    assert len(found.trials) == 6, "sisa has nothing to choose"
+    assert len(found.trials) == 6, "retraining has nothing to choose"
     for name, trials in tried.items():
         assert trials[0]["settings"] == {}
         best = min(trials, key=lambda trial: abs(trial["memory_auc"]))

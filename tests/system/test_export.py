@@ -52,7 +52,8 @@ def test_forgotten_adapter_is_given_back_in_its_precision_and_answers_the_same(
     users = tmp_path / "users.txt"
     users.write_text("u1\nu2\n", encoding="utf-8")
     forgotten = tmp_path / "forgotten"
-    quick = ["--set", "joint=1", "--set", "warmup=1", "--set", "lora.rank=16"]
+    quick = ["--set", "joint=1", "--set", "lora.rank=16"]
+    quick += ["--set", "min_steps=4", "--set", "augment_min_steps=4"]
     status, _, told = call("unlearn", run, "--request", users, "--out", forgotten, *quick)
     assert status == 0, told
     status, printed, told = call("score", forgotten, "--examples", made / "prompts.jsonl")

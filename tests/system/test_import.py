@@ -48,7 +48,7 @@ def test_adapter_of_a_plain_script_is_taken_over_and_forgets(
         for key, tensor in load_file(made / "adapter" / "adapter_model.safetensors").items()
     )
     forgotten = tmp_path / "forgotten"
-    quick = ["--set", "joint=1", "--set", "min_steps=4"]
+    quick = ["--set", "joint=1", "--set", "min_steps=4", "--set", "augment_min_steps=4"]
     options = ["--request", request_file]
     status, out, told = call("unlearn", run, "--out", forgotten, *options, *quick)
     assert status == 0, told

@@ -62,7 +62,7 @@ def test_grades_of_a_scale_are_taken_over_forgotten_and_given_back(
     users = tmp_path / "users.txt"
     users.write_text("u1\nu2\n", encoding="utf-8")
     forgotten = tmp_path / "forgotten"
-    quick = ["--set", "joint=1", "--set", "warmup=1", "--set", "min_steps=4"]
+    quick = ["--set", "joint=1", "--set", "min_steps=4", "--set", "augment_min_steps=4"]
     assert call("unlearn", run, "--request", users, "--out", forgotten, *quick)[0] == 0
     status, _, told = call("export", forgotten, "--adapter", "--out", tmp_path / "given")
     assert status == 0, told

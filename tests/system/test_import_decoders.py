@@ -74,7 +74,8 @@ def seq2seq_base(name: str, folder: Path) -> Backbone:
 @pytest.mark.parametrize(
     ("name", "adapter", "schedule"),
     [
-        ("BART", True, {"steps": 60, "rate": 3e-3}),
+        # Like the other, with an adapter in place of a whole model.
+        pytest.param("BART", True, {"steps": 60, "rate": 3e-3}, marks=pytest.mark.families),
         ("mBART-50", False, {"steps": 30, "rate": 1e-2}),
     ],
 )

@@ -38,7 +38,7 @@ PAGES = [
     page for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))) if runnable(page)
 ]
 FILES = dict(FILE.findall(EXTEND.read_text(encoding="utf-8")))
-SMALL = ["model.layers=1", "data.rows=300", "data.held_rows=100", "data.test_rows=200"]
+SMALL = ["model.layers=1", "data.rows=150", "data.held_rows=60", "data.test_rows=80"]
 
 
 @pytest.fixture

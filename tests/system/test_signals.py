@@ -155,6 +155,7 @@ def test_handlers_of_the_caller_come_back(tmp_path):
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
+@pytest.mark.ranks
 def test_signal_under_a_launcher_ends_every_process_and_leaves_nothing(tmp_path):
     script = tmp_path / "command.py"
     text = COMMAND.replace(

@@ -74,6 +74,9 @@ class Shrink(Method):
         return task.original
 
 
+METHODS = [("weak", Shrink(share=0.95)), ("strong", Shrink())]
+
+
 @pytest.fixture
 def shrink(monkeypatch):
     monkeypatch.setattr(Shrink, "tasks", [])
@@ -224,10 +227,18 @@ def test_settings_of_scores_are_told_from_those_of_the_recipe():
 
 
 @pytest.fixture(scope="module")
-def work(toy, tmp_path_factory):
+def worked(toy, tmp_path_factory):
+    """A working folder, the models that were made in it, and the tasks of their methods."""
     folder = tmp_path_factory.mktemp("work") / "demo-3"
-    methods = [("weak", Shrink(share=0.95)), ("strong", Shrink())]
-    make(folder, toy, *methods, scores=SCORES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shrink, "tasks", [])
+        models = make(folder, toy, *METHODS, scores=SCORES)
+        return folder, models, Shrink.tasks
+
+
+@pytest.fixture(scope="module")
+def work(worked):
+    folder, _, _ = worked
     return folder
 
 
@@ -318,11 +329,12 @@ def test_a_report_has_all_requests_and_nobodys_rows(report):
     assert difference == pytest.approx(np.mean(points))
 
 
-def test_methods_are_given_the_scores_of_the_rows_of_their_request(toy, tmp_path, shrink):
-    models = make(tmp_path, toy, ("scored", shrink), scores=SCORES, sizes=[Size.FOLD])
-    train = pooled_files.read_arrays(tmp_path / pooled_files.SCORES)["train.mean"]
-    for fold, task in zip(models.folds(), shrink.tasks, strict=True):
-        is_named = np.isin(models.space.split.train.users, fold.users)
+def test_methods_are_given_the_scores_of_the_rows_of_their_request(worked):
+    folder, models, tasks = worked
+    train = pooled_files.read_arrays(folder / pooled_files.SCORES)["train.mean"]
+    requests = [request for fold in models.folds() for request in fold.requests for _ in METHODS]
+    for request, task in zip(requests, tasks, strict=True):
+        is_named = np.isin(models.space.split.train.users, request.users)
         np.testing.assert_array_equal(task["scores"].forget.mean, train[is_named])
         assert len(task["scores"].calibration.mean) == len(task["calibration"])
 
@@ -330,30 +342,25 @@ def test_methods_are_given_the_scores_of_the_rows_of_their_request(toy, tmp_path
 # --- interrupts
 
 
-def test_an_interrupted_run_ends_as_one_that_was_not(toy, tmp_path, shrink, monkeypatch):
-    make(tmp_path / "whole", toy, ("a", shrink))
-    whole = timeless(seed_report(tmp_path / "whole", SCOPE))
-    Shrink.tasks.clear()
+def test_folds_made_apart_and_an_interrupted_one_end_as_those_of_one_run(
+    report, toy, tmp_path, shrink, monkeypatch
+):
+    make(tmp_path, toy, *METHODS, scores=SCORES, folds=[4])
     # In the second fold, before its single user.
-    stop = 3
+    stop = 2 * len(METHODS) * len(SCOPE.sizes) - len(METHODS)
     monkeypatch.setattr(Shrink, "interrupted_at", stop)
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path / "halves", toy, ("a", shrink))
+        make(tmp_path, toy, *METHODS, scores=SCORES, folds=[5, 1])
     # What is finished can be reported at any time.
-    part = seed_report(tmp_path / "halves", SCOPE)
+    part = seed_report(tmp_path, SCOPE)
     assert not part["complete"]
-    assert sum(size["requests"] for size in part["variants"]["a"]["sizes"].values()) == stop
+    sizes = [size for variant in part["variants"].values() for size in variant["sizes"].values()]
+    assert sum(size["requests"] for size in sizes) == stop
     monkeypatch.setattr(Shrink, "interrupted_at", None)
-    make(tmp_path / "halves", toy, ("a", shrink))
+    for folds in ([5, 1], [2, 3]):
+        make(tmp_path, toy, *METHODS, scores=SCORES, folds=folds)
     # Nothing was made twice.
-    assert len(shrink.tasks) == 2 * FOLDS
-    assert timeless(seed_report(tmp_path / "halves", SCOPE)) == whole
-
-
-def test_folds_made_apart_end_as_those_of_one_run(report, toy, tmp_path):
-    methods = [("weak", Shrink(share=0.95)), ("strong", Shrink())]
-    for folds in ([4], [5, 1], [2, 3]):
-        make(tmp_path, toy, *methods, scores=SCORES, folds=folds)
+    assert len(shrink.tasks) == FOLDS * len(METHODS) * len(SCOPE.sizes)
     assert timeless(seed_report(tmp_path, SCOPE)) == timeless(report)
 
 

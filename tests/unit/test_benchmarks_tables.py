@@ -22,7 +22,7 @@ import table_groups
 import table_report
 
 RECIPE = """
-retrained = 2
+retrained = 1
 
 [scores]
 pairs = 1

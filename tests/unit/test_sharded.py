@@ -195,15 +195,6 @@ def test_single_interactions_are_forgotten_while_their_user_stays():
     assert task.costs.rows["shards"] == SCHEDULE.epochs * row_count
 
 
-@each_method
-def test_same_seed_gives_the_same_shards_and_another_seed_others(method):
-    models = [prepared("causal", method)[1]]
-    models += [method.prepare(training_task_of("causal", seed)) for seed in (5, 6)]
-    scores = [model.score(training_task_of("causal").valid) for model in models]
-    assert np.array_equal(scores[0], scores[1])
-    assert not np.array_equal(scores[0], scores[2])
-
-
 def test_aggregation_of_an_unlearned_model_holds_no_row_of_a_forgotten_user():
     method = METHODS[3]
     training_task, model = prepared("causal", method)
