@@ -16,7 +16,7 @@ from e2urec.api.rehearse import RehearsalOptions, rehearse
 from e2urec.api.request import RequestCase, RequestOptions
 from e2urec.api.train import train
 from e2urec.api.unlearn import dry_run, unlearn
-from e2urec.core.errors import ConfigError, RunError
+from e2urec.core.errors import ConfigError, E2URecError, RunError
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.samples import Samples
 from e2urec.experiments.compare import compare
@@ -350,6 +350,28 @@ def test_half_models_that_diverge_cost_a_run_its_scores_alone(recipe, plain, tmp
     assert index_of(slower).scores.present.all()
 
 
+def test_half_models_without_memory_cost_a_run_its_scores_alone(
+    recipe, plain, tmp_path, monkeypatch
+):
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("e2urec.training.half_models.HalfModels.scores", fail)
+    said: list[str] = []
+    run = train(recipe.updated(PAIRS), tmp_path / "o", say=said.append)
+    assert "scores: out of memory. The run is finished all the same" in said[-1]
+    assert files_of(run).keys() == files_of(plain).keys()
+
+
+def test_layers_of_half_models_that_are_not_there_are_told_before_training(recipe, tmp_path):
+    def fail(*_: object) -> None:
+        raise AssertionError("it trained")
+
+    settings = ["scores.tuning=adapter", "scores.lora.targets=['no_such']"]
+    with pytest.raises(E2URecError, match="no_such"):
+        train(recipe.updated(["scores.pairs=1", *settings]), tmp_path / "o", progress=fail)
+
+
 def test_damaged_run_is_not_given_new_hashes(plain, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -419,6 +441,8 @@ def test_method_learns_from_scores_where_the_run_has_them(call, plain, original)
     assert status == 0, error
     assert "preset default, since preset scores does not read augment_passes; leave" in error
     assert choose_method(original, "e2urec", {"joint": 4.0}).joint == 4.0
+    # A value that preset scores has itself is none of another teacher.
+    assert choose_method(original, "e2urec", {"start_scale": 0.0}).forgetting == "scores"
     assert choose_method(original, "e2urec", {"joint": 4.0}).forgetting == "scores"
     assert choose_method(original, "neggrad") == build("neggrad")
     assert choose_method(plain, "e2urec") == build("e2urec")

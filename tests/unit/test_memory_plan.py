@@ -230,6 +230,20 @@ def test_gaps_are_planned_between_the_smaller_tensors_of_a_cpu_alone() -> None:
     assert on_gpu.parts["gaps"] == 0
 
 
+def test_blocks_that_are_computed_twice_are_planned_for_a_gpu() -> None:
+    config = config_of("causal")
+    whole, twice = (
+        Planner(
+            recipe_of("tuning.lora.rank=4", f"tuning.schedule.gradient_checkpointing={word}"),
+            config,
+            GPU,
+            ROWS,
+        ).train()
+        for word in ("false", "true")
+    )
+    assert twice.peak.parts["activations"] < whole.peak.parts["activations"]
+
+
 def test_largest_tensors_leave_no_gaps() -> None:
     layer = torch.nn.Linear(2, 2)
     layer.lm = SimpleNamespace(get_output_embeddings=lambda: layer)

@@ -102,6 +102,16 @@ def test_tuning_lowers_the_loss_and_leaves_the_base_alone(kind, lora):
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_patience_without_a_row_to_validate_on_trains_for_all_epochs():
+    task = toy_task("causal")
+    recommender = Recommender(toy_backbone("causal"), TEMPLATES["compact"], window=64)
+    schedule = TUNING.schedule.model_copy(update={"patience": 1, "epochs": 3})
+    tuning = TUNING.model_copy(update={"schedule": schedule})
+    no_rows = task.retain.take(np.array([], dtype=int))
+    _, trace = tune(recommender, tuning, task.retain, no_rows, Phase("original", 0))
+    assert len(trace.losses) == 3
+
+
 def test_frozen_embeddings_stay_where_they_were_and_the_blocks_move(kind):
     base = toy_backbone(kind)
     probe = Recommender(base, TEMPLATES["compact"])

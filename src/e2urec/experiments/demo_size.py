@@ -14,7 +14,7 @@ FULL: dict[str, Any] = {
         "embeddings": False,
         "schedule": {"epochs": 3, "learning_rate": 3e-4, "batch_size": 16},
     },
-    # They would take twice as long as the original.
+    # They would take more than twice as long as the original.
     "scores": {"pairs": 0},
     "minutes": 10,
 }

@@ -67,7 +67,7 @@ from ..unlearning.student import Student, frozen_teacher, phase_steps
 from ..unlearning.target import target_by_calibration, target_by_scores
 from ..unlearning.task import Task
 from ..unlearning.teachers import ForgettingTeacher, FrozenTeacher, ScoreTeacher, Teachers
-from ..unlearning.two_teachers import UNREAD, TwoTeachers
+from ..unlearning.two_teachers import TwoTeachers
 
 ALONG_THE_WAY: Mapping[str, Any] = {
     "strength": 16.0,
@@ -130,10 +130,7 @@ class E2URec(TwoTeachers):
     @classmethod
     def suited_preset(cls, settings: Mapping[str, Any], *, has_scores: bool) -> str:
         """Scores where there are any, unless a setting names another teacher, or is of one."""
-        is_of_another = "forgetting" in settings
-        for name in UNREAD["scores"] if has_scores else ():
-            usual = ALONG_THE_WAY.get(name, cls.model_fields[name].default)
-            is_of_another |= settings.get(name, usual) != usual
+        is_of_another = "forgetting" in settings or cls.sets_what_scores_leave_out(settings)
         return "scores" if has_scores and not is_of_another else "default"
 
     @property

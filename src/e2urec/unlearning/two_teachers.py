@@ -1,7 +1,7 @@
 """The settings of E2URec, and how many rows it reads with them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -159,6 +159,16 @@ class TwoTeachers(Method):
                 "set start_scale to 0"
             )
         return self
+
+    @classmethod
+    def sets_what_scores_leave_out(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether settings on top of preset `scores` ask for something that it does not read."""
+        preset = cls.presets["scores"]
+        for name in UNREAD["scores"]:
+            usual = preset.get(name, cls.model_fields[name].default)
+            if settings.get(name, usual) != usual:
+                return True
+        return False
 
     def _is_changed(self, name: str) -> bool:
         """Whether a setting asks for something."""
