@@ -26,7 +26,7 @@ from .loop import fit
 from .out_of_fold import PHASE, OutOfFold, RowScores, halves, outside_scores
 from .phase import Phase, Progress, silent
 from .state import TrainingState
-from .supervised import Tuning, shuffled_plan, supervised, tune
+from .supervised import Tuning, monitor_of, shuffled_plan, supervised, tune
 
 # The adapter's name while a half model is tuned; it is taken off before the next one is put on.
 ADAPTER = "half_model"
@@ -187,7 +187,8 @@ class HalfModels:
         objective = supervised(base, half)
         with base.using((ADAPTER,), train=ADAPTER) as parameters:
             state = TrainingState.start(parameters, schedule)
-            trace = fit(base, state, plan, objective, phase)
+            monitor = monitor_of(base, self.valid, schedule, (ADAPTER,))
+            trace = fit(base, state, plan, objective, phase, monitor)
         self.costs.count_training(PHASE, trace)
 
     def _cache(self) -> AbstractContextManager[ActivationCache | None]:

@@ -4,7 +4,7 @@ The original on D and a retrained model on D_r are made by the same function.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -104,20 +104,35 @@ def tune(
     schedule = tuning.schedule
     model = _fresh_copy(untuned, tuning, phase.seed)
 
-    def validation_loss() -> float:
-        assert valid is not None
-        answers = predict(model, valid, precision=schedule.precision)
-        return log_loss(answers.labels, answers.log_odds)
-
-    # A monitor costs a pass over the validation rows an epoch, so there is none without patience.
-    stops_early = schedule.patience is not None and valid is not None and len(valid) > 0
-    monitor = validation_loss if stops_early else None
+    monitor = monitor_of(model, valid, schedule)
     plan = shuffled_plan(train, schedule.batch_size, phase.seed)
     objective = supervised(model, train)
     with _trainable_parameters(model, tuning) as parameters:
         state = TrainingState.start(parameters, schedule)
         trace = fit(model, state, plan, objective, phase, monitor)
     return model, trace
+
+
+def monitor_of(
+    model: Recommender,
+    valid: Examples | None,
+    schedule: Schedule,
+    active: Sequence[str] | None = None,
+) -> Callable[[], float] | None:
+    """What says after each epoch how well `valid` is answered: log loss, in nats.
+
+    None where nothing depends on it: it costs a pass over these rows an epoch. `active` are the
+    adapters that answer, by default the recommender's own.
+    """
+    if schedule.patience is None or valid is None or not len(valid):
+        return None
+    rows = valid
+
+    def validation_loss() -> float:
+        answers = predict(model, rows, active=active, precision=schedule.precision)
+        return log_loss(answers.labels, answers.log_odds)
+
+    return validation_loss
 
 
 def _fresh_copy(untuned: Recommender, tuning: Tuning, seed: int) -> Recommender:
