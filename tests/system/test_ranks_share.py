@@ -23,7 +23,8 @@ SCORES = ["tuning.lora.rank=4", "scores.pairs=1"]
 SMALL = ["--set", "min_steps=4"]
 METHODS = {
     "default": ["--preset", "default", "--set", "augment_min_steps=4", *SMALL],
-    "scores": ["--preset", "scores", *SMALL],
+    "scores": ["--preset", "scores", "--set", "solving.below=0", *SMALL],
+    "solved": ["--preset", "scores"],
     "replayed": ["--method", "neggrad", "--set", "lora.upper=0.5", *SMALL],
     "live": ["--method", "npo", "--set", "speed.kept_teachers=false", *SMALL],
     "batchwise": ["--method", "graddiff", "--set", "speed.together=batch", *SMALL],
@@ -32,8 +33,8 @@ METHODS = {
     "retrain": ["--method", "retrain"],
     "ifru": ["--method", "ifru", "--set", "rows=24", "--set", "iterations=3"],
 }
-WHOLE_ALONE = ("ifru",)
-"""What a split base refuses."""
+WHOLE_ALONE = ("ifru", "solved")
+"""What a split base refuses, or trains for where one process solves."""
 
 
 @pytest.fixture(params=[False, True], ids=["whole", "split"])
