@@ -73,7 +73,7 @@ def method_for(case: RequestCase, name: str) -> Method:
     method = choose_method(case.parent, name, options=case.options, say=sentences.append)
     if case.has_training_rows and method != build(name):
         try:
-            method.check_scores(case.space.request_scores(case.parts))
+            method.check_scores(case.rows.scores)
         except ConfigError as error:
             sentences = [f"{error}. Preset default is taken"]
             method = build(name)

@@ -9,6 +9,7 @@ from ..core.errors import ConfigError, RunError
 from ..core.say import Say, minutes_text, no_words
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..experiments.recipe import Recipe
+from ..experiments.request_rows import RequestRows
 from ..experiments.study import Study
 from ..experiments.workspace import Workspace
 from ..models.devices import default_device
@@ -123,10 +124,15 @@ class RequestCase:
         self.original = None
         return original
 
+    # Tokenising takes a while; the choice of a method asks for their scores, too.
+    @cached_property
+    def rows(self) -> RequestRows:
+        """The tokenised rows of the request, and what is known of them."""
+        return self.space.rows(self.parts)
+
     def study(self) -> Study:
         """The study of the request."""
-        rows = self.space.rows(self.parts)
-        return Study(self.space, rows)
+        return Study(self.space, self.rows)
 
     @property
     def digest(self) -> str:

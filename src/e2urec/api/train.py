@@ -63,6 +63,7 @@ def train(
         if checkpoints.is_on:
             settings = {"command": "train"} | dependencies(space)
             space.checkpoints = checkpoints.begin(out, settings, secret)
+        _check_half_models(space)
         # The model is there while the scores are made.
         require_room(partial, space.model_bytes() + _scores_bytes(space, checkpoints.is_on))
         if recipe.scores.pairs:
@@ -81,6 +82,14 @@ def train(
         _make_scores(space, partial, say)
         write_record(partial, _original_record(space, trace), secret)
     return open_run(out)
+
+
+def _check_half_models(space: Workspace) -> None:
+    """Raise ModelError for layers of half models that are not there, before hours of work."""
+    settings = space.recipe.scores
+    if settings.pairs and settings.tuning == "adapter":
+        lm = space.untuned().lm
+        target_layers(lm, settings.lora.targets, settings.lora.first_block(lm))
 
 
 def _make_scores(space: Workspace, folder: Path, say: Say) -> None:
@@ -117,12 +126,7 @@ def _scores_bytes(space: Workspace, has_checkpoints: bool) -> int:
     settings = space.recipe.scores
     if not settings.pairs:
         return 0
-    tuning = settings.tuning_of_halves(space.recipe.tuning)
-    if settings.tuning == "adapter":
-        # For the error alone: layers that are not there are told before hours of work.
-        lm = space.untuned().lm
-        target_layers(lm, settings.lora.targets, settings.lora.first_block(lm))
-    if tuning.lora is None:
+    if settings.tuning_of_halves(space.recipe.tuning).lora is None:
         # A checkpoint of each half model that is finished.
         return 2 * settings.pairs * space.model_bytes() if has_checkpoints else 0
     parts = [getattr(space.split, name) for name in ("train", *HELD_OUT_PARTS)]

@@ -150,7 +150,7 @@ def _leave_as_it_is(case: RequestCase, folder: Path) -> None:
     parent = case.parent
     copy_files(parent, folder, is_of_model)
     save_remaining_answers(case, folder)
-    all_rows = case.study().rows
+    all_rows = case.rows
     results: dict[str, Any] = {"rows": all_rows.counts()}
     rows = {name: getattr(all_rows, name) for name in MEASURED_PARTS}
     # Of no rows there are no figures.
@@ -172,7 +172,7 @@ def dry_run(
     _require_method(method)
     case = RequestCase.open(parent, options or RequestOptions(), silent)
     method = _method(case, method)
-    rows = case.study().rows
+    rows = case.rows
     if not case.has_training_rows:
         return DryRun(rows.counts(), phases={}, minutes=0.0)
     method.check_scores(rows.scores)

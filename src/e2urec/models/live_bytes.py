@@ -168,8 +168,6 @@ def fused_attention(enabled: bool) -> Iterator[None]:
     Else it is as the model computes it.
     """
     # No mode of torch's: those are off in a backward pass, where checkpointed blocks compute again.
-    if not enabled:
-        yield
-        return
-    with patch.object(F, "scaled_dot_product_attention", _fused_attention):
+    fused = patch.object(F, "scaled_dot_product_attention", _fused_attention)
+    with fused if enabled else contextlib.nullcontext():
         yield

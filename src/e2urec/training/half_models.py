@@ -1,7 +1,6 @@
-"""Half models: what each row is asked of that helped to tune none of them.
+"""Half models: each is tuned on half of the users, and answers the rows of the others.
 
-Each is tuned on half of the users, and answers the rows of the others. The models themselves are
-not kept; `training/out_of_fold.py` says what becomes of their answers.
+The models themselves are not kept; `training/out_of_fold.py` says what becomes of their answers.
 """
 
 from collections.abc import Iterator, Mapping
