@@ -5,9 +5,9 @@
 All training users are cut into five disjoint folds. Each fold is forgotten (20% of the users), each
 fifth of it (4%) and some of its users one by one; every request is put to a copy of one original.
 All are measured against models retrained without the whole fold. `--base` is the demo's
-recommender, the same tuned as base + LoRA, or a tiny one for experiments. `--variant` may be
-repeated: `NAME=METHOD`, or `NAME=METHOD:key=value,key=value`, where the key `preset` names a
-preset; `--variants` reads a TOML file with a table for each.
+recommender, the same tuned as base + LoRA or of fewer blocks and rows (`small`), or a tiny one for
+experiments. `--variant` may be repeated: `NAME=METHOD`, or `NAME=METHOD:key=value,key=value`, where
+the key `preset` names a preset; `--variants` reads a TOML file with a table for each.
 
 Every finished step stays in `--work`, with log-odds of single rows: do not share that folder. The
 same command goes on after an interrupt, and more variants, seeds or sizes may be added later.
@@ -49,6 +49,16 @@ DEMO_SETTINGS = {
     "demo": (),
     # At the demo's rate of 3e-4 an adapter learns so little that there is nothing to forget.
     "lora": ("tuning.lora.rank=16", "tuning.schedule.learning_rate=2e-3"),
+    # What a processor of two cores makes in an hour or two.
+    "small": (
+        "model.layers=2",
+        "data.history=2",
+        "data.rows=2000",
+        "data.per_user=20",
+        "data.held_rows=800",
+        "tuning.schedule.epochs=4",
+        "tuning.schedule.learning_rate=4e-4",
+    ),
 }
 """What bases have in place of the demo's settings."""
 # Settings of the scores stand among the recipe's on the command line.

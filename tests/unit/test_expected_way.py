@@ -11,7 +11,7 @@ from e2urec.methods import build
 from e2urec.models.predictions import predict
 from e2urec.training.out_of_fold import RowScores
 from e2urec.unlearning.expected_way import ONE_MODEL, ExpectedWay, way_by_margin, way_by_scores
-from e2urec.unlearning.student import frozen_teacher
+from e2urec.unlearning.teachers import AnsweredRows
 
 
 def noisy_ways(count=40_000, models=2, noise=0.6):
@@ -67,8 +67,8 @@ def test_rows_of_one_label_are_predicted_by_their_ways_alone():
 
 def expected_way(task):
     rows = np.arange(len(task.retain))
-    remembering = frozen_teacher(task.original, task, task.retain, [rows], precomputed=True)
-    return way_by_scores(task, odds_of(task, task.forget), remembering, denoise=True)
+    retain = AnsweredRows(rows, odds_of(task, task.retain))
+    return way_by_scores(task, odds_of(task, task.forget), retain, denoise=True)
 
 
 def test_rows_of_the_retain_set_without_a_score_are_left_out():

@@ -15,13 +15,14 @@ from e2urec.models.adapters import LoRA
 from e2urec.models.predictions import predict
 from e2urec.testing import toy_task
 from e2urec.unlearning import gauss_newton
+from e2urec.unlearning import row_gradients as row_gradients_of
 from e2urec.unlearning.gauss_newton import (
     affordable_rank,
     damped_step,
     held_rows,
-    row_gradients,
     row_weights,
 )
+from e2urec.unlearning.row_gradients import parameter_count, row_gradients
 from e2urec.unlearning.student import Student
 
 ALL_LINEAR = LoRA(rank=4, targets="all")
@@ -44,6 +45,12 @@ def gradients_one_by_one(student, rows):
     return torch.stack(gradients)
 
 
+def gradients_in_batches(student, rows, size):
+    """The same, and the log-odds, of `size` rows at a time."""
+    gradients = torch.empty(len(rows), parameter_count(student))
+    return gradients, row_gradients(student, rows, size, gradients)
+
+
 def moved(student):
     """Give B values, so that the adapter takes part in the answers."""
     for weight in adapters.up_projections(student.model.lm, student.name):
@@ -56,7 +63,7 @@ def test_gradients_of_rows_in_a_batch_are_those_of_each_row_alone(family):
     rows = task.forget.take(np.arange(7))
     with Student(task, ALL_LINEAR, seed=0) as student:
         moved(student)
-        gradients, log_odds = row_gradients(student, rows, batch_size=4)
+        gradients, log_odds = gradients_in_batches(student, rows, 4)
         expected = gradients_one_by_one(student, rows)
         answers = predict(student.model, rows, active=student.active, precision="fp32")
         assert torch.allclose(gradients, expected, atol=1e-5)
@@ -66,15 +73,15 @@ def test_gradients_of_rows_in_a_batch_are_those_of_each_row_alone(family):
 def test_rows_whose_tokens_do_not_stay_apart_are_differentiated_one_by_one(monkeypatch):
     task = replace(toy_task("causal"), precision="fp32")
     rows = task.forget.take(np.arange(6))
-    in_order = gauss_newton._Tape.row_gradients
+    in_order = row_gradients_of._Tape.row_gradients
 
     def shuffled(self, count):
         """As if experts had taken the tokens of the rows in another order."""
         return in_order(self, count).roll(1, dims=0)
 
-    monkeypatch.setattr(gauss_newton._Tape, "row_gradients", shuffled)
+    monkeypatch.setattr(row_gradients_of._Tape, "row_gradients", shuffled)
     with Student(task, ALL_LINEAR, seed=0) as student:
-        gradients, _ = row_gradients(student, rows, batch_size=3)
+        gradients, _ = gradients_in_batches(student, rows, 3)
         expected = gradients_one_by_one(student, rows)
     assert torch.allclose(gradients, expected, atol=1e-5)
 
@@ -124,7 +131,7 @@ def test_rewritten_rows_are_held_first_and_make_up_half_at_most():
 def solved(task, *, largest=0.0, **solving):
     """What the student says of D_f and D_r after it was solved for, and was not multiplied."""
     settings = SOLVED | {
-        "solving": {"below": 10**6, "damping": 0.01, **solving},
+        "solving": {"below": 10**6, "damping": 0.01, "iterations": 3, **solving},
         "scaling": {"largest": largest},
     }
     model = build("e2urec", settings, preset="scores").unlearn(task)
@@ -234,13 +241,13 @@ def test_as_many_rows_go_through_the_model_as_when_the_original_was_tuned(
     micro_batch, most, monkeypatch
 ):
     sizes = []
-    of_batch = gauss_newton._Differentiator._of_batch
+    of_batch = row_gradients_of._Differentiator._of_batch
 
     def record(self, tape, index):
         sizes.append(len(index))
         return of_batch(self, tape, index)
 
-    monkeypatch.setattr(gauss_newton._Differentiator, "_of_batch", record)
+    monkeypatch.setattr(row_gradients_of._Differentiator, "_of_batch", record)
     task = task_of()
     task = with_scores(task, strangers_scores(task))
     changes = {"batch_size": 6, "micro_batch": micro_batch}
@@ -304,12 +311,12 @@ def test_gradients_that_are_no_numbers_leave_the_original_and_that_is_told(monke
     task = replace(task_of(), precision="fp32")
     before = odds_of(task, task.forget)
     task = with_scores(task, strangers_scores(task))
-    in_order = gauss_newton._Tape.row_gradients
+    in_order = row_gradients_of._Tape.row_gradients
 
     def overflown(self, count):
         return in_order(self, count) * torch.nan
 
-    monkeypatch.setattr(gauss_newton._Tape, "row_gradients", overflown)
+    monkeypatch.setattr(row_gradients_of._Tape, "row_gradients", overflown)
     model = build("e2urec", SOLVED, preset="scores").unlearn(task)
     after = odds_of(replace(task, original=model), task.forget)
     assert np.allclose(after, before, atol=1e-5)

@@ -12,8 +12,8 @@ from e2urec.core.seeding import stream
 from e2urec.training.costs import Costs
 from e2urec.unlearning import target as targets
 from e2urec.unlearning.outcome import Outcome, unsure_lead
-from e2urec.unlearning.student import frozen_teacher
 from e2urec.unlearning.target import target_by_calibration, target_by_scores
+from e2urec.unlearning.teachers import AnsweredRows
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def by_scores(task, ratio=1.0):
 
 
 def by_calibration(task):
-    nothing = frozen_teacher(task.original, task, task.retain, [])
+    nothing = AnsweredRows(np.zeros(0, int), np.zeros(0, np.float32))
     odds = odds_of(task, task.forget) if len(task.forget) else np.zeros(0)
     return target_by_calibration(task, odds, nothing, 1.0)
 

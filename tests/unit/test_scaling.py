@@ -14,7 +14,7 @@ from e2urec.models.adapters import LoRA
 from e2urec.training.costs import Costs
 from e2urec.unlearning import initial_step, scaling
 from e2urec.unlearning.initial_step import RetainCheck, start_student
-from e2urec.unlearning.multiple import least_multiple
+from e2urec.unlearning.multiple import ROUNDS
 from e2urec.unlearning.outcome import Outcome, Target
 from e2urec.unlearning.scaling import Scaling, scale_student
 from e2urec.unlearning.student import Student, frozen_teacher
@@ -100,35 +100,6 @@ def test_answers_that_are_not_numbers_end_at_the_original_and_it_is_told(student
     assert outcome.memory_left == pytest.approx(1.0)
     original = odds_of_original(student.task, student.task.forget)
     assert np.allclose(student_odds(student, student.task.forget), original)
-
-
-def test_search_treats_what_is_not_a_number_as_beyond_the_goal():
-    def auc_at(multiple):
-        return math.nan if multiple > 1.5 else 0.8 - 0.01 * multiple
-
-    scale, reached = least_multiple(auc_at, 0.8, 0.7, 2.0)
-    assert scale == 1.5
-    assert reached == pytest.approx(0.785)
-
-
-def test_search_ends_with_a_straight_line_between_the_ends():
-    tries = []
-
-    def auc_at(multiple):
-        tries.append(multiple)
-        return 0.8 - 0.1 * multiple
-
-    scale, reached = least_multiple(auc_at, 0.8, 0.77, 2.0)
-    # Halving alone would end at 0.375, the upper end of [0.25, 0.375].
-    assert scale == pytest.approx(0.3)
-    assert reached == pytest.approx(0.77)
-    assert len(tries) == 5
-
-
-def test_search_keeps_the_end_where_the_line_is_further_from_the_goal():
-    # A step: the line between its ends would stop above it.
-    scale, reached = least_multiple(lambda c: 0.8 if c < 0.62 else 0.69, 0.8, 0.7, 2.0)
-    assert (scale, reached) == (0.625, 0.69)
 
 
 @pytest.mark.parametrize("bound", ["kl", "validation AUC"])
@@ -285,7 +256,7 @@ def test_plan_counts_the_rows_of_teachers_and_scaling(monkeypatch, forgetting, j
     planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
     assert task.costs.rows["teachers"] == planned["teachers"]
     # Of the multiples that are planned, not all need be tried.
-    tries = scaling.HALVINGS + 4
+    tries = ROUNDS + 3
     unused = planned["scaling"] - task.costs.rows["scaling"]
     surplus = 2 * (max(len(task.valid), len(task.forget)) - len(task.valid))
     assert unused % len(task.forget) == surplus % len(task.forget)

@@ -14,10 +14,9 @@ from e2urec.methods import build, e2urec
 from e2urec.models.predictions import predict
 from e2urec.testing import toy_task
 from e2urec.unlearning import scaling
-from e2urec.unlearning.multiple import least_multiple
 from e2urec.unlearning.outcome import Outcome, Target, unsure_lead
-from e2urec.unlearning.student import frozen_teacher
 from e2urec.unlearning.target import target_by_calibration, target_by_scores
+from e2urec.unlearning.teachers import AnsweredRows
 
 
 def up_projection_norm(student):
@@ -64,7 +63,7 @@ def test_target_by_calibration_takes_out_how_hard_the_rows_are():
     )
     task = replace(task, difficulty=control)
     odds = odds_of(task, task.forget)
-    nothing = frozen_teacher(task.original, task, task.retain, [])
+    nothing = AnsweredRows(np.zeros(0, int), np.zeros(0, np.float32))
     target = target_by_calibration(task, odds, nothing, 1.0)
     tuned = roc_auc_score(task.retain.labels, odds_of(task, task.retain))
     untuned = roc_auc_score(task.calibration.labels, odds_of(task, task.calibration))
@@ -214,15 +213,6 @@ def test_few_rows_are_not_steered_by_their_auc_and_it_is_told(sure_target, monke
     build("e2urec", {"forgetting": "scores"}).unlearn(task)
     assert task.outcome.scale is None
     assert any("only from 300 on" in limit for limit in task.outcome.limits)
-
-
-def test_search_finds_the_least_multiple_that_reaches_the_goal():
-    scale, reached = least_multiple(lambda scale: 0.8 - 0.1 * scale, 0.8, 0.75, 2.0)
-    assert scale == 0.5
-    assert reached == pytest.approx(0.75)
-    scale, reached = least_multiple(lambda scale: 0.8 - 0.1 * scale, 0.8, 0.65, 2.0)
-    assert scale == 1.5
-    assert least_multiple(lambda scale: 0.8, 0.8, 0.7, 2.0) == (2.0, 0.8)
 
 
 def test_outcome_says_nothing_where_the_method_came_as_far_as_it_should():

@@ -14,6 +14,7 @@ from e2urec.methods import build
 from e2urec.methods.apa import APA
 from e2urec.methods.e2urec import E2URec
 from e2urec.methods.sisa import SISA
+from e2urec.unlearning.method import unread_differences
 
 
 def trial(memory: float, valid: float, *, tolerable: bool = True, exact: bool = False) -> Trial:
@@ -51,18 +52,34 @@ def test_settings_that_the_forgetting_teacher_does_not_read_are_not_tried():
     assert {name for one in trials for name in one} == set(E2URec.search)
 
 
-def test_trials_that_differ_in_what_a_small_request_does_not_read_are_told():
-    settings = ["scores.pairs=2", "compare.methods=['e2urec', 'npo']", "compare.trials=27"]
-    plan = Plan.of(Recipe().updated(settings))
-    (sentence,) = unread_sentences(plan, 299)
+def test_a_solved_students_own_damping_and_strength_are_no_further_trial():
+    method = build("e2urec", preset="scores")
+    trials = settings_to_try(method, {}, 27, seed=0)
+    as_it_is = {"beta": 0.3, "solving": {"damping": 0.05, "strength": 1.0}}
+    assert as_it_is not in trials
+    with pytest.raises(ConfigError, match="27 settings to try"):
+        settings_to_try(method, {}, 28, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("below", "rows", "settings"), [(0, 299, "solving"), (300, 299, ""), (300, 300, "solving")]
+)
+def test_trials_that_differ_in_what_a_request_does_not_read_are_told(below, rows, settings):
+    methods = [
+        build("e2urec", {"solving": {"below": below, "damping": damping}}, "scores")
+        for damping in (0.02, 0.05)
+    ]
+    assert ", ".join(unread_differences(methods, rows)) == settings
+
+
+def test_comparison_tells_of_trials_that_a_small_request_does_not_read():
+    settings = ["scores.pairs=2", "compare.methods=['e2urec', 'npo']", "compare.trials=9"]
+    assert list(unread_sentences(Plan.of(Recipe().updated(settings)), 299)) == []
+    (sentence,) = unread_sentences(Plan.of(Recipe().updated(settings)), 5000)
     assert sentence.startswith(
-        "method 'e2urec': its trials differ in strength, joint, which a development request of 299 "
+        "method 'e2urec': its trials differ in solving, which a development request of 5000 "
         "rows does not read"
     )
-    # From 300 rows on a student is trained, which reads them.
-    assert list(unread_sentences(plan, 300)) == []
-    others = ["compare.settings={e2urec={strength=8.0, joint=2.0}}", "compare.trials=3"]
-    assert list(unread_sentences(Plan.of(Recipe().updated([*settings, *others])), 299)) == []
 
 
 def test_a_method_with_nothing_to_choose_is_tried_once():
@@ -92,7 +109,7 @@ def test_comparison_takes_the_preset_that_unlearn_would_unless_another_is_named(
     assert with_scores.special_presets == {"e2urec": "scores"}
     # Trials stand on the preset, and its settings are searched too.
     searched = {name for trial in with_scores.trials["e2urec"] for name in trial}
-    assert searched == {"strength", "joint", "beta"}
+    assert searched == {"beta", "solving"}
     named = Plan.of(Recipe().updated(["scores.pairs=2", "compare.presets={e2urec='paper'}"]))
     assert named.method("e2urec") == build("e2urec", preset="paper")
 

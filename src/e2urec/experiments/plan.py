@@ -232,5 +232,12 @@ def settings_to_try(method: Method, settings: Settings, count: int, seed: int) -
 
 def _differs(method: Method, point: Settings) -> bool:
     """Whether a point of the search space is not the method as it is."""
-    own = {name: getattr(method, name) for name in point}
-    return own != point
+    own = method.model_dump()
+    return not all(_holds(own[name], value) for name, value in point.items())
+
+
+def _holds(own: Any, value: Any) -> bool:
+    """Whether a setting has a value; of a part with settings of its own, whether these have."""
+    if isinstance(value, Mapping):
+        return all(_holds(own[name], inner) for name, inner in value.items())
+    return bool(own == value)

@@ -43,6 +43,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from ..core.arrays import Floats
 from ..core.seeding import derive
 from ..metrics.classification import auc
 from ..models.recommender import Recommender
@@ -52,80 +53,42 @@ from ..unlearning.calibration import match_target
 from ..unlearning.expected_way import way_by_margin, way_by_scores
 from ..unlearning.gauss_newton import (
     GaussNewton,
+    Solver,
     held_rows,
     hold_back,
     row_weights,
-    solve_student,
     solved_adapter,
 )
-from ..unlearning.initial_step import RetainCheck, shorter_start, start_student
+from ..unlearning.initial_step import (
+    RetainCheck,
+    shorter_start,
+    start_student,
+    teacher_of_some,
+)
 from ..unlearning.outcome import unsure_lead
 from ..unlearning.paired import Term, answer_loss, side_by_side
+from ..unlearning.presets import PRESETS, SEARCH, SEARCH_SOLVED, SEARCH_TRAINED
 from ..unlearning.replay import with_cached_blocks
-from ..unlearning.scaling import MIN_FORGET_ROWS, scale_student, scale_to_teacher
+from ..unlearning.scaling import scale_student, scale_to_teacher
 from ..unlearning.student import Student, frozen_teacher, phase_steps
 from ..unlearning.target import target_by_calibration, target_by_scores
 from ..unlearning.task import Task
-from ..unlearning.teachers import ForgettingTeacher, FrozenTeacher, ScoreTeacher, Teachers
+from ..unlearning.teachers import (
+    AnsweredRows,
+    ForgettingTeacher,
+    FrozenTeacher,
+    ScoreTeacher,
+    Teachers,
+)
 from ..unlearning.two_teachers import TwoTeachers
-
-ALONG_THE_WAY: Mapping[str, Any] = {
-    "strength": 16.0,
-    "start_scale": 0.0,
-    "joint": 2.0,
-    "beta": 0.3,
-    "learning_rate": 5e-3,
-    "batch_size": 8,
-    "lora": {"targets": "all", "upper": 1.0},
-    # On some 1,500 rows the fall has a standard error of 0.006 to 0.010.
-    "scaling": {"max_valid_drop": 0.02},
-    # Of fewer rows no student can be scaled to its target.
-    "solving": {"below": MIN_FORGET_ROWS},
-}
-"""Of presets without an augmented model; docs/evidence/log.md has the trials (seed 100)."""
 
 
 class E2URec(TwoTeachers):
     """Forget with two teachers: the original less its gain from D_f, and the original on D_r."""
 
     name: ClassVar[str] = "e2urec"
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # The settings of the released code; docs/evidence/parity.md has what else differs.
-        "paper": {
-            "alpha": 2.0,
-            "teacher": "raw",
-            "augment": "full",
-            "augment_passes": 1.48,
-            "augment_rate": 5e-5,
-            "start_scale": 0.0,
-            "warmup": 1.0,
-            "joint": 0.232,
-            "final": 0.0,
-            "beta": 0.4,
-            "scaling": {"largest": 0.0},
-            "remember": "kl+ce",
-            "min_lr_ratio": 1.0,
-            "min_steps": 1,
-            "augment_min_steps": 1,
-            "lora": {"rank": 16, "alpha": 32, "dropout": 0.05, "targets": "attention"},
-            "optimizer": {"warmup": 0.0, "weight_decay": 0.01, "clip": None},
-        },
-        "scores": {"forgetting": "scores", **ALONG_THE_WAY},
-        "margin": {"forgetting": "margin", **ALONG_THE_WAY},
-    }
-
-    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "start_scale": (1.0, 2.0, 3.0, 4.0),
-        "joint": (0.25, 0.5, 1.0),
-        "beta": (0.6, 0.8, 0.9),
-        "augment_passes": (1.0, 2.0, 3.0),
-    }
-    # The same without an augmented model, around the presets.
-    search_along_the_way: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "strength": (8.0, 16.0, 24.0),
-        "joint": (1.0, 2.0, 4.0),
-        "beta": (0.2, 0.3, 0.5),
-    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = SEARCH
 
     @classmethod
     def suited_preset(cls, settings: Mapping[str, Any], *, has_scores: bool) -> str:
@@ -135,8 +98,10 @@ class E2URec(TwoTeachers):
 
     @property
     def search_space(self) -> Mapping[str, tuple[Any, ...]]:
-        """Values of the settings that the forgetting teacher reads."""
-        return self.search if self.forgetting == "gain" else self.search_along_the_way
+        """Values of the settings that forgetting teacher and student read."""
+        if self.forgetting == "gain":
+            return SEARCH
+        return SEARCH_SOLVED if self.solving.below else SEARCH_TRAINED
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the merged model, or the original with one replacement adapter.
@@ -165,7 +130,8 @@ class E2URec(TwoTeachers):
             with Student(cached_task, self.lora, seed=student_seed) as student:
                 self._start(cached_task, student, teachers)
                 self._train(cached_task, student, teachers, phases)
-                self._scale(cached_task, student, teachers)
+                forget_odds = teachers.forgetting.original.odds(task.original.verbaliser)
+                self._scale(student, forget_odds, teachers.remembering)
                 # An augmented adapter that is still there must go before the student is merged.
                 lifetime.close()
                 return student.finish()
@@ -180,27 +146,32 @@ class E2URec(TwoTeachers):
         batches: dict[str, list[Rows]] = {"forget": [np.arange(forget_count)], "retain": [held]}
         with (
             with_cached_blocks(task, lora, self.speed, batches) as cached_task,
-            contextlib.ExitStack() as lifetime,
+            Student(cached_task, lora, seed=derive(task.seed, "student")) as student,
         ):
-            teachers = self._make_teachers(cached_task, batches, lifetime)
-            verbaliser = task.original.verbaliser
-            answers = (teachers.forgetting.original, teachers.remembering)
-            original_odds = np.concatenate([teacher.odds(verbaliser) for teacher in answers])
-            target = np.concatenate([teachers.forgetting.odds(), original_odds[forget_count:]])
-            weights = row_weights(original_odds, forget_count, self.beta)
-            with Student(cached_task, lora, seed=derive(task.seed, "student")) as student:
-                with task.costs.phase("solving"):
-                    solve_student(student, self.solving, held, target, weights)
-                    forget_odds = (original_odds[:forget_count], target[:forget_count])
-                    scale_to_teacher(student, self.scaling.largest, *forget_odds)
-                    if len(task.retain):  # a request may take all users
-                        check = RetainCheck.sample(cached_task, teachers.remembering, "solving")
-                        hold_back(student, check, self.scaling.max_retain_kl)
-                if sentence := self.unread_sentence(forget_count):
-                    task.outcome.tell(sentence)
-                task.log_phase("solved", task.original, active=student.active)
-                self._scale(cached_task, student, teachers)
-                return student.finish()
+            solver = Solver(student, self.solving, held)
+            forget_odds, retain_odds = np.split(solver.odds, [forget_count])
+            unseen_odds = self._log_original(task, forget_odds)
+            with task.costs.phase("teachers"):
+                retain = AnsweredRows(held, retain_odds)
+                forget_target = self._asked_odds(task, forget_odds, retain)
+            self._log_teacher(task, forget_target, unseen_odds)
+            with task.costs.phase("solving"):
+                solver.solve(
+                    np.concatenate([forget_target, retain_odds]),
+                    row_weights(
+                        np.concatenate([forget_odds, retain_odds]), forget_count, self.beta
+                    ),
+                )
+                scale_to_teacher(student, self.scaling.largest, forget_odds, forget_target)
+                remembering = teacher_of_some(cached_task)
+                if len(task.retain):  # a request may take all users
+                    check = RetainCheck.sample(cached_task, remembering, "solving")
+                    hold_back(student, check, self.scaling.max_retain_kl)
+            if sentence := self.unread_sentence(forget_count):
+                task.outcome.tell(sentence)
+            task.log_phase("solved", task.original, active=student.active)
+            self._scale(student, forget_odds, remembering)
+            return student.finish()
 
     def _make_teachers(
         self, task: Task, batches: Mapping[str, Sequence[Rows]], lifetime: contextlib.ExitStack
@@ -215,38 +186,51 @@ class E2URec(TwoTeachers):
             original_answers = frozen_teacher(
                 original, task, task.forget, batches["forget"], precomputed=precomputed
             )
-        with task.costs.phase("logging"):
-            unseen_odds = task.odds_of_original("unseen", task.logged_rows)
-            task.log_scores("original", original_answers.odds(original.verbaliser), unseen_odds)
+        unseen_odds = self._log_original(task, original_answers.odds(original.verbaliser))
         if self.forgetting == "gain":
             teachers = self._teach_by_gain(task, original_answers, remembering, lifetime)
         else:
             teachers = self._teach_by_way(task, original_answers, remembering)
-        # The teacher's own scores: where the teacher overshoots, no student can put it right.
-        teacher_odds = teachers.forgetting.odds()
-        task.log_scores("teacher", teacher_odds, unseen_odds)
-        task.outcome.teacher_auc = auc(task.forget.labels, teacher_odds)
+        self._log_teacher(task, teachers.forgetting.odds(), unseen_odds)
         return teachers
+
+    def _log_original(self, task: Task, forget_odds: Floats) -> Floats:
+        """Log the original, and return its log-odds on the unseen rows that are logged."""
+        with task.costs.phase("logging"):
+            unseen_odds = task.odds_of_original("unseen", task.logged_rows)
+            task.log_scores("original", forget_odds, unseen_odds)
+        return unseen_odds
+
+    def _log_teacher(self, task: Task, forget_odds: Floats, unseen_odds: Floats) -> None:
+        """Log the teacher's own scores: where it overshoots, no student can put it right."""
+        task.log_scores("teacher", forget_odds, unseen_odds)
+        task.outcome.teacher_auc = auc(task.forget.labels, forget_odds)
 
     def _teach_by_way(
         self, task: Task, original: FrozenTeacher, remembering: FrozenTeacher
     ) -> Teachers:
         """The forgetting teacher is on the way from the original to models that never saw D_f."""
+        verbaliser = task.original.verbaliser
         with task.costs.phase("teachers"):
-            odds = original.odds(task.original.verbaliser)
-            if self.forgetting == "scores":
-                target = target_by_scores(task, odds, self.calibration_ratio)
-                way = way_by_scores(task, odds, remembering, denoise=self.denoise)
-                # One that is trained stops before it has learnt what all rows share.
-                way -= target.drift if self.is_solved(len(odds)) else 0
-            else:
-                target = target_by_calibration(task, odds, remembering, self.calibration_ratio)
-                way = way_by_margin(task, target.margin)
-            task.outcome.target = target
-            strength = self.asked_strength(len(odds))
-            led_odds = torch.from_numpy(odds + np.float32(strength) * way).to(task.original.device)
-            teacher = ScoreTeacher(original, led_odds, task.original.verbaliser)
-        return Teachers(teacher, remembering)
+            retain = remembering.answered(verbaliser)
+            led_odds = self._asked_odds(task, original.odds(verbaliser), retain)
+            log_odds = torch.from_numpy(led_odds).to(task.original.device)
+        return Teachers(ScoreTeacher(original, log_odds, verbaliser), remembering)
+
+    def _asked_odds(self, task: Task, odds: Floats, retain: AnsweredRows) -> Floats:
+        """What is asked of D_f on that way, (n,), from the original's log-odds (n,) on it."""
+        if self.forgetting == "scores":
+            target = target_by_scores(task, odds, self.calibration_ratio)
+            way = way_by_scores(task, odds, retain, denoise=self.denoise)
+            # One that is trained stops before it has learnt what all rows share.
+            way -= target.drift if self.is_solved(len(odds)) else 0
+        else:
+            target = target_by_calibration(task, odds, retain, self.calibration_ratio)
+            way = way_by_margin(task, target.margin)
+        task.outcome.target = target
+        strength = self.asked_strength(len(odds))
+        asked: Floats = odds + np.float32(strength) * way
+        return asked
 
     def _teach_by_gain(
         self,
@@ -262,8 +246,9 @@ class E2URec(TwoTeachers):
         teacher = ForgettingTeacher(original, augmented.answers, alpha, self.teacher, verbaliser)
         if self.needs_target:
             with task.costs.phase("teachers"):
+                retain = remembering.answered(verbaliser)
                 task.outcome.target = target_by_calibration(
-                    task, original.odds(verbaliser), remembering, self.calibration_ratio
+                    task, original.odds(verbaliser), retain, self.calibration_ratio
                 )
         if self.alpha == "auto":
             with task.costs.phase("teachers"):
@@ -301,8 +286,9 @@ class E2URec(TwoTeachers):
             task.outcome.tell(shorter_start(start, self.max_retain_kl))
         task.log_phase("start", task.original, active=student.active)
 
-    def _scale(self, task: Task, student: Student, teachers: Teachers) -> None:
+    def _scale(self, student: Student, forget_odds: Floats, remembering: FrozenTeacher) -> None:
         """Take the finished student as far as its target asks for, and say what is left."""
+        task = student.task
         target = task.outcome.target
         if target is None:
             return
@@ -310,8 +296,7 @@ class E2URec(TwoTeachers):
             task.outcome.tell(unsure_lead(target))
             return
         with task.costs.phase("scaling"):
-            forget_odds = teachers.forgetting.original.odds(task.original.verbaliser)
-            scale_student(student, self.scaling, teachers.remembering, forget_odds)
+            scale_student(student, self.scaling, remembering, forget_odds)
         # One that stayed as trained was logged at the end of its training.
         if task.outcome.scale is None:
             return

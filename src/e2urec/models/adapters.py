@@ -269,10 +269,32 @@ def up_projections(lm: Any, name: str) -> list[nn.Parameter]:
     return [parameter for key, parameter in lm.named_parameters() if f"lora_B.{name}." in key]
 
 
-def up_layers(lm: Any, name: str) -> list[nn.Linear]:
-    """The layers of these matrices, in the same order."""
-    places = [place for place, _ in lm.named_modules() if place.endswith(f"lora_B.{name}")]
-    return [lm.get_submodule(place) for place in places]
+@dataclass(frozen=True)
+class AdaptedLayer:
+    """A layer with an adapter, which adds `scale`·B·A·x to what the layer makes of x.
+
+    Attributes:
+        module: the layer with all its adapters.
+        down: A.
+        up: B.
+        scale: alpha / rank.
+    """
+
+    module: nn.Module
+    down: nn.Module
+    up: nn.Linear
+    scale: float
+
+
+def adapted_layers(lm: Any, name: str) -> list[AdaptedLayer]:
+    """The layers that carry adapter `name`, in the order of its matrices."""
+    layers = []
+    for layer in lora_layers(lm):
+        if name in layer.lora_B:
+            down = layer.lora_A[name]
+            up = layer.lora_B[name]
+            layers.append(AdaptedLayer(layer, down, up, layer.scaling[name]))
+    return layers
 
 
 def weights(lm: Any, name: str) -> dict[str, torch.Tensor]:

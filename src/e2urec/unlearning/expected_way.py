@@ -29,7 +29,7 @@ import numpy as np
 
 from ..core.arrays import Floats, Ints
 from .task import Task
-from .teachers import FrozenTeacher
+from .teachers import AnsweredRows
 
 LEAST_MODELS = 2
 """Half models behind a score from which its noise can be told."""
@@ -86,7 +86,7 @@ class ExpectedWay:
 
 
 def way_by_scores(
-    task: Task, forget_odds: Floats, remembering: FrozenTeacher, *, denoise: bool
+    task: Task, forget_odds: Floats, retain: AnsweredRows, *, denoise: bool
 ) -> Floats:
     """The way of D_f by out-of-fold scores, (n,), float32.
 
@@ -96,7 +96,7 @@ def way_by_scores(
     Args:
         task: with a score of each row of D_f.
         forget_odds: log-odds of the original on D_f, (n,).
-        remembering: the original's answers to some rows of D_r, from which the noise is told, too.
+        retain: rows of D_r that the original answered, from which the noise is told, too.
         denoise: whether the noise is taken out.
     """
     scores = task.scores
@@ -112,12 +112,11 @@ def way_by_scores(
     # The target says what follows where an original answers with what is not a number.
     if not np.isfinite(forget_ways).all():
         return forget_ways
-    retain_rows = remembering.rows.cpu().numpy()
-    retain_scores = scores.retain.take(retain_rows)
+    retain_scores = scores.retain.take(retain.rows)
     # A row of D_r whose prompt was written anew has no score.
-    retain_ways = retain_scores.mean - remembering.odds(task.original.verbaliser)
+    retain_ways = retain_scores.mean - retain.odds
     is_scored = np.isfinite(retain_ways)
-    retain_labels = task.retain.labels[retain_rows]
+    retain_labels = task.retain.labels[retain.rows]
     way = ExpectedWay.fit(
         np.concatenate([forget_ways, retain_ways[is_scored]]),
         np.concatenate([task.forget.labels, retain_labels[is_scored]]),

@@ -14,8 +14,6 @@ it is. A few such steps come nearer to what the teacher says of each row than ma
 move other rows less (docs/evidence/log.md has the figures). A is random and stays as it is.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,18 +28,15 @@ from ..core.seeding import stream
 from ..models import adapters
 from ..models.adapted_layers import output_width, target_layers
 from ..models.adapters import LoRA
-from ..models.batches import Examples, batches_by_length
 from ..models.fsdp import is_split
-from ..models.precision import autocast
 from ..training.loop import Rows
 from .initial_step import RetainCheck, start_student
+from .row_gradients import parameter_count, row_gradients
 from .student import Student
 from .task import Task
 
 BYTES = 4
 """Of a number of J."""
-APART = 0.05
-"""How far a row's gradient may be from that of the row alone, as a share: bf16 rounds it."""
 
 TRAINED_INSTEAD = (
     "The rows' gradients do not fit into solving.memory_gb at any rank, or model.fsdp splits the "
@@ -68,13 +63,13 @@ class GaussNewton(BaseModel):
         gt=0,
         description="a, in place of the method's strength, which a trained student needs",
     )
-    iterations: int = Field(3, ge=1, description="steps, each with gradients of its own")
+    iterations: int = Field(2, ge=1, description="steps, each with gradients of its own")
     damping: float = Field(
         0.05, gt=0, description="λ as a share of the mean diagonal of the system; more moves less"
     )
     retain_rows: int = Field(512, ge=1, description="rows of D_r that are held where they are")
     memory_gb: float = Field(
-        2.0,
+        4.0,
         gt=0,
         description="most memory for the rows' gradients, in GB; the adapter's rank is lowered "
         "until they fit",
@@ -106,120 +101,6 @@ def solved_adapter(task: Task, lora: LoRA, settings: GaussNewton) -> LoRA | None
     return None
 
 
-@dataclass
-class _Tape:
-    """What one pass showed of each B: its inputs, and the gradients of its outputs.
-
-    Attributes:
-        layers: the B of each adapted layer.
-        inputs: of each, (b, …, rank) for each time that it was used.
-        slopes: the same of (b, …, width), last use first.
-    """
-
-    layers: Sequence[nn.Linear]
-    inputs: list[list[torch.Tensor]] = field(default_factory=list)
-    slopes: list[list[torch.Tensor]] = field(default_factory=list)
-
-    def clear(self) -> None:
-        """Forget the pass before."""
-        self.inputs = [[] for _ in self.layers]
-        self.slopes = [[] for _ in self.layers]
-
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Inside, passes are recorded."""
-        handles = []
-        for number, layer in enumerate(self.layers):
-            handles.append(layer.register_forward_hook(self._recorder(number)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _recorder(self, number: int) -> Any:
-        def record(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-            self.inputs[number].append(inputs[0].detach())
-            output.register_hook(self.slopes[number].append)  # type: ignore[no-untyped-call]
-
-        return record
-
-    def row_gradients(self, count: int) -> torch.Tensor:
-        """(b, m) gradient of each row with respect to all B."""
-        parts = []
-        for layer, inputs, slopes in zip(self.layers, self.inputs, self.slopes, strict=True):
-            weight = layer.weight
-            total = torch.zeros(count, *weight.shape, device=weight.device)
-            # A layer that no answer depends on has no slope.
-            uses = reversed(inputs) if slopes else []
-            for used, slope in zip(uses, slopes, strict=True):
-                # Of a sequence of positions, or of the answer's alone.
-                rows = used.reshape(count, -1, used.shape[-1]).float()
-                row_slopes = slope.reshape(count, -1, slope.shape[-1]).float()
-                total += torch.einsum("bto,btr->bor", row_slopes, rows)
-            parts.append(total.flatten(1))
-        return torch.cat(parts, dim=1)
-
-
-@dataclass(frozen=True)
-class _Differentiator:
-    """Takes the gradient of each row's log-odds apart from its neighbours'.
-
-    Attributes:
-        student: whose B are moved.
-        rows: whose gradients are asked for.
-    """
-
-    student: Student
-    rows: Examples
-
-    def gradients(self, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """J (n, m) and δ (n,) of all rows."""
-        model = self.student.model
-        layers = adapters.up_layers(model.lm, self.student.name)
-        width = sum(layer.weight.numel() for layer in layers)
-        gradients = torch.empty(len(self.rows), width, device=model.device)
-        log_odds = torch.empty(len(self.rows), device=model.device)
-        tape = _Tape(layers)
-        with model.using(self.student.active), tape.recording():
-            for layer in layers:
-                layer.weight.requires_grad_(True)
-            for index in self._batches(tape, batch_size):
-                places = torch.from_numpy(index).to(model.device)
-                gradients[places], log_odds[places] = self._of_batch(tape, index)
-        return gradients, log_odds
-
-    def _batches(self, tape: _Tape, batch_size: int) -> list[Rows]:
-        """Batches of rows of about the same length, of one row each where they do not go apart."""
-        batches = batches_by_length(self.rows.lengths, batch_size)
-        if not batches or len(batches[0]) == 1:
-            return batches
-        # Experts take the tokens of all rows in an order of their own, which only values show.
-        together, _ = self._of_batch(tape, batches[0])
-        alone, _ = self._of_batch(tape, batches[0][-1:])
-        distance = (together[-1] - alone[0]).norm()
-        if distance <= APART * alone[0].norm():
-            return batches
-        return batches_by_length(self.rows.lengths, 1)
-
-    def _of_batch(self, tape: _Tape, index: Rows) -> tuple[torch.Tensor, torch.Tensor]:
-        model = self.student.model
-        weights = [layer.weight for layer in tape.layers]
-        tape.clear()
-        with autocast(self.student.task.precision, model.device):
-            batch = model.collate(self.rows, index)
-            log_odds = model.verbaliser.log_odds(model.logits(batch))
-        torch.autograd.grad(log_odds.sum(), weights, allow_unused=True)
-        return tape.row_gradients(len(index)), log_odds.detach()
-
-
-def row_gradients(
-    student: Student, rows: Examples, batch_size: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """J and δ: each row's gradient of its log-odds with respect to all B (n, m), and these (n,)."""
-    return _Differentiator(student, rows).gradients(batch_size)
-
-
 def damped_step(
     gradients: torch.Tensor, missing: torch.Tensor, weights: torch.Tensor, damping: float
 ) -> torch.Tensor:
@@ -248,43 +129,76 @@ def damped_step(
     return step
 
 
-def solve_student(
-    student: Student,
-    settings: GaussNewton,
-    retain_rows: Rows,
-    target: Floats,
-    weights: Floats,
-) -> None:
-    """Put the student where its log-odds are nearest to the teachers'.
+@dataclass
+class Solver:
+    """Moves a student to where its log-odds are nearest to the teachers'.
 
-    Args:
+    Attributes:
         student: at the original.
         settings: how.
         retain_rows: (r,) rows of D_r that are held.
-        target: (f + r,) log-odds that the teachers ask for, those of D_f first.
-        weights: (f + r,) what each row counts, positive.
+        gradients: J (f + r, m) of the student as it is, the rows of D_f first.
+        log_odds: (f + r,) of the same.
     """
-    task = student.task
-    # A batch is no step here, so it is as large as when the original was tuned.
-    batch_size = task.tuning.schedule.rows_at_once
-    device = student.model.device
-    row_targets = torch.from_numpy(target).float().to(device)
-    row_weights = torch.from_numpy(weights).float().to(device)
-    sets = (task.forget, task.retain.take(retain_rows))
-    for number in range(settings.iterations):
-        task.progress("solving", number + 1, settings.iterations)
-        pairs = [row_gradients(student, rows, batch_size) for rows in sets]
-        task.costs.count_rows("solving", len(target))
-        gradients = torch.cat([pair[0] for pair in pairs])
-        log_odds = torch.cat([pair[1] for pair in pairs])
-        del pairs
-        step = damped_step(gradients, row_targets - log_odds, row_weights, settings.damping)
-        # Freed before the next ones are made.
-        del gradients
-        if not step.isfinite().all():
-            task.outcome.tell(NOT_FINITE)
-            return
-        parameters = adapters.up_projections(student.model.lm, student.name)
+
+    student: Student
+    settings: GaussNewton
+    retain_rows: Rows
+    gradients: torch.Tensor = field(init=False)
+    log_odds: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.student.task.forget) + len(self.retain_rows)
+        device = self.student.model.device
+        self.gradients = torch.empty(count, parameter_count(self.student), device=device)
+        self._differentiate(0)
+
+    @property
+    def odds(self) -> Floats:
+        """Log-odds of the student as it is, (f + r,); at first these are the original's."""
+        odds: Floats = self.log_odds.cpu().numpy()
+        return odds
+
+    def solve(self, target: Floats, weights: Floats) -> None:
+        """Take the steps.
+
+        Args:
+            target: (f + r,) log-odds that the teachers ask for.
+            weights: (f + r,) what each row counts, positive.
+        """
+        task = self.student.task
+        device = self.student.model.device
+        row_targets = torch.from_numpy(target).float().to(device)
+        row_weights = torch.from_numpy(weights).float().to(device)
+        for number in range(self.settings.iterations):
+            if number:
+                self._differentiate(number)
+            missing = row_targets - self.log_odds
+            step = damped_step(self.gradients, missing, row_weights, self.settings.damping)
+            if not step.isfinite().all():
+                task.outcome.tell(NOT_FINITE)
+                return
+            self._move(step)
+
+    def _differentiate(self, number: int) -> None:
+        """J and δ of the student as it is after so many steps."""
+        task = self.student.task
+        with task.costs.phase("solving"):
+            task.progress("solving", number + 1, self.settings.iterations)
+            # A batch is no step here, so it is as large as when the original was tuned.
+            batch_size = task.tuning.schedule.rows_at_once
+            forget_count = len(task.forget)
+            retain = task.retain.take(self.retain_rows)
+            forget_part = self.gradients[:forget_count]
+            retain_part = self.gradients[forget_count:]
+            forget_odds = row_gradients(self.student, task.forget, batch_size, forget_part)
+            retain_odds = row_gradients(self.student, retain, batch_size, retain_part)
+            self.log_odds = torch.cat([forget_odds, retain_odds])
+            task.costs.count_rows("solving", len(self.log_odds))
+
+    def _move(self, step: torch.Tensor) -> None:
+        """Add ΔB (m,)."""
+        parameters = adapters.up_projections(self.student.model.lm, self.student.name)
         with torch.no_grad():
             current = nn.utils.parameters_to_vector(parameters)
             nn.utils.vector_to_parameters(current + step, parameters)

@@ -44,17 +44,8 @@ class RetainCheck:
     def sample(cls, task: Task, remembering: FrozenTeacher, phase: str) -> "RetainCheck":
         """Check on rows that the remembering teacher was asked about; if on none, on any of D_r."""
         random = stream(task.seed, "start")
-        teacher = remembering
         # Without a joint phase nothing of D_r is taught.
-        if not len(teacher.rows):
-            retain_order = random.permutation(len(task.retain))
-            rows = retain_order[:CHECKED_ROWS]
-            teacher = frozen_teacher(
-                task.original,
-                task,
-                task.retain,
-                [rows],
-            )
+        teacher = remembering if len(remembering.rows) else teacher_of_some(task)
         order = random.permutation(len(teacher.rows))
         is_rewritten = np.isin(teacher.rows.cpu().numpy()[order], task.rewritten)
         count = min(CHECKED_ROWS, len(order))
@@ -87,6 +78,12 @@ class RetainCheck:
             divergence = kl_divergence(target, z)
             total += len(rows) * divergence.item()
         return total / count
+
+
+def teacher_of_some(task: Task) -> FrozenTeacher:
+    """The original's answers to as many rows of D_r as a check reads."""
+    order = stream(task.seed, "checked").permutation(len(task.retain))
+    return frozen_teacher(task.original, task, task.retain, [order[:CHECKED_ROWS]])
 
 
 def checked_rows(retain: int, taught: int) -> int:

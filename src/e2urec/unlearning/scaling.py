@@ -1,13 +1,15 @@
 """The finished student, multiplied until D_f is forgotten.
 
 A student that learns for a few passes points the right way and stops short. Along its update ΔW the
-AUC on D_f falls steadily, so the multiple c·ΔW that brings it to the target is found by halving, as
-far as D_r and the validation rows bear it. A student that was solved for goes to its teacher's AUC.
+AUC on D_f falls steadily, so the multiple c·ΔW that brings it to the target is found in a few
+tries, as far as D_r and the validation rows bear it. A student that was solved for goes to the AUC
+of its teacher.
 """
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,7 +19,7 @@ from ..metrics.classification import auc
 from ..models.batches import Examples
 from ..models.predictions import predict
 from .initial_step import RetainCheck
-from .multiple import HALVINGS, least_multiple
+from .multiple import ROUNDS, Multiples
 from .outcome import Target
 from .student import Student
 from .task import Task
@@ -81,8 +83,8 @@ def scaling_rows(scaling: Scaling, forget: int, checked: int) -> int:
 
 def tried_rows(scaling: Scaling, sample: int) -> int:
     """Rows that are read to try multiples on a sample of D_f."""
-    # As it is, at its limit, at each halving, and interpolated.
-    return (HALVINGS + 3) * sample if scaling.largest else 0
+    # As it is, at its limit, and between the two.
+    return (ROUNDS + 2) * sample if scaling.largest else 0
 
 
 def _limit_sentence(largest: float) -> str:
@@ -101,12 +103,16 @@ class _Sample:
         """AUC of the original."""
         return auc(self.rows.labels, self.odds)
 
-    def auc_of(self, student: Student) -> float:
-        """AUC of the student as it is."""
+    def odds_of(self, student: Student) -> Floats:
+        """Log-odds of the student as it is."""
         task = student.task
         answers = predict(task.original, self.rows, active=student.active, precision=task.precision)
         task.costs.count_rows("scaling", len(self.rows))
-        return auc(self.rows.labels, answers.log_odds)
+        return answers.log_odds
+
+    def auc_of(self, student: Student) -> float:
+        """AUC of the student as it is."""
+        return auc(self.rows.labels, self.odds_of(student))
 
 
 def scale_student(
@@ -177,7 +183,7 @@ def scale_to_teacher(
     if not goal < before:
         return
     scaled = _ScaledStudent(student, student.weights(), forget)
-    scale, reached = least_multiple(scaled.auc_at, before, goal, largest)
+    scale, reached = scaled.multiples().least(goal, largest)
     if not reached < before:
         task.outcome.tell(
             f"Up to {largest:g} times what was found (scaling.largest) the student's AUC on D_f is "
@@ -290,28 +296,33 @@ class _ScaledStudent:
         before = self.forget.auc_before()
         goal = before - target.lead
         largest = bounds.scaling.largest
-        searched_scale, reached = least_multiple(self.auc_at, before, goal, largest)
+        multiples = self.multiples()
+        searched_scale, reached = multiples.least(goal, largest)
         # Found by D_f alone; what the others bear is asked of this one multiple, and of smaller
         # ones.
         scale = self.retreat(searched_scale, bounds)
         if scale != searched_scale:
-            reached = self.auc_at(scale) if scale else before
+            reached = multiples.auc_at(scale)
         # A bound that was hit later holds it shorter than this one.
         elif reached > goal and scale == largest:
             outcome.tell(_limit_sentence(largest))
         outcome.scale = scale
         return reached
 
-    def auc_at(self, scale: float) -> float:
-        """AUC on D_f of the student at a multiple; NaN where its answers are no numbers."""
+    def multiples(self) -> Multiples:
+        """Answers to the rows of D_f at multiples; the original's are those at 0."""
+        return Multiples(self.forget.rows.labels, self.odds_at, {0.0: self.forget.odds})
+
+    def odds_at(self, scale: float) -> Floats:
+        """Log-odds on D_f of the student at a multiple, (n,)."""
         self.put_at(scale)
-        reached = self.forget.auc_of(self.student)
-        if not math.isfinite(reached):
+        odds = self.forget.odds_of(self.student)
+        if not np.isfinite(odds).all():
             self.student.task.outcome.tell(
                 "At some multiple the student's answers to D_f are not numbers, so it was taken "
                 "less far; a smaller learning_rate would help."
             )
-        return reached
+        return odds
 
     def put_at(self, scale: float) -> None:
         """Put the student at a multiple; 0 is the original, whatever the weights are."""

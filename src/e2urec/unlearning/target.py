@@ -24,7 +24,7 @@ from ..metrics.classification import auc
 from .lead import Lead, LeadSample, first_sentence, measure_lead
 from .outcome import Basis, Target
 from .task import Task
-from .teachers import FrozenTeacher
+from .teachers import AnsweredRows
 
 # Least rows of D_r, and of the calibration users, from which the lead is measured. From 500 rows of
 # each the lead has a standard error of about 0.03; a small request alone would ask for fewer.
@@ -76,18 +76,18 @@ def target_by_scores(task: Task, forget_odds: Floats, ratio: float) -> Target:
 
 
 def target_by_calibration(
-    task: Task, forget_odds: Floats, remembering: FrozenTeacher, ratio: float
+    task: Task, forget_odds: Floats, answered: AnsweredRows, ratio: float
 ) -> Target:
     """The target by what tuning is worth to the original, on D_r against the calibration users.
 
     Args:
         task: with the original, D_r and the calibration rows.
         forget_odds: log-odds of the original on D_f, (n,).
-        remembering: the original's answers to some rows of D_r, which are not computed again.
+        answered: rows of D_r that the original answered, which it is not asked again.
         ratio: rows of D_r and of the calibration users, where there are so many, for each of D_f.
     """
     count = sampled_rows(len(task.forget), ratio)
-    retain_rows, retain_odds = _retain_odds(task, remembering, count)
+    retain_rows, retain_odds = _retain_odds(task, answered, count)
     calibration_rows = _calibration_rows(task, ratio)
     control = task.difficulty
     # Without a control model the groups are taken to be equally hard: both have an AUC of 0.5.
@@ -151,15 +151,14 @@ def _calibration_rows(task: Task, ratio: float, usable: Mask | None = None) -> I
     return rows[:count]
 
 
-def _retain_odds(task: Task, remembering: FrozenTeacher, count: int) -> tuple[Ints, Floats]:
-    """`count` rows of D_r, first of all those of `remembering`, and the original's log-odds."""
+def _retain_odds(task: Task, answered: AnsweredRows, count: int) -> tuple[Ints, Floats]:
+    """`count` rows of D_r, first of all those answered, and the original's log-odds."""
     all_rows = np.arange(len(task.retain))
     # The original was never tuned on the new prompt of a rewritten row.
     tuned_rows = np.setdiff1d(all_rows, task.rewritten)
-    taught_rows = remembering.rows.cpu().numpy()
-    is_tuned = np.isin(taught_rows, tuned_rows)
-    rows = taught_rows[is_tuned]
-    odds = remembering.odds(task.original.verbaliser)[is_tuned]
+    is_tuned = np.isin(answered.rows, tuned_rows)
+    rows = answered.rows[is_tuned]
+    odds = answered.odds[is_tuned]
     missing_count = min(count, len(tuned_rows)) - len(rows)
     # The rows of the joint phase are answered already; a short phase leaves too few.
     if missing_count > 0:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core.arrays import Floats
+from ..core.arrays import Floats, Ints
 from ..models.batches import Batch
 from ..models.output_head import OutputHead
 from ..models.predictions import LiveStates
@@ -48,6 +48,19 @@ States = torch.Tensor | RowStates | LiveStates
 
 
 @dataclass(frozen=True)
+class AnsweredRows:
+    """Some rows of a set, and what a model says of them.
+
+    Attributes:
+        rows: (m,) their numbers.
+        odds: log-odds of Yes against No, (m,).
+    """
+
+    rows: Ints
+    odds: Floats
+
+
+@dataclass(frozen=True)
 class FrozenTeacher:
     """A model's answers as they are. The original's on D_r are E2URec's remembering teacher.
 
@@ -75,6 +88,10 @@ class FrozenTeacher:
         log_odds = self.log_odds(self.rows, verbaliser)
         odds: Floats = log_odds.cpu().numpy()
         return odds
+
+    def answered(self, verbaliser: Verbaliser) -> AnsweredRows:
+        """The rows that it was asked about, and their log-odds."""
+        return AnsweredRows(self.rows.cpu().numpy(), self.odds(verbaliser))
 
 
 @dataclass(frozen=True)

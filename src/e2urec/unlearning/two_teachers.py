@@ -227,16 +227,17 @@ class TwoTeachers(Method):
     def _solving_plan(self, forget: int, retain: int) -> dict[str, int]:
         """Rows read where the student is solved for; D_r is checked afterwards."""
         held = self.solving.held_count(retain)
+        checked = checked_rows(retain, 0)
         measured = sampled_rows(forget, self.calibration_ratio)
         # Without scores, D_r shows beside the calibration users what tuning is worth.
         if self.forgetting == "margin":
             measured += max(0, min(retain, measured) - held)
         rows = forget + held
         # Few rows are scaled to the teacher, more of them to the lead.
-        scaled = scaling_rows(self.scaling, forget, checked_rows(retain, held))
+        scaled = scaling_rows(self.scaling, forget, checked)
         plan = {
-            "teachers": rows + measured,
-            "solving": self.solving.iterations * rows + checked_rows(retain, held),
+            "teachers": measured + checked,
+            "solving": self.solving.iterations * rows + checked,
             "scaling": scaled or tried_rows(self.scaling, forget),
         }
         if self.lora.upper < 1 and self.speed.replay:
@@ -248,8 +249,8 @@ class TwoTeachers(Method):
         return forget < self.solving.below
 
     def unread(self, forget: int) -> Sequence[str]:
-        """What only a student that is trained reads, where it is solved for."""
-        return TRAINING_SETTINGS if self.is_solved(forget) else ()
+        """What a student that is trained does not read, or one that is solved for."""
+        return TRAINING_SETTINGS if self.is_solved(forget) else ("solving",)
 
     def asked_strength(self, forget: int) -> float:
         """a: how far along the way to models without D_f the teacher asks for."""
