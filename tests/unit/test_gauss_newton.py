@@ -223,6 +223,18 @@ def test_student_that_moves_the_others_too_far_is_taken_back_and_says_so():
     assert any("was taken back to" in sentence for sentence in task.outcome.limits)
 
 
+def test_rank_that_was_lowered_is_told():
+    task = task_of()
+    task = with_scores(task, strangers_scores(task))
+    with Student(task, ALL_LINEAR, seed=0) as student:
+        numbers = parameter_count(student)
+    count = len(task.forget) + len(task.retain)
+    memory_gb = 4 * count * 0.6 * numbers / 1e9
+    settings = {"solving": {"below": 10**6, "memory_gb": memory_gb}, "lora": {"rank": 4}}
+    build("e2urec", settings, preset="scores").unlearn(task)
+    assert any("rank was lowered from 4 to 2," in sentence for sentence in task.outcome.limits)
+
+
 def test_gradients_that_do_not_fit_make_a_trained_student_and_that_is_told():
     task = task_of()
     task = with_scores(task, strangers_scores(task))

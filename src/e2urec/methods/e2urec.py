@@ -30,10 +30,10 @@ at −s·α·ΔW, since to first order in ΔW that is the forgetting teacher alr
 Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of all other rows.
 
 Presets `scores` and `margin` make no augmented model: `δ_F = δ_o + a·ŵ`, ŵ the expected way to
-models that never saw the row (`unlearning/expected_way.py`). With any teacher, the finished student
-is multiplied until its AUC on D_f has lost the lead (`unlearning/scaling.py`). For fewer than 300
-rows these presets solve for the student instead (`unlearning/gauss_newton.py`), and multiply it
-until its AUC on D_f is its teacher's.
+models that never saw the row (`unlearning/expected_way.py`). The same loss is then solved for the
+student, as a sum of squares (`unlearning/gauss_newton.py`), where the rows' gradients fit into
+memory; else it is trained. With any teacher, the finished student is multiplied until its AUC on
+D_f has lost the lead, or, of fewer than 300 rows, is its teacher's (`unlearning/scaling.py`).
 """
 
 import contextlib
@@ -137,7 +137,7 @@ class E2URec(TwoTeachers):
                 return student.finish()
 
     def _solve(self, task: Task) -> Recommender:
-        """Minimise β·L_FGT + (1 − β)·L_REM on few rows; see `unlearning/gauss_newton.py`."""
+        """Minimise β·L_FGT + (1 − β)·L_REM without training; see `unlearning/gauss_newton.py`."""
         lora = solved_adapter(task, self.lora, self.solving)
         if lora is None:
             return self.model_copy(update={"solving": GaussNewton(below=0)}).unlearn(task)
@@ -167,6 +167,7 @@ class E2URec(TwoTeachers):
                 if len(task.retain):  # a request may take all users
                     check = RetainCheck.sample(cached_task, remembering, "solving")
                     hold_back(student, check, self.scaling.max_retain_kl)
+            task.outcome.is_solved = True
             if sentence := self.unread_sentence(forget_count):
                 task.outcome.tell(sentence)
             task.log_phase("solved", task.original, active=student.active)

@@ -1,7 +1,7 @@
 """A student that is solved for, in place of one that is trained.
 
-Of few rows the gradient of each one's log-odds δ fits into memory, and the loss of the two teachers
-is nearly a sum of squares. Its minimum over the adapter's B, linearised, is one linear system with
+Where the gradient of each row's log-odds δ fits into memory, the loss of the two teachers is nearly
+a sum of squares. Its minimum over the adapter's B, linearised, is one linear system with
 an equation for each row (Gauss–Newton, damped as by Levenberg and Marquardt):
 
     L    ≈ ½ Σ w·(δ_T − δ_θ)²               w = p(1 − p)·β/|F| on rows of D_f, δ_T the forgetting
@@ -10,8 +10,8 @@ an equation for each row (Gauss–Newton, damped as by Levenberg and Marquardt):
     ΔB   = JᵀW^½·(W^½JJᵀW^½ + λI)⁻¹·W^½·(δ_T − δ_θ)        J the rows' gradients, λ the damping
 
 KL(p_T ‖ p_θ) is ½ p(1 − p)·(δ_T − δ_θ)² to second order, where the mass on both answers stays what
-it is. A few such steps come nearer to what the teacher says of each row than many of AdamW, and
-move other rows less (docs/evidence/log.md has the figures). A is random and stays as it is.
+it is. Two such steps come nearer to what the teacher says of each row than many of AdamW, and move
+other rows less (docs/evidence/log.md has the figures). A is random and stays as it is.
 """
 
 from dataclasses import dataclass, field
@@ -91,14 +91,23 @@ def affordable_rank(lm: Any, lora: LoRA, row_count: int, max_gb: float) -> int:
 
 
 def solved_adapter(task: Task, lora: LoRA, settings: GaussNewton) -> LoRA | None:
-    """The adapter of a student that is solved for; None, and told, where that cannot be."""
+    """The adapter of a student that is solved for; None where that cannot be.
+
+    A lower rank than asked for is told, and so is a student that must be trained.
+    """
     lm = task.original.lm
     held = settings.held_count(len(task.retain))
     rank = affordable_rank(lm, lora, len(task.forget) + held, settings.memory_gb)
-    if rank and not is_split(lm):
-        return lora.model_copy(update={"rank": rank})
-    task.outcome.tell(TRAINED_INSTEAD)
-    return None
+    if not rank or is_split(lm):
+        task.outcome.tell(TRAINED_INSTEAD)
+        return None
+    if rank < lora.rank:
+        task.outcome.tell(
+            f"The adapter's rank was lowered from {lora.rank} to {rank}, so that the rows' "
+            f"gradients fit into {settings.memory_gb:g} GB (solving.memory_gb); a low rank forgets "
+            "less, or moves other rows more."
+        )
+    return lora.model_copy(update={"rank": rank})
 
 
 def damped_step(

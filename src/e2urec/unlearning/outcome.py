@@ -67,6 +67,7 @@ class Outcome:
         start_scale: multiple of the augmented adapter that the student started from.
         scale: what the finished student was multiplied by.
         reached: AUC on D_f of the result, on the rows that scaling looked at.
+        is_solved: whether the student was solved for, and not trained.
         limits: every bound that was hit, and everything that could not be done, a sentence each.
     """
 
@@ -76,6 +77,7 @@ class Outcome:
     start_scale: float | None = None
     scale: float | None = None
     reached: float | None = None
+    is_solved: bool = False
     limits: list[str] = field(default_factory=list)
 
     def tell(self, sentence: str) -> None:
@@ -119,9 +121,12 @@ class Outcome:
 
     def _overshoot(self, target: Target) -> str:
         """What to say where D_f is answered worse than by a model that never saw it."""
-        # Without an augmented model no α was looked for.
-        setting = "strength" if self.alpha is None else "start_scale"
-        remedy = f"a smaller {setting} or joint takes less"
+        if self.is_solved:
+            remedy = "a smaller solving.strength takes less"
+        else:
+            # Without an augmented model no α was looked for.
+            setting = "strength" if self.alpha is None else "start_scale"
+            remedy = f"a smaller {setting} or joint takes less"
         # As trained, and nobody asked for its target.
         if self.scale is None:
             remedy = "with scaling.largest=1 the student is taken back to its target"

@@ -118,7 +118,7 @@ class TwoTeachers(Method):
         Scaling(), description="how far the finished student is taken to reach its target"
     )
     solving: GaussNewton = Field(
-        GaussNewton(), description="how a student of few rows is solved for, by scores or margins"
+        GaussNewton(), description="how a student is solved for, by scores or margins"
     )
     calibration_ratio: float = Field(
         1.0,
