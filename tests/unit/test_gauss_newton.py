@@ -17,12 +17,12 @@ from e2urec.testing import toy_task
 from e2urec.unlearning import gauss_newton
 from e2urec.unlearning import row_gradients as row_gradients_of
 from e2urec.unlearning.gauss_newton import (
-    affordable_rank,
-    damped_step,
+    affordable_width,
+    damped_solution,
     held_rows,
     row_weights,
 )
-from e2urec.unlearning.row_gradients import parameter_count, row_gradients
+from e2urec.unlearning.row_gradients import RowGradients
 from e2urec.unlearning.student import Student
 
 ALL_LINEAR = LoRA(rank=4, targets="all")
@@ -47,8 +47,9 @@ def gradients_one_by_one(student, rows):
 
 def gradients_in_batches(student, rows, size):
     """The same, and the log-odds, of `size` rows at a time."""
-    gradients = torch.empty(len(rows), parameter_count(student))
-    return gradients, row_gradients(student, rows, size, gradients)
+    differentiator = RowGradients(student, width=10**6, batch_size=size)
+    gradients = torch.empty(len(rows), differentiator.size)
+    return gradients, differentiator.put_into(gradients, rows)
 
 
 def moved(student):
@@ -91,7 +92,7 @@ def test_step_is_the_ridge_regression_of_what_is_missing():
     gradients = torch.randn(5, 8, generator=random, dtype=torch.float64)
     missing = torch.randn(5, generator=random, dtype=torch.float64)
     weights = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5], dtype=torch.float64)
-    step = damped_step(gradients, missing, weights, damping=0.1)
+    step = gradients.T @ damped_solution(gradients, missing, weights, damping=0.1)
     # The same by its normal equations in the space of B: (JᵀWJ + λI)·ΔB = JᵀW·missing.
     scale = weights[:, None] * gradients
     ridge = 0.1 * (gradients * scale).sum(1).mean()
@@ -107,16 +108,39 @@ def test_rows_weigh_what_the_loss_gives_them():
     assert weights == pytest.approx(expected)
 
 
-def test_rank_is_lowered_until_the_gradients_fit():
+def test_directions_are_halved_until_the_gradients_fit(monkeypatch):
+    monkeypatch.setattr(gauss_newton, "LEAST_WIDTH", 4)
     task = toy_task("causal")
     with Student(task, ALL_LINEAR, seed=0) as student:
-        bytes_of_a_row = 4 * sum(
-            weight.numel() for weight in adapters.up_projections(student.model.lm, student.name)
-        )
+        shapes = [weight.shape for weight in adapters.up_projections(student.model.lm, "student")]
+    widest = max(len(shape) and shape[0] for shape in shapes)
     lm = task.original.lm
-    assert affordable_rank(lm, ALL_LINEAR, 10, 10 * bytes_of_a_row / 1e9) == 4
-    assert affordable_rank(lm, ALL_LINEAR, 10, 9.9 * bytes_of_a_row / 1e9) == 3
-    assert affordable_rank(lm, ALL_LINEAR, 10, 2 * bytes_of_a_row / 1e9) == 0
+
+    def gigabytes(width):
+        return 10 * 4 * sum(rank * min(out, width) for out, rank in shapes) / 1e9
+
+    assert affordable_width(lm, ALL_LINEAR, 10, gigabytes(widest)) == widest
+    assert affordable_width(lm, ALL_LINEAR, 10, 0.999 * gigabytes(widest)) == widest // 2
+    assert affordable_width(lm, ALL_LINEAR, 10, gigabytes(widest // 4)) == widest // 4
+    assert affordable_width(lm, ALL_LINEAR, 10, gigabytes(3)) == 0
+
+
+def test_inner_products_of_sketched_gradients_are_about_those_of_all():
+    task = replace(toy_task("causal"), precision="fp32")
+    rows = task.retain.take(np.arange(12))
+    with Student(task, ALL_LINEAR, seed=0) as student:
+        moved(student)
+        whole, log_odds = gradients_in_batches(student, rows, 4)
+        sketcher = RowGradients(student, width=8, batch_size=4)
+        assert sketcher.is_sketched
+        sketched = torch.empty(len(rows), sketcher.size)
+        assert sketcher.size < 0.5 * whole.shape[1]
+        assert torch.allclose(sketcher.put_into(sketched, rows), log_odds, atol=1e-6)
+        distance = (sketched @ sketched.T - whole @ whole.T).norm() / (whole @ whole.T).norm()
+        assert distance < 0.35
+        # The step itself is made of whole gradients.
+        shares = torch.linspace(-1, 1, len(rows))
+        assert torch.allclose(sketcher.combined(rows, shares), whole.T @ shares, atol=1e-5)
 
 
 def test_rewritten_rows_are_held_first_and_make_up_half_at_most():
@@ -223,18 +247,6 @@ def test_student_that_moves_the_others_too_far_is_taken_back_and_says_so():
     assert any("was taken back to" in sentence for sentence in task.outcome.limits)
 
 
-def test_rank_that_was_lowered_is_told():
-    task = task_of()
-    task = with_scores(task, strangers_scores(task))
-    with Student(task, ALL_LINEAR, seed=0) as student:
-        numbers = parameter_count(student)
-    count = len(task.forget) + len(task.retain)
-    memory_gb = 4 * count * 0.6 * numbers / 1e9
-    settings = {"solving": {"below": 10**6, "memory_gb": memory_gb}, "lora": {"rank": 4}}
-    build("e2urec", settings, preset="scores").unlearn(task)
-    assert any("rank was lowered from 4 to 2," in sentence for sentence in task.outcome.limits)
-
-
 def test_gradients_that_do_not_fit_make_a_trained_student_and_that_is_told():
     task = task_of()
     task = with_scores(task, strangers_scores(task))
@@ -253,13 +265,13 @@ def test_as_many_rows_go_through_the_model_as_when_the_original_was_tuned(
     micro_batch, most, monkeypatch
 ):
     sizes = []
-    of_batch = row_gradients_of._Differentiator._of_batch
+    of_batch = row_gradients_of.RowGradients._differentiate
 
-    def record(self, tape, index):
+    def record(self, tape, rows, index, *shares):
         sizes.append(len(index))
-        return of_batch(self, tape, index)
+        return of_batch(self, tape, rows, index, *shares)
 
-    monkeypatch.setattr(row_gradients_of._Differentiator, "_of_batch", record)
+    monkeypatch.setattr(row_gradients_of.RowGradients, "_differentiate", record)
     task = task_of()
     task = with_scores(task, strangers_scores(task))
     changes = {"batch_size": 6, "micro_batch": micro_batch}
@@ -315,8 +327,8 @@ def test_student_that_no_part_of_is_borne_is_the_original_and_says_so():
 
 def test_rows_that_do_not_count_or_cannot_be_moved_move_nothing():
     ones = torch.ones(3)
-    assert not damped_step(torch.ones(3, 5), ones, torch.zeros(3), damping=0.1).any()
-    assert not damped_step(torch.zeros(3, 5), ones, ones, damping=0.1).any()
+    assert not damped_solution(torch.ones(3, 5), ones, torch.zeros(3), damping=0.1).any()
+    assert not damped_solution(torch.zeros(3, 5), ones, ones, damping=0.1).any()
 
 
 def test_gradients_that_are_no_numbers_leave_the_original_and_that_is_told(monkeypatch):

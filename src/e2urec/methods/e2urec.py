@@ -57,7 +57,7 @@ from ..unlearning.gauss_newton import (
     held_rows,
     hold_back,
     row_weights,
-    solved_adapter,
+    solving_width,
 )
 from ..unlearning.initial_step import (
     RetainCheck,
@@ -138,17 +138,18 @@ class E2URec(TwoTeachers):
 
     def _solve(self, task: Task) -> Recommender:
         """Minimise β·L_FGT + (1 − β)·L_REM without training; see `unlearning/gauss_newton.py`."""
-        lora = solved_adapter(task, self.lora, self.solving)
-        if lora is None:
+        width = solving_width(task, self.lora, self.solving)
+        if not width:
             return self.model_copy(update={"solving": GaussNewton(below=0)}).unlearn(task)
         forget_count = len(task.forget)
         held = held_rows(task, self.solving.retain_rows)
         batches: dict[str, list[Rows]] = {"forget": [np.arange(forget_count)], "retain": [held]}
         with (
-            with_cached_blocks(task, lora, self.speed, batches) as cached_task,
-            Student(cached_task, lora, seed=derive(task.seed, "student")) as student,
+            with_cached_blocks(task, self.lora, self.speed, batches) as cached_task,
+            Student(cached_task, self.lora, seed=derive(task.seed, "student")) as student,
         ):
-            solver = Solver(student, self.solving, held)
+            with task.costs.phase("solving"):
+                solver = Solver(student, self.solving, held, width)
             forget_odds, retain_odds = np.split(solver.odds, [forget_count])
             unseen_odds = self._log_original(task, forget_odds)
             with task.costs.phase("teachers"):

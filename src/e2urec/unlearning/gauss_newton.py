@@ -31,17 +31,18 @@ from ..models.adapters import LoRA
 from ..models.fsdp import is_split
 from ..training.loop import Rows
 from .initial_step import RetainCheck, start_student
-from .row_gradients import parameter_count, row_gradients
+from .row_gradients import RowGradients, row_size
 from .student import Student
 from .task import Task
 
 BYTES = 4
 """Of a number of J."""
+LEAST_WIDTH = 32
+"""Directions that a layer's outputs are taken along at least, or the student is trained."""
 
 TRAINED_INSTEAD = (
-    "The rows' gradients do not fit into solving.memory_gb at any rank, or model.fsdp splits the "
-    "model, so the student was trained, which moves other rows more; raise the one, or set the "
-    "other to false."
+    "The rows' gradients do not fit into solving.memory_gb, or model.fsdp splits the model, so the "
+    "student was trained, which moves other rows more; raise the one, or set the other to false."
 )
 
 NOT_FINITE = (
@@ -71,8 +72,8 @@ class GaussNewton(BaseModel):
     memory_gb: float = Field(
         4.0,
         gt=0,
-        description="most memory for the rows' gradients, in GB; the adapter's rank is lowered "
-        "until they fit",
+        description="most memory for the rows' gradients, in GB; the outputs of wide layers are "
+        "taken along fewer random directions until they fit",
     )
 
     def held_count(self, retain: int) -> int:
@@ -80,40 +81,40 @@ class GaussNewton(BaseModel):
         return min(retain, self.retain_rows)
 
 
-def affordable_rank(lm: Any, lora: LoRA, row_count: int, max_gb: float) -> int:
-    """The largest rank, up to the adapter's own, at which the rows' gradients fit; 0: none does."""
-    bare = adapters.bare_model(lm)
-    width = 0
-    for name in target_layers(bare, lora.targets, lora.first_block(bare)):
-        width += output_width(bare.get_submodule(name))
-    rank = int(max_gb * 1e9) // (row_count * width * BYTES)
-    return min(lora.rank, rank)
+def affordable_width(lm: Any, lora: LoRA, row_count: int, max_gb: float) -> int:
+    """Directions that the outputs of each layer are taken along, so that the rows' gradients fit.
 
-
-def solved_adapter(task: Task, lora: LoRA, settings: GaussNewton) -> LoRA | None:
-    """The adapter of a student that is solved for; None where that cannot be.
-
-    A lower rank than asked for is told, and so is a student that must be trained.
+    That is the width of the widest layer where all fit, and 0 where too few would be left.
     """
+    bare = adapters.bare_model(lm)
+    names = target_layers(bare, lora.targets, lora.first_block(bare))
+    widths = [output_width(bare.get_submodule(name)) for name in names]
+    shapes = [(width, lora.rank) for width in widths]
+    count = max(widths)
+    while row_count * row_size(shapes, count) * BYTES > max_gb * 1e9:
+        count //= 2
+        if count < LEAST_WIDTH:
+            return 0
+    return count
+
+
+def solving_width(task: Task, lora: LoRA, settings: GaussNewton) -> int:
+    """The same for a request; 0, and told, where its student must be trained."""
     lm = task.original.lm
-    held = settings.held_count(len(task.retain))
-    rank = affordable_rank(lm, lora, len(task.forget) + held, settings.memory_gb)
-    if not rank or is_split(lm):
-        task.outcome.tell(TRAINED_INSTEAD)
-        return None
-    if rank < lora.rank:
-        task.outcome.tell(
-            f"The adapter's rank was lowered from {lora.rank} to {rank}, so that the rows' "
-            f"gradients fit into {settings.memory_gb:g} GB (solving.memory_gb); a low rank forgets "
-            "less, or moves other rows more."
-        )
-    return lora.model_copy(update={"rank": rank})
+    row_count = len(task.forget) + settings.held_count(len(task.retain))
+    width = affordable_width(lm, lora, row_count, settings.memory_gb)
+    if width and not is_split(lm):
+        return width
+    task.outcome.tell(TRAINED_INSTEAD)
+    return 0
 
 
-def damped_step(
+def damped_solution(
     gradients: torch.Tensor, missing: torch.Tensor, weights: torch.Tensor, damping: float
 ) -> torch.Tensor:
-    """`JᵀW^½·(W^½JJᵀW^½ + λI)⁻¹·W^½·missing`: the least change of B that makes up for `missing`.
+    """u of `ΔB = Jᵀu`, the least change of B that makes up for `missing`.
+
+    u = W^½·(W^½JJᵀW^½ + λI)⁻¹·W^½·missing
 
     Args:
         gradients: J (n, m).
@@ -122,7 +123,7 @@ def damped_step(
         damping: λ as a share of the mean diagonal of the system.
 
     Returns:
-        ΔB, (m,).
+        (n,) what each row's gradient counts.
     """
     roots = weights.sqrt()
     # J is large, so it is not copied.
@@ -130,12 +131,12 @@ def damped_step(
     ridge = damping * system.diagonal().mean()
     # Where no row counts, or none can be moved, there is nothing to solve.
     if ridge == 0:
-        return torch.zeros_like(gradients[0])
+        return torch.zeros_like(missing)
     system.diagonal().add_(ridge)
     # What is not a number is found by the caller, and raises nothing here.
     solution, _ = torch.linalg.solve_ex(system, roots * missing)
-    step: torch.Tensor = gradients.T @ (roots * solution)
-    return step
+    shares: torch.Tensor = roots * solution
+    return shares
 
 
 @dataclass
@@ -146,6 +147,7 @@ class Solver:
         student: at the original.
         settings: how.
         retain_rows: (r,) rows of D_r that are held.
+        width: most directions that the outputs of a layer are taken along.
         gradients: J (f + r, m) of the student as it is, the rows of D_f first.
         log_odds: (f + r,) of the same.
     """
@@ -153,13 +155,19 @@ class Solver:
     student: Student
     settings: GaussNewton
     retain_rows: Rows
+    width: int
     gradients: torch.Tensor = field(init=False)
     log_odds: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        count = len(self.student.task.forget) + len(self.retain_rows)
-        device = self.student.model.device
-        self.gradients = torch.empty(count, parameter_count(self.student), device=device)
+        task = self.student.task
+        # A batch is no step here, so it is as large as when the original was tuned.
+        batch_size = task.tuning.schedule.rows_at_once
+        self.row_gradients = RowGradients(self.student, self.width, batch_size)
+        self.sets = (task.forget, task.retain.take(self.retain_rows))
+        self.sizes = [len(rows) for rows in self.sets]
+        shape = (sum(self.sizes), self.row_gradients.size)
+        self.gradients = torch.empty(shape, device=self.student.model.device)
         self._differentiate(0)
 
     @property
@@ -175,35 +183,37 @@ class Solver:
             target: (f + r,) log-odds that the teachers ask for.
             weights: (f + r,) what each row counts, positive.
         """
-        task = self.student.task
         device = self.student.model.device
         row_targets = torch.from_numpy(target).float().to(device)
         row_weights = torch.from_numpy(weights).float().to(device)
+        damping = self.settings.damping
         for number in range(self.settings.iterations):
             if number:
                 self._differentiate(number)
             missing = row_targets - self.log_odds
-            step = damped_step(self.gradients, missing, row_weights, self.settings.damping)
+            step = self._step(damped_solution(self.gradients, missing, row_weights, damping))
             if not step.isfinite().all():
-                task.outcome.tell(NOT_FINITE)
+                self.student.task.outcome.tell(NOT_FINITE)
                 return
             self._move(step)
 
     def _differentiate(self, number: int) -> None:
         """J and δ of the student as it is after so many steps."""
         task = self.student.task
-        with task.costs.phase("solving"):
-            task.progress("solving", number + 1, self.settings.iterations)
-            # A batch is no step here, so it is as large as when the original was tuned.
-            batch_size = task.tuning.schedule.rows_at_once
-            forget_count = len(task.forget)
-            retain = task.retain.take(self.retain_rows)
-            forget_part = self.gradients[:forget_count]
-            retain_part = self.gradients[forget_count:]
-            forget_odds = row_gradients(self.student, task.forget, batch_size, forget_part)
-            retain_odds = row_gradients(self.student, retain, batch_size, retain_part)
-            self.log_odds = torch.cat([forget_odds, retain_odds])
-            task.costs.count_rows("solving", len(self.log_odds))
+        task.progress("solving", number + 1, self.settings.iterations)
+        parts = torch.split(self.gradients, self.sizes)
+        log_odds = map(self.row_gradients.put_into, parts, self.sets)
+        self.log_odds = torch.cat(list(log_odds))
+        task.costs.count_rows("solving", len(self.log_odds))
+
+    def _step(self, solution: torch.Tensor) -> torch.Tensor:
+        """ΔB = Jᵀu, (m,)."""
+        if not self.row_gradients.is_sketched:
+            step: torch.Tensor = self.gradients.T @ solution
+            return step
+        self.student.task.costs.count_rows("solving", len(solution))
+        shares = torch.split(solution, self.sizes)
+        return sum(map(self.row_gradients.combined, self.sets, shares), torch.zeros(()))
 
     def _move(self, step: torch.Tensor) -> None:
         """Add ΔB (m,)."""

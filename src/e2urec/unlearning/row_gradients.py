@@ -4,6 +4,10 @@ Summed over a batch, gradients of rows cannot be told apart any more. That of on
 to the B of a layer, is the sum over its tokens of two vectors' outer product: the slope of the
 layer's output, and what A makes of its input. So one pass forward and one backward tell those of
 all its rows.
+
+Of a wide model they do not fit into memory. What is solved needs only their inner products, and
+these hardly change where the outputs of each layer are taken along a few random directions in place
+of all (Johnson and Lindenstrauss 1984). Such gradients are *sketched*.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..core.seeding import stream
 from ..models import adapters
 from ..models.adapters import AdaptedLayer
 from ..models.batches import Examples, batches_by_length
@@ -34,12 +39,14 @@ class _Tape:
 
     Attributes:
         layers: the adapted ones.
+        directions: of each, (width, k) of which its outputs are taken along; None: all outputs.
         is_moved: whether some B is not zero.
         inputs: of each, the inputs of B (b, …, rank), for each time that it was used.
         slopes: the gradients of its outputs (b, …, width), last use first.
     """
 
     layers: Sequence[AdaptedLayer]
+    directions: Sequence[torch.Tensor | None]
     is_moved: bool
     inputs: list[list[torch.Tensor]] = field(default_factory=list)
     slopes: list[list[torch.Tensor]] = field(default_factory=list)
@@ -81,88 +88,147 @@ class _Tape:
         return record
 
     def row_gradients(self, count: int) -> torch.Tensor:
-        """(b, m) gradient of each row with respect to all B."""
+        """(b, m) gradient of each row with respect to all B, perhaps sketched."""
         parts = []
-        for layer, inputs, slopes in zip(self.layers, self.inputs, self.slopes, strict=True):
-            weight = layer.up.weight
-            total = torch.zeros(count, *weight.shape, device=weight.device)
-            # A layer that no answer depends on has no slope.
-            uses = reversed(inputs) if slopes else []
-            for used, slope in zip(uses, slopes, strict=True):
-                # Of a sequence of positions, or of the answer's alone.
-                rows = used.reshape(count, -1, used.shape[-1]).float()
-                row_slopes = slope.reshape(count, -1, slope.shape[-1]).float()
-                total += row_slopes.transpose(1, 2) @ rows
+        for number, along in enumerate(self.directions):
+            total: torch.Tensor | float = 0.0
+            for row_inputs, row_slopes in self._uses(number, count):
+                taken = row_slopes if along is None else row_slopes @ along
+                total = total + taken.transpose(1, 2) @ row_inputs
+            if isinstance(total, float):
+                total = self._nothing(number, count)
             parts.append(total.flatten(1))
         return torch.cat(parts, dim=1)
 
+    def gradient(self, count: int) -> torch.Tensor:
+        """(m,) gradient of what was differentiated, of all rows together, never sketched."""
+        parts = []
+        for number, layer in enumerate(self.layers):
+            total = torch.zeros_like(layer.up.weight, dtype=torch.float32)
+            for row_inputs, row_slopes in self._uses(number, count):
+                total += row_slopes.flatten(0, 1).T @ row_inputs.flatten(0, 1)
+            parts.append(total.flatten())
+        return torch.cat(parts)
 
-@dataclass(frozen=True)
-class _Differentiator:
+    def _uses(self, number: int, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """What went into a layer's B (b, t, rank), and the slopes of the layer (b, t, width)."""
+        slopes = self.slopes[number]
+        # A layer that no answer depends on has no slope.
+        inputs = reversed(self.inputs[number]) if slopes else []
+        for used, slope in zip(inputs, slopes, strict=True):
+            # Of a sequence of positions, or of the answer's alone.
+            row_inputs = used.reshape(count, -1, used.shape[-1]).float()
+            yield row_inputs, slope.reshape(count, -1, slope.shape[-1]).float()
+
+    def _nothing(self, number: int, count: int) -> torch.Tensor:
+        along = self.directions[number]
+        width, rank = self.layers[number].up.weight.shape
+        taken = width if along is None else along.shape[1]
+        return torch.zeros(count, taken, rank, device=self.layers[number].up.weight.device)
+
+
+@dataclass
+class RowGradients:
     """Takes the gradient of each row's log-odds apart from its neighbours'.
 
     Attributes:
         student: whose B are moved.
-        rows: whose gradients are asked for.
+        width: most directions that the outputs of a layer are taken along.
+        batch_size: rows at a time.
     """
 
     student: Student
-    rows: Examples
+    width: int
+    batch_size: int
 
-    def fill(self, gradients: torch.Tensor, batch_size: int) -> torch.Tensor:
-        """Put J into `gradients` (n, m), and return δ (n,) of all rows."""
-        model = self.student.model
-        log_odds = torch.empty(len(self.rows), device=model.device)
-        layers = adapters.adapted_layers(model.lm, self.student.name)
-        is_moved = any(bool(layer.up.weight.any()) for layer in layers)
-        tape = _Tape(layers, is_moved)
-        with model.using(model.active), tape.recording():
-            for index in self._batches(tape, batch_size):
-                places = torch.from_numpy(index).to(model.device)
-                gradients[places], log_odds[places] = self._of_batch(tape, index)
+    def __post_init__(self) -> None:
+        self.layers = adapters.adapted_layers(self.student.model.lm, self.student.name)
+        self.directions = [self._directions_of(number) for number in range(len(self.layers))]
+
+    def _directions_of(self, number: int) -> torch.Tensor | None:
+        """(width, k) random signs, by which inner products stay what they are in the mean."""
+        weight = self.layers[number].up.weight
+        if len(weight) <= self.width:
+            return None
+        random = stream(self.student.seed, "directions", number)
+        signs = random.choice([-1.0, 1.0], size=(len(weight), self.width)) / self.width**0.5
+        return torch.from_numpy(signs).float().to(weight.device)
+
+    @property
+    def is_sketched(self) -> bool:
+        """Whether some layer's outputs are taken along fewer directions than it has."""
+        return any(along is not None for along in self.directions)
+
+    @property
+    def size(self) -> int:
+        """m: numbers of each row's gradient."""
+        return row_size([tuple(layer.up.weight.shape) for layer in self.layers], self.width)
+
+    def put_into(self, gradients: torch.Tensor, rows: Examples) -> torch.Tensor:
+        """Put J into `gradients` (n, m), too large to be copied, and return δ of the rows, (n,)."""
+        log_odds = torch.empty(len(rows), device=self.student.model.device)
+        with self._recording() as tape:
+            for index in self._batches(tape, rows):
+                places = torch.from_numpy(index).to(log_odds.device)
+                log_odds[places] = self._differentiate(tape, rows, index)
+                gradients[places] = tape.row_gradients(len(index))
         return log_odds
 
-    def _batches(self, tape: _Tape, batch_size: int) -> list[Rows]:
+    def combined(self, rows: Examples, shares: torch.Tensor) -> torch.Tensor:
+        """`Jᵀ·shares`, of all B and not sketched: (n,) → ΔB, by one more pass over the rows."""
+        total = torch.zeros(self._parameter_count(), device=shares.device)
+        with self._recording() as tape:
+            for index in batches_by_length(rows.lengths, self.batch_size):
+                places = torch.from_numpy(index).to(shares.device)
+                self._differentiate(tape, rows, index, shares[places])
+                total += tape.gradient(len(index))
+        return total
+
+    def _parameter_count(self) -> int:
+        return sum(layer.up.weight.numel() for layer in self.layers)
+
+    @contextmanager
+    def _recording(self) -> Iterator[_Tape]:
+        model = self.student.model
+        is_moved = any(bool(layer.up.weight.any()) for layer in self.layers)
+        tape = _Tape(self.layers, self.directions, is_moved)
+        with model.using(model.active), tape.recording():
+            yield tape
+
+    def _batches(self, tape: _Tape, rows: Examples) -> list[Rows]:
         """Batches of rows of about the same length, of one row each where they do not go apart."""
-        batches = batches_by_length(self.rows.lengths, batch_size)
+        batches = batches_by_length(rows.lengths, self.batch_size)
         if not batches or len(batches[0]) == 1:
             return batches
         # Experts take the tokens of all rows in an order of their own, which only values show.
-        together, _ = self._of_batch(tape, batches[0])
-        alone, _ = self._of_batch(tape, batches[0][-1:])
-        distance = (together[-1] - alone[0]).norm()
-        if distance <= APART * alone[0].norm():
+        first = batches[0]
+        self._differentiate(tape, rows, first)
+        together = tape.row_gradients(len(first))[-1]
+        self._differentiate(tape, rows, first[-1:])
+        alone = tape.row_gradients(1)[0]
+        if (together - alone).norm() <= APART * alone.norm():
             return batches
-        return batches_by_length(self.rows.lengths, 1)
+        return batches_by_length(rows.lengths, 1)
 
-    def _of_batch(self, tape: _Tape, index: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    def _differentiate(
+        self, tape: _Tape, rows: Examples, index: Rows, shares: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """δ (b,) of a batch, whose sum, or that of its shares, is differentiated on the tape."""
         model = self.student.model
         tape.clear()
         with autocast(self.student.task.precision, model.device):
-            batch = model.collate(self.rows, index)
+            batch = model.collate(rows, index)
             log_odds = model.verbaliser.log_odds(model.logits(batch))
-        log_odds.sum().backward()  # type: ignore[no-untyped-call]
-        return tape.row_gradients(len(index)), log_odds.detach()
+        total = log_odds.sum() if shares is None else (log_odds * shares).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return log_odds.detach()
 
 
-def parameter_count(student: Student) -> int:
-    """m: how many numbers all B of the student have."""
-    up_projections = adapters.up_projections(student.model.lm, student.name)
-    return sum(weight.numel() for weight in up_projections)
-
-
-def row_gradients(
-    student: Student, rows: Examples, batch_size: int, into: torch.Tensor
-) -> torch.Tensor:
-    """Each row's gradient of its log-odds with respect to all B, and these log-odds.
+def row_size(shapes: Sequence[tuple[int, ...]], width: int) -> int:
+    """m: numbers of a row's gradient.
 
     Args:
-        student: as it is.
-        rows: n of them.
-        batch_size: rows at a time.
-        into: (n, m), which the gradients are put into: J is too large to be copied.
-
-    Returns:
-        δ, (n,).
+        shapes: (width, rank) of each B.
+        width: most directions that the outputs of a layer are taken along.
     """
-    return _Differentiator(student, rows).fill(into, batch_size)
+    return sum(rank * min(out, width) for out, rank in shapes)
