@@ -8,20 +8,22 @@ import torch
 from target_tasks import odds_of, strangers_scores, task_of, with_scores
 
 from e2urec.core.errors import ConfigError
-from e2urec.methods import build
+from e2urec.methods import build, e2urec
 from e2urec.metrics.classification import auc
 from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.predictions import predict
 from e2urec.testing import toy_task
-from e2urec.unlearning import gauss_newton
+from e2urec.unlearning import gauss_newton, scaling
 from e2urec.unlearning import row_gradients as row_gradients_of
+from e2urec.unlearning.attempt import BOTH_HELD_BACK
 from e2urec.unlearning.gauss_newton import (
     affordable_width,
     damped_solution,
     held_rows,
     row_weights,
 )
+from e2urec.unlearning.outcome import Target
 from e2urec.unlearning.row_gradients import RowGradients
 from e2urec.unlearning.student import Student
 
@@ -154,10 +156,8 @@ def test_rewritten_rows_are_held_first_and_make_up_half_at_most():
 
 def solved(task, *, largest=0.0, **solving):
     """What the student says of D_f and D_r after it was solved for, and was not multiplied."""
-    settings = SOLVED | {
-        "solving": {"below": 10**6, "damping": 0.01, "iterations": 3, **solving},
-        "scaling": {"largest": largest},
-    }
+    usual = {"below": 10**6, "damping": 0.01, "iterations": 3, "largest": largest}
+    settings = {"solving": usual | solving}
     model = build("e2urec", settings, preset="scores").unlearn(task)
     result = replace(task, original=model)
     return odds_of(result, task.forget), odds_of(result, task.retain)
@@ -368,3 +368,34 @@ def test_plan_counts_the_rows_whose_lower_blocks_are_kept():
     method.unlearn(task)
     planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
     assert planned["cache"] == task.costs.rows["cache"]
+
+
+def after_one_that_is_held_back(monkeypatch, lead, **settings):
+    """The task after a student that was solved for, and may have been trained as well."""
+    monkeypatch.setattr(scaling, "MIN_FORGET_ROWS", 1)
+    task = replace(task_of(), precision="fp32")
+    task = with_scores(task, strangers_scores(task))
+    target = Target(auc(task.forget.labels, odds_of(task, task.forget)), lead, 0.01, "scores")
+    monkeypatch.setattr(e2urec, "target_by_scores", lambda task, odds, ratio: target)
+    unbounded = {"largest": 1.0, "max_valid_drop": 1.0, "max_retain_kl": 1e3}
+    settings = {"scaling": unbounded, "min_steps": 1, "joint": 1.0, **settings}
+    model = build("e2urec", settings, preset="scores").unlearn(task)
+    return task, predict(model, task.forget, precision="fp32").log_odds
+
+
+def test_student_that_falls_short_of_its_target_is_trained_as_well_and_the_better_one_kept(
+    monkeypatch,
+):
+    stuck = {"below": 10**6, "damping": 1e6}
+    task, _ = after_one_that_is_held_back(monkeypatch, 0.2, solving=stuck, learning_rate=0.02)
+    assert {"solving", "joint"} <= set(task.costs.rows)
+    assert not task.outcome.is_solved
+    assert task.outcome.memory_left < 0.9
+    # One that training moves no further stays as it was solved for.
+    solving = {"below": 10**6, "damping": 5.0}
+    task, odds = after_one_that_is_held_back(monkeypatch, 0.8, solving=solving, learning_rate=1e-9)
+    assert {"solving", "joint"} <= set(task.costs.rows)
+    assert task.outcome.is_solved
+    assert 0.25 < task.outcome.memory_left < 0.99
+    assert BOTH_HELD_BACK in task.outcome.limits
+    assert not np.allclose(odds, odds_of(task_of(), task.forget), atol=1e-3)

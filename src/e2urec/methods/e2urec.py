@@ -32,7 +32,8 @@ Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of a
 Presets `scores` and `margin` make no augmented model: `δ_F = δ_o + a·ŵ`, ŵ the expected way to
 models that never saw the row (`unlearning/expected_way.py`). The same loss is then solved for the
 student, as a sum of squares (`unlearning/gauss_newton.py`), where the rows' gradients fit into
-memory; else it is trained. With any teacher, the finished student is multiplied until its AUC on
+memory. Else it is trained, and so it is where a bound holds the solution short of its target: the
+one that leaves less is kept. With any teacher, the finished student is multiplied until its AUC on
 D_f has lost the lead, or, of fewer than 300 rows, is its teacher's (`unlearning/scaling.py`).
 """
 
@@ -45,9 +46,9 @@ import torch
 
 from ..core.arrays import Floats
 from ..core.seeding import derive
-from ..metrics.classification import auc
 from ..models.recommender import Recommender
 from ..training.loop import Objective, Rows, Step
+from ..unlearning.attempt import Attempt, is_held_back
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
 from ..unlearning.calibration import match_target
 from ..unlearning.expected_way import way_by_margin, way_by_scores
@@ -110,9 +111,18 @@ class E2URec(TwoTeachers):
             ConfigError: `forgetting=scores`, and rows of D_f have no out-of-fold score.
         """
         self.check_scores(task.scores)
+        if not self.is_solved(len(task.forget)):
+            return self._train(task)
+        trainer = self.model_copy(update={"solving": GaussNewton(below=0)})
+        width = solving_width(task, self.lora, self.solving)
+        if not width:
+            return trainer._train(task)
+        solved = self._solve(task, width)
+        return trainer._train(task, solved) if isinstance(solved, Attempt) else solved
+
+    def _train(self, task: Task, attempt: Attempt | None = None) -> Recommender:
+        """Minimise β·L_FGT + (1 − β)·L_REM by AdamW; `attempt` stands where it leaves less."""
         forget_count = len(task.forget)
-        if self.is_solved(forget_count):
-            return self._solve(task)
         student_seed = derive(task.seed, "student")
         counts = self.student_steps(forget_count)
         seed = derive(task.seed, "phases")
@@ -129,18 +139,20 @@ class E2URec(TwoTeachers):
             teachers = self._make_teachers(cached_task, batches, lifetime)
             with Student(cached_task, self.lora, seed=student_seed) as student:
                 self._start(cached_task, student, teachers)
-                self._train(cached_task, student, teachers, phases)
+                self._fit(cached_task, student, teachers, phases)
                 forget_odds = teachers.forgetting.original.odds(task.original.verbaliser)
                 self._scale(student, forget_odds, teachers.remembering)
+                if attempt is not None:
+                    attempt.put_back_if_nearer(student)
                 # An augmented adapter that is still there must go before the student is merged.
                 lifetime.close()
                 return student.finish()
 
-    def _solve(self, task: Task) -> Recommender:
-        """Minimise β·L_FGT + (1 − β)·L_REM without training; see `unlearning/gauss_newton.py`."""
-        width = solving_width(task, self.lora, self.solving)
-        if not width:
-            return self.model_copy(update={"solving": GaussNewton(below=0)}).unlearn(task)
+    def _solve(self, task: Task, width: int) -> Recommender | Attempt:
+        """Minimise β·L_FGT + (1 − β)·L_REM without training; see `unlearning/gauss_newton.py`.
+
+        A student that is held back is returned as such.
+        """
         forget_count = len(task.forget)
         held = held_rows(task, self.solving.retain_rows)
         batches: dict[str, list[Rows]] = {"forget": [np.arange(forget_count)], "retain": [held]}
@@ -151,11 +163,11 @@ class E2URec(TwoTeachers):
             with task.costs.phase("solving"):
                 solver = Solver(student, self.solving, held, width)
             forget_odds, retain_odds = np.split(solver.odds, [forget_count])
-            unseen_odds = self._log_original(task, forget_odds)
+            unseen_odds = task.log_original(forget_odds)
             with task.costs.phase("teachers"):
                 retain = AnsweredRows(held, retain_odds)
                 forget_target = self._asked_odds(task, forget_odds, retain)
-            self._log_teacher(task, forget_target, unseen_odds)
+            task.log_teacher(forget_target, unseen_odds)
             with task.costs.phase("solving"):
                 solver.solve(
                     np.concatenate([forget_target, retain_odds]),
@@ -163,16 +175,18 @@ class E2URec(TwoTeachers):
                         np.concatenate([forget_odds, retain_odds]), forget_count, self.beta
                     ),
                 )
-                scale_to_teacher(student, self.scaling.largest, forget_odds, forget_target)
+                scale_to_teacher(student, self.solving.largest, forget_odds, forget_target)
                 remembering = teacher_of_some(cached_task)
                 if len(task.retain):  # a request may take all users
                     check = RetainCheck.sample(cached_task, remembering, "solving")
                     hold_back(student, check, self.scaling.max_retain_kl)
             task.outcome.is_solved = True
-            if sentence := self.unread_sentence(forget_count):
-                task.outcome.tell(sentence)
             task.log_phase("solved", task.original, active=student.active)
             self._scale(student, forget_odds, remembering)
+            if is_held_back(task.outcome):
+                return Attempt.of(student)
+            if sentence := self.unread_sentence(forget_count):
+                task.outcome.tell(sentence)
             return student.finish()
 
     def _make_teachers(
@@ -188,25 +202,13 @@ class E2URec(TwoTeachers):
             original_answers = frozen_teacher(
                 original, task, task.forget, batches["forget"], precomputed=precomputed
             )
-        unseen_odds = self._log_original(task, original_answers.odds(original.verbaliser))
+        unseen_odds = task.log_original(original_answers.odds(original.verbaliser))
         if self.forgetting == "gain":
             teachers = self._teach_by_gain(task, original_answers, remembering, lifetime)
         else:
             teachers = self._teach_by_way(task, original_answers, remembering)
-        self._log_teacher(task, teachers.forgetting.odds(), unseen_odds)
+        task.log_teacher(teachers.forgetting.odds(), unseen_odds)
         return teachers
-
-    def _log_original(self, task: Task, forget_odds: Floats) -> Floats:
-        """Log the original, and return its log-odds on the unseen rows that are logged."""
-        with task.costs.phase("logging"):
-            unseen_odds = task.odds_of_original("unseen", task.logged_rows)
-            task.log_scores("original", forget_odds, unseen_odds)
-        return unseen_odds
-
-    def _log_teacher(self, task: Task, forget_odds: Floats, unseen_odds: Floats) -> None:
-        """Log the teacher's own scores: where it overshoots, no student can put it right."""
-        task.log_scores("teacher", forget_odds, unseen_odds)
-        task.outcome.teacher_auc = auc(task.forget.labels, forget_odds)
 
     def _teach_by_way(
         self, task: Task, original: FrozenTeacher, remembering: FrozenTeacher
@@ -304,7 +306,7 @@ class E2URec(TwoTeachers):
             return
         task.log_phase("scaled", task.original, active=student.active)
 
-    def _train(
+    def _fit(
         self,
         task: Task,
         student: Student,

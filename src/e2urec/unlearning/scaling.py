@@ -78,18 +78,18 @@ def scaling_rows(scaling: Scaling, forget: int, checked: int) -> int:
         return sample
     valid_rows = 2 * max(MIN_VALIDATION_ROWS, forget)
     # Once more as it was taken back.
-    return tried_rows(scaling, sample) + sample + checked + valid_rows
+    return tried_rows(scaling.largest, sample) + sample + checked + valid_rows
 
 
-def tried_rows(scaling: Scaling, sample: int) -> int:
-    """Rows that are read to try multiples on a sample of D_f."""
+def tried_rows(largest: float, sample: int) -> int:
+    """Rows that are read to try multiples up to `largest` on a sample of D_f."""
     # As it is, at its limit, and between the two.
-    return (ROUNDS + 2) * sample if scaling.largest else 0
+    return (ROUNDS + 2) * sample if largest else 0
 
 
-def _limit_sentence(largest: float) -> str:
-    """What to say of a student that was multiplied as much as it may be."""
-    return f"The student came to its limit, {largest:g} times what was found (scaling.largest)."
+def _limit_sentence(largest: float, part: str) -> str:
+    """What to say of a student that was multiplied as much as the settings of a part allow."""
+    return f"The student came to its limit, {largest:g} times what was found ({part}.largest)."
 
 
 @dataclass(frozen=True)
@@ -186,14 +186,14 @@ def scale_to_teacher(
     scale, reached = scaled.multiples().least(goal, largest)
     if not reached < before:
         task.outcome.tell(
-            f"Up to {largest:g} times what was found (scaling.largest) the student's AUC on D_f is "
+            f"Up to {largest:g} times what was found (solving.largest) the student's AUC on D_f is "
             "no lower than the original's, so it stays as it was solved for."
         )
         scaled.put_at(1.0)
         return
     scaled.put_at(scale)
     if reached > goal and scale == largest:
-        task.outcome.tell(_limit_sentence(largest))
+        task.outcome.tell(_limit_sentence(largest, "solving"))
     task.outcome.scale = scale
 
 
@@ -305,7 +305,7 @@ class _ScaledStudent:
             reached = multiples.auc_at(scale)
         # A bound that was hit later holds it shorter than this one.
         elif reached > goal and scale == largest:
-            outcome.tell(_limit_sentence(largest))
+            outcome.tell(_limit_sentence(largest, "scaling"))
         outcome.scale = scale
         return reached
 

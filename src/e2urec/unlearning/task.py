@@ -197,6 +197,18 @@ class Task(Job):
             )
             self.log_scores(phase, forget.log_odds, unseen.log_odds)
 
+    def log_original(self, forget: Floats) -> Floats:
+        """Log the original by its log-odds on D_f (n,), and return those on the `logged_rows`."""
+        with self.costs.phase("logging"):
+            unseen = self.odds_of_original("unseen", self.logged_rows)
+            self.log_scores("original", forget, unseen)
+        return unseen
+
+    def log_teacher(self, forget: Floats, unseen: Floats) -> None:
+        """Log the forgetting teacher's scores: where it overshoots, no student puts it right."""
+        self.log_scores("teacher", forget, unseen)
+        self.outcome.teacher_auc = auc(self.forget.labels, forget)
+
     def log_scores(self, phase: str, forget: Floats, unseen: Floats) -> None:
         """Log the log-odds `forget` on D_f (n,) and `unseen` on the `logged_rows`."""
         unseen_labels = self.unseen.labels[self.logged_rows]
