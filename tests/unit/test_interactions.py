@@ -145,7 +145,8 @@ def test_request_for_users_reads_the_retain_set_as_ever():
 def test_lead_is_measured_on_prompts_that_the_original_was_tuned_on(task):
     # The teacher was asked about rewritten rows as well; the lead is not theirs.
     remembering = frozen_teacher(task.original, task, task.retain, [np.arange(12), task.rewritten])
-    rows, odds = _retain_odds(task, remembering, len(task.retain))
+    answered = remembering.answered(task.original.verbaliser)
+    rows, odds = _retain_odds(task, answered, len(task.retain))
     tuned_rows = np.setdiff1d(np.arange(len(task.retain)), task.rewritten)
     assert sorted(rows) == tuned_rows.tolist()
     expected = task.original.score(task.retain.take(rows))
