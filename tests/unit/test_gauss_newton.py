@@ -399,3 +399,37 @@ def test_student_that_falls_short_of_its_target_is_trained_as_well_and_the_bette
     assert 0.25 < task.outcome.memory_left < 0.99
     assert BOTH_HELD_BACK in task.outcome.limits
     assert not np.allclose(odds, odds_of(task_of(), task.forget), atol=1e-3)
+
+
+def test_request_for_everything_is_solved_for_and_cannot_be_trained(monkeypatch):
+    monkeypatch.setattr(scaling, "MIN_FORGET_ROWS", 1)
+    task = replace(task_of(), precision="fp32")
+    task = with_scores(task, strangers_scores(task))
+    target = Target(auc(task.forget.labels, odds_of(task, task.forget)), 0.2, 0.01, "scores")
+    monkeypatch.setattr(e2urec, "target_by_scores", lambda task, odds, ratio: target)
+    task = replace(task, retain=task.retain.take(np.zeros(0, int)))
+    task = replace(task, scores=replace(task.scores, retain=task.scores.retain.take([])))
+    build("e2urec", preset="scores").unlearn(task)
+    assert task.outcome.is_solved
+    assert task.outcome.reached < target.before
+    with pytest.raises(ConfigError, match="none is left to train on"):
+        build("e2urec", {"solving": {"below": 0}}, preset="scores").unlearn(task)
+
+
+def test_layer_that_mixes_the_tokens_of_rows_is_differentiated_row_by_row(monkeypatch):
+    task = replace(toy_task("causal"), precision="fp32")
+    rows = task.forget.take(np.arange(6))
+    monkeypatch.setattr(row_gradients_of._Tape, "goes_apart", lambda self, count: count == 1)
+    sizes = []
+    differentiate = RowGradients._differentiate
+
+    def record(self, tape, rows, index, *shares):
+        sizes.append(len(index))
+        return differentiate(self, tape, rows, index, *shares)
+
+    monkeypatch.setattr(RowGradients, "_differentiate", record)
+    with Student(task, ALL_LINEAR, seed=0) as student:
+        gradients, _ = gradients_in_batches(student, rows, 3)
+        expected = gradients_one_by_one(student, rows)
+    assert sizes == [3, 1, 1, 1, 1, 1, 1]
+    assert torch.allclose(gradients, expected, atol=1e-5)

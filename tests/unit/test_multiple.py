@@ -73,3 +73,25 @@ def test_answers_that_jump_end_at_the_side_nearer_to_the_goal():
     assert found >= 0.62
     assert reached == pytest.approx(roc_auc_score(LABELS, after))
     assert len(tries) <= 2 + ROUNDS
+
+
+@pytest.mark.parametrize("lead", [0.0005, 0.0019, 0.0021])
+def test_the_original_is_near_to_no_goal_however_little_it_has_to_come_down(lead):
+    goal = roc_auc_score(LABELS, BEFORE) - lead
+    found, reached, _ = search(straight, goal, 2.0)
+    assert 0 < found < 0.1
+    assert reached == pytest.approx(goal, abs=TOLERANCE)
+
+
+def test_auc_that_comes_down_and_rises_again_is_found_where_it_is_low():
+    def there_and_back(multiple):
+        return BEFORE + (multiple - 0.3 * multiple**2) * UPDATE
+
+    lowest = roc_auc_score(LABELS, there_and_back(1.667))
+    found, reached, _ = search(there_and_back, lowest + 0.01, 4.0)
+    assert reached == pytest.approx(lowest + 0.01, abs=0.01)
+    assert 1 < found < 2.3
+    # What no multiple reaches ends where it is least.
+    found, reached, _ = search(there_and_back, lowest - 0.1, 4.0)
+    assert found == pytest.approx(1.667, abs=0.2)
+    assert reached == pytest.approx(lowest, abs=0.005)

@@ -61,6 +61,18 @@ def test_a_solved_students_own_damping_and_strength_are_no_further_trial():
         settings_to_try(method, {}, 28, seed=0)
 
 
+def test_other_settings_of_a_part_that_is_searched_stay_in_all_trials():
+    own = {"solving": {"memory_gb": 8.0}}
+    trials = settings_to_try(build("e2urec", own, "scores"), own, 5, seed=0)
+    assert trials[0] == own
+    assert all(trial["solving"]["memory_gb"] == 8.0 for trial in trials)
+    assert len({str(trial) for trial in trials}) == 5
+    # What is tried in it and set is not tried otherwise.
+    named = {"solving": {"damping": 0.03}}
+    trials = settings_to_try(build("e2urec", named, "scores"), named, 3, seed=0)
+    assert all(trial["solving"] == named["solving"] for trial in trials)
+
+
 @pytest.mark.parametrize(
     ("below", "rows", "settings"), [(0, 299, "solving"), (300, 299, ""), (300, 300, "solving")]
 )

@@ -4,7 +4,7 @@ Running, resuming, estimating and reporting all walk this list.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,7 +209,12 @@ def settings_to_try(method: Method, settings: Settings, count: int, seed: int) -
         ConfigError: the method has fewer than `count` settings to try.
     """
     # What the recipe sets is not searched.
-    space = {name: values for name, values in method.search_space.items() if name not in settings}
+    search_space = method.search_space
+    space = {
+        name: search_space[name]
+        for name in search_space
+        if not _is_set(settings, name, search_space[name])
+    }
     if count == 1 or not space:
         return [settings]
     points = []
@@ -226,8 +231,25 @@ def settings_to_try(method: Method, settings: Settings, count: int, seed: int) -
     order = stream(seed, "trials", method.name).permutation(len(points))
     trials = [settings]
     for index in order[: count - 1]:
-        trials.append({**settings, **points[index]})
+        trials.append(_on_top(settings, points[index]))
     return trials
+
+
+def _is_set(settings: Settings, name: str, values: Sequence[Any]) -> bool:
+    """Whether settings name a setting; of a part, whether they name what is tried in it."""
+    if name not in settings:
+        return False
+    inner = {key for value in values if isinstance(value, Mapping) for key in value}
+    return not inner or not inner.isdisjoint(settings[name])
+
+
+def _on_top(settings: Settings, point: Settings) -> Settings:
+    """The settings with a point on top, part by part."""
+    merged = dict(settings)
+    for name, value in point.items():
+        own = settings.get(name)
+        merged[name] = {**own, **value} if isinstance(own, Mapping) else value
+    return merged
 
 
 def _differs(method: Method, point: Settings) -> bool:

@@ -70,7 +70,7 @@ from ..unlearning.outcome import unsure_lead
 from ..unlearning.paired import Term, answer_loss, side_by_side
 from ..unlearning.presets import PRESETS, SEARCH, SEARCH_SOLVED, SEARCH_TRAINED
 from ..unlearning.replay import with_cached_blocks
-from ..unlearning.scaling import scale_student, scale_to_teacher
+from ..unlearning.scaling import may_scale, scale_student, scale_to_teacher
 from ..unlearning.student import Student, frozen_teacher, phase_steps
 from ..unlearning.target import target_by_calibration, target_by_scores
 from ..unlearning.task import Task
@@ -177,13 +177,14 @@ class E2URec(TwoTeachers):
                 )
                 scale_to_teacher(student, self.solving.largest, forget_odds, forget_target)
                 remembering = teacher_of_some(cached_task)
-                if len(task.retain):  # a request may take all users
+                # One that is scaled to the lead is held back there; a request may take all users.
+                if len(task.retain) and not self._scales_to_lead(task):
                     check = RetainCheck.sample(cached_task, remembering, "solving")
                     hold_back(student, check, self.scaling.max_retain_kl)
             task.outcome.is_solved = True
             task.log_phase("solved", task.original, active=student.active)
             self._scale(student, forget_odds, remembering)
-            if is_held_back(task.outcome):
+            if is_held_back(task.outcome) and len(task.retain):
                 return Attempt.of(student)
             if sentence := self.unread_sentence(forget_count):
                 task.outcome.tell(sentence)
@@ -289,6 +290,11 @@ class E2URec(TwoTeachers):
         if start != scale:
             task.outcome.tell(shorter_start(start, self.max_retain_kl))
         task.log_phase("start", task.original, active=student.active)
+
+    def _scales_to_lead(self, task: Task) -> bool:
+        target = task.outcome.target
+        is_sure = target is not None and target.is_sure
+        return is_sure and may_scale(self.scaling, len(task.forget))
 
     def _scale(self, student: Student, forget_odds: Floats, remembering: FrozenTeacher) -> None:
         """Take the finished student as far as its target asks for, and say what is left."""

@@ -202,6 +202,8 @@ class Solver:
                 self.student.task.outcome.tell(NOT_FINITE)
                 return
             self._move(step)
+        # It is large, and whoever scales the student has no use for it.
+        self.gradients = self.gradients[:0].clone()
 
     def _differentiate(self, number: int) -> None:
         """J and δ of the student as it is after so many steps."""

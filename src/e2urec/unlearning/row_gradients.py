@@ -31,6 +31,23 @@ APART = 0.05
 
 
 @dataclass
+class _Use:
+    """One time that a layer was used.
+
+    Attributes:
+        inputs: of B, (b, …, rank).
+        slopes: the gradient of the layer's outputs, (b, …, width); None as long as there is none.
+    """
+
+    inputs: torch.Tensor
+    slopes: torch.Tensor | None = None
+
+    def note(self, slopes: torch.Tensor) -> None:
+        """Take down the slopes."""
+        self.slopes = slopes
+
+
+@dataclass
 class _Tape:
     """What one pass showed of each adapted layer: what its B reads, and the slopes of its outputs.
 
@@ -41,20 +58,17 @@ class _Tape:
         layers: the adapted ones.
         directions: of each, (width, k) of which its outputs are taken along; None: all outputs.
         is_moved: whether some B is not zero.
-        inputs: of each, the inputs of B (b, …, rank), for each time that it was used.
-        slopes: the gradients of its outputs (b, …, width), last use first.
+        uses: of each, the times that it was used in the pass.
     """
 
     layers: Sequence[AdaptedLayer]
     directions: Sequence[torch.Tensor | None]
     is_moved: bool
-    inputs: list[list[torch.Tensor]] = field(default_factory=list)
-    slopes: list[list[torch.Tensor]] = field(default_factory=list)
+    uses: list[list["_Use"]] = field(default_factory=list)
 
     def clear(self) -> None:
         """Forget the pass before."""
-        self.inputs = [[] for _ in self.layers]
-        self.slopes = [[] for _ in self.layers]
+        self.uses = [[] for _ in self.layers]
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -76,55 +90,52 @@ class _Tape:
         ) -> torch.Tensor:
             with torch.set_grad_enabled(self.is_moved):
                 lowered = layer.scale * layer.down(inputs[0].to(layer.up.weight.dtype))
-            self.inputs[number].append(lowered.detach())
+            use = _Use(lowered.detach())
+            self.uses[number].append(use)
             if self.is_moved:
                 output = output + layer.up(lowered).to(output.dtype)
             if not output.requires_grad:
                 # All weights are frozen, so the lowest layers have no gradient of their own.
                 output = output + output.new_zeros(1).requires_grad_(True)
-            output.register_hook(self.slopes[number].append)  # type: ignore[no-untyped-call]
+            output.register_hook(use.note)  # type: ignore[no-untyped-call]
             return output
 
         return record
 
+    def goes_apart(self, count: int) -> bool:
+        """Whether each layer read as many tokens of each row as of any other."""
+        tokens = [len(use.inputs.flatten(0, -2)) for uses in self.uses for use in uses]
+        return all(number % count == 0 for number in tokens)
+
     def row_gradients(self, count: int) -> torch.Tensor:
         """(b, m) gradient of each row with respect to all B, perhaps sketched."""
         parts = []
-        for number, along in enumerate(self.directions):
-            total: torch.Tensor | float = 0.0
-            for row_inputs, row_slopes in self._uses(number, count):
+        for layer, along, uses in zip(self.layers, self.directions, self.uses, strict=True):
+            weight = layer.up.weight
+            width = len(weight) if along is None else along.shape[1]
+            total = torch.zeros(count, width, weight.shape[1], device=weight.device)
+            for use in uses:
+                # A layer that no answer depends on has no slope.
+                if use.slopes is None:
+                    continue
+                # Of a sequence of positions, or of the answer's alone.
+                row_inputs = use.inputs.reshape(count, -1, use.inputs.shape[-1]).float()
+                row_slopes = use.slopes.reshape(count, -1, use.slopes.shape[-1]).float()
                 taken = row_slopes if along is None else row_slopes @ along
-                total = total + taken.transpose(1, 2) @ row_inputs
-            if isinstance(total, float):
-                total = self._nothing(number, count)
+                total += taken.transpose(1, 2) @ row_inputs
             parts.append(total.flatten(1))
         return torch.cat(parts, dim=1)
 
-    def gradient(self, count: int) -> torch.Tensor:
+    def gradient(self) -> torch.Tensor:
         """(m,) gradient of what was differentiated, of all rows together, never sketched."""
         parts = []
-        for number, layer in enumerate(self.layers):
+        for layer, uses in zip(self.layers, self.uses, strict=True):
             total = torch.zeros_like(layer.up.weight, dtype=torch.float32)
-            for row_inputs, row_slopes in self._uses(number, count):
-                total += row_slopes.flatten(0, 1).T @ row_inputs.flatten(0, 1)
+            for use in uses:
+                if use.slopes is not None:
+                    total += use.slopes.flatten(0, -2).float().T @ use.inputs.flatten(0, -2).float()
             parts.append(total.flatten())
         return torch.cat(parts)
-
-    def _uses(self, number: int, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """What went into a layer's B (b, t, rank), and the slopes of the layer (b, t, width)."""
-        slopes = self.slopes[number]
-        # A layer that no answer depends on has no slope.
-        inputs = reversed(self.inputs[number]) if slopes else []
-        for used, slope in zip(inputs, slopes, strict=True):
-            # Of a sequence of positions, or of the answer's alone.
-            row_inputs = used.reshape(count, -1, used.shape[-1]).float()
-            yield row_inputs, slope.reshape(count, -1, slope.shape[-1]).float()
-
-    def _nothing(self, number: int, count: int) -> torch.Tensor:
-        along = self.directions[number]
-        width, rank = self.layers[number].up.weight.shape
-        taken = width if along is None else along.shape[1]
-        return torch.zeros(count, taken, rank, device=self.layers[number].up.weight.device)
 
 
 @dataclass
@@ -181,7 +192,7 @@ class RowGradients:
             for index in batches_by_length(rows.lengths, self.batch_size):
                 places = torch.from_numpy(index).to(shares.device)
                 self._differentiate(tape, rows, index, shares[places])
-                total += tape.gradient(len(index))
+                total += tape.gradient()
         return total
 
     def _parameter_count(self) -> int:
@@ -203,6 +214,8 @@ class RowGradients:
         # Experts take the tokens of all rows in an order of their own, which only values show.
         first = batches[0]
         self._differentiate(tape, rows, first)
+        if not tape.goes_apart(len(first)):
+            return batches_by_length(rows.lengths, 1)
         together = tape.row_gradients(len(first))[-1]
         self._differentiate(tape, rows, first[-1:])
         alone = tape.row_gradients(1)[0]

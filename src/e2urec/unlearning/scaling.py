@@ -19,7 +19,7 @@ from ..metrics.classification import auc
 from ..models.batches import Examples
 from ..models.predictions import predict
 from .initial_step import RetainCheck
-from .multiple import ROUNDS, Multiples
+from .multiple import ROUNDS, Multiples, limit_sentence
 from .outcome import Target
 from .student import Student
 from .task import Task
@@ -83,13 +83,8 @@ def scaling_rows(scaling: Scaling, forget: int, checked: int) -> int:
 
 def tried_rows(largest: float, sample: int) -> int:
     """Rows that are read to try multiples up to `largest` on a sample of D_f."""
-    # As it is, at its limit, and between the two.
-    return (ROUNDS + 2) * sample if largest else 0
-
-
-def _limit_sentence(largest: float, part: str) -> str:
-    """What to say of a student that was multiplied as much as the settings of a part allow."""
-    return f"The student came to its limit, {largest:g} times what was found ({part}.largest)."
+    # As it is, at its limit, where it should be the lowest, and between them.
+    return (ROUNDS + 3) * sample if largest else 0
 
 
 @dataclass(frozen=True)
@@ -136,7 +131,8 @@ def scale_student(
     if forget is None:
         return
     if scaling.largest:
-        check = RetainCheck.sample(task, remembering, "scaling")
+        # A request may take all users.
+        check = RetainCheck.sample(task, remembering, "scaling") if len(task.retain) else None
         bounds = _Bounds(student, scaling, check, _valid_sample(task))
         reached = _ScaledStudent(student, student.weights(), forget).fit(target, bounds)
     else:
@@ -183,7 +179,8 @@ def scale_to_teacher(
     if not goal < before:
         return
     scaled = _ScaledStudent(student, student.weights(), forget)
-    scale, reached = scaled.multiples().least(goal, largest)
+    multiples = scaled.multiples()
+    scale, reached = multiples.least(goal, largest)
     if not reached < before:
         task.outcome.tell(
             f"Up to {largest:g} times what was found (solving.largest) the student's AUC on D_f is "
@@ -192,8 +189,8 @@ def scale_to_teacher(
         scaled.put_at(1.0)
         return
     scaled.put_at(scale)
-    if reached > goal and scale == largest:
-        task.outcome.tell(_limit_sentence(largest, "solving"))
+    if multiples.stay_above(goal):
+        task.outcome.tell(limit_sentence(scale, largest, "solving"))
     task.outcome.scale = scale
 
 
@@ -242,21 +239,21 @@ class _Bounds:
     Attributes:
         student: as far as it was taken.
         scaling: the bounds.
-        check: rows of D_r.
+        check: rows of D_r; None where there are none.
         valid: validation rows; None where they bound nothing.
     """
 
     student: Student
     scaling: Scaling
-    check: RetainCheck
+    check: RetainCheck | None
     valid: _Sample | None
 
     def broken(self) -> str:
         """Which bound the student breaks as it is, in a sentence; empty for none."""
         scaling = self.scaling
-        divergence = self.check.divergence(self.student.active)
-        # Both are written so that what is not a number breaks the bound.
-        if not divergence <= scaling.max_retain_kl:
+        # Both bounds are written so that what is not a number breaks them.
+        active = self.student.active
+        if self.check and not self.check.divergence(active) <= scaling.max_retain_kl:
             return (
                 f"The student was taken back so that D_r moves by no more than "
                 f"{scaling.max_retain_kl:g} nats (scaling.max_retain_kl)."
@@ -304,8 +301,8 @@ class _ScaledStudent:
         if scale != searched_scale:
             reached = multiples.auc_at(scale)
         # A bound that was hit later holds it shorter than this one.
-        elif reached > goal and scale == largest:
-            outcome.tell(_limit_sentence(largest, "scaling"))
+        elif multiples.stay_above(goal):
+            outcome.tell(limit_sentence(scale, largest, "scaling"))
         outcome.scale = scale
         return reached
 

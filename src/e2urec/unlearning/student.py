@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..core.arrays import Ints
+from ..core.errors import ConfigError
 from ..core.seeding import derive
 from ..models import adapter_algebra, adapters
 from ..models.adapters import LoRA
@@ -204,6 +205,11 @@ def _paired_steps(
 ) -> list[Step]:
     """A step for each batch of D_f, with one of D_r beside it."""
     retain_lengths = task.retain.lengths
+    if not len(retain_lengths):
+        raise ConfigError(
+            "the request takes all rows that the model was tuned on, and none is left to train on "
+            "beside them; go back to the base model"
+        )
     # With the same seed, sets of the same lengths would go side by side in the same order.
     retain_seed = derive(seed, "retain")
     retain = _retain_batches(task, len(forget), size, seed=retain_seed, window=speed.window)
