@@ -31,10 +31,10 @@ Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of a
 
 Presets `scores` and `margin` make no augmented model: `δ_F = δ_o + a·ŵ`, ŵ the expected way to
 models that never saw the row (`unlearning/expected_way.py`). The same loss is then solved for the
-student, as a sum of squares (`unlearning/gauss_newton.py`), where the rows' gradients fit into
-memory. Else it is trained, and so it is where a bound holds the solution short of its target: the
-one that leaves less is kept. With any teacher, the finished student is multiplied until its AUC on
-D_f has lost the lead, or, of fewer than 300 rows, is its teacher's (`unlearning/scaling.py`).
+student, as a sum of squares (`unlearning/gauss_newton.py`), where it has numbers enough for so many
+rows, and their gradients fit into memory; else it is trained. With any teacher, the finished
+student is multiplied until its AUC on D_f has lost the lead, or, of fewer than 300 rows, is its
+teacher's (`unlearning/scaling.py`).
 """
 
 import contextlib
@@ -48,7 +48,6 @@ from ..core.arrays import Floats
 from ..core.seeding import derive
 from ..models.recommender import Recommender
 from ..training.loop import Objective, Rows, Step
-from ..unlearning.attempt import Attempt, is_held_back
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
 from ..unlearning.calibration import match_target
 from ..unlearning.expected_way import way_by_margin, way_by_scores
@@ -113,15 +112,12 @@ class E2URec(TwoTeachers):
         self.check_scores(task.scores)
         if not self.is_solved(len(task.forget)):
             return self._train(task)
-        trainer = self.model_copy(update={"solving": GaussNewton(below=0)})
-        width = solving_width(task, self.lora, self.solving)
-        if not width:
-            return trainer._train(task)
-        solved = self._solve(task, width)
-        return trainer._train(task, solved) if isinstance(solved, Attempt) else solved
+        if width := solving_width(task, self.lora, self.solving):
+            return self._solve(task, width)
+        return self.model_copy(update={"solving": GaussNewton(below=0)})._train(task)
 
-    def _train(self, task: Task, attempt: Attempt | None = None) -> Recommender:
-        """Minimise β·L_FGT + (1 − β)·L_REM by AdamW; `attempt` stands where it leaves less."""
+    def _train(self, task: Task) -> Recommender:
+        """Minimise β·L_FGT + (1 − β)·L_REM by AdamW."""
         forget_count = len(task.forget)
         student_seed = derive(task.seed, "student")
         counts = self.student_steps(forget_count)
@@ -142,17 +138,12 @@ class E2URec(TwoTeachers):
                 self._fit(cached_task, student, teachers, phases)
                 forget_odds = teachers.forgetting.original.odds(task.original.verbaliser)
                 self._scale(student, forget_odds, teachers.remembering)
-                if attempt is not None:
-                    attempt.put_back_if_nearer(student)
                 # An augmented adapter that is still there must go before the student is merged.
                 lifetime.close()
                 return student.finish()
 
-    def _solve(self, task: Task, width: int) -> Recommender | Attempt:
-        """Minimise β·L_FGT + (1 − β)·L_REM without training; see `unlearning/gauss_newton.py`.
-
-        A student that is held back is returned as such.
-        """
+    def _solve(self, task: Task, width: int) -> Recommender:
+        """Minimise β·L_FGT + (1 − β)·L_REM without training; see `unlearning/gauss_newton.py`."""
         forget_count = len(task.forget)
         held = held_rows(task, self.solving.retain_rows)
         batches: dict[str, list[Rows]] = {"forget": [np.arange(forget_count)], "retain": [held]}
@@ -184,8 +175,6 @@ class E2URec(TwoTeachers):
             task.outcome.is_solved = True
             task.log_phase("solved", task.original, active=student.active)
             self._scale(student, forget_odds, remembering)
-            if is_held_back(task.outcome) and len(task.retain):
-                return Attempt.of(student)
             if sentence := self.unread_sentence(forget_count):
                 task.outcome.tell(sentence)
             return student.finish()

@@ -10,10 +10,11 @@ an equation for each row (Gauss–Newton, damped as by Levenberg and Marquardt):
     ΔB   = JᵀW^½·(W^½JJᵀW^½ + λI)⁻¹·W^½·(δ_T − δ_θ)        J the rows' gradients, λ the damping
 
 KL(p_T ‖ p_θ) is ½ p(1 − p)·(δ_T − δ_θ)² to second order, where the mass on both answers stays what
-it is. Two such steps come nearer to what the teacher says of each row than many of AdamW, and move
-other rows less (docs/evidence/log.md has the figures). A is random and stays as it is.
+it is. Three such steps come nearer to what the teacher says of each row than many of AdamW, and
+move other rows less (docs/evidence/log.md has the figures). A is random and stays as it is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,8 @@ BYTES = 4
 """Of a number of J."""
 LEAST_WIDTH = 32
 """Directions that a layer's outputs are taken along at least, or the student is trained."""
+LEAST_NUMBERS = 25
+"""Numbers of B for each row, or they cannot be moved one by one, and the student is trained."""
 
 TRAINED_INSTEAD = (
     "The rows' gradients do not fit into solving.memory_gb, or model.fsdp splits the model, so the "
@@ -64,7 +67,7 @@ class GaussNewton(BaseModel):
         gt=0,
         description="a, in place of the method's strength, which a trained student needs",
     )
-    iterations: int = Field(2, ge=1, description="steps, each with gradients of its own")
+    iterations: int = Field(3, ge=1, description="steps, each with gradients of its own")
     damping: float = Field(
         0.05, gt=0, description="λ as a share of the mean diagonal of the system; more moves less"
     )
@@ -87,16 +90,24 @@ class GaussNewton(BaseModel):
         return min(retain, self.retain_rows)
 
 
-def affordable_width(lm: Any, lora: LoRA, row_count: int, max_gb: float) -> int:
+def adapter_shapes(lm: Any, lora: LoRA) -> list[tuple[int, int]]:
+    """(width, rank) of each B that an adapter has."""
+    bare = adapters.bare_model(lm)
+    names = target_layers(bare, lora.targets, lora.first_block(bare))
+    return [(output_width(bare.get_submodule(name)), lora.rank) for name in names]
+
+
+def affordable_width(shapes: Sequence[tuple[int, int]], row_count: int, max_gb: float) -> int:
     """Directions that the outputs of each layer are taken along, so that the rows' gradients fit.
 
     That is the width of the widest layer where all fit, and 0 where too few would be left.
+
+    Args:
+        shapes: (width, rank) of each B.
+        row_count: rows.
+        max_gb: most memory, in GB.
     """
-    bare = adapters.bare_model(lm)
-    names = target_layers(bare, lora.targets, lora.first_block(bare))
-    widths = [output_width(bare.get_submodule(name)) for name in names]
-    shapes = [(width, lora.rank) for width in widths]
-    count = max(widths)
+    count = max(width for width, _ in shapes)
     while row_count * row_size(shapes, count) * BYTES > max_gb * 1e9:
         count //= 2
         if count < LEAST_WIDTH:
@@ -105,10 +116,14 @@ def affordable_width(lm: Any, lora: LoRA, row_count: int, max_gb: float) -> int:
 
 
 def solving_width(task: Task, lora: LoRA, settings: GaussNewton) -> int:
-    """The same for a request; 0, and told, where its student must be trained."""
+    """The same for a request; 0 where its student is trained, told where that could be helped."""
     lm = task.original.lm
     row_count = len(task.forget) + settings.held_count(len(task.retain))
-    width = affordable_width(lm, lora, row_count, settings.memory_gb)
+    shapes = adapter_shapes(lm, lora)
+    widest = max(width for width, _ in shapes)
+    if row_size(shapes, widest) < LEAST_NUMBERS * row_count:
+        return 0
+    width = affordable_width(shapes, row_count, settings.memory_gb)
     if width and not is_split(lm):
         return width
     task.outcome.tell(TRAINED_INSTEAD)

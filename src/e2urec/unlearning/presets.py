@@ -14,8 +14,8 @@ ALONG_THE_WAY: Mapping[str, Any] = {
     # Damping keeps a student that is solved for short of its target, by a factor of up to 3.
     # The fall of AUC has a standard error of 0.006 to 0.010 on some 1,500 validation rows.
     "scaling": {"largest": 4.0, "max_valid_drop": 0.02},
-    # Of more rows, gradients that fit into memory are taken along fewer than some 50 directions of
-    # each layer, in a model of 30 blocks.
+    # Of more rows, the gradients that fit into memory would be taken along fewer than some 50
+    # directions of each layer in a model of 30 blocks.
     "solving": {"below": 5000},
 }
 """Of presets without an augmented model; docs/evidence/log.md has the trials (seed 100)."""
