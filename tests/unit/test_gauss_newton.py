@@ -154,8 +154,8 @@ def test_rewritten_rows_are_held_first_and_make_up_half_at_most():
 
 def solved(task, *, largest=0.0, **solving):
     """What the student says of D_f and D_r after it was solved for, and was not multiplied."""
-    usual = {"below": 10**6, "damping": 0.01, "iterations": 3, "largest": largest}
-    settings = {"solving": usual | solving}
+    usual = {"below": 10**6, "damping": 0.01, "iterations": 3}
+    settings = {"solving": usual | solving, "scaling": {"largest": largest}}
     model = build("e2urec", settings, preset="scores").unlearn(task)
     result = replace(task, original=model)
     return odds_of(result, task.forget), odds_of(result, task.retain)

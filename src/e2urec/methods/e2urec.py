@@ -166,7 +166,7 @@ class E2URec(TwoTeachers):
                         np.concatenate([forget_odds, retain_odds]), forget_count, self.beta
                     ),
                 )
-                scale_to_teacher(student, self.solving.largest, forget_odds, forget_target)
+                scale_to_teacher(student, self.scaling.largest, forget_odds, forget_target)
                 remembering = teacher_of_some(cached_task)
                 # One that is scaled to the lead is held back there; a request may take all users.
                 if len(task.retain) and not self._scales_to_lead(task):
@@ -294,8 +294,9 @@ class E2URec(TwoTeachers):
         if not target.is_sure:
             task.outcome.tell(unsure_lead(target))
             return
+        scaling = self.lead_scaling(len(task.forget))
         with task.costs.phase("scaling"):
-            scale_student(student, self.scaling, remembering, forget_odds)
+            scale_student(student, scaling, remembering, forget_odds)
         # One that stayed as trained was logged at the end of its training.
         if task.outcome.scale is None:
             return

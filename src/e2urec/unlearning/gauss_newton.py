@@ -72,10 +72,10 @@ class GaussNewton(BaseModel):
         0.05, gt=0, description="λ as a share of the mean diagonal of the system; more moves less"
     )
     largest: float = Field(
-        2.0,
-        ge=0,
-        description="largest multiple of a student of fewer than 300 rows, which goes to its "
-        "teacher's AUC; of more rows it is scaling.largest; 0: it stays as it is",
+        4.0,
+        gt=0,
+        description="largest multiple of a student of 300 rows and more, in place of "
+        "scaling.largest: damping keeps it short of its target by a factor of up to 3",
     )
     retain_rows: int = Field(512, ge=1, description="rows of D_r that are held where they are")
     memory_gb: float = Field(

@@ -122,11 +122,12 @@ class Multiples:
         return odds
 
 
-def limit_sentence(scale: float, largest: float, part: str) -> str:
-    """What to say of a student that no multiple which a part's settings allow takes to its goal."""
+def limit_sentence(scale: float, largest: float) -> str:
+    """What to say of a student that no multiple which its settings allow takes to its goal."""
+    limit = f"{largest:g} times what was found (scaling.largest, or solving.largest)"
     if scale == largest:
-        return f"The student came to its limit, {largest:g} times what was found ({part}.largest)."
+        return f"The student came to its limit, {limit}."
     return (
-        f"No multiple of the student up to {largest:g} times what was found ({part}.largest) comes "
-        f"to its target; at {scale:.2g} times its AUC on D_f is least."
+        f"No multiple of the student up to {limit} comes to its target; at {scale:.2g} times its "
+        "AUC on D_f is least."
     )

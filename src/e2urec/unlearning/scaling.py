@@ -183,14 +183,14 @@ def scale_to_teacher(
     scale, reached = multiples.least(goal, largest)
     if not reached < before:
         task.outcome.tell(
-            f"Up to {largest:g} times what was found (solving.largest) the student's AUC on D_f is "
+            f"Up to {largest:g} times what was found (scaling.largest) the student's AUC on D_f is "
             "no lower than the original's, so it stays as it was solved for."
         )
         scaled.put_at(1.0)
         return
     scaled.put_at(scale)
     if multiples.stay_above(goal):
-        task.outcome.tell(limit_sentence(scale, largest, "solving"))
+        task.outcome.tell(limit_sentence(scale, largest))
     task.outcome.scale = scale
 
 
@@ -302,7 +302,7 @@ class _ScaledStudent:
             reached = multiples.auc_at(scale)
         # A bound that was hit later holds it shorter than this one.
         elif multiples.stay_above(goal):
-            outcome.tell(limit_sentence(scale, largest, "scaling"))
+            outcome.tell(limit_sentence(scale, largest))
         outcome.scale = scale
         return reached
 

@@ -238,7 +238,7 @@ class TwoTeachers(Method):
         plan = {
             "teachers": measured + checked,
             "solving": self.solving.iterations * rows + checked,
-            "scaling": scaled or tried_rows(self.solving.largest, forget),
+            "scaling": scaled or tried_rows(self.scaling.largest, forget),
         }
         if self.lora.upper < 1 and self.speed.replay:
             plan["cache"] = rows
@@ -247,6 +247,12 @@ class TwoTeachers(Method):
     def is_solved(self, forget: int) -> bool:
         """Whether a student that forgets so many rows is solved for, and not trained."""
         return forget < self.solving.below
+
+    def lead_scaling(self, forget: int) -> Scaling:
+        """How far a student of so many rows may be taken to lose the lead."""
+        if not self.is_solved(forget) or not self.scaling.largest:
+            return self.scaling
+        return self.scaling.model_copy(update={"largest": self.solving.largest})
 
     def unread(self, forget: int) -> Sequence[str]:
         """What a student that is trained does not read, or one that is solved for."""
