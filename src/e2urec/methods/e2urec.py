@@ -100,7 +100,7 @@ class E2URec(TwoTeachers):
     def search_space(self) -> Mapping[str, tuple[Any, ...]]:
         """Values of the settings that forgetting teacher and student read."""
         if self.forgetting == "gain":
-            return SEARCH
+            return self.search
         return SEARCH_SOLVED if self.solving.below else SEARCH_TRAINED
 
     def unlearn(self, task: Task) -> Recommender:

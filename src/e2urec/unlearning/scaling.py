@@ -2,8 +2,8 @@
 
 A student that learns for a few passes points the right way and stops short. Along its update ΔW the
 AUC on D_f falls steadily, so the multiple c·ΔW that brings it to the target is found in a few
-tries, as far as D_r and the validation rows bear it. A student that was solved for goes to the AUC
-of its teacher.
+tries, as far as D_r and the validation rows bear it. One that was solved for few rows goes to the
+AUC of its teacher.
 """
 
 import math
@@ -78,13 +78,13 @@ def scaling_rows(scaling: Scaling, forget: int, checked: int) -> int:
         return sample
     valid_rows = 2 * max(MIN_VALIDATION_ROWS, forget)
     # Once more as it was taken back.
-    return tried_rows(scaling.largest, sample) + sample + checked + valid_rows
+    return tried_rows(scaling, sample) + sample + checked + valid_rows
 
 
-def tried_rows(largest: float, sample: int) -> int:
-    """Rows that are read to try multiples up to `largest` on a sample of D_f."""
+def tried_rows(scaling: Scaling, sample: int) -> int:
+    """Rows that are read to try multiples on a sample of D_f."""
     # As it is, at its limit, where it should be the lowest, and between them.
-    return (ROUNDS + 3) * sample if largest else 0
+    return (ROUNDS + 3) * sample if scaling.largest else 0
 
 
 @dataclass(frozen=True)

@@ -238,7 +238,7 @@ class TwoTeachers(Method):
         plan = {
             "teachers": measured + checked,
             "solving": self.solving.iterations * rows + checked,
-            "scaling": scaled or tried_rows(self.scaling.largest, forget),
+            "scaling": scaled or tried_rows(self.scaling, forget),
         }
         if self.lora.upper < 1 and self.speed.replay:
             plan["cache"] = rows
