@@ -49,7 +49,7 @@ DEMO_SETTINGS = {
     "demo": (),
     # At the demo's rate of 3e-4 an adapter learns so little that there is nothing to forget.
     "lora": ("tuning.lora.rank=16", "tuning.schedule.learning_rate=2e-3"),
-    # What a processor of two cores makes in an hour or two.
+    # Less to tune, for a processor without a GPU.
     "small": (
         "model.layers=2",
         "data.history=2",
