@@ -1,6 +1,7 @@
 """Out-of-fold scores on a toy model: from training to the run folder to the request."""
 
 import contextlib
+import errno
 import json
 import shutil
 from collections import namedtuple
@@ -27,6 +28,7 @@ from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.runs.answer_index import FILE as ANSWERS_FILE
 from e2urec.runs.folder import Run, open_run
+from e2urec.runs.resumption import CheckpointOptions
 from e2urec.runs.row_digests import find, row_digests
 from e2urec.runs.score_index import FILE, ScoreIndex
 from e2urec.runs.split_index import FILE as SPLIT_FILE
@@ -350,17 +352,47 @@ def test_half_models_that_diverge_cost_a_run_its_scores_alone(recipe, plain, tmp
     assert index_of(slower).scores.present.all()
 
 
-def test_half_models_without_memory_cost_a_run_its_scores_alone(
-    recipe, plain, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "out of memory"),
+        (OSError(errno.ENOSPC, "full"), "no space left on the disk"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
+def test_half_models_that_cannot_go_on_cost_a_run_its_scores_alone(
+    recipe, plain, tmp_path, monkeypatch, error, reason
 ):
     def fail(*_: object, **__: object) -> None:
-        raise MemoryError
+        raise error
 
-    monkeypatch.setattr("e2urec.training.half_models.HalfModels.scores", fail)
     said: list[str] = []
-    run = train(recipe.updated(PAIRS), tmp_path / "o", say=said.append)
-    assert "scores: out of memory. The run is finished all the same" in said[-1]
+    is_interrupt = isinstance(error, KeyboardInterrupt)
+    # Whoever interrupts it wants it to end all the same.
+    ending = pytest.raises(KeyboardInterrupt) if is_interrupt else contextlib.nullcontext()
+    with monkeypatch.context() as patched, ending:
+        patched.setattr("e2urec.training.half_models.HalfModels.scores", fail)
+        train(recipe.updated(PAIRS), tmp_path / "o", say=said.append)
+    assert f"scores: {reason}. The run is finished all the same" in said[-1]
+    run = open_run(tmp_path / "o")
     assert files_of(run).keys() == files_of(plain).keys()
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+    assert index_of(prepare(run, tmp_path / "p")).scores.present.all()
+
+
+def test_half_models_that_are_interrupted_go_on_where_there_are_checkpoints(
+    recipe, original, tmp_path, monkeypatch
+):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("e2urec.training.half_models.HalfModels.scores", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe.updated(PAIRS), tmp_path / "o", checkpoints=CheckpointOptions(1))
+    assert not (tmp_path / "o").exists()
+    run = train(recipe.updated(PAIRS), tmp_path / "o", checkpoints=CheckpointOptions(resume=True))
+    assert len(index_of(run)) == len(index_of(original))
 
 
 def test_layers_of_half_models_that_are_not_there_are_told_before_training(recipe, tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from ..core.disk import require_room
+from ..core.disk import is_full, require_room
 from ..core.errors import ScoresError
 from ..core.process import process_count
 from ..core.say import Say, no_words
@@ -36,7 +36,9 @@ def train(
     """Tune the original recommender of `recipe` into run folder `out`.
 
     Out-of-fold scores of its rows are made afterwards, unless the recipe has no pairs of half
-    models. Where half models fail, the run is finished without scores, and `say` is told.
+    models. Where half models fail or are interrupted, the run is finished without scores, and `say`
+    is told; an interrupt goes on once it is whole. With checkpoints an interrupt leaves what can be
+    gone on with instead.
 
     Args:
         recipe: all settings.
@@ -49,6 +51,7 @@ def train(
             none where half models fail.
 
     Raises:
+        KeyboardInterrupt: interrupted; where the half models were, the run is there all the same.
         RunError: `out` exists, the key cannot be used, the disk is full, or there is something else
             to go on with.
         DataError, ConfigError, ModelError: the recipe cannot be followed.
@@ -79,8 +82,10 @@ def train(
         answers_of_original(space, partial, model, rows, answers).save(partial)
         # Half models need the room of the original.
         del model, answers
-        _make_scores(space, partial, say)
+        interrupt = _make_scores(space, partial, say, can_resume=checkpoints.is_on)
         write_record(partial, _original_record(space, trace), secret)
+    if interrupt is not None:
+        raise interrupt
     return open_run(out)
 
 
@@ -92,22 +97,48 @@ def _check_half_models(space: Workspace) -> None:
         target_layers(lm, settings.lora.targets, settings.lora.first_block(lm))
 
 
-def _make_scores(space: Workspace, folder: Path, say: Say) -> None:
-    """Add scores to a run that is finished but for them, if that can be done."""
+def _make_scores(
+    space: Workspace, folder: Path, say: Say, *, can_resume: bool
+) -> KeyboardInterrupt | None:
+    """Add scores to a run that is finished but for them, if that can be done.
+
+    Returns:
+        The interrupt that ended it, to be raised once the run is whole.
+    """
+    interrupt = None
     try:
         space.make_scores(folder)
-    except (ScoresError, MemoryError, torch.OutOfMemoryError) as error:
-        # Of several processes the others do not know that one has no memory left.
-        if process_count() > 1 and not isinstance(error, ScoresError):
+    except (ScoresError, MemoryError, torch.OutOfMemoryError, OSError, KeyboardInterrupt) as error:
+        reason = _reason_without_scores(error, can_resume=can_resume)
+        if reason is None:
             raise
-        reason = str(error) if isinstance(error, ScoresError) else "scores: out of memory"
         say(
             f"{reason}. The run is finished all the same, without out-of-fold scores; e2urec "
             "prepare makes them later, also with other settings"
         )
-        return
-    if space.score_index is not None:
-        space.score_index.save(folder)
+        if isinstance(error, KeyboardInterrupt):
+            interrupt = error
+    else:
+        if space.score_index is not None:
+            space.score_index.save(folder)
+    return interrupt
+
+
+def _reason_without_scores(error: BaseException, *, can_resume: bool) -> str | None:
+    """Why a run is finished without scores; None where the error shall end it."""
+    if isinstance(error, ScoresError):
+        return str(error)
+    # Of several processes the others do not know that one has no memory left, or was stopped.
+    if process_count() > 1:
+        return None
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "scores: out of memory"
+    # The same command with --resume goes on in the midst of a half model.
+    if can_resume:
+        return None
+    if isinstance(error, KeyboardInterrupt):
+        return "scores: interrupted"
+    return "scores: no space left on the disk" if is_full(error) else None
 
 
 def _scores_sentence(space: Workspace) -> str:
