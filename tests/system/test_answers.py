@@ -10,6 +10,7 @@ from e2urec.api import request as requests
 from e2urec.api.request import RequestCase, RequestOptions, arithmetic_of
 from e2urec.api.train import train
 from e2urec.api.unlearn import unlearn
+from e2urec.core.errors import DataError
 from e2urec.data.samples import Samples
 from e2urec.evaluation.roles import ORIGINAL
 from e2urec.experiments import odds_at_hand
@@ -269,3 +270,20 @@ def test_phases_of_a_small_request_are_logged_on_the_same_few_unseen_rows(origin
     # What stands beside it is of D_f: it is no rougher than that.
     larger = replace(task, forget=rows.retain.take(np.arange(8)))
     assert len(larger.logged_rows) == 8
+
+
+def test_request_that_leaves_nobody_to_measure_on_is_refused_before_a_model_is_loaded(
+    original, tmp_path, monkeypatch
+):
+    split = Workspace(Recipe.build(original.record.recipe, place="run")).split
+    ids = split.train.interactions.user_ids
+    users = [*np.unique(split.unseen.users), split.train.users[0]]
+    (tmp_path / "users.txt").write_text("".join(f"{ids[int(user)]}\n" for user in users))
+
+    def fail(*_: object) -> None:
+        pytest.fail("loads")
+
+    monkeypatch.setattr(Workspace, "load", fail)
+    with pytest.raises(DataError, match="leaves no unseen rows, so nothing could be measured"):
+        unlearn(original, tmp_path / "u", QUICK, RequestOptions(file=tmp_path / "users.txt"))
+    assert not list(tmp_path.glob("u[!s]*"))

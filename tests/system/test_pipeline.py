@@ -337,6 +337,10 @@ BAD = [
         ["unlearn", "{run}", "--request", "{dir}/unknown.txt"],
         "1 of 1 users are not in the recommender's data",
     ),
+    (
+        ["unlearn", "{run}", "--request", "{dir}/unknown.txt", "--seed", "3"],
+        "--seed: draw a request",
+    ),
     (["unlearn", "{run}", "--request", "{dir}/empty.txt"], "names nobody"),
     (["unlearn", "{run}", "--request", "{dir}/none.txt"], "cannot be read"),
     (["unlearn", "{run}", "--forget-ratio", "1.5"], "request.ratio = 1.5"),

@@ -5,12 +5,12 @@ from functools import cached_property
 from pathlib import Path
 
 from ..core.contents import hash_file
-from ..core.errors import ConfigError, RunError
+from ..core.errors import ConfigError, DataError, RunError
 from ..core.say import Say, minutes_text, no_words
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..experiments.recipe import Recipe
 from ..experiments.request_rows import RequestRows
-from ..experiments.study import Study
+from ..experiments.study import MEASURED_PARTS, Study
 from ..experiments.workspace import Workspace
 from ..models.devices import default_device
 from ..models.precision import arithmetic
@@ -99,10 +99,11 @@ class RequestCase:
     @classmethod
     def open(cls, parent: Run, options: RequestOptions, progress: Progress) -> "RequestCase":
         """Read what is needed; a wrong key or request is told before a model is loaded."""
-        if options.file is not None and (options.ratio is not None or options.unit is not None):
+        drawn_by = (options.ratio, options.unit, options.seed)
+        if options.file is not None and any(option is not None for option in drawn_by):
             raise ConfigError(
-                "--forget-ratio and --unit: draw a request; leave them out where --request names "
-                "one"
+                "--forget-ratio, --unit and --seed: draw a request; leave them out where --request "
+                "names one"
             )
         require_recommender(parent)
         # Read for the error alone: a wrong key is told before hours of work, and not after.
@@ -112,6 +113,7 @@ class RequestCase:
         parts = space.resolve(request, skip_unknown=options.skip_unknown)
         if space.data.prompts is not None and (request.interactions or request.items):
             options.say(PROMPTS_STAY)
+        _require_measurable(parts)
         original = space.load(parent)
         # The run's own template and tokenizer, whatever the recipe's file says by now.
         space.prompt_reader = original.prompt_reader
@@ -234,6 +236,18 @@ class RequestCase:
             seconds_per_row=parent.record.seconds_per_row,
             base=parent.record.base,
         )
+
+
+def _require_measurable(parts: ForgetRetain) -> None:
+    """Raise DataError where something is to be unlearned, and nobody's rows would show the rest."""
+    if not len(parts.forget):
+        return
+    for name in MEASURED_PARTS:
+        if not len(getattr(parts, name)):
+            raise DataError(
+                f"request: leaves no {name} rows, so nothing could be measured; train anew "
+                "without those whom it names"
+            )
 
 
 def _recipe_of(run: Run, options: RequestOptions) -> Recipe:
