@@ -80,7 +80,8 @@ class Line:
     def not_done(self) -> list[Mapping[str, Any]]:
         """The requests that ended with a sentence on what is left, or on a bound that was hit."""
         points = self.values["points"]
-        return [point for point in points if point["outcome"].get("sentences")]
+        outcomes = [point["outcome"] for point in points]
+        return [told for told in outcomes if told.get("sentences") and not told.get("is_done")]
 
     def cells(self) -> list[str]:
         """The line of the table."""

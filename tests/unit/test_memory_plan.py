@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +29,7 @@ from e2urec.experiments.memory_moments import (
     RowCounts,
 )
 from e2urec.experiments.memory_plan import Planner
+from e2urec.experiments.memory_sentences import plan_sentences
 from e2urec.experiments.recipe import Recipe, method_of
 from e2urec.experiments.simulated_steps import SimulatedModel
 from e2urec.methods import build
@@ -49,7 +51,8 @@ from e2urec.training.micro_batches import StepGradients
 from e2urec.training.process_share import ProcessShare
 from e2urec.training.state import TrainingState
 from e2urec.training.supervised import fully_trainable, supervised
-from e2urec.unlearning.student import frozen_teacher
+from e2urec.unlearning.row_gradients import RowGradients
+from e2urec.unlearning.student import Student, frozen_teacher
 from e2urec.unlearning.teachers import FrozenTeacher
 from toy_gguf import write_gguf
 
@@ -192,6 +195,45 @@ def test_planned_teachers_states_are_those_that_a_request_holds(kind: str, monke
     row_bytes = config_of(kind).hidden_size * 4
     assert len(held) == 3
     assert parts["teacher_states"] == pytest.approx(sum(held), abs=4 * row_bytes)
+
+
+def solved_recipe(*settings: str) -> Recipe:
+    lora = "method.lora={rank=4, targets='all', upper=1.0}"
+    return recipe_of("scores.pairs=1", lora, *settings)
+
+
+@pytest.mark.parametrize(("kind", "off"), [("causal", 0.01), ("seq2seq", 0.2)])
+def test_planned_pass_that_tells_single_rows_gradients_takes_the_bytes_of_a_real_one(
+    kind: str, off: float
+) -> None:
+    few = RowCounts(train=70, ratio=0.5)
+    planner = Planner(solved_recipe(), config_of(kind), CPU, few)
+    moment = planner.unlearn().moments[-1]
+    labels = np.zeros(BATCH, np.int8)
+    rows = pack([[5] * (WINDOW - 1)] + [[5] * WINDOW] * (BATCH - 1), labels, labels, window=WINDOW)
+    task = replace(toy_task(kind), precision="fp32")
+    with Student(task, planner.method.lora, seed=1) as student:
+        row_gradients = RowGradients(student, 10**6, BATCH)
+        held = torch.empty(BATCH, row_gradients.size)
+        live = LiveBytes(student.model, adapters.up_projections(student.model.lm, student.name))
+        with live:
+            row_gradients.put_into(held, rows)
+    parts = moment.parts
+    assert moment.title == "gradients of single rows"
+    assert parts["row_gradients"] == 70 * (row_gradients.size + 2 * 70) * 4
+    assert "optimizer" not in parts
+    planned = parts["activations"] + parts["logits"] + parts["gradients"]
+    assert planned == pytest.approx(live.peak.total, rel=off)
+
+
+def test_student_of_a_request_too_large_to_be_solved_for_is_planned_as_a_trained_one() -> None:
+    few = RowCounts(train=70, ratio=0.5)
+    many = RowCounts(train=700, ratio=0.5)
+    titles = []
+    for words, rows in (((), few), (("method.solving={below=10}",), few), ((), many)):
+        planner = Planner(solved_recipe(*words), config_of("causal"), CPU, rows)
+        titles.append(planner.unlearn().moments[-1].title)
+    assert titles == ["gradients of single rows", "a step of the student", "a step of the student"]
 
 
 def test_teachers_that_are_asked_at_each_look_up_hold_nothing() -> None:
@@ -375,7 +417,8 @@ def test_sheet_says_what_fits_what_would_and_what_never_will(capsys) -> None:
 def test_method_with_several_students_is_told_and_left_out() -> None:
     planner = Planner(recipe_of("method.name=sisa"), config_of("causal"), CPU, ROWS)
     assert planner.unlearn() is None
-    assert any("not planned for method 'sisa'" in text for text in planner.sentences())
+    sentences = plan_sentences(planner.recipe, planner.method, CPU, ROWS)
+    assert any("not planned for method 'sisa'" in text for text in sentences)
 
 
 @pytest.mark.parametrize(

@@ -196,12 +196,25 @@ def test_over_forgetting_is_called_what_it_is():
     ]
     assert not taken.is_done
     assert "scaling.largest below 1.5" in replace(taken, scale=1.5).sentences()[-1]
+    solved = replace(taken, scale=1.5, is_solved=True)
+    assert "solving.largest below 1.5" in solved.sentences()[-1]
     assert "with scaling.largest=1" in replace(taken, scale=None).sentences()[-1]
     # An augmented model's gain is weighed by α, and the student starts from it.
     assert "smaller start_scale" in replace(taken, alpha=1.0).sentences()[-1]
     # A little beyond the target is as good as a little before it, and no share is negative.
     near = replace(taken, reached=0.69, limits=["A bound was hit."])
     assert near.sentences() == ["A bound was hit.", "About 0% of the memory of D_f is left."]
+
+
+def test_note_says_more_and_stands_in_nobodys_way():
+    outcome = Outcome(target=Target(0.8, 0.1, 0.02, "scores"), reached=0.7)
+    outcome.note("A setting was not read.")
+    outcome.note("A setting was not read.")
+    assert outcome.is_done
+    assert outcome.sentences() == ["A setting was not read."]
+    outcome.tell("A bound was hit.")
+    assert not outcome.is_done
+    assert outcome.sentences()[:2] == ["A bound was hit.", "A setting was not read."]
 
 
 def test_what_was_not_measured_or_is_not_a_number_is_no_share():

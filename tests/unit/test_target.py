@@ -13,7 +13,7 @@ from e2urec.data.difficulty import Difficulty
 from e2urec.methods import build, e2urec
 from e2urec.models.predictions import predict
 from e2urec.testing import toy_task
-from e2urec.unlearning import scaling
+from e2urec.unlearning import scaled_student, scaling
 from e2urec.unlearning.outcome import Outcome, Target, unsure_lead
 from e2urec.unlearning.target import target_by_calibration, target_by_scores
 from e2urec.unlearning.teachers import AnsweredRows
@@ -196,7 +196,7 @@ def test_scale_is_taken_back_when_the_validation_rows_do_not_bear_it(sure_target
         lengths.append(up_projection_norm(student))
         return sample.auc_before() - 0.1 * lengths[-1] / lengths[0]
 
-    monkeypatch.setattr(scaling._Sample, "auc_of", auc_of)
+    monkeypatch.setattr(scaled_student.Sample, "auc_of", auc_of)
     task = task_of()
     task = with_scores(task, strangers_scores(task))
     bounds = {"largest": 1.0, "max_retain_kl": 100.0, "max_valid_drop": 0.06}

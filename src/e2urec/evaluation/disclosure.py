@@ -95,7 +95,8 @@ def outcome_record(outcome: Outcome, rows: int) -> dict[str, Any]:
         return record
     settings = {name: record[name] for name in ("alpha", "start_scale", "scale")}
     told = f"How much is left cannot be told from this request alone; {REMEDY}."
-    return settings | {"is_done": outcome.is_done, "sentences": [LEFT_OUT, told]}
+    sentences = [LEFT_OUT, *outcome.without_figures, *outcome.notes, told]
+    return settings | {"is_done": outcome.is_done, "sentences": sentences}
 
 
 def phase_records(logs: Sequence[PhaseLog], rows: int) -> list[dict[str, Any]]:

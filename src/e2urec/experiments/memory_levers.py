@@ -34,6 +34,7 @@ LEVERS: dict[str, tuple[Lever, ...]] = {
     ),
     "unlearn": (
         *SAME_STEP,
+        ("method.solving", "{memory_gb=1}"),
         ("method.speed", '{together="batch"}'),
         *[(METHOD, size) for size in BATCH_SIZES],
         ("tuning.lora.rank", 16),

@@ -16,6 +16,7 @@ PARTS = {
     "logits": "logits of a batch",
     "gaps": "gaps between them on a CPU",
     "replayed_states": "replayed lower states of a batch",
+    "row_gradients": "gradients of single rows, and their system",
     "teacher_states": "teachers' states",
     "answer_states": "states of answers to D_f",
     "heads": "output heads of models that answered",

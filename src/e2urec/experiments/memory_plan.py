@@ -5,6 +5,7 @@ Not to be confused with `plan.py`, which lists the cells of a comparison.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -13,11 +14,13 @@ from ..methods.finetune import Finetune
 from ..methods.retrain import Retrain
 from ..models.batches import row_count_of_steps
 from ..models.live_bytes import Peak, tensor_bytes
+from ..unlearning.gauss_newton import adapter_shapes, obstacle_to_solving, solving_bytes
 from ..unlearning.method import Method
 from ..unlearning.replay import Speed
 from ..unlearning.two_teachers import TwoTeachers
 from .memory_levers import Lever, levers_of, search_remedy
 from .memory_moments import CommandMemory, Machine, MemoryPlan, Moment, RowCounts
+from .memory_sentences import has_student, plan_sentences
 from .recipe import Recipe, method_of
 from .simulated_steps import STATE_BYTES, SimulatedModel, optimizer_bytes
 from .study import SHARED_SETTINGS
@@ -73,7 +76,7 @@ def plan_commands(
         window=recipe.model.window,
         rows=rows.train,
         commands=tuple(commands),
-        sentences=tuple(planner.sentences()),
+        sentences=tuple(plan_sentences(planner.recipe, planner.method, machine, rows)),
     )
 
 
@@ -106,6 +109,16 @@ class Planner:
         self.simulated = SimulatedModel(recipe, config, machine)
         self.lora = recipe.tuning.lora
 
+    @cached_property
+    def method(self) -> Method:
+        """The recipe's, as it honours a request of the planned size."""
+        method = method_of(self.recipe)
+        if isinstance(method, TwoTeachers) and method.is_solved(self.rows.forget):
+            lm = self.simulated.model.lm
+            if obstacle_to_solving(lm, method.lora, method.solving, self._read_rows(method)):
+                return method.trained()
+        return method
+
     # --- commands
 
     def train(self) -> CommandMemory:
@@ -116,12 +129,12 @@ class Planner:
 
     def unlearn(self) -> CommandMemory | None:
         """Forget a request, as the recipe's method does; None: its memory is not planned."""
-        method = method_of(self.recipe)
+        method = self.method
         if isinstance(method, Retrain):
             # The original answers before, and stays while a copy of its base is tuned.
             original = 0 if self.lora else 1
             return CommandMemory("unlearn", (self._tuning("a step of retraining", original),))
-        if not _has_student(method):
+        if not has_student(method):
             return None
         moments = [self._answering("answers of a model", {})]
         if isinstance(method, TwoTeachers) and method.forgetting == "gain":
@@ -134,7 +147,7 @@ class Planner:
         answers = {"answer_states": self._answer_states(models=2)}
         moments = [
             self._answering("answers of a model", answers),
-            self._placebo(method_of(self.recipe), answers),
+            self._placebo(self.method, answers),
         ]
         if not self.machine.is_gpu:
             distances = answers | {"distances": self._distance_bytes()}
@@ -148,27 +161,6 @@ class Planner:
                 distances |= {"heads": 2 * head}
             moments.append(Moment("distances between answers", distances))
         return CommandMemory("evaluate", tuple(moments))
-
-    def sentences(self) -> list[str]:
-        """What was taken to be so, and what is not counted."""
-        # On a CPU gaps are a part of the plan.
-        further = ", gaps between tensors" if self.machine.is_gpu else ""
-        sentences = [
-            f"rows of {self.recipe.model.window} tokens (model.window) and {self.rows.train:,} "
-            f"training rows, of which a request erases {self.rows.ratio:.0%}",
-            f"not counted: Python and its libraries, the data{further}, and what kernels take",
-        ]
-        method = method_of(self.recipe)
-        if not _has_student(method) and not isinstance(method, Retrain):
-            sentences.append(
-                f"unlearn is not planned for method '{method.name}', which makes more than one "
-                "student; plan another by --set method.name=…"
-            )
-        if self.recipe.scores.pairs and self.recipe.scores.tuning == "adapter":
-            sentences.append("out-of-fold scores of train are not counted (scores.pairs=0: none)")
-        if not self.lora:
-            sentences.append("shadow models of evaluate hold the base as well")
-        return sentences
 
     # --- moments
 
@@ -204,8 +196,22 @@ class Planner:
         return self._adapter_step(title, method, parts, joined=False)
 
     def _student(self, method: Any) -> Moment:
+        if isinstance(method, TwoTeachers) and method.is_solved(self.rows.forget):
+            return self._solving(method)
         parts = self._model() | {"teacher_states": self._teacher_states(method)}
         return self._adapter_step("a step of the student", method, parts, joined=True)
+
+    def _solving(self, method: TwoTeachers) -> Moment:
+        """A batch whose rows' gradients are taken apart, beside those of all rows."""
+        simulated = self.simulated
+        shapes = adapter_shapes(simulated.model.lm, method.lora)
+        row_count = self._read_rows(method)
+        parts = self._model()
+        parts["row_gradients"] = solving_bytes(shapes, row_count, method.solving.memory_gb)
+        with simulated.student(method.lora) as parameters:
+            peak = simulated.recorded_pass(self.recipe.tuning.schedule.rows_at_once)
+            parts["adapters"] += tensor_bytes(parameters)
+        return Moment("gradients of single rows", parts | self._step_parts(peak))
 
     def _placebo(self, method: Any, answers: Parts) -> Moment:
         """A step of the placebo on the original, by the method's own batch size and adapter."""
@@ -293,6 +299,8 @@ class Planner:
         """Rows that a student's steps read: all of D_f, and what they need of D_r."""
         forget = self.rows.forget
         retain = self.rows.retain
+        if isinstance(method, TwoTeachers) and method.is_solved(forget):
+            return forget + method.solving.held_count(forget, retain)
         if isinstance(method, TwoTeachers):
             steps = method.student_steps(forget)["joint"]
         else:
@@ -327,8 +335,3 @@ COMMANDS: Mapping[str, Callable[[Planner], CommandMemory | None]] = {
     "unlearn": Planner.unlearn,
     "evaluate": Planner.evaluate,
 }
-
-
-def _has_student(method: Method) -> bool:
-    """Whether a method tunes one adapter on the original."""
-    return not method.prepares and hasattr(method, "lora") and hasattr(method, "batch_size")

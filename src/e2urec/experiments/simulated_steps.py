@@ -214,6 +214,16 @@ class SimulatedModel:
         index = np.arange(batch_size)
         return self._step(objective, {"forget": index, "retain": index}, parameters)
 
+    def recorded_pass(self, batch_size: int) -> Peak:
+        """A pass that tells the gradients of single rows, inside `student`."""
+        lm = self.model.lm
+        ups = adapters.up_projections(lm, STUDENT)
+        # A stays as it is: what it makes of its input is kept, and not the input.
+        lm.requires_grad_(False)
+        for up in ups:
+            up.requires_grad_(True)
+        return self.supervised_step(ups, batch_size)
+
     def first_block(self, lora: LoRA, speed: Speed) -> int:
         """Lowest block that is computed in a student's step."""
         return lora.first_block(self.model.lm) if speed.replay else 0

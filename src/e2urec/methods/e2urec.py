@@ -52,7 +52,6 @@ from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapt
 from ..unlearning.calibration import match_target
 from ..unlearning.expected_way import way_by_margin, way_by_scores
 from ..unlearning.gauss_newton import (
-    GaussNewton,
     Solver,
     held_rows,
     hold_back,
@@ -114,7 +113,7 @@ class E2URec(TwoTeachers):
             return self._train(task)
         if width := solving_width(task, self.lora, self.solving):
             return self._solve(task, width)
-        return self.model_copy(update={"solving": GaussNewton(below=0)})._train(task)
+        return self.trained()._train(task)
 
     def _train(self, task: Task) -> Recommender:
         """Minimise β·L_FGT + (1 − β)·L_REM by AdamW."""
@@ -145,7 +144,7 @@ class E2URec(TwoTeachers):
     def _solve(self, task: Task, width: int) -> Recommender:
         """Minimise β·L_FGT + (1 − β)·L_REM without training; see `unlearning/gauss_newton.py`."""
         forget_count = len(task.forget)
-        held = held_rows(task, self.solving.retain_rows)
+        held = held_rows(task, self.solving.held_count(forget_count, len(task.retain)))
         batches: dict[str, list[Rows]] = {"forget": [np.arange(forget_count)], "retain": [held]}
         with (
             with_cached_blocks(task, self.lora, self.speed, batches) as cached_task,
@@ -176,7 +175,7 @@ class E2URec(TwoTeachers):
             task.log_phase("solved", task.original, active=student.active)
             self._scale(student, forget_odds, remembering)
             if sentence := self.unread_sentence(forget_count):
-                task.outcome.tell(sentence)
+                task.outcome.note(sentence)
             return student.finish()
 
     def _make_teachers(
@@ -296,11 +295,10 @@ class E2URec(TwoTeachers):
             return
         scaling = self.lead_scaling(len(task.forget))
         with task.costs.phase("scaling"):
-            scale_student(student, scaling, remembering, forget_odds)
-        # One that stayed as trained was logged at the end of its training.
-        if task.outcome.scale is None:
-            return
-        task.log_phase("scaled", task.original, active=student.active)
+            is_multiplied = scale_student(student, scaling, remembering, forget_odds)
+        # One that was not is logged as it was trained or solved for.
+        if is_multiplied:
+            task.log_phase("scaled", task.original, active=student.active)
 
     def _fit(
         self,

@@ -102,7 +102,7 @@ def way_by_scores(
     scores = task.scores
     assert scores is not None, "a task without scores was refused"
     if sentence := scores.stale_sentence():
-        task.outcome.tell(sentence)
+        task.outcome.note(sentence)
     forget_ways: Floats = scores.forget.mean - forget_odds
     if not denoise:
         return forget_ways
@@ -136,7 +136,7 @@ def way_by_margin(task: Task, margin: float) -> Floats:
     labels = task.forget.labels
     # Written so that what is not a number is none.
     if not margin > 0:
-        task.outcome.tell(NO_MARGIN)
+        task.outcome.tell(NO_MARGIN, has_figures=False)
         return np.zeros(len(labels), np.float32)
     liked_share = np.concatenate([labels, task.retain.labels]).mean()
     way: Floats = -margin * (labels - liked_share)

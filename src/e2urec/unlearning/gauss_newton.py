@@ -36,17 +36,18 @@ from .row_gradients import RowGradients, row_size
 from .student import Student
 from .task import Task
 
+HELD_FOR_EACH = 5
+"""Rows of D_r that are held for each row of D_f: the more that go, the farther others move."""
+LEAST_HELD = 256
+"""Rows of D_r that are held however few go."""
 BYTES = 4
 """Of a number of J."""
+SYSTEMS = 2
+"""Systems that are held at a time: itself, and that which is solved in its place."""
 LEAST_WIDTH = 32
 """Directions that a layer's outputs are taken along at least, or the student is trained."""
 LEAST_NUMBERS = 25
 """Numbers of B for each row, or they cannot be moved one by one, and the student is trained."""
-
-TRAINED_INSTEAD = (
-    "The rows' gradients do not fit into solving.memory_gb, or model.fsdp splits the model, so the "
-    "student was trained, which moves other rows more; raise the one, or set the other to false."
-)
 
 NOT_FINITE = (
     "The rows' gradients are no finite numbers, so the student stayed at its last step that was "
@@ -77,7 +78,12 @@ class GaussNewton(BaseModel):
         description="largest multiple of a student of 300 rows and more, in place of "
         "scaling.largest: damping keeps it short of its target by a factor of up to 3",
     )
-    retain_rows: int = Field(512, ge=1, description="rows of D_r that are held where they are")
+    retain_rows: int = Field(
+        512,
+        ge=1,
+        description="most rows of D_r that are held where they are; five for each row of D_f, and "
+        "256 at least",
+    )
     memory_gb: float = Field(
         4.0,
         gt=0,
@@ -85,9 +91,10 @@ class GaussNewton(BaseModel):
         "taken along fewer random directions until they fit",
     )
 
-    def held_count(self, retain: int) -> int:
-        """How many of so many rows of D_r are held."""
-        return min(retain, self.retain_rows)
+    def held_count(self, forget: int, retain: int) -> int:
+        """How many of so many rows of D_r are held, when so many of D_f are forgotten."""
+        wanted = max(LEAST_HELD, HELD_FOR_EACH * forget)
+        return min(wanted, self.retain_rows, retain)
 
 
 def adapter_shapes(lm: Any, lora: LoRA) -> list[tuple[int, int]]:
@@ -95,6 +102,29 @@ def adapter_shapes(lm: Any, lora: LoRA) -> list[tuple[int, int]]:
     bare = adapters.bare_model(lm)
     names = target_layers(bare, lora.targets, lora.first_block(bare))
     return [(output_width(bare.get_submodule(name)), lora.rank) for name in names]
+
+
+def obstacle_to_solving(lm: Any, lora: LoRA, settings: GaussNewton, row_count: int) -> str:
+    """Why a student of so many rows is trained all the same, in a sentence; empty: it is not."""
+    shapes = adapter_shapes(lm, lora)
+    widest = max(width for width, _ in shapes)
+    numbers = row_size(shapes, widest) / row_count
+    if numbers < LEAST_NUMBERS:
+        return (
+            f"The student was trained, and not solved for: its B has {numbers:.3g} numbers for "
+            f"each row, fewer than {LEAST_NUMBERS}; a larger lora.rank gives it more."
+        )
+    if is_split(lm):
+        return (
+            "The student was trained, and not solved for, which moves other rows more: model.fsdp "
+            "splits the model; set it to false where the model fits without."
+        )
+    if not affordable_width(shapes, row_count, settings.memory_gb):
+        return (
+            "The student was trained, and not solved for, which moves other rows more: the rows' "
+            f"gradients do not fit into {settings.memory_gb:g} GB; raise solving.memory_gb."
+        )
+    return ""
 
 
 def affordable_width(shapes: Sequence[tuple[int, int]], row_count: int, max_gb: float) -> int:
@@ -115,19 +145,21 @@ def affordable_width(shapes: Sequence[tuple[int, int]], row_count: int, max_gb: 
     return count
 
 
+def solving_bytes(shapes: Sequence[tuple[int, int]], row_count: int, max_gb: float) -> int:
+    """Bytes of the rows' gradients, and of the system with an equation for each row."""
+    numbers = row_size(shapes, affordable_width(shapes, row_count, max_gb))
+    return row_count * (numbers + SYSTEMS * row_count) * BYTES
+
+
 def solving_width(task: Task, lora: LoRA, settings: GaussNewton) -> int:
-    """The same for a request; 0 where its student is trained, told where that could be helped."""
+    """The same for a request; 0 where its student is trained, which is told."""
     lm = task.original.lm
-    row_count = len(task.forget) + settings.held_count(len(task.retain))
-    shapes = adapter_shapes(lm, lora)
-    widest = max(width for width, _ in shapes)
-    if row_size(shapes, widest) < LEAST_NUMBERS * row_count:
+    forget_count = len(task.forget)
+    row_count = forget_count + settings.held_count(forget_count, len(task.retain))
+    if obstacle := obstacle_to_solving(lm, lora, settings, row_count):
+        task.outcome.note(obstacle)
         return 0
-    width = affordable_width(shapes, row_count, settings.memory_gb)
-    if width and not is_split(lm):
-        return width
-    task.outcome.tell(TRAINED_INSTEAD)
-    return 0
+    return affordable_width(adapter_shapes(lm, lora), row_count, settings.memory_gb)
 
 
 def damped_solution(
@@ -214,7 +246,7 @@ class Solver:
             missing = row_targets - self.log_odds
             step = self._step(damped_solution(self.gradients, missing, row_weights, damping))
             if not step.isfinite().all():
-                self.student.task.outcome.tell(NOT_FINITE)
+                self.student.task.outcome.tell(NOT_FINITE, has_figures=False)
                 return
             self._move(step)
         # It is large, and whoever scales the student has no use for it.
@@ -249,9 +281,10 @@ class Solver:
 def hold_back(student: Student, check: RetainCheck, max_retain_kl: float) -> None:
     """Take the student back until D_r moves by no more than so many nats; that is told."""
     scale = start_student(student, student.weights(), 1.0, check, max_retain_kl)
+    if scale == 1:
+        return
     outcome = student.task.outcome
-    if outcome.scale is not None:
-        outcome.scale *= scale
+    outcome.scale = scale if outcome.scale is None else outcome.scale * scale
     if not scale:
         with torch.no_grad():
             for weight in adapters.up_projections(student.model.lm, student.name):
@@ -259,12 +292,14 @@ def hold_back(student: Student, check: RetainCheck, max_retain_kl: float) -> Non
         outcome.tell(
             "No part of what was solved for, however small, moves D_r by no more than "
             f"{max_retain_kl:g} nats (scaling.max_retain_kl), so the student is the original: "
-            "nothing was forgotten."
+            "nothing was forgotten.",
+            has_figures=False,
         )
-    elif scale != 1:
+    else:
         outcome.tell(
             f"The student was taken back to {scale:.2g} of what was solved for, so that D_r moves "
-            f"by no more than {max_retain_kl:g} nats (scaling.max_retain_kl)."
+            f"by no more than {max_retain_kl:g} nats (scaling.max_retain_kl).",
+            has_figures=False,
         )
 
 

@@ -1,6 +1,6 @@
 """What a method is: settings, and what it does with a task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -43,6 +43,13 @@ class Method(BaseModel):
     def unread(self, forget: int) -> Sequence[str]:
         """Names of settings that make no difference to a request of so many rows."""
         return ()
+
+    def regime(self, forget: int) -> Hashable:
+        """What the method does differently with a request of so many rows than with another size.
+
+        Figures of one request speak for another where this is the same.
+        """
+        return None
 
     def prepare(self, task: TrainingTask) -> Recommender:
         """Train the recommender that a later request will be put to.

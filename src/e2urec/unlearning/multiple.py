@@ -122,9 +122,9 @@ class Multiples:
         return odds
 
 
-def limit_sentence(scale: float, largest: float) -> str:
-    """What to say of a student that no multiple which its settings allow takes to its goal."""
-    limit = f"{largest:g} times what was found (scaling.largest, or solving.largest)"
+def limit_sentence(scale: float, largest: float, setting: str) -> str:
+    """What to say of a student that no multiple up to `largest`, a setting, takes to its goal."""
+    limit = f"{largest:g} times what was found ({setting})"
     if scale == largest:
         return f"The student came to its limit, {limit}."
     return (

@@ -69,6 +69,8 @@ class Outcome:
         reached: AUC on D_f of the result, on the rows that scaling looked at.
         is_solved: whether the student was solved for, and not trained.
         limits: every bound that was hit, and everything that could not be done, a sentence each.
+        notes: what else a user should know, a sentence each; nothing stood in the way.
+        without_figures: those of the limits that tell no figure of D_f.
     """
 
     target: Target | None = None
@@ -79,11 +81,27 @@ class Outcome:
     reached: float | None = None
     is_solved: bool = False
     limits: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    without_figures: list[str] = field(default_factory=list)
 
-    def tell(self, sentence: str) -> None:
-        """Add a sentence to the limits, unless it is there already."""
-        if sentence not in self.limits:
-            self.limits.append(sentence)
+    def tell(self, sentence: str, *, has_figures: bool = True) -> None:
+        """Add a sentence to the limits, unless it is there already.
+
+        Args:
+            sentence: on a bound that was hit, or on what could not be done.
+            has_figures: whether it may tell a figure of D_f, so that it is left out where D_f has
+                too few rows for any.
+        """
+        if sentence in self.limits:
+            return
+        self.limits.append(sentence)
+        if not has_figures:
+            self.without_figures.append(sentence)
+
+    def note(self, sentence: str) -> None:
+        """Add a sentence to the notes, unless it is there already; it tells no figure of D_f."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     @property
     def memory_left(self) -> float | None:
@@ -100,11 +118,11 @@ class Outcome:
         return not self.limits and share is not None and abs(share) <= MUCH_LEFT
 
     def sentences(self) -> list[str]:
-        """What a user has to know; empty where the request was honoured as far as can be told."""
+        """What a user has to know; notes alone where it was honoured as far as can be told."""
         # A method that measures nothing has nothing to tell: the evaluation judges it.
         if self.is_done or (self.target is None and not self.limits):
-            return []
-        return [*self.limits, self._conclusion()]
+            return self.notes
+        return [*self.limits, *self.notes, self._conclusion()]
 
     def _conclusion(self) -> str:
         """How much is left, and what to do about it."""
@@ -131,7 +149,8 @@ class Outcome:
         if self.scale is None:
             remedy = "with scaling.largest=1 the student is taken back to its target"
         elif self.scale > 1:
-            remedy = f"scaling.largest below {self.scale:.2g} takes less"
+            setting = "solving.largest" if self.is_solved else "scaling.largest"
+            remedy = f"{setting} below {self.scale:.2g} takes less"
         return (
             f"More than its memory was taken from D_f: its AUC is {self.reached:.3f}, and a "
             f"model that never saw it would have {target.auc:.3f}; {remedy}."
@@ -140,6 +159,7 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         values = asdict(self)
+        del values["without_figures"]
         if self.target is not None:
             values["target"]["auc"] = self.target.auc
         return values | {

@@ -7,20 +7,16 @@ AUC of its teacher.
 """
 
 import math
-from dataclasses import dataclass
 
-import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.arrays import Floats
 from ..core.seeding import stream
 from ..metrics.classification import auc
-from ..models.batches import Examples
 from ..models.predictions import predict
 from .initial_step import RetainCheck
-from .multiple import ROUNDS, Multiples, limit_sentence
-from .outcome import Target
+from .multiple import ROUNDS, limit_sentence
+from .scaled_student import Bounds, Sample, ScaledStudent
 from .student import Student
 from .task import Task
 from .teachers import FrozenTeacher
@@ -33,10 +29,6 @@ MIN_FORGET_ROWS = 300
 MIN_PAIRS = 20
 # A small request must not wait for all validation rows; a large one has time for as many as it has.
 MIN_VALIDATION_ROWS = 500
-# By how much a multiple is taken back when D_r or the validation rows do not bear it.
-RETREAT = 0.75
-# After so many, a hundredth is left: what is not borne then is no matter of length.
-MAX_RETREATS = 16
 
 
 class Scaling(BaseModel):
@@ -87,32 +79,9 @@ def tried_rows(scaling: Scaling, sample: int) -> int:
     return (ROUNDS + 3) * sample if scaling.largest else 0
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """Some rows, and the original's answers to them."""
-
-    rows: Examples
-    odds: Floats
-
-    def auc_before(self) -> float:
-        """AUC of the original."""
-        return auc(self.rows.labels, self.odds)
-
-    def odds_of(self, student: Student) -> Floats:
-        """Log-odds of the student as it is."""
-        task = student.task
-        answers = predict(task.original, self.rows, active=student.active, precision=task.precision)
-        task.costs.count_rows("scaling", len(self.rows))
-        return answers.log_odds
-
-    def auc_of(self, student: Student) -> float:
-        """AUC of the student as it is."""
-        return auc(self.rows.labels, self.odds_of(student))
-
-
 def scale_student(
     student: Student, scaling: Scaling, remembering: FrozenTeacher, forget_odds: Floats
-) -> None:
+) -> bool:
     """Multiply the student so that its AUC on D_f comes to the target of its task.
 
     The multiple, what was reached and every bound are noted in the outcome of the task. A student
@@ -123,18 +92,23 @@ def scale_student(
         scaling: how far it may be taken.
         remembering: the original's answers to rows of D_r, on some of which the student is checked.
         forget_odds: log-odds of the original on D_f, (n,).
+
+    Returns:
+        Whether it was multiplied.
     """
     task = student.task
     target = task.outcome.target
     assert target is not None, "a student is scaled to a target"
     forget = _forget_sample(task, forget_odds)
     if forget is None:
-        return
+        return False
     if scaling.largest:
         # A request may take all users.
         check = RetainCheck.sample(task, remembering, "scaling") if len(task.retain) else None
-        bounds = _Bounds(student, scaling, check, _valid_sample(task))
-        reached = _ScaledStudent(student, student.weights(), forget).fit(target, bounds)
+        valid = _valid_sample(task)
+        bounds = Bounds(student, check, scaling.max_retain_kl, valid, scaling.max_valid_drop)
+        scaled = ScaledStudent(student, student.weights(), forget)
+        reached = scaled.fit(target, scaling.largest, bounds)
     else:
         reached = forget.auc_of(student)
         if not math.isfinite(reached):
@@ -143,6 +117,7 @@ def scale_student(
             )
     # The target is the whole of D_f's; what is left is the same share of the lead on both.
     task.outcome.reached = target.before + reached - forget.auc_before()
+    return scaling.largest > 0
 
 
 def scale_to_teacher(
@@ -169,32 +144,34 @@ def scale_to_teacher(
     if liked_count * (len(labels) - liked_count) < MIN_PAIRS:
         task.outcome.tell(
             "D_f has too few pairs of a Yes and a No row for the student to be multiplied to its "
-            "teacher's AUC, so it stays as it was solved for."
+            "teacher's AUC, so it stays as it was solved for.",
+            has_figures=False,
         )
         return
-    forget = _Sample(task.forget, original_odds)
+    forget = Sample(task.forget, original_odds)
     before = forget.auc_before()
     goal = auc(labels, teacher_odds)
     # Written so that what is not a number asks for nothing.
     if not goal < before:
         return
-    scaled = _ScaledStudent(student, student.weights(), forget)
+    scaled = ScaledStudent(student, student.weights(), forget)
     multiples = scaled.multiples()
     scale, reached = multiples.least(goal, largest)
     if not reached < before:
         task.outcome.tell(
             f"Up to {largest:g} times what was found (scaling.largest) the student's AUC on D_f is "
-            "no lower than the original's, so it stays as it was solved for."
+            "no lower than the original's, so it stays as it was solved for.",
+            has_figures=False,
         )
         scaled.put_at(1.0)
         return
     scaled.put_at(scale)
     if multiples.stay_above(goal):
-        task.outcome.tell(limit_sentence(scale, largest))
+        task.outcome.tell(limit_sentence(scale, largest, "scaling.largest"))
     task.outcome.scale = scale
 
 
-def _forget_sample(task: Task, odds: Floats) -> _Sample | None:
+def _forget_sample(task: Task, odds: Floats) -> Sample | None:
     """The rows of D_f that multiples are tried on; None where they have no AUC, which is told."""
     count = len(task.forget)
     if count < MIN_FORGET_ROWS:
@@ -205,7 +182,7 @@ def _forget_sample(task: Task, odds: Floats) -> _Sample | None:
         return None
     order = stream(task.seed, "scaling", "forget").permutation(count)
     rows = order[:FORGET_ROWS]
-    sample = _Sample(task.forget.take(rows), odds[rows])
+    sample = Sample(task.forget.take(rows), odds[rows])
     if not math.isfinite(sample.auc_before()):
         task.outcome.tell(
             f"The {len(rows)} rows of D_f on which what is left is measured have one answer "
@@ -215,7 +192,7 @@ def _forget_sample(task: Task, odds: Floats) -> _Sample | None:
     return sample
 
 
-def _valid_sample(task: Task) -> _Sample | None:
+def _valid_sample(task: Task) -> Sample | None:
     """Validation rows, and the original's answers; None where they have no AUC, which is told."""
     count = max(MIN_VALIDATION_ROWS, len(task.forget))
     order = stream(task.seed, "scaling", "valid").permutation(len(task.valid))
@@ -229,119 +206,4 @@ def _valid_sample(task: Task) -> _Sample | None:
         return None
     answers = predict(task.original, rows, precision=task.precision)
     task.costs.count_rows("scaling", len(rows))
-    return _Sample(rows, answers.log_odds)
-
-
-@dataclass(frozen=True)
-class _Bounds:
-    """How far a student may be taken.
-
-    Attributes:
-        student: as far as it was taken.
-        scaling: the bounds.
-        check: rows of D_r; None where there are none.
-        valid: validation rows; None where they bound nothing.
-    """
-
-    student: Student
-    scaling: Scaling
-    check: RetainCheck | None
-    valid: _Sample | None
-
-    def broken(self) -> str:
-        """Which bound the student breaks as it is, in a sentence; empty for none."""
-        scaling = self.scaling
-        # Both bounds are written so that what is not a number breaks them.
-        active = self.student.active
-        if self.check and not self.check.divergence(active) <= scaling.max_retain_kl:
-            return (
-                f"The student was taken back so that D_r moves by no more than "
-                f"{scaling.max_retain_kl:g} nats (scaling.max_retain_kl)."
-            )
-        if self.valid is None:
-            return ""
-        drop = self.valid.auc_before() - self.valid.auc_of(self.student)
-        if not drop <= scaling.max_valid_drop:
-            return (
-                f"The student was taken back so that validation AUC falls by no more than "
-                f"{scaling.max_valid_drop:g} (scaling.max_valid_drop)."
-            )
-        return ""
-
-
-@dataclass(frozen=True)
-class _ScaledStudent:
-    """Multiples of a trained student.
-
-    Attributes:
-        student: put at one multiple after another.
-        weights: A and B matrices as trained.
-        forget: rows of D_f that multiples are tried on.
-    """
-
-    student: Student
-    weights: dict[str, torch.Tensor]
-    forget: _Sample
-
-    def fit(self, target: Target, bounds: _Bounds) -> float:
-        """Put the student where its AUC is down to the target, or as far as the bounds allow.
-
-        Returns:
-            The AUC there; scale and bounds are noted in the outcome.
-        """
-        outcome = self.student.task.outcome
-        before = self.forget.auc_before()
-        goal = before - target.lead
-        largest = bounds.scaling.largest
-        multiples = self.multiples()
-        searched_scale, reached = multiples.least(goal, largest)
-        # Found by D_f alone; what the others bear is asked of this one multiple, and of smaller
-        # ones.
-        scale = self.retreat(searched_scale, bounds)
-        if scale != searched_scale:
-            reached = multiples.auc_at(scale)
-        # A bound that was hit later holds it shorter than this one.
-        elif multiples.stay_above(goal):
-            outcome.tell(limit_sentence(scale, largest))
-        outcome.scale = scale
-        return reached
-
-    def multiples(self) -> Multiples:
-        """Answers to the rows of D_f at multiples; the original's are those at 0."""
-        return Multiples(self.forget.rows.labels, self.odds_at, {0.0: self.forget.odds})
-
-    def odds_at(self, scale: float) -> Floats:
-        """Log-odds on D_f of the student at a multiple, (n,)."""
-        self.put_at(scale)
-        odds = self.forget.odds_of(self.student)
-        if not np.isfinite(odds).all():
-            self.student.task.outcome.tell(
-                "At some multiple the student's answers to D_f are not numbers, so it was taken "
-                "less far; a smaller learning_rate would help."
-            )
-        return odds
-
-    def put_at(self, scale: float) -> None:
-        """Put the student at a multiple; 0 is the original, whatever the weights are."""
-        weights = self.weights
-        if not scale:
-            # Not the weights times 0, which are no numbers where the weights are none.
-            weights = {name: torch.zeros_like(value) for name, value in weights.items()}
-        self.student.start_at(weights, scale)
-
-    def retreat(self, scale: float, bounds: _Bounds) -> float:
-        """Take the student back from `scale` until no bound is broken, and return where it is."""
-        outcome = self.student.task.outcome
-        for _ in range(MAX_RETREATS):
-            self.put_at(scale)
-            sentence = bounds.broken()
-            if not sentence:
-                return scale
-            outcome.tell(sentence)
-            scale *= RETREAT
-        self.put_at(0.0)
-        outcome.tell(
-            "Not even a hundredth of the student keeps these bounds, so the original was left as "
-            "it is; raise the bound, or train the student at a smaller learning_rate."
-        )
-        return 0.0
+    return Sample(rows, answers.log_odds)

@@ -226,7 +226,7 @@ class TwoTeachers(Method):
 
     def _solving_plan(self, forget: int, retain: int) -> dict[str, int]:
         """Rows read where the student is solved for; D_r is checked afterwards."""
-        held = self.solving.held_count(retain)
+        held = self.solving.held_count(forget, retain)
         checked = checked_rows(retain, 0)
         measured = sampled_rows(forget, self.calibration_ratio)
         # Without scores, D_r shows beside the calibration users what tuning is worth.
@@ -247,6 +247,14 @@ class TwoTeachers(Method):
     def is_solved(self, forget: int) -> bool:
         """Whether a student that forgets so many rows is solved for, and not trained."""
         return forget < self.solving.below
+
+    def trained(self) -> Self:
+        """The same method, whose students are all trained."""
+        return self.model_copy(update={"solving": GaussNewton(below=0)})
+
+    def regime(self, forget: int) -> tuple[bool, bool]:
+        """Whether so many rows are solved for, and whether their student goes to the lead."""
+        return self.is_solved(forget), may_scale(self.scaling, forget)
 
     def lead_scaling(self, forget: int) -> Scaling:
         """How far a student of so many rows may be taken to lose the lead."""
@@ -306,9 +314,11 @@ class TwoTeachers(Method):
         return rows
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
-        """Steps of the student in all its phases."""
-        if self.is_solved(forget):
-            return self.solving.iterations
+        """Steps of the student in all its phases, as if it were trained.
+
+        A placebo takes as many. It cannot be solved for, and what so few steps as solving takes
+        leave undone would say nothing.
+        """
         steps = self.student_steps(forget)
         return sum(steps.values())
 
