@@ -18,11 +18,15 @@ from e2urec.evaluation.judgement import verdicts
 from e2urec.evaluation.pooled import PooledBasis
 from e2urec.evaluation.roles import ORIGINAL, UNLEARNED, retrained
 from e2urec.experiments.rehearsal import choose_trial, draw_groups
+from e2urec.methods import build
 from e2urec.metrics.bootstrap import Interval
 from e2urec.models.predictions import Predictions
 from e2urec.runs.record import IntervalRecord
 from e2urec.runs.rehearsal import Rehearsal, Trial
 from e2urec.testing import toy_interactions
+
+DEFAULT = build("e2urec")
+SOLVED_BELOW_50 = build("e2urec", {"solving": {"below": 50}}, "scores")
 
 
 def train_samples():
@@ -116,17 +120,20 @@ def test_request_of_one_user_passes_by_rehearsal_and_says_so():
 
 
 @pytest.mark.parametrize(
-    ("users", "rows", "items", "expected"),
+    ("users", "rows", "items", "method", "expected"),
     [
-        (2, 40, (), True),
-        (4, 80, (), True),
-        (1, 40, (), False),  # smaller than what was rehearsed
-        (5, 80, (), False),  # more than twice as large
-        (2, 400, (), False),  # its student is scaled, and those were not
-        (2, 40, ("7",), False),
+        (2, 40, (), DEFAULT, True),
+        (4, 80, (), DEFAULT, True),
+        (1, 40, (), DEFAULT, False),  # smaller than what was rehearsed
+        (5, 80, (), DEFAULT, False),  # more than twice as large
+        (2, 400, (), DEFAULT, False),  # its student is scaled, and those were not
+        (2, 400, (), build("npo"), True),  # which treats all requests alike
+        (2, 60, (), SOLVED_BELOW_50, False),  # its student is trained, and those were solved for
+        (2, 48, (), SOLVED_BELOW_50, True),
+        (2, 40, ("7",), DEFAULT, False),
     ],
 )
-def test_rehearsal_speaks_for_requests_of_its_like(users, rows, items, expected):
+def test_rehearsal_speaks_for_requests_of_its_like(users, rows, items, method, expected):
     interactions = toy_interactions(users=users, rows=2 * rows // users)
     # As many rows of each user.
     earlier_rows = np.arange(len(interactions)) - interactions.first_rows
@@ -136,7 +143,7 @@ def test_rehearsal_speaks_for_requests_of_its_like(users, rows, items, expected)
     request = ErasureRequest(users=tuple("abcdef"), items=items)
     case = SimpleNamespace(request=request, parts=SimpleNamespace(forget=forget))
     rehearsal = SimpleNamespace(size=2, rows=800, times=20)
-    assert basis._is_alike(case, rehearsal) is expected
+    assert basis._is_alike(case, rehearsal, method) is expected
 
 
 def test_settings_that_were_not_chosen_are_not_told_as_those_of_the_rehearsal():

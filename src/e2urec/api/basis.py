@@ -5,11 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from ..evaluation.pooled import PooledBasis
+from ..methods import build
 from ..metrics.bootstrap import Interval
 from ..runs.folder import Run
 from ..runs.record import IntervalRecord
 from ..runs.rehearsal import FILE, Rehearsal, read_rehearsal
-from ..unlearning.scaling import MIN_FORGET_ROWS
+from ..unlearning.method import Method
 from .request import RequestCase
 
 LARGEST = 2
@@ -44,7 +45,7 @@ def _basis(run: Run, case: RequestCase, rehearsal: Rehearsal) -> PooledBasis | N
     method = run.record.method
     assert method is not None, "an unlearned run says how it was made"
     place = rehearsal.find(method.name, method.settings)
-    if place is None or not _is_alike(case, rehearsal):
+    if place is None or not _is_alike(case, rehearsal, build(method.name, method.settings)):
         return None
     gate = rehearsal.trials[place].gate
     if gate is None or rehearsal.headroom is None:
@@ -59,18 +60,16 @@ def _basis(run: Run, case: RequestCase, rehearsal: Rehearsal) -> PooledBasis | N
     )
 
 
-def _is_alike(case: RequestCase, rehearsal: Rehearsal) -> bool:
-    """Whether a request is of users, about as many as were rehearsed at a time."""
+def _is_alike(case: RequestCase, rehearsal: Rehearsal, method: Method) -> bool:
+    """Whether a request is of users, about as many as were rehearsed, and treated alike."""
     if case.request.interactions or case.request.items:
         return False
     forget = case.parts.forget
     # Names may be of nobody in the training data; only users with rows that go count.
     user_count = len(np.unique(forget.users))
-    # Above some number of rows a student is scaled to its target, and below it is not.
-    rehearsed_rows = rehearsal.rows / rehearsal.times
-    is_scaled = len(forget) >= MIN_FORGET_ROWS
-    was_scaled = rehearsed_rows >= MIN_FORGET_ROWS
-    return rehearsal.size <= user_count <= LARGEST * rehearsal.size and is_scaled == was_scaled
+    is_of_size = rehearsal.size <= user_count <= LARGEST * rehearsal.size
+    rehearsed_rows = round(rehearsal.rows / rehearsal.times)
+    return is_of_size and method.regime(len(forget)) == method.regime(rehearsed_rows)
 
 
 def _attack(record: IntervalRecord | None) -> Interval | None:
