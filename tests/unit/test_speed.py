@@ -26,7 +26,7 @@ from e2urec.models.recommender import Recommender
 from e2urec.testing import toy_backbone, toy_interactions, toy_task
 from e2urec.training.loop import Phase, Schedule, TrainingState, fit
 from e2urec.training.supervised import shuffled_plan, supervised
-from e2urec.unlearning.calibration import match_auc
+from e2urec.unlearning.alpha_search import match_auc
 from e2urec.unlearning.losses import cross_entropy, forgetting_teacher
 from e2urec.unlearning.student import frozen_teacher
 from e2urec.unlearning.teachers import ForgettingTeacher, FrozenTeacher

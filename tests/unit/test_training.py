@@ -16,7 +16,7 @@ from e2urec.models.recommender import Recommender
 from e2urec.testing import TUNING, toy_backbone, toy_interactions, toy_task
 from e2urec.training.loop import Objective, Phase, Schedule, TrainingState, fit
 from e2urec.training.supervised import supervised, tune
-from e2urec.unlearning.calibration import match_auc
+from e2urec.unlearning.alpha_search import match_auc
 from e2urec.unlearning.teachers import ForgettingTeacher, FrozenTeacher
 
 

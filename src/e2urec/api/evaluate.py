@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.contents import hash_file
 from ..core.errors import ConfigError, RunError
 from ..core.locks import SharedFolder
 from ..evaluation.relearning import Relearner, require_int8, reshaped
@@ -21,7 +20,6 @@ from ..models.quantisation import refuse_quantised
 from ..models.recommender import Recommender
 from ..runs.folder import Run, open_run
 from ..runs.keys import controller_key
-from ..runs.record import NAME
 from ..training.loop import Progress, silent
 from ..unlearning.method import Method
 from .basis import rehearsed_basis
@@ -267,7 +265,7 @@ def _parent(run: Run, key: Path | None) -> Run:
         raise RunError(f"'{place}': is not there; put it back, since '{run.path}' was made from it")
     # Measured against any other model, memory would be that of somebody else.
     parent = open_run(place, key=controller_key(key))
-    if hash_file(parent.path / NAME) != record.sha256:
+    if parent.sha256 != record.sha256:
         raise RunError(
             f"'{parent.path}': has changed since '{run.path}' was made from it; restore it"
         )

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from safetensors import safe_open
 
-from ..core.contents import hash_file
 from ..core.errors import ConfigError, RunError
 from ..core.reading import read_object
 from ..experiments.packaged import resolve_model
@@ -19,7 +18,6 @@ from ..models.base_files import base_folder
 from ..models.recommender import Recommender
 from ..runs.files import write_json
 from ..runs.folder import Run, create_run
-from ..runs.record import NAME
 from .vllm_limits import limit_sentences
 
 Form = Literal["adapter", "merged"]
@@ -186,7 +184,7 @@ def _description(run: Run, recipe: Recipe, model: Recommender, form: Form) -> di
     score = SCORE + ("decoder" if model.seq2seq else "prompt")
     return {
         "form": form,
-        "run_sha256": hash_file(run.path / NAME),
+        "run_sha256": run.sha256,
         "base": None if base is None else base.model_dump(mode="json"),
         "layers": recipe.model.layers,
         "template": model.template.name,

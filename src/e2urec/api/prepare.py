@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.contents import hash_file
 from ..core.disk import require_room
 from ..core.errors import ConfigError
 from ..experiments.recipe import Recipe
@@ -12,7 +11,7 @@ from ..experiments.workspace import Workspace
 from ..runs.copying import copy_files
 from ..runs.folder import Run, create_run, open_run
 from ..runs.keys import controller_key
-from ..runs.record import NAME, ParentRecord, RunRecord, is_vouched, write_record
+from ..runs.record import ParentRecord, RunRecord, is_vouched, write_record
 from ..runs.score_index import FILE
 from ..runs.split_index import SplitIndex
 from ..training.loop import Progress, silent
@@ -125,8 +124,6 @@ def _record(run: Run, space: Workspace) -> RunRecord:
         "seconds": record.seconds | {PHASE: space.costs.seconds[PHASE]},
         "rows": rows,
         # Shadow models of it are to be found when a row of theirs is erased.
-        "prepared_from": ParentRecord(
-            path=str(run.path.resolve()), sha256=hash_file(run.path / NAME)
-        ),
+        "prepared_from": ParentRecord(path=str(run.path.resolve()), sha256=run.sha256),
     }
     return record.model_copy(update=changes)

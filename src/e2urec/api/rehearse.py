@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import Ints
-from ..core.contents import hash_file
 from ..core.errors import ConfigError, RunError
 from ..core.process import first_process
 from ..core.say import Say, no_words
@@ -28,7 +27,7 @@ from ..methods import build
 from ..runs.erased_rows import ErasedRows
 from ..runs.folder import Run, work_beside
 from ..runs.keys import controller_key
-from ..runs.record import NAME, requests_text, versions
+from ..runs.record import requests_text, versions
 from ..runs.rehearsal import Rehearsal
 from ..runs.resumption import NEVER, CheckpointOptions
 from ..training.loop import Progress, silent
@@ -188,7 +187,7 @@ def _refuse_other_users(run: Run, other: Run, erased: ErasedRows, key: Path | No
     """Raise RunError unless `other` was retrained from `run` without just these rows."""
     refuse_inexact(other)
     parent = other.record.parent
-    if parent is None or parent.sha256 != hash_file(run.path / NAME):
+    if parent is None or parent.sha256 != run.sha256:
         raise RunError(f"'{other.path}': was not retrained from '{run.path}'; retrain from that")
     if erased_rows_of(other, key) != erased:
         raise RunError(
@@ -231,14 +230,14 @@ class _Plan:
         """All that the result depends on, by which an interrupted rehearsal is known again."""
         return {
             "data": self.space.data.fingerprint(),
-            "run": hash_file(self.run.path / NAME),
+            "run": self.run.sha256,
             "method": self.candidates[0].name,
             "candidates": [method.model_dump(mode="json") for method in self.candidates],
             "size": self.options.size,
             "times": self.options.times,
             "seed": _seed_of(self.run, self.options),
             "retrained": self.options.retrained,
-            "against": [hash_file(other.path / NAME) for other in self.against],
+            "against": [other.sha256 for other in self.against],
         }
 
     def announce(self, say: Say) -> None:
@@ -317,7 +316,7 @@ class _Plan:
             trials.append(figures.trial(method, cells))
         seconds = [cell.record.seconds[SECONDS] for cell in references]
         return Rehearsal(
-            run=hash_file(self.run.path / NAME),
+            run=self.run.sha256,
             method=self.candidates[0].name,
             unit=self.options.unit,
             size=self.options.size,

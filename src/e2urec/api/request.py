@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ..core.contents import hash_file
 from ..core.errors import ConfigError, DataError, RunError
 from ..core.say import Say, minutes_text, no_words
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
@@ -19,7 +18,7 @@ from ..runs.answer_index import answers_of_run
 from ..runs.erased_rows import ErasedRows
 from ..runs.folder import Run
 from ..runs.keys import controller_key, request_digest
-from ..runs.record import NAME, CitationRecord, MethodRecord, ParentRecord, RunRecord
+from ..runs.record import CitationRecord, MethodRecord, ParentRecord, RunRecord
 from ..runs.rehearsal import citation_of
 from ..runs.resumption import CheckpointOptions
 from ..runs.row_digests import RowKey
@@ -157,7 +156,7 @@ class RequestCase:
         """The checkpoints of the run in which `method` honours the request."""
         settings = {
             "command": "unlearn",
-            "parent": hash_file(self.parent.path / NAME),
+            "parent": self.parent.sha256,
             "method": method.name,
             "settings": method.model_dump(mode="json"),
             "recipe": self.space.recipe.model_dump(mode="json"),
@@ -227,9 +226,7 @@ class RequestCase:
             note=None if self.has_training_rows else UNCHANGED,
             rows=rows,
             method=how,
-            parent=ParentRecord(
-                path=str(parent.path.resolve()), sha256=hash_file(parent.path / NAME)
-            ),
+            parent=ParentRecord(path=str(parent.path.resolve()), sha256=parent.sha256),
             request_hmac=digest,
             rehearsal=self.citation(method),
             chain=(*parent.record.chain, digest),

@@ -5,11 +5,9 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 
-from ..core.contents import hash_file
 from ..core.errors import ServerError
 from ..core.process import signals_as_interrupt, uninterrupted
 from ..runs.folder import Run
-from ..runs.record import NAME
 from ..runs.swaps import (
     FOLDER,
     PrefixCache,
@@ -81,7 +79,7 @@ def _make(plan: SwapPlan) -> SwapRecord:
                 time=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 server=server.url,
                 server_version=server.version(),
-                run_sha256=hash_file(plan.run.path / NAME),
+                run_sha256=plan.run.sha256,
                 adapter=plan.name,
                 adapter_sha256=plan.sha256,
                 alias=alias,

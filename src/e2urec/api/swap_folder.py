@@ -35,7 +35,7 @@ def export_missing(run: Run, folder: Path, max_lora_rank: int | None, say: Say) 
         export(run, folder, "adapter", max_lora_rank=max_lora_rank)
         say(f"exported the adapter to '{folder}'")
     description = read_object(folder / FILE, "name a folder made by e2urec export --adapter")
-    if description.get("run_sha256") != hash_file(run.path / NAME):
+    if description.get("run_sha256") != run.sha256:
         raise RunError(
             f"'{folder}': was not exported from '{run.path}' as it is now; name another with "
             "--adapter, or remove it"

@@ -89,7 +89,7 @@ def runs_made_from(run: Run) -> list[Run]:
     """The runs in the same folder that requests to this one made, and requests to those."""
     candidates = _runs_in(run.path.resolve().parent)
     descendants: list[Run] = []
-    hashes = {hash_file(run.path / NAME)}
+    hashes = {run.sha256}
     while hashes:
         children = {path: record for path, record in candidates.items() if _is_of(record, hashes)}
         descendants += [Run(path, record) for path, record in children.items()]

@@ -48,8 +48,8 @@ from ..core.arrays import Floats
 from ..core.seeding import derive
 from ..models.recommender import Recommender
 from ..training.loop import Objective, Rows, Step
+from ..unlearning.alpha_search import match_target
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
-from ..unlearning.calibration import match_target
 from ..unlearning.expected_way import way_by_margin, way_by_scores
 from ..unlearning.gauss_newton import (
     Solver,

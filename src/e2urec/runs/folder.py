@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.contents import RESTORE, check_files
+from ..core.contents import RESTORE, check_files, hash_file
 from ..core.disk import is_full
 from ..core.durable import (
     make_folders,
@@ -47,6 +47,11 @@ class Run:
 
     path: Path
     record: RunRecord
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what its `run.json` says by now: by it other runs and files name this one."""
+        return hash_file(self.path / NAME)
 
     @property
     def adapted(self) -> bool:

@@ -17,7 +17,7 @@ from ..core.reading import UNREADABLE, damaged, read_object
 from ..data.requests import Unit
 from .files import finite, write_json
 from .folder import Run
-from .record import NAME, CitationRecord, IntervalRecord, requests_text
+from .record import CitationRecord, IntervalRecord, requests_text
 from .record_mac import FIELD, MacState, mac_of, mac_state
 
 FILE = "rehearsal.json"
@@ -134,7 +134,7 @@ def read_rehearsal(run: Run, key: bytes | None = None) -> Rehearsal | None:
     if key is not None and state is not MacState.HOLDS:
         raise RunError(f"'{path}': is not as it was written under this controller key; {REMEDY}")
     # A copy of another run's would speak for a model that nobody rehearsed with.
-    if rehearsal.run != hash_file(run.path / NAME):
+    if rehearsal.run != run.sha256:
         raise RunError(f"'{path}': is of another run; remove it, or rehearse again")
     return rehearsal
 

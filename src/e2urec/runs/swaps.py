@@ -10,12 +10,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..core.contents import hash_file
 from ..core.durable import make_folders
 from ..core.reading import UNREADABLE, damaged, read_object
 from .files import finite, write_json
 from .folder import Run
-from .record import NAME
 from .record_mac import FIELD, MacRecord, MacState, mac_of, mac_state
 
 FOLDER = "swaps"
@@ -119,7 +117,7 @@ def swap_sentences(run: Run, key: bytes | None) -> Iterator[str]:
     Raises:
         RunError: a record is damaged.
     """
-    run_sha256 = hash_file(run.path / NAME)
+    run_sha256 = run.sha256
     for file, record, state in _records(run, key):
         if record.run_sha256 != run_sha256:
             yield f"'{file}': is the record of another run's swap, and says nothing of this one"
@@ -133,7 +131,7 @@ def last_swap(run: Run, server: str, key: bytes) -> SwapRecord | None:
     Raises:
         RunError: a record is damaged.
     """
-    run_sha256 = hash_file(run.path / NAME)
+    run_sha256 = run.sha256
     last = None
     for _, record, state in _records(run, key):
         is_of_run = record.run_sha256 == run_sha256 and state is MacState.HOLDS
