@@ -8,8 +8,8 @@ from .api.prepare import prepare
 from .api.rehearse import RehearsalOptions, rehearsal_request, rehearse
 from .api.request import RequestOptions
 from .api.score import score
+from .api.serving.swap_plan import SwapOptions
 from .api.swap import swap
-from .api.swap_plan import SwapOptions
 from .api.train import train
 from .api.unlearn import DryRun, dry_run, unlearn
 from .core.errors import ConfigError, DataError, E2URecError, ModelError, RunError, ServerError
@@ -25,7 +25,7 @@ from .evaluation.roles import (
     retrained,
 )
 from .experiments.compare import compare
-from .experiments.memory_moments import MemoryPlan
+from .experiments.memory.moments import MemoryPlan
 from .experiments.recipe import Recipe
 from .methods import all_methods, build
 from .runs.folder import Run, open_run

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import foreign_models as foreign
 from e2urec import cli
-from e2urec.api.swap_check import CheckRows, check_rows
+from e2urec.api.serving.answers_check import CheckRows, check_rows
 from e2urec.core import process
 from e2urec.core.say import Say
 from e2urec.experiments.recipe import Recipe
@@ -144,7 +144,7 @@ def start(server: StandIn, made: Made) -> None:
 def swap(call, made: Made, server: StandIn, monkeypatch):
     """Run `e2urec swap`; returns (exit status, standard output, standard error)."""
     # Its own model need not be loaded for each test.
-    monkeypatch.setattr("e2urec.api.swap_plan.check_rows", made.check_rows)
+    monkeypatch.setattr("e2urec.api.serving.swap_plan.check_rows", made.check_rows)
     # A signal of an earlier test counts as a repeated one for a while.
     monkeypatch.setattr(process, "_interrupts", process._Interrupts())
     # Tests that were started in the background ignore it, and so would the command.
@@ -245,7 +245,7 @@ def test_rows_of_a_user_of_whom_a_single_row_was_erased_are_not_asked(made, monk
     mask = np.zeros(len(data), dtype=bool)
     mask[np.flatnonzero(data.user == code)[0]] = True
     erased = ErasedRows.under(KEY).with_rows(data, mask)
-    monkeypatch.setattr("e2urec.api.swap_users.erased_rows_of", lambda *words: erased)
+    monkeypatch.setattr("e2urec.api.serving.users.erased_rows_of", lambda *words: erased)
     users, _ = shown_in(check_rows(run, 10_000, None).prompts, made)
     assert len(users) > 5
     assert "5" not in users
@@ -671,7 +671,7 @@ def test_original_goes_live_again_without_the_users_erased_since(call, server, m
 def test_erased_rows_that_left_the_data_are_counted(made, monkeypatch) -> None:
     run = open_run(made.forgotten)
     gone = ErasedRows(ErasedRows.under(KEY).key, frozenset({"00" * 16}))
-    monkeypatch.setattr("e2urec.api.swap_users.erased_rows_of", lambda *words: gone)
+    monkeypatch.setattr("e2urec.api.serving.users.erased_rows_of", lambda *words: gone)
     sentences: list[str] = []
     check_rows(run, 2, None, sentences.append)
     assert any("1 erased rows are not in the data any more" in text for text in sentences)
@@ -682,7 +682,7 @@ def test_item_that_everybody_rated_leaves_rows_to_ask_about(made, monkeypatch) -
     data = Workspace(Recipe.build(run.record.recipe, place="run"), record=run.record).data
     of_item = data.item == data.item_ids.to_list().index("m0")
     erased = ErasedRows.under(KEY).with_rows(data, of_item)
-    monkeypatch.setattr("e2urec.api.swap_users.erased_rows_of", lambda *words: erased)
+    monkeypatch.setattr("e2urec.api.serving.users.erased_rows_of", lambda *words: erased)
     sentences: list[str] = []
     users, films = shown_in(check_rows(run, 10_000, None, sentences.append).prompts, made)
     assert len(users) > 5

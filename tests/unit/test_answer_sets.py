@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import logsumexp, softmax
 
-from e2urec.api.swap_check import own_answers
+from e2urec.api.serving.answers_check import own_answers
 from e2urec.core.arrays import Head
 from e2urec.core.errors import ConfigError, ModelError, RunError
 from e2urec.data.prompts import TEMPLATES

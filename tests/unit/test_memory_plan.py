@@ -19,19 +19,19 @@ from e2urec.api.plan_memory import plan_memory
 from e2urec.cli.memory_sheet import show_memory
 from e2urec.core.errors import ModelError
 from e2urec.data.prompts import TEMPLATES
-from e2urec.experiments import memory_plan
-from e2urec.experiments.memory_levers import levers_of, search_remedy
-from e2urec.experiments.memory_moments import (
+from e2urec.experiments.memory import plan as memory_plan
+from e2urec.experiments.memory.levers import levers_of, search_remedy
+from e2urec.experiments.memory.moments import (
     CommandMemory,
     Machine,
     MemoryPlan,
     Moment,
     RowCounts,
 )
-from e2urec.experiments.memory_plan import Planner
-from e2urec.experiments.memory_sentences import plan_sentences
+from e2urec.experiments.memory.plan import Planner
+from e2urec.experiments.memory.sentences import plan_sentences
+from e2urec.experiments.memory.simulated_steps import SimulatedModel
 from e2urec.experiments.recipe import Recipe, method_of
-from e2urec.experiments.simulated_steps import SimulatedModel
 from e2urec.methods import build
 from e2urec.models import adapters
 from e2urec.models.backbone import Backbone, load_backbone, load_frozen

@@ -11,9 +11,9 @@ import torch
 from e2urec.api.plan_memory import plan_memory
 from e2urec.core.errors import ConfigError
 from e2urec.data.prompts import TEMPLATES
-from e2urec.experiments.memory_moments import Machine
+from e2urec.experiments.memory.moments import Machine
+from e2urec.experiments.memory.simulated_steps import SimulatedModel
 from e2urec.experiments.recipe import Recipe
-from e2urec.experiments.simulated_steps import SimulatedModel
 from e2urec.models import adapter_algebra, adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import load_backbone, load_frozen

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from e2urec.api import http_calls
-from e2urec.api.http_calls import HttpCalls, NoAnswerError
-from e2urec.api.swap_rollback import settle
-from e2urec.api.vllm_server import ServedModel, VllmServer
+from e2urec.api.serving import http_calls
+from e2urec.api.serving.http_calls import HttpCalls, NoAnswerError
+from e2urec.api.serving.rollback import settle
+from e2urec.api.serving.vllm_server import ServedModel, VllmServer
 from e2urec.core.errors import ServerError
 
 OURS = "/new"
@@ -84,7 +84,7 @@ class Slow(VllmServer):
 
 
 def test_load_under_way_is_waited_for_and_not_unloaded(monkeypatch) -> None:
-    monkeypatch.setattr("e2urec.api.swap_rollback.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("e2urec.api.serving.rollback.POLL_SECONDS", 0.01)
     server = Slow()
     settle(server, "movies", "/old", OURS)
     assert server.calls == ["unload", "load"]

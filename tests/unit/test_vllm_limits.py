@@ -2,7 +2,7 @@
 
 import pytest
 
-from e2urec.api.vllm_limits import limit_sentences, unserved_parts
+from e2urec.api.serving.vllm_limits import limit_sentences, unserved_parts
 
 PLAIN = {"r": 16, "task_type": "CAUSAL_LM", "bias": "none", "modules_to_save": None}
 

@@ -18,7 +18,7 @@ from ..models.base_files import base_folder
 from ..models.recommender import Recommender
 from ..runs.files import write_json
 from ..runs.folder import Run, create_run
-from .vllm_limits import limit_sentences
+from .serving.vllm_limits import limit_sentences
 
 Form = Literal["adapter", "merged"]
 

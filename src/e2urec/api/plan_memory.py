@@ -8,8 +8,8 @@ import psutil
 import torch
 
 from ..core.errors import ConfigError
-from ..experiments.memory_moments import Machine, MemoryPlan, RowCounts
-from ..experiments.memory_plan import plan_commands
+from ..experiments.memory.moments import Machine, MemoryPlan, RowCounts
+from ..experiments.memory.plan import plan_commands
 from ..experiments.packaged import resolve_model
 from ..experiments.recipe import Recipe
 from ..models.backbone import find_gguf, refuse_packed_gguf

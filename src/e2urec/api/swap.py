@@ -16,10 +16,10 @@ from ..runs.swaps import (
     make_swaps_folder,
     write_swap,
 )
-from .swap_check import largest_difference, require_same
-from .swap_plan import SwapOptions, SwapPlan, plan_swap
-from .swap_rollback import Rollback, settle
-from .vllm_server import AlreadyLoadedError, ServedModel
+from .serving.answers_check import largest_difference, require_same
+from .serving.rollback import Rollback, settle
+from .serving.swap_plan import SwapOptions, SwapPlan, plan_swap
+from .serving.vllm_server import AlreadyLoadedError, ServedModel
 
 RESET_ATTEMPTS = 5
 RESET_PAUSE_SECONDS = 0.2

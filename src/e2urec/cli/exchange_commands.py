@@ -149,8 +149,8 @@ def swap_adapter(
     as_json: AsJson = False,
 ) -> None:
     """Have a running vLLM server serve a run's adapter in place of the old one."""
+    from ..api.serving.swap_plan import SwapOptions
     from ..api.swap import swap
-    from ..api.swap_plan import SwapOptions
     from ..runs.folder import open_run
     from ..runs.keys import controller_key
     from .terminal import show_swap

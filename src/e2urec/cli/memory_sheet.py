@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from ..experiments.memory_moments import PARTS, CommandMemory, MemoryPlan
+from ..experiments.memory.moments import PARTS, CommandMemory, MemoryPlan
 from .terminal import new_table, print_json, speaker
 
 TIGHT = 0.75

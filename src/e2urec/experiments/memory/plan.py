@@ -10,20 +10,20 @@ from typing import Any
 
 from torch import nn
 
-from ..methods.finetune import Finetune
-from ..methods.retrain import Retrain
-from ..models.batches import row_count_of_steps
-from ..models.live_bytes import Peak, tensor_bytes
-from ..unlearning.gauss_newton import adapter_shapes, obstacle_to_solving, solving_bytes
-from ..unlearning.method import Method
-from ..unlearning.replay import Speed
-from ..unlearning.two_teachers import TwoTeachers
-from .memory_levers import Lever, levers_of, search_remedy
-from .memory_moments import CommandMemory, Machine, MemoryPlan, Moment, RowCounts
-from .memory_sentences import has_student, plan_sentences
-from .recipe import Recipe, method_of
+from ...methods.finetune import Finetune
+from ...methods.retrain import Retrain
+from ...models.batches import row_count_of_steps
+from ...models.live_bytes import Peak, tensor_bytes
+from ...unlearning.gauss_newton import adapter_shapes, obstacle_to_solving, solving_bytes
+from ...unlearning.method import Method
+from ...unlearning.replay import Speed
+from ...unlearning.two_teachers import TwoTeachers
+from ..recipe import Recipe, method_of
+from ..study import SHARED_SETTINGS
+from .levers import Lever, levers_of, search_remedy
+from .moments import CommandMemory, Machine, MemoryPlan, Moment, RowCounts
+from .sentences import has_student, plan_sentences
 from .simulated_steps import STATE_BYTES, SimulatedModel, optimizer_bytes
-from .study import SHARED_SETTINGS
 
 # As in `metrics/distances.py`: so many rows at a time, and so many arrays of their logits.
 DISTANCE_ROWS = 256

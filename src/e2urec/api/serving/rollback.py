@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from ..core.errors import E2URecError, ServerError
-from ..core.process import uninterrupted
-from ..core.say import Say
+from ...core.errors import E2URecError, ServerError
+from ...core.process import uninterrupted
+from ...core.say import Say
 from .http_calls import NoAnswerError
 from .vllm_server import VllmServer
 

@@ -4,17 +4,17 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..core.errors import ConfigError, ServerError
-from ..core.process import process_count
-from ..core.say import Say, no_words
-from ..runs.folder import Run
-from ..runs.keys import controller_key
-from ..runs.record import is_vouched
-from ..runs.swaps import last_swap
+from ...core.errors import ConfigError, ServerError
+from ...core.process import process_count
+from ...core.say import Say, no_words
+from ...runs.folder import Run
+from ...runs.keys import controller_key
+from ...runs.record import is_vouched
+from ...runs.swaps import last_swap
+from ..request import require_recommender
+from .adapter_folder import adapter_folder, adapter_hash, export_missing, tell_limits
+from .answers_check import CheckRows, check_rows, refuse_short_window
 from .http_calls import LONGEST_TIMEOUT, read_api_key
-from .request import require_recommender
-from .swap_check import CheckRows, check_rows, refuse_short_window
-from .swap_folder import adapter_folder, adapter_hash, export_missing, tell_limits
 from .vllm_server import LOAD, MODELS, TIMEOUT, ServedModel, VllmServer
 
 PREFIX = "e2urec-"

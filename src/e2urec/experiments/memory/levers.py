@@ -3,8 +3,8 @@
 import bisect
 from collections.abc import Callable, Sequence
 
-from ..core.errors import ConfigError
-from .recipe import Recipe, method_of
+from ...core.errors import ConfigError
+from ..recipe import Recipe, method_of
 
 Lever = tuple[str, object]
 """Key and value of a setting."""

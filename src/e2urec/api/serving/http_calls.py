@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from ..core.errors import ConfigError, ServerError
+from ...core.errors import ConfigError, ServerError
 
 KEY_VARIABLE = "VLLM_API_KEY"
 """Environment variable of vLLM itself, for the server and for whoever asks it."""

@@ -3,14 +3,14 @@
 import hashlib
 from pathlib import Path
 
-from ..core.contents import hash_file
-from ..core.errors import ConfigError, RunError
-from ..core.reading import read_object
-from ..core.say import Say
-from ..models import adapter_files
-from ..runs.folder import Run
-from ..runs.record import NAME
-from .export import FILE, export
+from ...core.contents import hash_file
+from ...core.errors import ConfigError, RunError
+from ...core.reading import read_object
+from ...core.say import Say
+from ...models import adapter_files
+from ...runs.folder import Run
+from ...runs.record import NAME
+from ..export import FILE, export
 from .vllm_limits import limit_sentences, unserved_parts
 
 

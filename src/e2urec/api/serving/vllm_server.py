@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import Floats
-from ..core.errors import ServerError
+from ...core.arrays import Floats
+from ...core.errors import ServerError
 from .http_calls import HttpCalls
 
 LOAD = "/v1/load_lora_adapter"

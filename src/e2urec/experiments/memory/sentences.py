@@ -1,9 +1,9 @@
 """What a plan of memory took to be so, and what it does not count."""
 
-from ..methods.retrain import Retrain
-from ..unlearning.method import Method
-from .memory_moments import Machine, RowCounts
-from .recipe import Recipe
+from ...methods.retrain import Retrain
+from ...unlearning.method import Method
+from ..recipe import Recipe
+from .moments import Machine, RowCounts
 
 
 def has_student(method: Method) -> bool:

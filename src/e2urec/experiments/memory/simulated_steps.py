@@ -14,10 +14,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..models import adapters
-from ..models.adapters import LoRA
-from ..models.batches import COLUMN_MULTIPLE, FORWARD_BATCH_SIZE, Examples
-from ..models.live_bytes import (
+from ...models import adapters
+from ...models.adapters import LoRA
+from ...models.batches import COLUMN_MULTIPLE, FORWARD_BATCH_SIZE, Examples
+from ...models.live_bytes import (
     LiveBytes,
     Peak,
     fused_attention,
@@ -26,9 +26,9 @@ from ..models.live_bytes import (
     tensor_bytes,
     without_values,
 )
-from ..models.precision import autocast_type
-from ..models.quantisation import quantised_bytes
-from ..models.weightless import (
+from ...models.precision import autocast_type
+from ...models.quantisation import quantised_bytes
+from ...models.weightless import (
     ShapedStates,
     WeightlessRecommender,
     attach_weightless,
@@ -37,17 +37,17 @@ from ..models.weightless import (
     examples_of_length,
     linear_layers,
 )
-from ..training.micro_batches import StepGradients
-from ..training.objective import Objective, Step
-from ..training.process_share import ProcessShare
-from ..training.state import TrainingState
-from ..training.supervised import fully_trainable, supervised
-from ..unlearning.paired import side_by_side, teacher_loss
-from ..unlearning.replay import Speed
-from ..unlearning.task import Task
-from ..unlearning.teachers import FrozenTeacher
-from .memory_moments import Machine
-from .recipe import Recipe
+from ...training.micro_batches import StepGradients
+from ...training.objective import Objective, Step
+from ...training.process_share import ProcessShare
+from ...training.state import TrainingState
+from ...training.supervised import fully_trainable, supervised
+from ...unlearning.paired import side_by_side, teacher_loss
+from ...unlearning.replay import Speed
+from ...unlearning.task import Task
+from ...unlearning.teachers import FrozenTeacher
+from ..recipe import Recipe
+from .moments import Machine
 
 STATE_BYTES = 4
 """Of each number of a state or a logit, which are float32."""

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.arrays import Floats, Ints
-from ..core.errors import DataError, ServerError
-from ..core.say import Say, no_words
-from ..core.seeding import stream
-from ..experiments.recipe import Recipe
-from ..experiments.workspace import Workspace
-from ..models.batches import FORWARD_BATCH_SIZE, Examples, batches_by_length
-from ..models.recommender import Recommender
-from ..runs.folder import Run
-from ..runs.keys import controller_key
-from ..runs.split_index import SplitIndex
-from .swap_users import may_be_asked
+from ...core.arrays import Floats, Ints
+from ...core.errors import DataError, ServerError
+from ...core.say import Say, no_words
+from ...core.seeding import stream
+from ...experiments.recipe import Recipe
+from ...experiments.workspace import Workspace
+from ...models.batches import FORWARD_BATCH_SIZE, Examples, batches_by_length
+from ...models.recommender import Recommender
+from ...runs.folder import Run
+from ...runs.keys import controller_key
+from ...runs.split_index import SplitIndex
+from .users import may_be_asked
 from .vllm_limits import MAX_LOGPROBS
 from .vllm_server import ServedModel, VllmServer
 

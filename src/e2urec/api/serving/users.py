@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.arrays import Mask
-from ..core.contents import hash_file
-from ..core.errors import RunError
-from ..core.say import Say
-from ..data.interactions import Interactions
-from ..data.samples import Samples
-from ..runs.erased_rows import ErasedRows
-from ..runs.folder import Run
-from ..runs.record import NAME, RunRecord, read_record
-from .request import erased_rows_of
+from ...core.arrays import Mask
+from ...core.contents import hash_file
+from ...core.errors import RunError
+from ...core.say import Say
+from ...data.interactions import Interactions
+from ...data.samples import Samples
+from ...runs.erased_rows import ErasedRows
+from ...runs.folder import Run
+from ...runs.record import NAME, RunRecord, read_record
+from ..request import erased_rows_of
 
 MIN_RATERS = 2
 """An item of one rater, whose row went, says nothing of what was asked for."""

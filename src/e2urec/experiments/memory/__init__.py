@@ -1,0 +1,1 @@
+"""The memory that commands take, told before anything is loaded."""
