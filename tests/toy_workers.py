@@ -7,8 +7,8 @@ from pathlib import Path
 
 from e2urec.core.durable import make_folders, publish_folder
 from e2urec.core.locks import private_folder
-from e2urec.experiments.cell_outcome import Outcome
-from e2urec.experiments.worker import Worker
+from e2urec.experiments.comparison.cell_outcome import Outcome
+from e2urec.experiments.comparison.worker import Worker
 
 VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 

@@ -24,7 +24,7 @@ from .evaluation.roles import (
     Role,
     retrained,
 )
-from .experiments.compare import compare
+from .experiments.comparison.compare import compare
 from .experiments.memory.moments import MemoryPlan
 from .experiments.recipe import Recipe
 from .methods import all_methods, build

@@ -21,17 +21,17 @@ import pytest
 
 from e2urec.core.errors import ConfigError, ModelError, RunError
 from e2urec.evaluation.roles import ORIGINAL, unlearned_by
-from e2urec.experiments import estimate as estimates
-from e2urec.experiments import team as teams
-from e2urec.experiments.compare import compare
-from e2urec.experiments.estimate import estimate
+from e2urec.experiments.comparison import estimate as estimates
+from e2urec.experiments.comparison import team as teams
+from e2urec.experiments.comparison.compare import compare
+from e2urec.experiments.comparison.estimate import estimate
+from e2urec.experiments.comparison.jobs import JobOptions
+from e2urec.experiments.comparison.memorised import read_users
+from e2urec.experiments.comparison.plan import Plan
+from e2urec.experiments.comparison.seed_models import SeedModels
 from e2urec.experiments.grid import Grid
-from e2urec.experiments.jobs import JobOptions
-from e2urec.experiments.memorised import read_users
 from e2urec.experiments.odds_at_hand import RETAIN_SAMPLE_ROWS
-from e2urec.experiments.plan import Plan
 from e2urec.experiments.recipe import Recipe, RequestRecipe
-from e2urec.experiments.seed_models import SeedModels
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import all_methods
 from e2urec.methods.neggrad import NegGrad

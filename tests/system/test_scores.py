@@ -20,9 +20,9 @@ from e2urec.api.unlearn import dry_run, unlearn
 from e2urec.core.errors import ConfigError, E2URecError, RunError
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.samples import Samples
-from e2urec.experiments.compare import compare
+from e2urec.experiments.comparison.compare import compare
+from e2urec.experiments.comparison.estimate import estimate
 from e2urec.experiments.demo import demo
-from e2urec.experiments.estimate import estimate
 from e2urec.experiments.recipe import Recipe, method_of
 from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build

@@ -24,7 +24,7 @@ import file_events
 from e2urec import cli
 from e2urec.api import evaluate, prepare, rehearse, train, unlearn  # noqa: F401
 from e2urec.core import sealing
-from e2urec.experiments import compare  # noqa: F401
+from e2urec.experiments.comparison import compare  # noqa: F401
 from e2urec.runs import row_digests
 from e2urec.testing import toy_backbone, toy_tables
 

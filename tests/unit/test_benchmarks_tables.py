@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from e2urec.experiments.compare import compare
-from e2urec.experiments.plan import Plan
+from e2urec.experiments.comparison.compare import compare
+from e2urec.experiments.comparison.plan import Plan
 from e2urec.experiments.recipe import Recipe, parse_settings
 from e2urec.runs.files import write_json
 from e2urec.runs.record import RunRecord, write_record

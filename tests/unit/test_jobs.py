@@ -16,15 +16,15 @@ import pytest
 from e2urec.core.errors import ConfigError, DataError, RunError
 from e2urec.core.locks import private_folder, remains
 from e2urec.core.process import signals_as_interrupt
-from e2urec.experiments import team as teams
-from e2urec.experiments.cell_outcome import Outcome, write_outcomes
+from e2urec.experiments.comparison import team as teams
+from e2urec.experiments.comparison.cell_outcome import Outcome, write_outcomes
+from e2urec.experiments.comparison.jobs import JobOptions, slurm_settings
+from e2urec.experiments.comparison.plan import Plan
+from e2urec.experiments.comparison.stages import Bundle, dependent, independent, originals
+from e2urec.experiments.comparison.team import Job, Team
+from e2urec.experiments.comparison.worker import END_SECONDS, Worker
 from e2urec.experiments.grid import Grid
-from e2urec.experiments.jobs import JobOptions, slurm_settings
-from e2urec.experiments.plan import Plan
 from e2urec.experiments.recipe import Recipe
-from e2urec.experiments.stages import Bundle, dependent, independent, originals
-from e2urec.experiments.team import Job, Team
-from e2urec.experiments.worker import END_SECONDS, Worker
 from e2urec.training.loop import silent
 from toy_workers import ToyWorker, TrappedWorker
 
@@ -38,7 +38,7 @@ def work(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setattr(teams, "Worker", ToyWorker)
     monkeypatch.setattr(teams, "visible_gpus", list)
-    monkeypatch.setattr("e2urec.experiments.jobs.visible_gpus", list)
+    monkeypatch.setattr("e2urec.experiments.comparison.jobs.visible_gpus", list)
     places = [str(TESTS), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
     # A toy cell has no list of contents.
@@ -186,7 +186,7 @@ def test_cells_are_made_at_once_and_the_folder_of_the_jobs_goes(work):
 
 
 def test_there_are_no_more_places_than_cells(work, monkeypatch):
-    monkeypatch.setattr("e2urec.experiments.jobs.core_count", lambda: 10**9)
+    monkeypatch.setattr("e2urec.experiments.comparison.jobs.core_count", lambda: 10**9)
     grid = grid_of(work, [])
     with Team.open(JobOptions(10**9), work, grid, silent) as team:
         team.make("toys", bundles("a"))
@@ -305,7 +305,7 @@ def test_signal_ends_all_processes_and_what_is_finished_stays(work, monkeypatch,
 
 def test_threads_are_divided_and_each_job_has_a_gpu_of_its_own(work, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("e2urec.experiments.jobs.core_count", lambda: 6)
+    monkeypatch.setattr("e2urec.experiments.comparison.jobs.core_count", lambda: 6)
     monkeypatch.setattr(teams, "visible_gpus", lambda: ["3", "MIG-5"])
     told: list[str] = []
     make(work, told, "a", "b")
@@ -316,8 +316,8 @@ def test_threads_are_divided_and_each_job_has_a_gpu_of_its_own(work, monkeypatch
 
 
 def test_jobs_that_share_cores_or_a_gpu_are_told(work, monkeypatch):
-    monkeypatch.setattr("e2urec.experiments.jobs.core_count", lambda: 1)
-    monkeypatch.setattr("e2urec.experiments.jobs.visible_gpus", lambda: ["0"])
+    monkeypatch.setattr("e2urec.experiments.comparison.jobs.core_count", lambda: 1)
+    monkeypatch.setattr("e2urec.experiments.comparison.jobs.visible_gpus", lambda: ["0"])
     told: list[str] = []
     make(work, told)
     assert len(told) == 2
@@ -325,7 +325,7 @@ def test_jobs_that_share_cores_or_a_gpu_are_told(work, monkeypatch):
 
 
 def test_threads_that_the_user_sets_are_left_as_they_are(monkeypatch):
-    monkeypatch.setattr("e2urec.experiments.jobs.core_count", lambda: 8)
+    monkeypatch.setattr("e2urec.experiments.comparison.jobs.core_count", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert JobOptions(2).threads is None
     monkeypatch.delenv("OMP_NUM_THREADS")
@@ -336,7 +336,7 @@ ORPHAN = """
 import signal, sys, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-from e2urec.experiments import worker
+from e2urec.experiments.comparison import worker
 worker.LOOK_SECONDS = 0.05
 class Endless(worker.Worker):
     def make(self, seed, keys):

@@ -11,9 +11,9 @@ from e2urec.data.difficulty import control_log_odds
 from e2urec.data.samples import Samples
 from e2urec.evaluation.answers import Answers, EvaluationSets
 from e2urec.evaluation.comparison import CellRecord
-from e2urec.experiments.memorised import as_share, most_memorised
+from e2urec.experiments.comparison.memorised import as_share, most_memorised
+from e2urec.experiments.comparison.singles import Share, deal, gather, mean_record
 from e2urec.experiments.recipe import DrawnRequest, Recipe, RequestRecipe
-from e2urec.experiments.singles import Share, deal, gather, mean_record
 from e2urec.metrics.classification import auc
 from e2urec.models.batches import Examples
 from e2urec.models.predictions import Predictions

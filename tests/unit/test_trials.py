@@ -7,8 +7,8 @@ import pytest
 
 from e2urec.core.errors import ConfigError
 from e2urec.evaluation.roles import ORIGINAL, retrained
-from e2urec.experiments.choose import Trial, _Scale, unread_sentences
-from e2urec.experiments.plan import Plan, settings_to_try
+from e2urec.experiments.comparison.choose import Trial, _Scale, unread_sentences
+from e2urec.experiments.comparison.plan import Plan, settings_to_try
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
 from e2urec.methods.apa import APA

@@ -47,9 +47,9 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare methods on the same footing: methods × seeds × requests, one table, one page."""
-    from ..experiments import compare as comparisons
-    from ..experiments import estimate as estimates
-    from ..experiments.jobs import JobOptions, slurm_settings, tell_of_crowd
+    from ..experiments.comparison import compare as comparisons
+    from ..experiments.comparison import estimate as estimates
+    from ..experiments.comparison.jobs import JobOptions, slurm_settings, tell_of_crowd
     from .terminal import progress, show_comparison, show_estimate
 
     options = JobOptions(jobs, cluster, slurm_settings(slurm or []))

@@ -20,7 +20,7 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.demonstration import Demonstration
 from ..evaluation.disclosure import outcome_record
 from ..evaluation.results import Results
-from ..experiments.estimate import Estimate
+from ..experiments.comparison.estimate import Estimate
 from ..report.page import sheets
 from ..report.summary import caption, headings, label, summary
 from ..report.tables import Sheet, number

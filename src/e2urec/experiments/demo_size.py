@@ -4,7 +4,7 @@ from typing import Any
 
 from ..core.say import Say
 from ..models.sharing import is_true_for_all
-from .estimate import estimate
+from .comparison.estimate import estimate
 from .recipe import Recipe, method_of
 
 FULL: dict[str, Any] = {

@@ -10,34 +10,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core.disk import require_room
-from ..core.durable import publish_folder, remove_tree
-from ..core.errors import ConfigError, RunError
-from ..core.locks import private_folder
-from ..core.process import process_count
-from ..core.say import Say, no_words
-from ..evaluation.comparison import Comparison, Key
-from ..evaluation.results import Results
-from ..evaluation.roles import ORIGINAL, Role
-from ..evaluation.shadows import ShadowScores
-from ..report.comparison import write_comparison
-from ..runs.folder import open_run, work_beside
-from ..runs.keys import controller_key
-from ..runs.record import RunRecord, write_record
-from ..training.loop import Progress, silent
+from ...core.disk import require_room
+from ...core.durable import publish_folder, remove_tree
+from ...core.errors import ConfigError, RunError
+from ...core.locks import private_folder
+from ...core.process import process_count
+from ...core.say import Say, no_words
+from ...evaluation.comparison import Comparison, Key
+from ...evaluation.results import Results
+from ...evaluation.roles import ORIGINAL, Role
+from ...evaluation.shadows import ShadowScores
+from ...report.comparison import write_comparison
+from ...runs.folder import open_run, work_beside
+from ...runs.keys import controller_key
+from ...runs.record import RunRecord, write_record
+from ...training.loop import Progress, silent
+from ..dependencies import dependencies
+from ..grid import FinishedCell, Grid, refuse_other_settings
+from ..recipe import Recipe
+from ..request_rows import RequestRows
+from ..study import Study
+from ..workspace import Workspace
 from .choose import Trial, choose
-from .dependencies import dependencies
-from .grid import FinishedCell, Grid, refuse_other_settings
 from .jobs import ONE_JOB, JobOptions
 from .making import CELLS, SHADOWS
 from .plan import Plan, Settings
-from .recipe import Recipe
-from .request_rows import RequestRows
 from .seed_models import Methods, SeedModels
 from .stages import dependent, independent, originals
-from .study import Study
 from .team import Team
-from .workspace import Workspace
 
 RESULT = "result"
 FORMER = "former"

@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import ConfigError
-from ..data.samples import Samples
-from ..evaluation.answers import Answers
-from ..evaluation.disclosure import rounded_values
-from ..evaluation.roles import ORIGINAL, Role
-from ..methods import all_methods
-from ..metrics.classification import auc
-from ..unlearning.method import unread_differences
-from .grid import FinishedCell
+from ...core.errors import ConfigError
+from ...data.samples import Samples
+from ...evaluation.answers import Answers
+from ...evaluation.disclosure import rounded_values
+from ...evaluation.roles import ORIGINAL, Role
+from ...methods import all_methods
+from ...metrics.classification import auc
+from ...unlearning.method import unread_differences
+from ..grid import FinishedCell
+from ..study import Study
 from .plan import Plan, Settings
 from .seed_models import SeedModels
-from .study import Study
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core import errors
-from ..core.children import end_processes, environment, no_signals_from_terminal
-from ..core.errors import ConfigError, RunError
-from ..core.locks import private_folder, sweep
-from ..core.process import uninterrupted
-from ..training.loop import Progress
+from ...core import errors
+from ...core.children import end_processes, environment, no_signals_from_terminal
+from ...core.errors import ConfigError, RunError
+from ...core.locks import private_folder, sweep
+from ...core.process import uninterrupted
+from ...training.loop import Progress
+from ..grid import Grid
+from ..recipe import Recipe
 from .cell_outcome import Outcome, read_outcomes
-from .grid import Grid
 from .jobs import LOG_LEVEL, THREADS, JobOptions, executor_of, tell_of_crowd, visible_gpus
 from .making import write_order
 from .plan import Settings
-from .recipe import Recipe
 from .stages import Bundle
 from .worker import END_SECONDS, Worker
 

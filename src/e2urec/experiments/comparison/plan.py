@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.errors import ConfigError, did_you_mean
-from ..core.seeding import stream
-from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Role, retrained, unlearned_by
-from ..methods import all_methods, build, suited_preset
-from ..unlearning.method import Method
-from .recipe import DrawnRequest, Recipe
+from ...core.errors import ConfigError, did_you_mean
+from ...core.seeding import stream
+from ...evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Role, retrained, unlearned_by
+from ...methods import all_methods, build, suited_preset
+from ...unlearning.method import Method
+from ..recipe import DrawnRequest, Recipe
 
 DEVELOPMENT = 0
 """Number of the request on which settings are chosen; those that are reported count from 1."""

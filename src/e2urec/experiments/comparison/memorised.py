@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.arrays import Floats, Ints
-from ..core.errors import ConfigError
-from ..core.reading import UNREADABLE, damaged
-from ..core.sealing import read_sealed, write_sealed
-from ..data.samples import Samples
-from ..metrics.classification import row_losses
-from .recipe import DrawnRequest, RequestRecipe
+from ...core.arrays import Floats, Ints
+from ...core.errors import ConfigError
+from ...core.reading import UNREADABLE, damaged
+from ...core.sealing import read_sealed, write_sealed
+from ...data.samples import Samples
+from ...metrics.classification import row_losses
+from ..recipe import DrawnRequest, RequestRecipe
 
 # A user of two rows would else lead the list by chance.
 TYPICAL_ROWS = 5

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from ..core.process import handle_signals
+from ...core.process import handle_signals
 from .cell_outcome import Outcome, write_outcomes
 
 LOOK_SECONDS = 1.0

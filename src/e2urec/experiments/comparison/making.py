@@ -5,21 +5,21 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core.disk import is_full
-from ..core.errors import E2URecError
-from ..core.reading import read_object
-from ..runs.files import write_json
-from ..runs.keys import controller_key
-from ..training.loop import silent
+from ...core.disk import is_full
+from ...core.errors import E2URecError
+from ...core.reading import read_object
+from ...runs.files import write_json
+from ...runs.keys import controller_key
+from ...training.loop import silent
+from ..dependencies import dependencies
+from ..grid import REMEDY, Grid, refuse_other_settings
+from ..recipe import Recipe
+from ..study import Study
 from .cell_outcome import Outcome
 from .choose import development_study
-from .dependencies import dependencies
-from .grid import REMEDY, Grid, refuse_other_settings
 from .plan import DEVELOPMENT, Cell, Plan, Settings
-from .recipe import Recipe
 from .seed_models import Methods, SeedModels
 from .stages import shadows_key
-from .study import Study
 
 CELLS = "cells"
 """Folder of finished cells; its presence is what lets an interrupted comparison go on."""

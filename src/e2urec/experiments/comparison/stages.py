@@ -7,7 +7,7 @@ be chosen.
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
+from ...evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
 from .plan import DEVELOPMENT, Cell, Plan, model_key, seed_folder
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..core.children import environment
-from ..core.errors import ConfigError
-from ..core.say import Say
-from .recipe import toml_value
+from ...core.children import environment
+from ...core.errors import ConfigError
+from ...core.say import Say
+from ..recipe import toml_value
 
 NO_LIMIT_MINUTES = 60 * 24 * 365
 """submitit ends jobs on this machine after two minutes unless it is told otherwise."""

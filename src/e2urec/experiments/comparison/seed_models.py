@@ -9,34 +9,34 @@ from typing import Any
 
 import numpy as np
 
-from ..core.reading import read_object
-from ..data.difficulty import control_log_odds, difficulty
-from ..data.requests import ErasureRequest, ForgetRetain
-from ..data.samples import Samples
-from ..evaluation.comparison import CellRecord
-from ..evaluation.disclosure import outcome_record, phase_records
-from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
-from ..evaluation.shadow_folder import shared_shadows
-from ..evaluation.shadows import ShadowScores
-from ..methods import build
-from ..methods.retrain import Retrain
-from ..metrics.classification import auc
-from ..models.predictions import predict
-from ..models.recommender import Recommender
-from ..runs.files import write_json
-from ..runs.keys import controller_key
-from ..runs.row_digests import RowKey
-from ..runs.score_index import ScoreIndex
-from ..training.loop import Progress
-from ..training.out_of_fold import PHASE as SCORES
-from ..unlearning.method import Method
-from .grid import REMEDY, FinishedCell, Grid
+from ...core.reading import read_object
+from ...data.difficulty import control_log_odds, difficulty
+from ...data.requests import ErasureRequest, ForgetRetain
+from ...data.samples import Samples
+from ...evaluation.comparison import CellRecord
+from ...evaluation.disclosure import outcome_record, phase_records
+from ...evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
+from ...evaluation.shadow_folder import shared_shadows
+from ...evaluation.shadows import ShadowScores
+from ...methods import build
+from ...methods.retrain import Retrain
+from ...metrics.classification import auc
+from ...models.predictions import predict
+from ...models.recommender import Recommender
+from ...runs.files import write_json
+from ...runs.keys import controller_key
+from ...runs.row_digests import RowKey
+from ...runs.score_index import ScoreIndex
+from ...training.loop import Progress
+from ...training.out_of_fold import PHASE as SCORES
+from ...unlearning.method import Method
+from ..grid import REMEDY, FinishedCell, Grid
+from ..recipe import DrawnRequest, Recipe, RequestRecipe
+from ..study import Study, unlearning_seconds
+from ..workspace import Workspace
 from .memorised import as_share, most_memorised, read_users, write_users
 from .plan import DEVELOPMENT, PLACEBO, Cell, model_key, seed_folder
-from .recipe import DrawnRequest, Recipe, RequestRecipe
 from .singles import deal, gather, mean_record, require_rows
-from .study import Study, unlearning_seconds
-from .workspace import Workspace
 
 Methods = Mapping[str, Method]
 Made = tuple[Recommender, CellRecord]

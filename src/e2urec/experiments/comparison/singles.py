@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.arrays import Head, Ints
-from ..core.errors import ConfigError
-from ..data.requests import ForgetRetain
-from ..evaluation.answers import Answers, EvaluationSets
-from ..evaluation.comparison import CellRecord
-from ..models.batches import Examples
-from ..models.predictions import NO_HEAD, Predictions
+from ...core.arrays import Head, Ints
+from ...core.errors import ConfigError
+from ...data.requests import ForgetRetain
+from ...evaluation.answers import Answers, EvaluationSets
+from ...evaluation.comparison import CellRecord
+from ...models.batches import Examples
+from ...models.predictions import NO_HEAD, Predictions
 
 Positions = Mapping[str, Ints]
 """Rows of each set that a model answers."""

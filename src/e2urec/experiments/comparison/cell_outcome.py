@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..core.errors import RunError
-from ..core.reading import read_object
-from ..runs.files import write_json
+from ...core.errors import RunError
+from ...core.reading import read_object
+from ...runs.files import write_json
 
 OUTCOMES = "outcomes"
 

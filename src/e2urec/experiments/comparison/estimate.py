@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
-from ..models.devices import thread_limit
-from ..training.loop import Phase
-from ..training.supervised import tune
+from ...evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
+from ...models.devices import thread_limit
+from ...training.loop import Phase
+from ...training.supervised import tune
+from ..odds_at_hand import RETAIN_SAMPLE_ROWS
+from ..recipe import Recipe
+from ..workspace import Workspace
 from .jobs import ONE_JOB, JobOptions, core_count, visible_gpus
 from .memorised import as_share
-from .odds_at_hand import RETAIN_SAMPLE_ROWS
 from .plan import DEVELOPMENT, Cell, Plan, model_key
-from .recipe import Recipe
 from .stages import dependent, independent, originals, shadows_key
-from .workspace import Workspace
 
 TIMED_STEPS = 8
 """Training steps that are timed: enough for the first ones, which are slow, not to decide."""
