@@ -3,6 +3,9 @@
     python benchmarks/memory.py --work FOLDER [--blocks 4 12 30] [--whole] [--dtype float32]
         [--base NAME] [--window 32] [--set KEY=VALUE]
 
+Of a student that is solved for it tells by `--set scores.pairs=1 --set method.preset=scores`, with
+`--set data.rows=400`, so that there are rows to solve for.
+
 Models have the shapes of SmolLM2-135M with some of its blocks and random weights, or are the first
 blocks of a base that is named; rows all fill the window. What is taken depends on nothing else.
 
@@ -45,10 +48,9 @@ SETTINGS = (
     f"request.ratio={RATIO}",
     "tuning.schedule.epochs=1",
     "tuning.schedule.precision=fp32",
-    # Gaps between tensors grow in the first steps.
-    "method.min_steps=8",
-    "method.augment_min_steps=8",
 )
+# Gaps between tensors grow in the first steps, which a student that is solved for does not take.
+STEPS = ("method.min_steps=8", "method.augment_min_steps=8")
 # PyTorch's threads do not survive a fork, so there must be none in the parent.
 FORK = multiprocessing.get_context("fork")
 
@@ -80,7 +82,9 @@ class Case:
         """The settings of the recipe by which the model in `folder` is tuned."""
         settings = [f"data.source={folder / 'ratings.csv'}", f"model.name={folder / 'base'}"]
         tuning = [] if self.whole else ["tuning.lora.rank=16"]
-        return [*SETTINGS, *settings, *tuning, *self.settings]
+        has_preset = any(setting.startswith("method.preset=") for setting in self.settings)
+        steps = () if has_preset else STEPS
+        return [*SETTINGS, *steps, *settings, *tuning, *self.settings]
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ class E2URec(TwoTeachers):
             unseen_odds = task.log_original(forget_odds)
             with task.costs.phase("teachers"):
                 retain = AnsweredRows(held, retain_odds)
-                forget_target = self._asked_odds(task, forget_odds, retain)
+                forget_target = self._teacher_odds(task, forget_odds, retain)
             task.log_teacher(forget_target, unseen_odds)
             with task.costs.phase("solving"):
                 solver.solve(
@@ -206,12 +206,12 @@ class E2URec(TwoTeachers):
         verbaliser = task.original.verbaliser
         with task.costs.phase("teachers"):
             retain = remembering.answered(verbaliser)
-            led_odds = self._asked_odds(task, original.odds(verbaliser), retain)
-            log_odds = torch.from_numpy(led_odds).to(task.original.device)
+            teacher_odds = self._teacher_odds(task, original.odds(verbaliser), retain)
+            log_odds = torch.from_numpy(teacher_odds).to(task.original.device)
         return Teachers(ScoreTeacher(original, log_odds, verbaliser), remembering)
 
-    def _asked_odds(self, task: Task, odds: Floats, retain: AnsweredRows) -> Floats:
-        """What is asked of D_f on that way, (n,), from the original's log-odds (n,) on it."""
+    def _teacher_odds(self, task: Task, odds: Floats, retain: AnsweredRows) -> Floats:
+        """The teacher's log-odds on D_f, (n,), from the original's (n,); the target is noted."""
         if self.forgetting == "scores":
             target = target_by_scores(task, odds, self.calibration_ratio)
             way = way_by_scores(task, odds, retain, denoise=self.denoise)
@@ -221,9 +221,9 @@ class E2URec(TwoTeachers):
             target = target_by_calibration(task, odds, retain, self.calibration_ratio)
             way = way_by_margin(task, target.margin)
         task.outcome.target = target
-        strength = self.asked_strength(len(odds))
-        asked: Floats = odds + np.float32(strength) * way
-        return asked
+        strength = self.teacher_strength(len(odds))
+        teacher_odds: Floats = odds + np.float32(strength) * way
+        return teacher_odds
 
     def _teach_by_gain(
         self,

@@ -266,7 +266,7 @@ class TwoTeachers(Method):
         """What a student that is trained does not read, or one that is solved for."""
         return TRAINING_SETTINGS if self.is_solved(forget) else ("solving",)
 
-    def asked_strength(self, forget: int) -> float:
+    def teacher_strength(self, forget: int) -> float:
         """a: how far along the way to models without D_f the teacher asks for."""
         return self.solving.strength if self.is_solved(forget) else self.strength
 
