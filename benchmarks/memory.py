@@ -4,7 +4,7 @@
         [--base NAME] [--window 32] [--set KEY=VALUE]
 
 Of a student that is solved for it tells by `--set scores.pairs=1 --set method.preset=scores`, with
-`--set data.rows=400`, so that there are rows to solve for.
+`--set data.rows=160`, so that there are rows to solve for.
 
 Models have the shapes of SmolLM2-135M with some of its blocks and random weights, or are the first
 blocks of a base that is named; rows all fill the window. What is taken depends on nothing else.

@@ -104,6 +104,14 @@ def test_seconds_of_single_requests_are_those_of_one_in_the_mean():
     assert record.phases == {"joint": 3.0}
     assert record.rows_read == {"start": 2}
     assert record.settings == {"a": 1}
+    assert record.outcome == {}
+
+
+def test_what_single_requests_were_told_is_counted():
+    told = [["A bound.", "About 20%."], ["A bound.", "About 10%."], []]
+    records = [CellRecord(outcome={"is_done": False, "sentences": each}) for each in told]
+    counts = {"A bound.": 2, "About 20%.": 1, "About 10%.": 1}
+    assert mean_record([*records, CellRecord()]).outcome == {"requests_by_sentence": counts}
 
 
 # --- whom a request names

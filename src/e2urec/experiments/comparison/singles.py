@@ -7,6 +7,7 @@ Retrained models and exact methods erase all at once: what they keep of a user i
 way.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -119,8 +120,14 @@ def _is_same(head: Head, other: Head) -> bool:
 
 
 def mean_record(records: Sequence[CellRecord]) -> CellRecord:
-    """What one request took in the mean; the phases of each are of too few rows to tell."""
+    """What one request took in the mean, and how many were told what.
+
+    The logs of each one's phases are of too few rows to tell.
+    """
     first = records[0]
+    sentences = Counter(
+        sentence for record in records for sentence in record.outcome.get("sentences", [])
+    )
     rows_read = _means([record.rows_read for record in records])
     return CellRecord(
         settings=first.settings,
@@ -128,6 +135,7 @@ def mean_record(records: Sequence[CellRecord]) -> CellRecord:
         phases=_means([record.phases for record in records]),
         rows_read={name: round(rows) for name, rows in rows_read.items()},
         trainable_parameters=first.trainable_parameters,
+        outcome={"requests_by_sentence": dict(sentences)} if sentences else {},
     )
 
 
