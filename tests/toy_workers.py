@@ -7,7 +7,7 @@ from pathlib import Path
 
 from e2urec.core.durable import make_folders, publish_folder
 from e2urec.core.locks import private_folder
-from e2urec.experiments.comparison.cell_outcome import Outcome
+from e2urec.experiments.comparison.cell_report import CellReport
 from e2urec.experiments.comparison.worker import Worker
 
 VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
@@ -20,13 +20,13 @@ class ToyWorker(Worker):
         """Make the cells, and report of them unless it shall not be understood."""
         super().__call__(seed, keys)
         if any("garbled" in key for key in keys):
-            self.report.write_text('{"outcomes": [{"kee": 1}]}')
+            self.report.write_text('{"reports": [{"kee": 1}]}')
 
-    def make(self, seed: int, keys: tuple[str, ...]) -> list[Outcome]:
+    def make(self, seed: int, keys: tuple[str, ...]) -> list[CellReport]:
         """The cells that are not there yet."""
         return [self._make(key) for key in keys]
 
-    def _make(self, key: str) -> Outcome:
+    def _make(self, key: str) -> CellReport:
         cells = self.folder.parent / "cells"
         path = cells / key
         make_folders(path.parent)
@@ -37,8 +37,8 @@ class ToyWorker(Worker):
                 (partial / "given").write_text("\n".join(lines))
                 publish_folder(partial, path)
         if "misread" in key:
-            return Outcome(key, error=("DataError", "ratings.csv: misread; correct the row"))
-        return Outcome(key, lines=[f"made {key}"])
+            return CellReport(key, error=("DataError", "ratings.csv: misread; correct the row"))
+        return CellReport(key, lines=[f"made {key}"])
 
 
 class TrappedWorker(ToyWorker):

@@ -17,7 +17,7 @@ from e2urec.core.errors import ConfigError, DataError, RunError
 from e2urec.core.locks import private_folder, remains
 from e2urec.core.process import signals_as_interrupt
 from e2urec.experiments.comparison import team as teams
-from e2urec.experiments.comparison.cell_outcome import Outcome, write_outcomes
+from e2urec.experiments.comparison.cell_report import CellReport, write_reports
 from e2urec.experiments.comparison.jobs import JobOptions, slurm_settings
 from e2urec.experiments.comparison.plan import Plan
 from e2urec.experiments.comparison.stages import Bundle, dependent, independent, originals
@@ -433,7 +433,7 @@ def test_report_that_is_late_over_the_network_is_waited_for(work, monkeypatch):
     def sleep(seconds: float) -> None:
         looks.append(seconds)
         if len(looks) == 2:
-            write_outcomes(report, [Outcome("a")])
+            write_reports(report, [CellReport("a")])
 
     monkeypatch.setattr(teams.time, "sleep", sleep)
     paths = SimpleNamespace(result_pickle=work / "result.pkl")

@@ -31,9 +31,9 @@ from ..recipe import Recipe
 from ..request_rows import RequestRows
 from ..study import Study
 from ..workspace import Workspace
+from .cell_maker import CELLS, SHADOWS
 from .choose import Trial, choose
 from .jobs import ONE_JOB, JobOptions
-from .making import CELLS, SHADOWS
 from .plan import Plan, Settings
 from .seed_models import Methods, SeedModels
 from .stages import dependent, independent, originals

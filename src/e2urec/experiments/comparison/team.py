@@ -20,9 +20,9 @@ from ...core.process import uninterrupted
 from ...training.loop import Progress
 from ..grid import Grid
 from ..recipe import Recipe
-from .cell_outcome import Outcome, read_outcomes
+from .cell_maker import write_order
+from .cell_report import CellReport, read_reports
 from .jobs import LOG_LEVEL, THREADS, JobOptions, executor_of, tell_of_crowd, visible_gpus
-from .making import write_order
 from .plan import Settings
 from .stages import Bundle
 from .worker import END_SECONDS, Worker
@@ -174,55 +174,55 @@ class Team:
         ended = [place for place, job in self.running.items() if job.submitted.done()]
         for place in ended:
             job = self.running.pop(place)
-            self._take_up(job.bundle, self._outcomes(job))
+            self._take_up(job.bundle, self._reports(job))
         if not ended:
             time.sleep(LOOK_SECONDS[self.options.cluster])
 
-    def _outcomes(self, job: Job) -> list[Outcome]:
+    def _reports(self, job: Job) -> list[CellReport]:
         """What a job says of its cells; of one that ended without a word, that it did."""
-        outcomes = self._reported(job)
-        if outcomes is not None:
-            return outcomes
+        reports = self._reported(job)
+        if reports is not None:
+            return reports
         self._remove_remains(job.bundle)
         reason = (
             "its process ended before it was done, as one that is killed or out of memory does"
             f"{_last_words(job.submitted)}; run the same command again, with fewer --jobs or more "
             "memory"
         )
-        return [Outcome(key, failure=reason) for key in self._missing(job.bundle)]
+        return [CellReport(key, failure=reason) for key in self._missing(job.bundle)]
 
-    def _reported(self, job: Job) -> list[Outcome] | None:
+    def _reported(self, job: Job) -> list[CellReport] | None:
         """What an ended job reported; None: nothing."""
         latest = time.monotonic() + REPORT_SECONDS[self.options.cluster]
-        outcomes = read_outcomes(job.report)
+        reports = read_reports(job.report)
         # submitit's own result is written after the report, so with it nothing is on its way. Its
         # pickle is not opened: that would run what it says.
-        while outcomes is None and time.monotonic() < latest:
+        while reports is None and time.monotonic() < latest:
             if job.submitted.paths.result_pickle.exists():
-                return read_outcomes(job.report)
+                return read_reports(job.report)
             time.sleep(1)
             # It has the network's file system look at the folder again.
             job.submitted.done()
-            outcomes = read_outcomes(job.report)
-        return outcomes
+            reports = read_reports(job.report)
+        return reports
 
-    def _take_up(self, bundle: Bundle, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            for line in outcome.lines:
+    def _take_up(self, bundle: Bundle, reports: list[CellReport]) -> None:
+        for report in reports:
+            for line in report.lines:
                 self.grid.say(line)
-            if outcome.error is not None:
-                name, text = outcome.error
+            if report.error is not None:
+                name, text = report.error
                 raise getattr(errors, name, RunError)(text)
-            if not self.grid.has(outcome.key) and outcome.failure is None:
+            if not self.grid.has(report.key) and report.failure is None:
                 # Shadow models go by what they were tuned on, and are no cells.
-                self.grid.say(f"{outcome.key}: {outcome.seconds:.1f} s")
-            elif outcome.failure is None:
-                self.grid.tell(outcome.key, outcome.seconds)
+                self.grid.say(f"{report.key}: {report.seconds:.1f} s")
+            elif report.failure is None:
+                self.grid.tell(report.key, report.seconds)
             elif bundle.is_needed:
-                raise RunError(f"{outcome.key}: {outcome.failure}")
+                raise RunError(f"{report.key}: {report.failure}")
             else:
-                self.grid.say(f"{outcome.key}: {outcome.failure}")
-                self.grid.fail(outcome.key, outcome.failure, outcome.seconds)
+                self.grid.say(f"{report.key}: {report.failure}")
+                self.grid.fail(report.key, report.failure, report.seconds)
             self.progress("cells", len(self.grid.tally), self.grid.total)
 
     def _remove_remains(self, bundle: Bundle) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from ...core.process import handle_signals
-from .cell_outcome import Outcome, write_outcomes
+from .cell_report import CellReport, write_reports
 
 LOOK_SECONDS = 1.0
 """Between two looks at whether the command that a worker works for is still there."""
@@ -49,12 +49,12 @@ class Worker:
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
         with self._watch():
-            write_outcomes(self.report, self.make(seed, keys))
+            write_reports(self.report, self.make(seed, keys))
 
-    def make(self, seed: int, keys: tuple[str, ...]) -> list[Outcome]:
+    def make(self, seed: int, keys: tuple[str, ...]) -> list[CellReport]:
         """The cells, in this process."""
         # Imported here; see above.
-        from .making import make_cells
+        from .cell_maker import make_cells
 
         return make_cells(self.folder, seed, keys)
 

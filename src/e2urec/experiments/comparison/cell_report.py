@@ -10,11 +10,11 @@ from ...core.errors import RunError
 from ...core.reading import read_object
 from ...runs.files import write_json
 
-OUTCOMES = "outcomes"
+REPORTS = "reports"
 
 
 @dataclass
-class Outcome:
+class CellReport:
     """What became of one cell.
 
     Attributes:
@@ -32,15 +32,15 @@ class Outcome:
     error: tuple[str, str] | None = None
 
 
-def write_outcomes(path: Path, outcomes: Sequence[Outcome]) -> None:
+def write_reports(path: Path, reports: Sequence[CellReport]) -> None:
     """Write what became of some cells into a file that is whole or not there."""
-    write_json(path, {OUTCOMES: [asdict(outcome) for outcome in outcomes]})
+    write_json(path, {REPORTS: [asdict(report) for report in reports]})
 
 
-def read_outcomes(path: Path) -> list[Outcome] | None:
-    """What `write_outcomes` wrote; None where there is no such file, or a damaged one."""
+def read_reports(path: Path) -> list[CellReport] | None:
+    """What `write_reports` wrote; None where there is no such file, or a damaged one."""
     try:
-        values = read_object(path, "").get(OUTCOMES)
-        return TypeAdapter(list[Outcome]).validate_python(values)
+        values = read_object(path, "").get(REPORTS)
+        return TypeAdapter(list[CellReport]).validate_python(values)
     except (RunError, ValidationError):
         return None

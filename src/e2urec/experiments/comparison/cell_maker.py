@@ -15,7 +15,7 @@ from ..dependencies import dependencies
 from ..grid import REMEDY, Grid, refuse_other_settings
 from ..recipe import Recipe
 from ..study import Study
-from .cell_outcome import Outcome
+from .cell_report import CellReport
 from .choose import development_study
 from .plan import DEVELOPMENT, Cell, Plan, Settings
 from .seed_models import Methods, SeedModels
@@ -34,7 +34,7 @@ def write_order(folder: Path, recipe: Recipe, settings: dict[str, Settings], *, 
     write_json(folder / ORDER, order)
 
 
-def make_cells(folder: Path, seed: int, keys: tuple[str, ...]) -> list[Outcome]:
+def make_cells(folder: Path, seed: int, keys: tuple[str, ...]) -> list[CellReport]:
     """Make the cells `keys` of one seed; after an error that ends the comparison, no more.
 
     Args:
@@ -42,25 +42,25 @@ def make_cells(folder: Path, seed: int, keys: tuple[str, ...]) -> list[Outcome]:
         seed: of the original.
         keys: names of cells.
     """
-    outcomes = []
+    reports = []
     maker: _CellMaker | None = None
     for key in keys:
-        outcome = Outcome(key)
-        outcomes.append(outcome)
+        report = CellReport(key)
+        reports.append(report)
         started = time.perf_counter()
         try:
             # In here, since what it reads may be wrong as well.
             maker = maker or _CellMaker.of(folder, seed)
-            maker.make(outcome)
+            maker.make(report)
         except E2URecError as error:
-            outcome.error = type(error).__name__, str(error)
+            report.error = type(error).__name__, str(error)
         except Exception as error:
-            outcome.lines.append(traceback.format_exc())
-            outcome.error = "RunError", _reason(key, error)
-        outcome.seconds = time.perf_counter() - started
-        if outcome.error is not None:
+            report.lines.append(traceback.format_exc())
+            report.error = "RunError", _reason(key, error)
+        report.seconds = time.perf_counter() - started
+        if report.error is not None:
             break
-    return outcomes
+    return reports
 
 
 def _reason(key: str, error: Exception) -> str:
@@ -110,18 +110,18 @@ class _CellMaker:
         cells = {cell.key: cell for cell in plan.cells() if cell.seed == seed}
         return cls(plan, models, methods, work / SHADOWS, cells)
 
-    def make(self, outcome: Outcome) -> None:
+    def make(self, report: CellReport) -> None:
         """Make one cell; notes why its method could not."""
         grid = self.models.grid
-        grid.say = outcome.lines.append
-        key = outcome.key
+        grid.say = report.lines.append
+        key = report.key
         if key in self.cells:
             self._make(self.cells[key])
         elif key == self.models.model_key:
             _ = self.models.original_folder
         else:
             self._make_for_all(key)
-        outcome.failure = grid.failed.get(key)
+        report.failure = grid.failed.get(key)
 
     def _make(self, cell: Cell) -> None:
         methods = self.plan.tried(cell) or self.methods
