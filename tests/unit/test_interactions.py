@@ -21,10 +21,10 @@ from e2urec.models import adapters
 from e2urec.models.adapters import LoRA
 from e2urec.models.batches import endless_batches
 from e2urec.testing import toy_interactions, toy_task
-from e2urec.unlearning import initial_step
-from e2urec.unlearning.initial_step import RetainCheck
+from e2urec.unlearning import retain_check
 from e2urec.unlearning.losses import cross_entropy
 from e2urec.unlearning.replay import Speed, distinct_rows
+from e2urec.unlearning.retain_check import RetainCheck
 from e2urec.unlearning.student import Student, frozen_teacher, phase_steps
 from e2urec.unlearning.target import _retain_odds
 
@@ -122,7 +122,7 @@ def test_rewritten_rows_are_half_of_a_short_phase_where_they_are_many(task):
 
 
 def test_check_of_the_retain_set_has_the_rewritten_rows_by_their_share_of_it(task, monkeypatch):
-    monkeypatch.setattr(initial_step, "CHECKED_ROWS", 10)
+    monkeypatch.setattr(retain_check, "CHECKED_ROWS", 10)
     # A tenth of D_r, and a third of what a short phase reads of it.
     assert (len(task.rewritten), len(task.retain)) == (5, 49)
     others = np.setdiff1d(np.arange(len(task.retain)), task.rewritten)[:10]

@@ -13,9 +13,10 @@ from e2urec.methods import build, e2urec
 from e2urec.models.adapters import LoRA
 from e2urec.training.costs import Costs
 from e2urec.unlearning import initial_step, scaling
-from e2urec.unlearning.initial_step import RetainCheck, start_student
+from e2urec.unlearning.initial_step import start_student
 from e2urec.unlearning.multiple import ROUNDS
 from e2urec.unlearning.outcome import Outcome, Target
+from e2urec.unlearning.retain_check import RetainCheck
 from e2urec.unlearning.scaling import Scaling, scale_student
 from e2urec.unlearning.student import Student, frozen_teacher
 

@@ -58,16 +58,12 @@ from ..unlearning.gauss_newton import (
     row_weights,
     solving_width,
 )
-from ..unlearning.initial_step import (
-    RetainCheck,
-    shorter_start,
-    start_student,
-    teacher_of_some,
-)
+from ..unlearning.initial_step import shorter_start, start_student
 from ..unlearning.outcome import unsure_lead
 from ..unlearning.paired import Term, answer_loss, side_by_side
 from ..unlearning.presets import PRESETS, SEARCH, SEARCH_SOLVED, SEARCH_TRAINED
 from ..unlearning.replay import with_cached_blocks
+from ..unlearning.retain_check import RetainCheck, teacher_of_some
 from ..unlearning.scaling import may_scale, scale_student, scale_to_teacher
 from ..unlearning.student import Student, frozen_teacher, phase_steps
 from ..unlearning.target import target_by_calibration, target_by_scores

@@ -31,7 +31,8 @@ from ..models.adapted_layers import output_width, target_layers
 from ..models.adapters import LoRA
 from ..models.fsdp import is_split
 from ..training.loop import Rows
-from .initial_step import RetainCheck, start_student
+from .initial_step import start_student
+from .retain_check import RetainCheck
 from .row_gradients import RowGradients, row_size
 from .student import Student
 from .task import Task

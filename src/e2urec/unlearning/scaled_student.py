@@ -9,9 +9,9 @@ from ..core.arrays import Floats
 from ..metrics.classification import auc
 from ..models.batches import Examples
 from ..models.predictions import predict
-from .initial_step import RetainCheck
 from .multiple import Multiples, limit_sentence
 from .outcome import Target
+from .retain_check import RetainCheck
 from .student import Student
 
 # By how much a multiple is taken back when D_r or the validation rows do not bear it.

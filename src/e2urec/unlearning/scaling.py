@@ -14,8 +14,8 @@ from ..core.arrays import Floats
 from ..core.seeding import stream
 from ..metrics.classification import auc
 from ..models.predictions import predict
-from .initial_step import RetainCheck
 from .multiple import ROUNDS, limit_sentence
+from .retain_check import RetainCheck
 from .scaled_student import Bounds, Sample, ScaledStudent
 from .student import Student
 from .task import Task

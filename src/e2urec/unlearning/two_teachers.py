@@ -10,10 +10,10 @@ from ..models.adapters import LoRA
 from ..models.batches import row_count_of_steps
 from ..training.schedule import OptimizerSettings, Schedule
 from .gauss_newton import GaussNewton
-from .initial_step import checked_rows
 from .losses import TeacherSpace
 from .method import Method
 from .replay import Speed
+from .retain_check import checked_rows
 from .scaling import Scaling, may_scale, scaling_rows, tried_rows
 from .student import steps_in
 from .target import sampled_rows
