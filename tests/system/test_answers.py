@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from e2urec.api import request as requests
+from e2urec.api.evaluate import evaluate
 from e2urec.api.request import RequestCase, RequestOptions, arithmetic_of
 from e2urec.api.train import train
 from e2urec.api.unlearn import unlearn
@@ -284,6 +285,23 @@ def test_request_that_leaves_nobody_to_measure_on_is_refused_before_a_model_is_l
         pytest.fail("loads")
 
     monkeypatch.setattr(Workspace, "load", fail)
-    with pytest.raises(DataError, match="leaves no unseen rows, so nothing could be measured"):
+    with pytest.raises(DataError, match="no unseen rows are left beside it, so nothing"):
         unlearn(original, tmp_path / "u", QUICK, RequestOptions(file=tmp_path / "users.txt"))
     assert not list(tmp_path.glob("u[!s]*"))
+
+
+def test_request_that_takes_all_validation_rows_is_honoured_and_cannot_be_evaluated(
+    original, tmp_path
+):
+    split = Workspace(Recipe.build(original.record.recipe, place="run")).split
+    data = split.train.interactions
+    rows = [*split.valid.rows, split.train.rows[0]]
+    names = [
+        (data.user_ids[int(data.user[row])], data.item_ids[int(data.item[row])]) for row in rows
+    ]
+    lines = "".join(f"{user},{item}\n" for user, item in names)
+    (tmp_path / "rows.csv").write_text(f"user,item\n{lines}")
+    request = RequestOptions(file=tmp_path / "rows.csv")
+    run = unlearn(original, tmp_path / "u", QUICK, request)
+    with pytest.raises(DataError, match="no validation rows are left beside it"):
+        evaluate(run, [], request)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import shutil
+import signal
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +29,13 @@ from e2urec.experiments.workspace import Workspace
 from e2urec.methods import build
 from e2urec.runs.answer_index import FILE as ANSWERS_FILE
 from e2urec.runs.folder import Run, open_run
+from e2urec.runs.record import write_record
 from e2urec.runs.resumption import CheckpointOptions
 from e2urec.runs.row_digests import find, row_digests
 from e2urec.runs.score_index import FILE, ScoreIndex
 from e2urec.runs.split_index import FILE as SPLIT_FILE
 from e2urec.runs.split_index import SplitIndex
+from e2urec.training.half_models import HalfModels
 from e2urec.training.loop import silent
 from key_files import KEY
 from toy_data import quick_settings, write_ratings
@@ -371,13 +374,51 @@ def test_half_models_that_cannot_go_on_cost_a_run_its_scores_alone(
     # Whoever interrupts it wants it to end all the same.
     ending = pytest.raises(KeyboardInterrupt) if is_interrupt else contextlib.nullcontext()
     with monkeypatch.context() as patched, ending:
-        patched.setattr("e2urec.training.half_models.HalfModels.scores", fail)
+        patched.setattr(HalfModels, "scores", fail)
         train(recipe.updated(PAIRS), tmp_path / "o", say=said.append)
     assert f"scores: {reason}. The run is finished all the same" in said[-1]
     run = open_run(tmp_path / "o")
     assert files_of(run).keys() == files_of(plain).keys()
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
     assert index_of(prepare(run, tmp_path / "p")).scores.present.all()
+
+
+def test_disk_that_fills_up_meanwhile_costs_a_run_its_scores_alone(recipe, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "free")
+    make_scores = HalfModels.scores
+
+    def fill_up(*arguments: object) -> object:
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0))
+        return make_scores(*arguments)
+
+    monkeypatch.setattr(HalfModels, "scores", fill_up)
+    said: list[str] = []
+    settings = ["scores.pairs=1", "scores.tuning=adapter"]
+    train(recipe.updated(settings), tmp_path / "o", say=said.append)
+    assert "scores: no space left on the disk. The run is finished all the same" in said[-1]
+    assert not (tmp_path / "o" / FILE).exists()
+
+
+def test_second_interrupt_takes_no_run_that_is_all_but_finished(recipe, tmp_path, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def write_slowly(*arguments: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        write_record(*arguments)
+
+    monkeypatch.setattr(HalfModels, "scores", interrupt)
+    monkeypatch.setattr("e2urec.api.train.write_record", write_slowly)
+
+    def say(text: str) -> None:
+        # The run is there when it is called finished; whoever closed the terminal hears nothing.
+        if "finished" in text:
+            open_run(tmp_path / "o")
+            raise OSError(errno.EIO, "no terminal")
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe.updated(PAIRS), tmp_path / "o", say=say)
+    assert open_run(tmp_path / "o").record.kind == "original"
 
 
 def test_half_models_that_are_interrupted_go_on_where_there_are_checkpoints(
@@ -387,7 +428,7 @@ def test_half_models_that_are_interrupted_go_on_where_there_are_checkpoints(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("e2urec.training.half_models.HalfModels.scores", interrupt)
+        patched.setattr(HalfModels, "scores", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(recipe.updated(PAIRS), tmp_path / "o", checkpoints=CheckpointOptions(1))
     assert not (tmp_path / "o").exists()

@@ -202,12 +202,19 @@ def solved_recipe(*settings: str) -> Recipe:
     return recipe_of("scores.pairs=1", lora, *settings)
 
 
-@pytest.mark.parametrize(("kind", "off"), [("causal", 0.01), ("seq2seq", 0.2)])
+@pytest.mark.parametrize(
+    ("kind", "words", "off"),
+    [
+        ("causal", (), 0.01),
+        ("causal", ("tuning.schedule.gradient_checkpointing=true",), 0.01),
+        ("seq2seq", (), 0.2),
+    ],
+)
 def test_planned_pass_that_tells_single_rows_gradients_takes_the_bytes_of_a_real_one(
-    kind: str, off: float
+    kind: str, words: tuple[str, ...], off: float
 ) -> None:
     few = RowCounts(train=70, ratio=0.5)
-    planner = Planner(solved_recipe(), config_of(kind), CPU, few)
+    planner = Planner(solved_recipe(*words), config_of(kind), CPU, few)
     moment = planner.unlearn().moments[-1]
     labels = np.zeros(BATCH, np.int8)
     rows = pack([[5] * (WINDOW - 1)] + [[5] * WINDOW] * (BATCH - 1), labels, labels, window=WINDOW)
@@ -224,6 +231,22 @@ def test_planned_pass_that_tells_single_rows_gradients_takes_the_bytes_of_a_real
     assert "optimizer" not in parts
     planned = parts["activations"] + parts["logits"] + parts["gradients"]
     assert planned == pytest.approx(live.peak.total, rel=off)
+
+
+def test_lever_of_one_part_of_a_setting_leaves_the_others_as_they_are() -> None:
+    words = "method.solving={below=300, memory_gb=2.0}"
+    levers = levers_of("unlearn", is_fixed=True)
+    tried = []
+
+    def fits(recipe: Recipe) -> bool:
+        tried.append(method_of(recipe).solving)
+        return False
+
+    assert not search_remedy(levers, solved_recipe(words), fits)
+    assert {(solving.below, solving.memory_gb) for solving in tried} == {(300, 1.0)}
+    tried.clear()
+    search_remedy(levers, solved_recipe(words.replace("2.0", "0.5")), fits)
+    assert {solving.memory_gb for solving in tried} == {0.5}
 
 
 def test_student_of_a_request_too_large_to_be_solved_for_is_planned_as_a_trained_one() -> None:

@@ -23,10 +23,13 @@ from e2urec.metrics.bootstrap import Interval
 from e2urec.models.predictions import Predictions
 from e2urec.runs.record import IntervalRecord
 from e2urec.runs.rehearsal import Rehearsal, Trial
-from e2urec.testing import toy_interactions
+from e2urec.testing import toy_interactions, toy_task
 
 DEFAULT = build("e2urec")
-SOLVED_BELOW_50 = build("e2urec", {"solving": {"below": 50}}, "scores")
+SOLVED_BELOW_50, TRAINED_FOR_WANT_OF_NUMBERS = (
+    build("e2urec", {"solving": {"below": 50}, "lora": {"rank": rank, "targets": "all"}}, "scores")
+    for rank in (64, 4)
+)
 
 
 def train_samples():
@@ -130,6 +133,7 @@ def test_request_of_one_user_passes_by_rehearsal_and_says_so():
         (2, 400, (), build("npo"), True),  # which treats all requests alike
         (2, 60, (), SOLVED_BELOW_50, False),  # its student is trained, and those were solved for
         (2, 48, (), SOLVED_BELOW_50, True),
+        (2, 60, (), TRAINED_FOR_WANT_OF_NUMBERS, True),
         (2, 40, ("7",), DEFAULT, False),
     ],
 )
@@ -141,7 +145,8 @@ def test_rehearsal_speaks_for_requests_of_its_like(users, rows, items, method, e
     forget = Samples(interactions, np.flatnonzero(is_taken), 1)
     # Names of users whom no training row is of do not make a request larger.
     request = ErasureRequest(users=tuple("abcdef"), items=items)
-    case = SimpleNamespace(request=request, parts=SimpleNamespace(forget=forget))
+    parts = SimpleNamespace(forget=forget, retain=interactions)
+    case = SimpleNamespace(request=request, parts=parts, original=toy_task("causal").original)
     rehearsal = SimpleNamespace(size=2, rows=800, times=20)
     assert basis._is_alike(case, rehearsal, method) is expected
 

@@ -108,9 +108,9 @@ def test_seconds_of_single_requests_are_those_of_one_in_the_mean():
 
 
 def test_what_single_requests_were_told_is_counted():
-    told = [["A bound.", "About 20%."], ["A bound.", "About 10%."], []]
+    told = [["A bound.", "D_f has 52 rows."], ["A bound.", "D_f has 7 rows."], []]
     records = [CellRecord(outcome={"is_done": False, "sentences": each}) for each in told]
-    counts = {"A bound.": 2, "About 20%.": 1, "About 10%.": 1}
+    counts = {"A bound.": 2, "D_f has … rows.": 2}
     assert mean_record([*records, CellRecord()]).outcome == {"requests_by_sentence": counts}
 
 

@@ -68,8 +68,16 @@ def _is_alike(case: RequestCase, rehearsal: Rehearsal, method: Method) -> bool:
     # Names may be of nobody in the training data; only users with rows that go count.
     user_count = len(np.unique(forget.users))
     is_of_size = rehearsal.size <= user_count <= LARGEST * rehearsal.size
+    if not is_of_size:
+        return False
+    original = case.original
+    assert original is not None, "the original is asked afterwards"
     rehearsed_rows = round(rehearsal.rows / rehearsal.times)
-    return is_of_size and method.regime(len(forget)) == method.regime(rehearsed_rows)
+    own, rehearsed = (
+        method.regime(rows, len(case.parts.retain), original.lm)
+        for rows in (len(forget), rehearsed_rows)
+    )
+    return bool(own == rehearsed)
 
 
 def _attack(record: IntervalRecord | None) -> Interval | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import ConfigError, RunError
+from ..core.errors import ConfigError, DataError, RunError
 from ..core.locks import SharedFolder
 from ..evaluation.relearning import Relearner, require_int8, reshaped
 from ..evaluation.results import Results
@@ -156,6 +156,11 @@ def _open_case(
         raise RunError(
             f"'{run.path}': was made for another request, or under another key; name the one it "
             "honoured"
+        )
+    if not len(case.parts.valid):
+        raise DataError(
+            "request: no validation rows are left beside it, by which a placebo is fitted; train "
+            "anew without those whom it names"
         )
     return case
 

@@ -9,7 +9,7 @@ from ..core.say import Say, minutes_text, no_words
 from ..data.requests import ErasureRequest, ForgetRetain, Unit
 from ..experiments.recipe import Recipe
 from ..experiments.request_rows import RequestRows
-from ..experiments.study import MEASURED_PARTS, Study
+from ..experiments.study import Study
 from ..experiments.workspace import Workspace
 from ..models.devices import default_device
 from ..models.precision import arithmetic
@@ -236,14 +236,14 @@ class RequestCase:
 
 
 def _require_measurable(parts: ForgetRetain) -> None:
-    """Raise DataError where something is to be unlearned, and nobody's rows would show the rest."""
+    """Raise DataError where something is to be unlearned, and no rows are left to ask about."""
     if not len(parts.forget):
         return
-    for name in MEASURED_PARTS:
+    for name in ("test", "unseen"):
         if not len(getattr(parts, name)):
             raise DataError(
-                f"request: leaves no {name} rows, so nothing could be measured; train anew "
-                "without those whom it names"
+                f"request: no {name} rows are left beside it, so nothing could be measured; train "
+                "anew without those whom it names"
             )
 
 

@@ -1,12 +1,14 @@
 """Train an original."""
 
+import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ..core.disk import is_full, require_room
-from ..core.errors import ScoresError
-from ..core.process import process_count
+from ..core.errors import NoRoomError, ScoresError
+from ..core.process import process_count, uninterrupted
 from ..core.say import Say, no_words
 from ..experiments.dependencies import dependencies
 from ..experiments.recipe import Recipe
@@ -59,34 +61,63 @@ def train(
     out = Path(out)
     # Read first: a bad key is told before hours of work, and not after.
     secret = controller_key(key)
-    row_key = RowKey.under(secret)
-    with resumable_run(out, checkpoints) as partial:
-        space = Workspace(recipe, progress, row_key=row_key)
-        space.check_before_training()
-        if checkpoints.is_on:
-            settings = {"command": "train"} | dependencies(space)
-            space.checkpoints = checkpoints.begin(out, settings, secret)
-        _check_half_models(space)
-        # The model is there while the scores are made.
-        require_room(partial, space.model_bytes() + _scores_bytes(space, checkpoints.is_on))
-        if recipe.scores.pairs:
-            say(_scores_sentence(space))
-        model, trace = space.train()
-        model.save(partial)
-        rows = {name: space.encode(getattr(space.split, name)) for name in MEASURED_PARTS}
-        answers = answers_alone(recipe, model, rows)
-        results = results_alone(recipe, answers)
-        # The trace shows whether tuning had ended when its epochs were over.
-        write_json(partial / RESULTS, results.as_dict() | {"trace": vars(trace)})
-        SplitIndex.of(space.split, space.row_key).save(partial)
-        answers_of_original(space, partial, model, rows, answers).save(partial)
-        # Half models need the room of the original.
-        del model, answers
-        interrupt = _make_scores(space, partial, say, can_resume=checkpoints.is_on)
-        write_record(partial, _original_record(space, trace), secret)
-    if interrupt is not None:
-        raise interrupt
+    lack = None
+    with contextlib.ExitStack() as held:
+        with resumable_run(out, checkpoints) as partial:
+            space = Workspace(recipe, progress, row_key=RowKey.under(secret))
+            space.check_before_training()
+            if checkpoints.is_on:
+                settings = {"command": "train"} | dependencies(space)
+                space.checkpoints = checkpoints.begin(out, settings, secret)
+            _check_half_models(space)
+            # The model is there while the scores are made.
+            require_room(partial, space.model_bytes() + _scores_bytes(space, checkpoints.is_on))
+            if recipe.scores.pairs:
+                say(_scores_sentence(space))
+            model, trace = space.train()
+            model.save(partial)
+            rows = {name: space.encode(getattr(space.split, name)) for name in MEASURED_PARTS}
+            answers = answers_alone(recipe, model, rows)
+            results = results_alone(recipe, answers)
+            # The trace shows whether tuning had ended when its epochs were over.
+            write_json(partial / RESULTS, results.as_dict() | {"trace": vars(trace)})
+            SplitIndex.of(space.split, space.row_key).save(partial)
+            answers_of_original(space, partial, model, rows, answers).save(partial)
+            # Half models need the room of the original.
+            del model, answers
+            lack = _make_scores(space, partial, can_resume=checkpoints.is_on)
+            if lack is not None and lack.interrupt is not None:
+                # A second one would take what is all but finished.
+                held.enter_context(uninterrupted())
+            write_record(partial, _original_record(space, trace), secret)
+        if lack is not None:
+            # Whoever closed the terminal hears nothing.
+            with contextlib.suppress(OSError):
+                say(lack.sentence)
+    if lack is not None and lack.interrupt is not None:
+        raise lack.interrupt
     return open_run(out)
+
+
+@dataclass(frozen=True)
+class _NoScores:
+    """Why a run is finished without out-of-fold scores.
+
+    Attributes:
+        reason: in words.
+        interrupt: that ended the half models, to be raised once the run is whole.
+    """
+
+    reason: str
+    interrupt: KeyboardInterrupt | None
+
+    @property
+    def sentence(self) -> str:
+        """What to say once the run is there."""
+        return (
+            f"{self.reason}. The run is finished all the same, without out-of-fold scores; e2urec "
+            "prepare makes them later, also with other settings"
+        )
 
 
 def _check_half_models(space: Workspace) -> None:
@@ -97,31 +128,25 @@ def _check_half_models(space: Workspace) -> None:
         target_layers(lm, settings.lora.targets, settings.lora.first_block(lm))
 
 
-def _make_scores(
-    space: Workspace, folder: Path, say: Say, *, can_resume: bool
-) -> KeyboardInterrupt | None:
-    """Add scores to a run that is finished but for them, if that can be done.
-
-    Returns:
-        The interrupt that ended it, to be raised once the run is whole.
-    """
-    interrupt = None
+def _make_scores(space: Workspace, folder: Path, *, can_resume: bool) -> _NoScores | None:
+    """Add scores to a run that is finished but for them; why there are none, if there are none."""
     try:
         space.make_scores(folder)
-    except (ScoresError, MemoryError, torch.OutOfMemoryError, OSError, KeyboardInterrupt) as error:
+    except (
+        ScoresError,
+        NoRoomError,
+        MemoryError,
+        torch.OutOfMemoryError,
+        OSError,
+        KeyboardInterrupt,
+    ) as error:
         reason = _reason_without_scores(error, can_resume=can_resume)
         if reason is None:
             raise
-        say(
-            f"{reason}. The run is finished all the same, without out-of-fold scores; e2urec "
-            "prepare makes them later, also with other settings"
-        )
-        if isinstance(error, KeyboardInterrupt):
-            interrupt = error
-    else:
-        if space.score_index is not None:
-            space.score_index.save(folder)
-    return interrupt
+        return _NoScores(reason, error if isinstance(error, KeyboardInterrupt) else None)
+    if space.score_index is not None:
+        space.score_index.save(folder)
+    return None
 
 
 def _reason_without_scores(error: BaseException, *, can_resume: bool) -> str | None:
@@ -138,7 +163,8 @@ def _reason_without_scores(error: BaseException, *, can_resume: bool) -> str | N
         return None
     if isinstance(error, KeyboardInterrupt):
         return "scores: interrupted"
-    return "scores: no space left on the disk" if is_full(error) else None
+    is_no_room = isinstance(error, NoRoomError) or is_full(error)
+    return "scores: no space left on the disk" if is_no_room else None
 
 
 def _scores_sentence(space: Workspace) -> str:

@@ -4,7 +4,7 @@ import errno
 import shutil
 from pathlib import Path
 
-from .errors import RunError
+from .errors import NoRoomError
 
 
 def is_full(error: BaseException) -> bool:
@@ -16,14 +16,14 @@ def is_full(error: BaseException) -> bool:
 
 
 def require_room(folder: Path, size: int) -> None:
-    """Raise RunError unless `size` bytes fit into `folder`: hours of work would end with nothing.
+    """Raise NoRoomError unless `size` bytes fit into `folder`, or hours of work end with nothing.
 
     Models and checkpoints ask, each for themselves. Whatever else stays takes little beside them,
     so no margin is added.
     """
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise RunError(
+        raise NoRoomError(
             f"'{folder}': {size / 1e9:.2f} GB will be written, and {free / 1e9:.2f} GB are free; "
             "free some, or choose a folder on another disk"
         )

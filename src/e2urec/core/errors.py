@@ -7,6 +7,7 @@
           · ScoresError      half models that make no out-of-fold scores
       · ModelError    a model or a tokenizer
       · RunError      a run folder, or the cache
+          · NoRoomError      a disk that is too full for what would come next
       · ServerError   a server that models are served by
 
 Every message is one line that says the value, the place and the remedy, in this order:
@@ -45,6 +46,10 @@ class ModelError(E2URecError):
 
 class RunError(E2URecError):
     """A run folder is missing, partial, locked, damaged or in the way."""
+
+
+class NoRoomError(RunError):
+    """A disk has no room for what would be written next."""
 
 
 class ServerError(E2URecError):

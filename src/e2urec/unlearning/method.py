@@ -44,10 +44,15 @@ class Method(BaseModel):
         """Names of settings that make no difference to a request of so many rows."""
         return ()
 
-    def regime(self, forget: int) -> Hashable:
-        """What the method does differently with a request of so many rows than with another size.
+    def regime(self, forget: int, retain: int, lm: Any) -> Hashable:
+        """What the method does differently with a request of this size than with others.
 
         Figures of one request speak for another where this is the same.
+
+        Args:
+            forget: rows of D_f.
+            retain: rows of D_r.
+            lm: the original's language model.
         """
         return None
 

@@ -9,7 +9,7 @@ from ..core.errors import ConfigError
 from ..models.adapters import LoRA
 from ..models.batches import row_count_of_steps
 from ..training.schedule import OptimizerSettings, Schedule
-from .gauss_newton import GaussNewton
+from .gauss_newton import GaussNewton, obstacle_to_solving
 from .losses import TeacherSpace
 from .method import Method
 from .replay import Speed
@@ -252,9 +252,13 @@ class TwoTeachers(Method):
         """The same method, whose students are all trained."""
         return self.model_copy(update={"solving": GaussNewton(below=0)})
 
-    def regime(self, forget: int) -> tuple[bool, bool]:
+    def regime(self, forget: int, retain: int, lm: Any) -> tuple[bool, bool]:
         """Whether so many rows are solved for, and whether their student goes to the lead."""
-        return self.is_solved(forget), may_scale(self.scaling, forget)
+        is_solved = self.is_solved(forget)
+        if is_solved:
+            row_count = forget + self.solving.held_count(forget, retain)
+            is_solved = not obstacle_to_solving(lm, self.lora, self.solving, row_count)
+        return is_solved, may_scale(self.scaling, forget)
 
     def lead_scaling(self, forget: int) -> Scaling:
         """How far a student of so many rows may be taken to lose the lead."""

@@ -7,6 +7,7 @@ Retrained models and exact methods erase all at once: what they keep of a user i
 way.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ Positions = Mapping[str, Ints]
 """Rows of each set that a model answers."""
 DEALT_PARTS = ("test", "unseen", "valid", "retain")
 """What the models share, besides D_f."""
+NUMBER = re.compile(r"\d[\d.]*%?")
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,13 @@ def _is_same(head: Head, other: Head) -> bool:
 def mean_record(records: Sequence[CellRecord]) -> CellRecord:
     """What one request took in the mean, and how many were told what.
 
-    The logs of each one's phases are of too few rows to tell.
+    The logs of each one's phases are of too few rows to tell, and so are figures in what is told.
     """
     first = records[0]
-    sentences = Counter(
-        sentence for record in records for sentence in record.outcome.get("sentences", [])
-    )
+    outcomes = [record.outcome for record in records]
+    told = [sentence for outcome in outcomes for sentence in outcome.get("sentences", [])]
+    # How many rows a user has, and what is left of them, is hers.
+    counts = Counter(NUMBER.sub("…", sentence) for sentence in told)
     rows_read = _means([record.rows_read for record in records])
     return CellRecord(
         settings=first.settings,
@@ -135,7 +138,7 @@ def mean_record(records: Sequence[CellRecord]) -> CellRecord:
         phases=_means([record.phases for record in records]),
         rows_read={name: round(rows) for name, rows in rows_read.items()},
         trainable_parameters=first.trainable_parameters,
-        outcome={"requests_by_sentence": dict(sentences)} if sentences else {},
+        outcome={"requests_by_sentence": dict(counts)} if counts else {},
     )
 
 

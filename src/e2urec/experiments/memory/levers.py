@@ -1,13 +1,15 @@
 """Settings that take memory away, in the order of how little else they change."""
 
 import bisect
+import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ...core.errors import ConfigError
 from ..recipe import Recipe, method_of
 
 Lever = tuple[str, object]
-"""Key and value of a setting."""
+"""Key and value of a setting; of one that has parts, those that are set."""
 Settings = dict[str, object]
 """Values by key."""
 # A batch of half as many rows, down to a single one.
@@ -34,8 +36,8 @@ LEVERS: dict[str, tuple[Lever, ...]] = {
     ),
     "unlearn": (
         *SAME_STEP,
-        ("method.solving", "{memory_gb=1}"),
-        ("method.speed", '{together="batch"}'),
+        ("method.solving", {"memory_gb": 1.0}),
+        ("method.speed", {"together": "batch"}),
         *[(METHOD, size) for size in BATCH_SIZES],
         ("tuning.lora.rank", 16),
         *QUANTISATION,
@@ -112,30 +114,45 @@ def _without_surplus(
         changed = _changed(recipe, fewer)
         if changed is not None and fits(changed):
             settings = fewer
-    return _as_words(settings)
+    return _as_words(recipe, settings)
 
 
 def _lowers(recipe: Recipe, key: str, value: object) -> bool:
     """Whether a number would be lower than it is; what is no number may help in any case."""
     part, *path = key.split(".")
-    current: object = method_of(recipe) if part == "method" else getattr(recipe, part)
+    current: Any = method_of(recipe) if part == "method" else getattr(recipe, part)
     for name in path:
         current = getattr(current, name, None)
+    if isinstance(value, dict):
+        return any(_is_lower(new, getattr(current, name, None)) for name, new in value.items())
+    return _is_lower(value, current)
+
+
+def _is_lower(value: Any, current: Any) -> bool:
     # True is a number to Python.
-    if type(current) is type(value) is int:
-        return value < current
-    return current != value
+    if type(current) is type(value) and type(value) in (int, float):
+        return bool(value < current)
+    return bool(current != value)
 
 
 def _changed(recipe: Recipe, settings: Settings) -> Recipe | None:
     """The recipe with settings; None where they are no settings of it, or change nothing."""
     try:
-        changed = recipe.updated(_as_words(settings))
+        changed = recipe.updated(_as_words(recipe, settings))
         method_of(changed)
     except ConfigError:
         return None
     return None if changed == recipe else changed
 
 
-def _as_words(settings: Settings) -> tuple[str, ...]:
-    return tuple(f"{key}={str(value).lower()}" for key, value in settings.items())
+def _as_words(recipe: Recipe, settings: Settings) -> tuple[str, ...]:
+    return tuple(f"{key}={_as_word(recipe, key, value)}" for key, value in settings.items())
+
+
+def _as_word(recipe: Recipe, key: str, value: object) -> str:
+    """A value as TOML has it; parts of a method's setting stand beside those of the recipe."""
+    if not isinstance(value, dict):
+        return str(value).lower()
+    own = recipe.method.settings.get(key.removeprefix("method."), {})
+    parts = [f"{name}={json.dumps(part)}" for name, part in (own | value).items()]
+    return "{" + ", ".join(parts) + "}"

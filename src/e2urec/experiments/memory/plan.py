@@ -1,6 +1,6 @@
 """Plan the memory of train, unlearn and evaluate before anything is loaded.
 
-Not to be confused with `plan.py`, which lists the cells of a comparison.
+Not to be confused with `comparison/plan.py`, which lists the cells of a comparison.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -222,7 +222,10 @@ class SimulatedModel:
         lm.requires_grad_(False)
         for up in ups:
             up.requires_grad_(True)
-        return self.supervised_step(ups, batch_size)
+        objective = supervised(self.model, self.rows(batch_size))
+        # It keeps what blocks compute, whatever steps of training do.
+        step = {"train": np.arange(batch_size)}
+        return self._step(objective, step, ups, gradient_checkpointing=False)
 
     def first_block(self, lora: LoRA, speed: Speed) -> int:
         """Lowest block that is computed in a student's step."""
@@ -267,9 +270,14 @@ class SimulatedModel:
         """`count` rows of the longest length."""
         return examples_of_length(self.recipe.model.window, count)
 
-    def _step(self, objective: Objective, step: Step, parameters: Sequence[nn.Parameter]) -> Peak:
+    def _step(
+        self, objective: Objective, step: Step, parameters: Sequence[nn.Parameter], **changes: bool
+    ) -> Peak:
+        """A step of an objective, by the recipe's schedule with `changes`."""
         precision = "fp32" if self.low is None else "bf16"
-        schedule = self.recipe.tuning.schedule.model_copy(update={"precision": precision})
+        schedule = self.recipe.tuning.schedule.model_copy(
+            update={"precision": precision, **changes}
+        )
         state = TrainingState.start(parameters, schedule)
         accelerator = Accelerator(cpu=True)
         gradients = StepGradients(self.model, objective, state, accelerator, "a step")
