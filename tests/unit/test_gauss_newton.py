@@ -90,6 +90,7 @@ def test_rows_whose_tokens_do_not_stay_apart_are_differentiated_one_by_one(monke
         gradients, _ = gradients_in_batches(student, rows, 3)
         expected = gradients_one_by_one(student, rows)
     assert torch.allclose(gradients, expected, atol=1e-5)
+    assert task.outcome.notes == [row_gradients_of.ONE_BY_ONE]
 
 
 def test_step_is_the_ridge_regression_of_what_is_missing():

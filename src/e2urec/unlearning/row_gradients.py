@@ -28,6 +28,10 @@ from .student import Student
 
 APART = 0.05
 """How far a row's gradient may be from that of the row alone, as a share: bf16 rounds it."""
+ONE_BY_ONE = (
+    "The model mixes the rows of a batch, or rounds their gradients too much to tell them apart, so "
+    "each row's was taken alone, which takes longer; tuning.schedule.precision=fp32 may help."
+)
 
 
 @dataclass
@@ -209,19 +213,21 @@ class RowGradients:
     def _batches(self, tape: _Tape, rows: Examples) -> list[Rows]:
         """Batches of rows of about the same length, of one row each where they do not go apart."""
         batches = batches_by_length(rows.lengths, self.batch_size)
-        if not batches or len(batches[0]) == 1:
+        if not batches or len(batches[0]) == 1 or self._go_apart(tape, rows, batches[0]):
             return batches
-        # Experts take the tokens of all rows in an order of their own, which only values show.
-        first = batches[0]
-        self._differentiate(tape, rows, first)
-        if not tape.goes_apart(len(first)):
-            return batches_by_length(rows.lengths, 1)
-        together = tape.row_gradients(len(first))[-1]
-        self._differentiate(tape, rows, first[-1:])
-        alone = tape.row_gradients(1)[0]
-        if (together - alone).norm() <= APART * alone.norm():
-            return batches
+        self.student.task.outcome.note(ONE_BY_ONE)
         return batches_by_length(rows.lengths, 1)
+
+    def _go_apart(self, tape: _Tape, rows: Examples, batch: Rows) -> bool:
+        """Whether the gradient of a row in a batch is that of the row alone."""
+        self._differentiate(tape, rows, batch)
+        if not tape.goes_apart(len(batch)):
+            return False
+        together = tape.row_gradients(len(batch))[-1]
+        # Experts take the tokens of all rows in an order of their own, which only values show.
+        self._differentiate(tape, rows, batch[-1:])
+        alone = tape.row_gradients(1)[0]
+        return bool((together - alone).norm() <= APART * alone.norm())
 
     def _differentiate(
         self, tape: _Tape, rows: Examples, index: Rows, shares: torch.Tensor | None = None
