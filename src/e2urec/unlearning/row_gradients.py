@@ -29,8 +29,8 @@ from .student import Student
 APART = 0.05
 """How far a row's gradient may be from that of the row alone, as a share: bf16 rounds it."""
 ONE_BY_ONE = (
-    "The model mixes the rows of a batch, or rounds their gradients too much to tell them apart, so "
-    "each row's was taken alone, which takes longer; tuning.schedule.precision=fp32 may help."
+    "The model mixes the rows of a batch, or rounds their gradients too much to tell them apart, "
+    "so each row's was taken alone, which takes longer; tuning.schedule.precision=fp32 may help."
 )
 
 
