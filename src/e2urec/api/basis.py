@@ -72,12 +72,10 @@ def _is_alike(case: RequestCase, rehearsal: Rehearsal, method: Method) -> bool:
         return False
     original = case.original
     assert original is not None, "the original is asked afterwards"
-    rehearsed_rows = round(rehearsal.rows / rehearsal.times)
-    own, rehearsed = (
-        method.regime(rows, len(case.parts.retain), original.lm)
-        for rows in (len(forget), rehearsed_rows)
-    )
-    return bool(own == rehearsed)
+    retain = len(case.parts.retain)
+    sizes = (len(forget), round(rehearsal.rows / rehearsal.times))
+    regimes = [method.suited(rows, retain, original.lm).regime(rows) for rows in sizes]
+    return bool(regimes[0] == regimes[1])
 
 
 def _attack(record: IntervalRecord | None) -> Interval | None:

@@ -177,7 +177,8 @@ def dry_run(
         return DryRun(rows.counts(), phases={}, minutes=0.0)
     method.check_scores(rows.scores)
     schedule = case.space.recipe.tuning.schedule
-    phases = method.plan(len(rows.forget), len(rows.retain), schedule)
+    sizes = len(rows.forget), len(rows.retain)
+    phases = method.suited(*sizes, case.take_original().lm).plan(*sizes, schedule)
     rows_read = sum(phases.values())
     minutes = minutes_for(parent, rows_read)
     return DryRun(rows.counts(), phases, minutes, case.citation(method))

@@ -44,15 +44,20 @@ class Method(BaseModel):
         """Names of settings that make no difference to a request of so many rows."""
         return ()
 
-    def regime(self, forget: int, retain: int, lm: Any) -> Hashable:
-        """What the method does differently with a request of this size than with others.
-
-        Figures of one request speak for another where this is the same.
+    def suited(self, forget: int, retain: int, lm: Any) -> "Method":
+        """The same method without what this original is too small, or too large, for.
 
         Args:
             forget: rows of D_f.
             retain: rows of D_r.
-            lm: the original's language model.
+            lm: the original's language model, with values or without.
+        """
+        return self
+
+    def regime(self, forget: int) -> Hashable:
+        """What the method does differently with a request of so many rows than with another size.
+
+        Figures of one request speak for another where this is the same.
         """
         return None
 

@@ -252,13 +252,17 @@ class TwoTeachers(Method):
         """The same method, whose students are all trained."""
         return self.model_copy(update={"solving": GaussNewton(below=0)})
 
-    def regime(self, forget: int, retain: int, lm: Any) -> tuple[bool, bool]:
+    def suited(self, forget: int, retain: int, lm: Any) -> Self:
+        """The same method, whose students are trained where so many rows cannot be solved for."""
+        if not self.is_solved(forget):
+            return self
+        row_count = forget + self.solving.held_count(forget, retain)
+        has_obstacle = bool(obstacle_to_solving(lm, self.lora, self.solving, row_count))
+        return self.trained() if has_obstacle else self
+
+    def regime(self, forget: int) -> tuple[bool, bool]:
         """Whether so many rows are solved for, and whether their student goes to the lead."""
-        is_solved = self.is_solved(forget)
-        if is_solved:
-            row_count = forget + self.solving.held_count(forget, retain)
-            is_solved = not obstacle_to_solving(lm, self.lora, self.solving, row_count)
-        return is_solved, may_scale(self.scaling, forget)
+        return self.is_solved(forget), may_scale(self.scaling, forget)
 
     def lead_scaling(self, forget: int) -> Scaling:
         """How far a student of so many rows may be taken to lose the lead."""

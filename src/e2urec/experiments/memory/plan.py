@@ -14,7 +14,7 @@ from ...methods.finetune import Finetune
 from ...methods.retrain import Retrain
 from ...models.batches import row_count_of_steps
 from ...models.live_bytes import Peak, tensor_bytes
-from ...unlearning.gauss_newton import adapter_shapes, obstacle_to_solving, solving_bytes
+from ...unlearning.gauss_newton import adapter_shapes, solving_bytes
 from ...unlearning.method import Method
 from ...unlearning.replay import Speed
 from ...unlearning.two_teachers import TwoTeachers
@@ -112,12 +112,8 @@ class Planner:
     @cached_property
     def method(self) -> Method:
         """The recipe's, as it honours a request of the planned size."""
-        method = method_of(self.recipe)
-        if isinstance(method, TwoTeachers) and method.is_solved(self.rows.forget):
-            lm = self.simulated.model.lm
-            if obstacle_to_solving(lm, method.lora, method.solving, self._read_rows(method)):
-                return method.trained()
-        return method
+        rows = self.rows
+        return method_of(self.recipe).suited(rows.forget, rows.retain, self.simulated.model.lm)
 
     # --- commands
 
