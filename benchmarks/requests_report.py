@@ -19,6 +19,7 @@ import matplotlib
 from common import option_parser
 from e2urec.core.errors import DataError, E2URecError
 from e2urec.report.plots import svg_of
+from pooled_plan import Size
 from report_parts import MISSING, figure_text, machine_name, markdown, put_into
 
 # Draws into memory: there may be no screen.
@@ -193,25 +194,27 @@ def note_of(report: Report) -> str:
 
 
 def draw(reports: Sequence[Report]) -> str:
-    """The picture as SVG text: a panel for each base and size, a row for each variant."""
+    """The picture as SVG text: a panel for each base and size, a row for each of its variants."""
     lines = lines_of(reports)
-    panels = list(dict.fromkeys((line.base, line.size) for line in lines))
-    variants = list(dict.fromkeys(line.variant for line in lines))
-    bases = list(dict.fromkeys(base for base, _ in panels))
-    sizes = list(dict.fromkeys(size for _, size in panels))
-    height = 1.0 + ROW_HEIGHT * len(variants)
+    variants: dict[str, dict[str, None]] = {}
+    for line in lines:
+        variants.setdefault(line.base, {})[line.variant] = None
+    measured_sizes = {line.size for line in lines}
+    sizes = [size for size in Size if size in measured_sizes]
+    heights = [1.0 + ROW_HEIGHT * len(names) for names in variants.values()]
     figure, axes = plt.subplots(
-        len(bases),
+        len(variants),
         len(sizes),
-        figsize=(3.2 * len(sizes), height * len(bases)),
-        sharey=True,
+        figsize=(3.2 * len(sizes), sum(heights)),
+        height_ratios=heights,
+        sharey="row",
         squeeze=False,
     )
     seeds = sorted({line.seed for line in lines})
-    for row, base in enumerate(bases):
+    for row, (base, names) in enumerate(variants.items()):
         for column, size in enumerate(sizes):
             group = [line for line in lines if (line.base, line.size) == (base, size)]
-            draw_panel(axes[row, column], group, variants, seeds)
+            draw_panel(axes[row, column], group, list(names), seeds)
             axes[row, column].set_title(f"{base}: {size_title(size)}", fontsize=9)
     words = "M_auc: 0 = retrained, 1 = nothing done (hollow: mean within requests)"
     figure.supxlabel(words, fontsize=9)
