@@ -297,11 +297,11 @@ def test_scores_of_prompts_with_another_title_are_not_used_and_it_is_said(
     # A calibration row without a score stops nothing: it is left out, which is told.
     with retitled(source, min(others)):
         child = unlearn(original, tmp_path / "v", method, options)
-    limits = json.loads((child.path / "results.json").read_text())["outcome"]["limits"]
-    assert "make the scores anew by e2urec prepare" in " ".join(limits)
+    notes = json.loads((child.path / "results.json").read_text())["outcome"]["notes"]
+    assert "make the scores anew by e2urec prepare" in " ".join(notes)
     whole = unlearn(original, tmp_path / "w", method, options)
-    limits = json.loads((whole.path / "results.json").read_text())["outcome"]["limits"]
-    assert "anew" not in " ".join(limits)
+    sentences = json.loads((whole.path / "results.json").read_text())["outcome"]["sentences"]
+    assert "anew" not in " ".join(sentences)
 
 
 def test_scores_of_an_unlearned_run_are_made_anew_without_the_erased_rows(original, tmp_path):
