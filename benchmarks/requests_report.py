@@ -80,9 +80,12 @@ class Line:
     @property
     def not_done(self) -> list[Mapping[str, Any]]:
         """The requests that ended with a sentence on what is left, or on a bound that was hit."""
-        points = self.values["points"]
-        outcomes = [point["outcome"] for point in points]
-        return [told for told in outcomes if told.get("sentences") and not told.get("is_done")]
+        # Who is done may have been told something all the same.
+        return [
+            point
+            for point in self.values["points"]
+            if point["outcome"].get("sentences") and not point["outcome"].get("is_done")
+        ]
 
     def cells(self) -> list[str]:
         """The line of the table."""

@@ -53,10 +53,11 @@ from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapt
 from ..unlearning.expected_way import way_by_margin, way_by_scores
 from ..unlearning.gauss_newton import (
     Solver,
+    adapter_shapes,
+    affordable_width,
     held_rows,
     hold_back,
     row_weights,
-    solving_width,
 )
 from ..unlearning.initial_step import shorter_start, start_student
 from ..unlearning.outcome import unsure_lead
@@ -105,11 +106,13 @@ class E2URec(TwoTeachers):
             ConfigError: `forgetting=scores`, and rows of D_f have no out-of-fold score.
         """
         self.check_scores(task.scores)
-        if not self.is_solved(len(task.forget)):
+        forget_count = len(task.forget)
+        if not self.is_solved(forget_count):
             return self._train(task)
-        if width := solving_width(task, self.lora, self.solving):
-            return self._solve(task, width)
-        return self.trained()._train(task)
+        if obstacle := self.obstacle(forget_count, len(task.retain), task.original.lm):
+            task.outcome.note(obstacle)
+            return self.trained()._train(task)
+        return self._solve(task)
 
     def _train(self, task: Task) -> Recommender:
         """Minimise β·L_FGT + (1 − β)·L_REM by AdamW."""
@@ -137,11 +140,13 @@ class E2URec(TwoTeachers):
                 lifetime.close()
                 return student.finish()
 
-    def _solve(self, task: Task, width: int) -> Recommender:
+    def _solve(self, task: Task) -> Recommender:
         """Minimise β·L_FGT + (1 − β)·L_REM without training; see `unlearning/gauss_newton.py`."""
         forget_count = len(task.forget)
         held = held_rows(task, self.solving.held_count(forget_count, len(task.retain)))
         batches: dict[str, list[Rows]] = {"forget": [np.arange(forget_count)], "retain": [held]}
+        shapes = adapter_shapes(task.original.lm, self.lora)
+        width = affordable_width(shapes, forget_count + len(held), self.solving.memory_gb)
         with (
             with_cached_blocks(task, self.lora, self.speed, batches) as cached_task,
             Student(cached_task, self.lora, seed=derive(task.seed, "student")) as student,

@@ -152,17 +152,6 @@ def solving_bytes(shapes: Sequence[tuple[int, int]], row_count: int, max_gb: flo
     return row_count * (numbers + SYSTEMS * row_count) * BYTES
 
 
-def solving_width(task: Task, lora: LoRA, settings: GaussNewton) -> int:
-    """The same for a request; 0 where its student is trained, which is told."""
-    lm = task.original.lm
-    forget_count = len(task.forget)
-    row_count = forget_count + settings.held_count(forget_count, len(task.retain))
-    if obstacle := obstacle_to_solving(lm, lora, settings, row_count):
-        task.outcome.note(obstacle)
-        return 0
-    return affordable_width(adapter_shapes(lm, lora), row_count, settings.memory_gb)
-
-
 def damped_solution(
     gradients: torch.Tensor, missing: torch.Tensor, weights: torch.Tensor, damping: float
 ) -> torch.Tensor:

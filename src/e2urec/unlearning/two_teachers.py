@@ -226,13 +226,12 @@ class TwoTeachers(Method):
 
     def _solving_plan(self, forget: int, retain: int) -> dict[str, int]:
         """Rows read where the student is solved for; D_r is checked afterwards."""
-        held = self.solving.held_count(forget, retain)
+        rows = self.solved_count(forget, retain)
         checked = checked_rows(retain, 0)
         measured = sampled_rows(forget, self.calibration_ratio)
         # Without scores, D_r shows beside the calibration users what tuning is worth.
         if self.forgetting == "margin":
-            measured += max(0, min(retain, measured) - held)
-        rows = forget + held
+            measured += max(0, min(retain, measured) - (rows - forget))
         # Few rows are scaled to the teacher, more of them to the lead.
         scaled = scaling_rows(self.scaling, forget, checked)
         plan = {
@@ -254,11 +253,18 @@ class TwoTeachers(Method):
 
     def suited(self, forget: int, retain: int, lm: Any) -> Self:
         """The same method, whose students are trained where so many rows cannot be solved for."""
-        if not self.is_solved(forget):
-            return self
-        row_count = forget + self.solving.held_count(forget, retain)
-        has_obstacle = bool(obstacle_to_solving(lm, self.lora, self.solving, row_count))
-        return self.trained() if has_obstacle else self
+        if self.is_solved(forget) and self.obstacle(forget, retain, lm):
+            return self.trained()
+        return self
+
+    def obstacle(self, forget: int, retain: int, lm: Any) -> str:
+        """Why a student of so many rows cannot be solved for, in a sentence; empty: it can."""
+        row_count = self.solved_count(forget, retain)
+        return obstacle_to_solving(lm, self.lora, self.solving, row_count)
+
+    def solved_count(self, forget: int, retain: int) -> int:
+        """Rows that a student is solved for: all of D_f, and those of D_r that are held."""
+        return forget + self.solving.held_count(forget, retain)
 
     def regime(self, forget: int) -> tuple[bool, bool]:
         """Whether so many rows are solved for, and whether their student goes to the lead."""

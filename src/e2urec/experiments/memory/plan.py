@@ -295,9 +295,9 @@ class Planner:
         """Rows that a student's steps read: all of D_f, and what they need of D_r."""
         forget = self.rows.forget
         retain = self.rows.retain
-        if isinstance(method, TwoTeachers) and method.is_solved(forget):
-            return forget + method.solving.held_count(forget, retain)
         if isinstance(method, TwoTeachers):
+            if method.is_solved(forget):
+                return method.solved_count(forget, retain)
             steps = method.student_steps(forget)["joint"]
         else:
             steps = method.updates(forget, retain, self.recipe.tuning.schedule)
