@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Threads cost toy models more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A name that is no model's is asked for on the network, again and again for 23 seconds.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # As the command line does: they tell of kernels and enums that nobody asked for.
 for library in ("torchao", "torch.utils._pytree"):
     logging.getLogger(library).setLevel(logging.ERROR)
