@@ -239,6 +239,7 @@ def test_weights_without_validation_rows_to_fit_them_on_are_refused(method):
     training_task = training_task_of("causal")
     with pytest.raises(ConfigError, match="no validation rows to fit"):
         method.prepare(replace(training_task, valid=training_task.valid.take(np.arange(0))))
+    assert not training_task.costs.rows, "no shard was trained for it"
 
 
 def test_sharded_model_is_not_saved(tmp_path):

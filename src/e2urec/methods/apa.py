@@ -76,7 +76,7 @@ class APA(Sharded):
 
     def combination(self, model: Ensemble, task: AnyTask) -> Blend:
         """The base's states of the validation rows, and each shard's log loss on them."""
-        valid = self.validation_rows(task)
+        valid = task.valid
         odds = self.shard_odds(model, task)
         # A shard without users keeps an error of +∞, which gives it no weight anywhere.
         shape = (len(valid), self.shards)

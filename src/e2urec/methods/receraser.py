@@ -123,7 +123,7 @@ class RecEraser(Sharded):
 
     def combination(self, model: Ensemble, task: AnyTask) -> Mean:
         """Mean of logits with learned weights; a shard without users has weight 0."""
-        valid = self.validation_rows(task)
+        valid = task.valid
         odds = self.shard_odds(model, task)
         weights = np.zeros(self.shards)
         # A request may take all users; then there is nothing to weigh.

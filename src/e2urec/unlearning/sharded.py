@@ -131,6 +131,8 @@ class Sharded(Method):
     needs_base: ClassVar[bool] = True
     exact: ClassVar[bool] = True
     prepares: ClassVar[bool] = True
+    fits_on_validation: ClassVar[bool] = True
+    """Whether validation rows tell how the shards' answers are combined."""
 
     shards: int = Field(
         4, ge=2, description="parts of the users, each with an adapter of its own on the base"
@@ -153,8 +155,9 @@ class Sharded(Method):
         """Part the users and train every shard.
 
         Raises:
-            ConfigError: fewer users than shards.
+            ConfigError: fewer users than shards, or no validation rows to fit a combination on.
         """
+        self._check_validation(task)
         users = np.unique(task.train.users)
         # A shard that is empty from the start would cost an adapter and never answer.
         if len(users) < self.shards:
@@ -186,8 +189,10 @@ class Sharded(Method):
         """Train the shards that hold rows of D_f, or rewritten ones, again; the others stay.
 
         Raises:
-            ConfigError: the original is not made of shards, or the base is not at hand.
+            ConfigError: the original is not made of shards, the base is not at hand, or no
+                validation rows are left to fit a combination on.
         """
+        self._check_validation(task)
         model = task.original
         if not isinstance(model, Ensemble):
             raise ConfigError(
@@ -211,14 +216,13 @@ class Sharded(Method):
         model.remove_users(forgotten_users)
         return self._assemble(model, task, weights)
 
-    def validation_rows(self, task: AnyTask) -> Examples:
-        """The rows that a combination is fitted on; raises ConfigError where there are none."""
-        if not len(task.valid):
+    def _check_validation(self, task: AnyTask) -> None:
+        # Before the shards are trained: their hours would be lost.
+        if self.fits_on_validation and not len(task.valid):
             raise ConfigError(
                 f"method '{self.name}': no validation rows to fit weights on; "
                 "give them a share in data.fractions"
             )
-        return task.valid
 
     def shard_odds(self, model: Ensemble, task: AnyTask) -> dict[int, Floats]:
         """What each shard that holds a user answers alone.
@@ -226,7 +230,7 @@ class Sharded(Method):
         Returns:
             Shard → its log-odds on the validation rows, (n,).
         """
-        valid = self.validation_rows(task)
+        valid = task.valid
         shards_with_users = np.unique(model.assignment.shard).tolist()
         odds: dict[int, Floats] = {}
         for shard in shards_with_users:
