@@ -33,17 +33,19 @@ def machine_name(machine: Mapping[str, Any]) -> str:
     return f"{machine['cpu']} ({', '.join(parts)})"
 
 
-def put_into(page: Path, text: str, mark: str) -> None:
-    """Put text between `<!-- mark -->` and `<!-- /mark -->` of a page.
+def put_into(page: Path, texts: Mapping[str, str]) -> None:
+    """Put each text between `<!-- mark -->` and `<!-- /mark -->` of a page, by mark.
 
     Raises:
-        DataError: the page lacks a mark.
+        DataError: the page lacks a mark; it stays as it is.
     """
-    start_mark = f"<!-- {mark} -->"
-    end_mark = f"<!-- /{mark} -->"
     content = page.read_text(encoding="utf-8")
-    before, start, rest = content.partition(start_mark)
-    _, end, after = rest.partition(end_mark)
-    if not start or not end:
-        raise DataError(f"'{page}': lacks {start_mark} or {end_mark}; add a line for each")
-    page.write_text(f"{before}{start_mark}\n\n{text}\n{end_mark}{after}", encoding="utf-8")
+    for mark, text in texts.items():
+        start_mark = f"<!-- {mark} -->"
+        end_mark = f"<!-- /{mark} -->"
+        before, start, rest = content.partition(start_mark)
+        _, end, after = rest.partition(end_mark)
+        if not start or not end:
+            raise DataError(f"'{page}': lacks {start_mark} or {end_mark}; add a line for each")
+        content = f"{before}{start_mark}\n\n{text}\n{end_mark}{after}"
+    page.write_text(content, encoding="utf-8")

@@ -2,15 +2,14 @@
 
     python benchmarks/requests_report.py docs/results/requests-*.json [--into PAGE.md]
 
-Prints Markdown tables, one for each base and size of requests, and draws every request as a point.
-`--into` also puts the tables into a page, between the marks `<!-- requests -->` and
+Prints Markdown tables, and draws every request as a point: what was aimed at and what was reached,
+for each base, then all figures, for each base and size of requests. `--into` also puts both into a
+page, between the marks `<!-- aims -->` and `<!-- /aims -->`, `<!-- requests -->` and
 `<!-- /requests -->`.
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from e2urec.core.errors import DataError, E2URecError
 from e2urec.report.plots import svg_of
 from pooled_plan import Size
 from report_parts import MISSING, figure_text, machine_name, markdown, put_into
+from requests_aims import aims_tables
+from requests_lines import Line, Report, lines_of, read_reports, size_title
 
 # Draws into memory: there may be no screen.
 matplotlib.use("Agg")
@@ -28,6 +29,7 @@ from matplotlib import pyplot as plt
 
 PICTURE = Path("docs/evidence/requests.svg")
 MARK = "requests"
+AIMS_MARK = "aims"
 
 HEADINGS = (
     "variant",
@@ -55,88 +57,6 @@ ROW_HEIGHT = 0.45
 SEED_STEP = 0.22
 COLOURS = ("#1f6fb2", "#c0392b", "#3a8f5c", "#8a6d9e", "#b9770e")
 
-Report = Mapping[str, Any]
-
-
-# --- from JSON to rows
-
-
-@dataclass(frozen=True)
-class Line:
-    """What one variant did with the requests of a size, on one seed."""
-
-    base: str
-    size: str
-    variant: str
-    seed: int
-    values: Mapping[str, Any]
-
-    @property
-    def points(self) -> list[float]:
-        """M_auc of each request that has one."""
-        values = [point["memory_auc"] for point in self.values["points"]]
-        return [value for value in values if value is not None]
-
-    @property
-    def not_done(self) -> list[Mapping[str, Any]]:
-        """The requests that ended with a sentence on what is left, or on a bound that was hit."""
-        # Who is done may have been told something all the same.
-        return [
-            point
-            for point in self.values["points"]
-            if point["outcome"].get("sentences") and not point["outcome"].get("is_done")
-        ]
-
-    def cells(self) -> list[str]:
-        """The line of the table."""
-        values = self.values
-        figures = values["figures"]
-        seconds = values["seconds"]
-        correlation = figure_text(figures["correlation"], 2, interval=False)
-        ceiling = figure_text(figures["ceiling"], 2, interval=False)
-        return [
-            self.variant,
-            str(self.seed),
-            f"{values['requests']} of {values['planned']}",
-            f"{values['rows']:,}",
-            figure_text(figures["memory_auc"], 2),
-            figure_text(figures["memory_within"], 2),
-            figure_text(figures["alignment"], 2),
-            f"{correlation} / {ceiling}",
-            figure_text(figures["retained_memory"], 2),
-            figure_text(figures["test_auc_to_original"], 3),
-            figure_text(figures["test_auc_to_retrained"], 3),
-            f"{seconds['median']:.1f}",
-            f"{seconds['share']:.1%}",
-            f"{len(self.not_done)} of {values['requests']}",
-            values["verdict"]["outcome"],
-        ]
-
-
-def read_reports(paths: Sequence[Path]) -> list[Report]:
-    """The JSON files; raises DataError for a file that is none of `requests.py`."""
-    reports = []
-    for path in paths:
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-            # What this cannot do without: another JSON file fails here, not half-way.
-            report["base"], report["variants"], report["retraining"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"'{path}': is no report of requests.py; name another file") from error
-        reports.append(report)
-    return sorted(reports, key=lambda report: (report["base"], report["seed"]))
-
-
-def lines_of(reports: Sequence[Report]) -> list[Line]:
-    """A line for each variant, size and seed that has a finished request."""
-    lines = []
-    for report in reports:
-        for variant, record in report["variants"].items():
-            for size, values in record["sizes"].items():
-                if values["requests"]:
-                    lines.append(Line(report["base"], size, variant, report["seed"], values))
-    return lines
-
 
 # --- tables
 
@@ -148,7 +68,7 @@ def tables(reports: Sequence[Report]) -> str:
     for base, size in dict.fromkeys((line.base, line.size) for line in lines):
         group = [line for line in lines if (line.base, line.size) == (base, size)]
         group.sort(key=lambda line: (line.variant, line.seed))
-        rows = [line.cells() for line in group]
+        rows = [cells_of(line) for line in group]
         # The retrained models belong to the largest requests, which come first.
         if size == lines[0].size:
             rows += retrained_rows(reports, base)
@@ -156,6 +76,32 @@ def tables(reports: Sequence[Report]) -> str:
         parts.append("\n".join([title, "", *markdown(HEADINGS, rows)]))
     notes = [note_of(report) for report in reports]
     return "\n\n".join([*parts, "\n".join(notes)]) + "\n"
+
+
+def cells_of(line: Line) -> list[str]:
+    """The line of the table."""
+    values = line.values
+    figures = values["figures"]
+    seconds = values["seconds"]
+    correlation = figure_text(figures["correlation"], 2, interval=False)
+    ceiling = figure_text(figures["ceiling"], 2, interval=False)
+    return [
+        line.variant,
+        str(line.seed),
+        f"{values['requests']} of {values['planned']}",
+        f"{values['rows']:,}",
+        figure_text(figures["memory_auc"], 2),
+        figure_text(figures["memory_within"], 2),
+        figure_text(figures["alignment"], 2),
+        f"{correlation} / {ceiling}",
+        figure_text(figures["retained_memory"], 2),
+        figure_text(figures["test_auc_to_original"], 3),
+        figure_text(figures["test_auc_to_retrained"], 3),
+        f"{seconds['median']:.1f}",
+        f"{seconds['share']:.1%}",
+        f"{len(line.not_done)} of {values['requests']}",
+        values["verdict"]["outcome"],
+    ]
 
 
 def retrained_rows(reports: Sequence[Report], base: str) -> list[list[str]]:
@@ -179,11 +125,6 @@ def retrained_cells(report: Report) -> list[str]:
         "seconds": f"{retraining['seconds']:.1f}",
     }
     return [cells.get(heading, MISSING) for heading in HEADINGS]
-
-
-def size_title(size: str) -> str:
-    """How a title calls a size."""
-    return "a single user" if size == "single" else f"{size} of the users"
 
 
 def note_of(report: Report) -> str:
@@ -295,13 +236,14 @@ def main(words: Sequence[str] | None = None) -> None:
         reports = read_reports(arguments.reports)
         if not lines_of(reports):
             raise DataError("no request is finished in these files; measure more")
+        aims = aims_tables(lines_of(reports))
         text = tables(reports)
         if arguments.into is not None:
-            put_into(arguments.into, text, MARK)
+            put_into(arguments.into, {AIMS_MARK: aims, MARK: text})
     except E2URecError as error:
         raise SystemExit(f"error: {error}") from error
     arguments.plot.write_text(draw(reports), encoding="utf-8")
-    print(text, end="")
+    print(f"{aims}\n{text}", end="")
 
 
 if __name__ == "__main__":

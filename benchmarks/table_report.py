@@ -292,7 +292,7 @@ def main(words: Sequence[str] | None = None) -> None:
         groups = read_groups(arguments.cells)
         text = page(groups)
         # First, as it may be refused: nothing is written then.
-        put_into(arguments.readme, short_table(groups), MARK)
+        put_into(arguments.readme, {MARK: short_table(groups)})
     except E2URecError as error:
         raise SystemExit(f"error: {error}") from error
     arguments.page.write_text(text, encoding="utf-8")

@@ -403,9 +403,8 @@ def test_table_and_picture_come_from_the_json_alone(report, tmp_path, capsys):
     file = tmp_path / "requests-demo-3.json"
     write_json(file, {"base": "demo"} | report)
     page = tmp_path / "page.md"
-    page.write_text(
-        "# Page\n\n<!-- requests -->\nold\n<!-- /requests -->\n\nEnd\n", encoding="utf-8"
-    )
+    marks = "<!-- aims -->\nold\n<!-- /aims -->\n\n<!-- requests -->\nold\n<!-- /requests -->"
+    page.write_text(f"# Page\n\n{marks}\n\nEnd\n", encoding="utf-8")
     picture = tmp_path / "picture.svg"
     words = [str(file), "--plot", str(picture), "--into", str(page)]
     requests_report.main(words)
@@ -433,9 +432,10 @@ def test_report_refuses_another_file_and_a_page_without_a_place(tmp_path, work):
     with pytest.raises(SystemExit, match=r"is no report of requests.py; name another file"):
         requests_report.main([str(other)])
     page = tmp_path / "page.md"
-    page.write_text("# Page\n", encoding="utf-8")
+    page.write_text("<!-- aims -->\n<!-- /aims -->\n", encoding="utf-8")
     with pytest.raises(DataError, match="lacks <!-- requests -->"):
-        report_parts.put_into(page, "text", "requests")
+        report_parts.put_into(page, {"aims": "text", "requests": "text"})
+    assert page.read_text(encoding="utf-8") == "<!-- aims -->\n<!-- /aims -->\n"
 
 
 def test_figures_without_limits_are_shown_without():
