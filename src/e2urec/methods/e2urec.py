@@ -48,6 +48,7 @@ from ..core.arrays import Floats
 from ..core.seeding import derive
 from ..models.recommender import Recommender
 from ..training.loop import Objective, Rows, Step
+from ..training.schedule import Schedule
 from ..unlearning.alpha_search import match_target
 from ..unlearning.augmented import Augmentation, AugmentedModel, augmented_adapter, augmented_copy
 from ..unlearning.expected_way import way_by_margin, way_by_scores
@@ -62,6 +63,7 @@ from ..unlearning.gauss_newton import (
 from ..unlearning.initial_step import shorter_start, start_student
 from ..unlearning.outcome import unsure_lead
 from ..unlearning.paired import Term, answer_loss, side_by_side
+from ..unlearning.planned_rows import planned_rows
 from ..unlearning.presets import PRESETS, SEARCH, SEARCH_SOLVED, SEARCH_TRAINED
 from ..unlearning.replay import with_cached_blocks
 from ..unlearning.retain_check import RetainCheck, teacher_of_some
@@ -98,6 +100,10 @@ class E2URec(TwoTeachers):
         if self.forgetting == "gain":
             return self.search
         return SEARCH_SOLVED if self.solving.below else SEARCH_TRAINED
+
+    def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
+        """Rows read in each phase; the original's schedule has no part in it."""
+        return planned_rows(self, forget, retain)
 
     def unlearn(self, task: Task) -> Recommender:
         """Return the merged model, or the original with one replacement adapter.

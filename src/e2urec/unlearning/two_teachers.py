@@ -1,4 +1,4 @@
-"""The settings of E2URec, and how many rows it reads with them."""
+"""The settings of E2URec, and what they say of a request: solved for or trained, and how long."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
@@ -7,16 +7,13 @@ from pydantic import Field, model_validator
 
 from ..core.errors import ConfigError
 from ..models.adapters import LoRA
-from ..models.batches import row_count_of_steps
 from ..training.schedule import OptimizerSettings, Schedule
 from .gauss_newton import GaussNewton, obstacle_to_solving
 from .losses import TeacherSpace
 from .method import Method
 from .replay import Speed
-from .retain_check import checked_rows
-from .scaling import Scaling, may_scale, scaling_rows, tried_rows
+from .scaling import Scaling, may_scale
 from .student import steps_in
-from .target import sampled_rows
 from .task import RequestScores
 
 # What only the teacher of an augmented model's gain reads.
@@ -202,47 +199,6 @@ class TwoTeachers(Method):
         """Whether it must be known how much to forget."""
         return self.forgetting != "gain" or self.alpha == "auto" or self.scaling.largest > 0
 
-    def plan(self, forget: int, retain: int, schedule: Schedule) -> dict[str, int]:
-        """Rows read in each phase; a joint step reads a batch of D_f and one of D_r."""
-        size = self.batch_size
-        if self.is_solved(forget):
-            return self._solving_plan(forget, retain)
-        steps = self.student_steps(forget)
-        if self.forgetting == "gain":
-            steps["augmented"] = self.augmented_steps(forget)
-        rows = {phase: row_count_of_steps(count, forget, size) for phase, count in steps.items()}
-        joint_retain_rows = row_count_of_steps(steps["joint"], retain, size)
-        rows["joint"] += joint_retain_rows
-        # A teacher is asked once about a row, however often the row is read.
-        taught_rows = min(retain, joint_retain_rows)
-        rows["teachers"] = self._teacher_rows(forget, retain, taught_rows)
-        if self.needs_target:
-            checked = checked_rows(retain, taught_rows)
-            rows["scaling"] = scaling_rows(self.scaling, forget, checked)
-        # The lower blocks compute a row once, whoever reads it afterwards.
-        if self.lora.upper < 1 and self.speed.replay:
-            rows["cache"] = forget + taught_rows
-        return rows
-
-    def _solving_plan(self, forget: int, retain: int) -> dict[str, int]:
-        """Rows read where the student is solved for; D_r is checked afterwards."""
-        rows = self.solved_count(forget, retain)
-        checked = checked_rows(retain, 0)
-        measured = sampled_rows(forget, self.calibration_ratio)
-        # Without scores, D_r shows beside the calibration users what tuning is worth.
-        if self.forgetting == "margin":
-            measured += max(0, min(retain, measured) - (rows - forget))
-        # Few rows are scaled to the teacher, more of them to the lead.
-        scaled = scaling_rows(self.scaling, forget, checked)
-        plan = {
-            "teachers": measured + checked,
-            "solving": self.solving.iterations * rows + checked,
-            "scaling": scaled or tried_rows(self.scaling, forget),
-        }
-        if self.lora.upper < 1 and self.speed.replay:
-            plan["cache"] = rows
-        return plan
-
     def is_solved(self, forget: int) -> bool:
         """Whether a student that forgets so many rows is solved for, and not trained."""
         return forget < self.solving.below
@@ -299,33 +255,6 @@ class TwoTeachers(Method):
             f"D_f has {forget} rows, fewer than {self.solving.below}, so the student was solved "
             f"for, and {', '.join(unread)} not read; set solving.strength, or solving.below=0."
         )
-
-    def _teacher_rows(self, forget: int, retain: int, taught_rows: int) -> int:
-        """Rows that the teachers answer; of D_r, `taught_rows` are read in the joint phase."""
-        rows = forget + taught_rows
-        count = sampled_rows(forget, self.calibration_ratio)
-        is_gain = self.forgetting == "gain"
-        # The calibration users show what tuning is worth, beside D_f or beside D_r.
-        if self.needs_target:
-            rows += count
-        if self.needs_target and self.forgetting != "scores":
-            retain_count = min(retain, count)
-            rows += max(0, retain_count - taught_rows)
-        # The augmented model answers D_f as well.
-        if is_gain:
-            rows += forget
-        return rows + self._check_rows(forget, retain, taught_rows)
-
-    def _check_rows(self, forget: int, retain: int, taught_rows: int) -> int:
-        """Rows of D_r that the start is checked on, and that are asked for the checks alone."""
-        checked = checked_rows(retain, taught_rows)
-        has_start = self.forgetting == "gain" and self.start_scale > 0
-        rows = checked if has_start else 0
-        # Without a joint phase the original has answered nothing of D_r before.
-        if not taught_rows:
-            checks = has_start + may_scale(self.scaling, forget)
-            rows += checks * checked
-        return rows
 
     def updates(self, forget: int, retain: int, schedule: Schedule) -> int:
         """Steps of the student in all its phases, as if it were trained.
