@@ -1,6 +1,6 @@
 """What was aimed at, beside what `requests.py` measured: a table for each base."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pooled_plan import Size
@@ -16,7 +16,7 @@ MOST_AUC_LOST = 0.005
 LEAST_ALIGNMENT = 0.75
 LEAST_RETAINED = 0.9
 MOST_SECONDS = 10
-MOST_OF_A_RETRAINING = {Size.FOLD: 1 / 5, Size.PART: 1 / 20}
+MOST_OF_A_RETRAINING: Mapping[str, float] = {Size.FOLD: 1 / 5, Size.PART: 1 / 20}
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from e2urec.evaluation.evidence import Evidence
 from e2urec.evaluation.results import Results
 from e2urec.evaluation.roles import ORIGINAL, UNLEARNED, Role, retrained
 from e2urec.evaluation.shadows import ShadowScores
-from e2urec.evaluation.verdict import Outcome
+from e2urec.evaluation.verdict import VerdictOutcome
 from e2urec.experiments.study import Study
 from e2urec.models.batches import Examples
 from e2urec.runs.files import write_json
@@ -174,7 +174,7 @@ class Tally:
         auc_drop: the drop of test AUC: value, high.
     """
 
-    outcomes: dict[str, list[Outcome]] = field(
+    outcomes: dict[str, list[VerdictOutcome]] = field(
         default_factory=lambda: {basis: [] for basis in BASES}
     )
     memory: list[list[float]] = field(default_factory=list)
@@ -200,7 +200,7 @@ class Tally:
         return report
 
 
-def outcome_shares(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
+def outcome_shares(outcomes: Sequence[VerdictOutcome]) -> dict[str, list[float]]:
     """The share of each outcome, with its limits."""
     total = len(outcomes)
     shares: dict[str, list[float]] = {}

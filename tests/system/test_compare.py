@@ -27,7 +27,7 @@ from e2urec.experiments.comparison.compare import compare
 from e2urec.experiments.comparison.estimate import estimate
 from e2urec.experiments.comparison.jobs import JobOptions
 from e2urec.experiments.comparison.memorised import read_users
-from e2urec.experiments.comparison.plan import Plan
+from e2urec.experiments.comparison.plan import ComparisonPlan
 from e2urec.experiments.comparison.seed_models import SeedModels
 from e2urec.experiments.grid import Grid
 from e2urec.experiments.odds_at_hand import RETAIN_SAMPLE_ROWS
@@ -476,7 +476,9 @@ def test_estimate_counts_the_cells_and_writes_nothing(toy, tmp_path, monkeypatch
         name for name, method in all_methods().items() if method.search and name != "finetune"
     ]
     assert set(found.rows) >= {"originals", "retrained", "answers", *searched}
-    assert found.cells == 2 + 3 + 3 * len(searched) + 2 * (3 + len(Plan.of(wanted).trials) + 1)
+    assert found.cells == 2 + 3 + 3 * len(searched) + 2 * (
+        3 + len(ComparisonPlan.of(wanted).trials) + 1
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -500,7 +502,7 @@ def test_estimate_for_several_jobs_is_of_the_busiest_and_of_one_it_is_the_sum(to
     assert estimate(wanted, JobOptions(1000)).hours == hours[1]
     assert estimate(wanted, JobOptions(10**12, "slurm")).hours == hours[2]
     assert hours[1] >= hours[0] / 2
-    plan = Plan.of(wanted)
+    plan = ComparisonPlan.of(wanted)
     counter = estimates._RowCounter.of(plan, Workspace(wanted))
     found = estimate(wanted)
     assert sum(counter.costs(found.rows).values()) == pytest.approx(3600 * hours[0])

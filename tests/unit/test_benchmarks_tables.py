@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from e2urec.experiments.comparison.compare import compare
-from e2urec.experiments.comparison.plan import Plan
+from e2urec.experiments.comparison.plan import ComparisonPlan
 from e2urec.experiments.recipe import Recipe, parse_settings
 from e2urec.runs.files import write_json
 from e2urec.runs.record import RunRecord, write_record
@@ -130,7 +130,7 @@ def test_command_of_a_row_asks_for_that_row_with_the_settings_that_were_chosen(m
     settings = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
     # What was changed on the command line is found, without its folder.
     assert parse_settings(settings)["data"]["source"] == Path(cell["recipe"]["data"]["source"]).name
-    plan = Plan.of(Recipe.load(file).updated(settings))
+    plan = ComparisonPlan.of(Recipe.load(file).updated(settings))
     assert plan.recipe.compare.seeds == (1,)
     assert list(plan.trials) == ["neggrad"]
     assert plan.method("neggrad").model_dump(mode="json") == neggrad["cost"]["settings"]

@@ -19,7 +19,7 @@ from e2urec.core.process import signals_as_interrupt
 from e2urec.experiments.comparison import team as teams
 from e2urec.experiments.comparison.cell_report import CellReport, write_reports
 from e2urec.experiments.comparison.jobs import JobOptions, slurm_settings
-from e2urec.experiments.comparison.plan import Plan
+from e2urec.experiments.comparison.plan import ComparisonPlan
 from e2urec.experiments.comparison.stages import Bundle, dependent, independent, originals
 from e2urec.experiments.comparison.team import Job, Team
 from e2urec.experiments.comparison.worker import END_SECONDS, Worker
@@ -73,9 +73,9 @@ def processes() -> list[psutil.Process]:
 # --- what is made when
 
 
-def plan_of(*settings: str) -> Plan:
+def plan_of(*settings: str) -> ComparisonPlan:
     changes = ["compare.settings={}", "compare.seeds=[0, 1]", *settings]
-    return Plan.of(Recipe.load(SMOKE).updated(changes))
+    return ComparisonPlan.of(Recipe.load(SMOKE).updated(changes))
 
 
 def keys_of(stage: list[Bundle]) -> list[str]:

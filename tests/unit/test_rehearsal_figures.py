@@ -22,7 +22,7 @@ from e2urec.methods import build
 from e2urec.metrics.bootstrap import Interval
 from e2urec.models.predictions import Predictions
 from e2urec.runs.record import IntervalRecord
-from e2urec.runs.rehearsal import Rehearsal, Trial
+from e2urec.runs.rehearsal import Rehearsal, RehearsedTrial
 from e2urec.testing import toy_interactions, toy_task
 
 DEFAULT = build("e2urec")
@@ -61,7 +61,7 @@ def trial(memory, low, lost):
         "memory_auc": IntervalRecord(value=memory, low=low, high=1.0, n=50),
         "test_auc_to_retrained": IntervalRecord(value=0.0, low=lost, high=0.1, n=400),
     }
-    return Trial(settings={}, figures=figures, gate=None, seconds=1.0)
+    return RehearsedTrial(settings={}, figures=figures, gate=None, seconds=1.0)
 
 
 def test_least_memory_wins_of_those_that_keep_their_test_auc():

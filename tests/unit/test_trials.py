@@ -8,7 +8,7 @@ import pytest
 from e2urec.core.errors import ConfigError
 from e2urec.evaluation.roles import ORIGINAL, retrained
 from e2urec.experiments.comparison.choose import Trial, _Scale, unread_sentences
-from e2urec.experiments.comparison.plan import Plan, settings_to_try
+from e2urec.experiments.comparison.plan import ComparisonPlan, settings_to_try
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
 from e2urec.methods.apa import APA
@@ -86,8 +86,8 @@ def test_trials_that_differ_in_what_a_request_does_not_read_are_told(below, rows
 
 def test_comparison_tells_of_trials_that_a_small_request_does_not_read():
     settings = ["scores.pairs=2", "compare.methods=['e2urec', 'npo']", "compare.trials=9"]
-    assert list(unread_sentences(Plan.of(Recipe().updated(settings)), 299)) == []
-    (sentence,) = unread_sentences(Plan.of(Recipe().updated(settings)), 5000)
+    assert list(unread_sentences(ComparisonPlan.of(Recipe().updated(settings)), 299)) == []
+    (sentence,) = unread_sentences(ComparisonPlan.of(Recipe().updated(settings)), 5000)
     assert sentence.startswith(
         "method 'e2urec': its trials differ in solving, which a development request of 5000 "
         "rows does not read"
@@ -113,16 +113,20 @@ def test_of_an_exact_method_the_trial_with_the_best_validation_auc_is_taken():
 
 
 def test_comparison_takes_the_preset_that_unlearn_would_unless_another_is_named():
-    without = Plan.of(Recipe().updated(["scores.pairs=0", "compare.methods=['e2urec', 'npo']"]))
+    without = ComparisonPlan.of(
+        Recipe().updated(["scores.pairs=0", "compare.methods=['e2urec', 'npo']"])
+    )
     assert without.presets == {"e2urec": "default", "npo": "default"}
-    with_scores = Plan.of(Recipe().updated(["scores.pairs=2", "compare.trials=3"]))
+    with_scores = ComparisonPlan.of(Recipe().updated(["scores.pairs=2", "compare.trials=3"]))
     assert with_scores.method("e2urec") == build("e2urec", preset="scores")
     assert without.special_presets == {}
     assert with_scores.special_presets == {"e2urec": "scores"}
     # Trials stand on the preset, and its settings are searched too.
     searched = {name for trial in with_scores.trials["e2urec"] for name in trial}
     assert searched == {"beta", "solving"}
-    named = Plan.of(Recipe().updated(["scores.pairs=2", "compare.presets={e2urec='paper'}"]))
+    named = ComparisonPlan.of(
+        Recipe().updated(["scores.pairs=2", "compare.presets={e2urec='paper'}"])
+    )
     assert named.method("e2urec") == build("e2urec", preset="paper")
 
 
@@ -132,7 +136,7 @@ def test_comparison_takes_the_preset_that_unlearn_would_unless_another_is_named(
 )
 def test_preset_of_nobody_or_of_no_name_is_refused(presets, message):
     with pytest.raises(ConfigError, match=message):
-        Plan.of(Recipe().updated([f"compare.presets={presets}"]))
+        ComparisonPlan.of(Recipe().updated([f"compare.presets={presets}"]))
 
 
 def test_development_rows_that_nothing_was_remembered_of_choose_no_settings():

@@ -13,7 +13,7 @@ from ..metrics.bootstrap import Bootstrap, Figure, Interval, over_seeds, remaini
 from .answers import Answers
 from .attacks import AttackSetup
 from .pooled import ForgottenRows, PooledBasis
-from .roles import ORIGINAL, Kind, Role
+from .roles import ORIGINAL, Role, RoleKind
 from .shadows import ShadowScores
 from .verdict import Margins
 
@@ -64,7 +64,7 @@ class Evidence:
         """The retrained models, by number."""
         numbers = {}
         for role in self.models:
-            if role.kind is Kind.RETRAINED:
+            if role.kind is RoleKind.RETRAINED:
                 numbers[role.number] = role
         return [numbers[number] for number in sorted(numbers)]
 
@@ -82,7 +82,7 @@ class Evidence:
     def candidates(self) -> list[Role]:
         """The models that are judged."""
         # A model before tuning knows nothing of anybody: there is nothing that it could forget.
-        judged = (Kind.UNLEARNED, Kind.PLACEBO)
+        judged = (RoleKind.UNLEARNED, RoleKind.PLACEBO)
         return [role for role in self.models if role.kind in judged]
 
     # The first line of every figure is its value on the rows themselves; the other lines are its

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from ..metrics.bootstrap import Interval
 from .evidence import Evidence
-from .roles import OURS, Kind, Role
+from .roles import OURS, Role, RoleKind
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Table:
     group_title: str = ""
     group_titles: Mapping[str, str] = field(default_factory=dict)
     spread: Mapping[str, str] = field(default_factory=dict)
-    about: Kind | None = None
+    about: RoleKind | None = None
     brief: bool = True
     headlines: tuple[Headline, ...] = ()
 
@@ -173,7 +173,7 @@ class Measure(ABC):
     headlines: ClassVar[tuple[Headline, ...]] = ()
     group_title: ClassVar[str] = ""
     group_titles: ClassVar[Mapping[str, str]] = {}
-    about: ClassVar[Kind | None] = None
+    about: ClassVar[RoleKind | None] = None
     brief: ClassVar[bool] = True
     # What says nothing of its rows is taken to be measured on D_f: that errs on the safe side.
     on_forget_set: ClassVar[bool] = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class RoleKind(StrEnum):
     """The parts there are, in the order in which tables list them."""
 
     # The values are words of the field: they stand in files and in JSON.
@@ -21,7 +21,7 @@ class Kind(StrEnum):
 
 
 # An enumeration keeps the order in which its members are written.
-ORDER = list(Kind)
+ORDER = list(RoleKind)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Role:
         number: of a retrained model, counted from 1.
     """
 
-    kind: Kind
+    kind: RoleKind
     name: str = ""
     form: str = ""
     number: int = 0
@@ -45,7 +45,7 @@ class Role:
         """One name for files and JSON: `original`, `npo`, `unlearned-int8`, `retrained-1`."""
         if self.number:
             return f"{self.kind}-{self.number}"
-        if self.kind is Kind.PLACEBO:
+        if self.kind is RoleKind.PLACEBO:
             return f"{self.kind}-{self.name}"
         # A method is called by its own name alone: a comparison's cells are named after methods.
         stem = self.name or str(self.kind)
@@ -59,9 +59,9 @@ class Role:
         # Readers meet the first retrained model most, and most often it is the only one.
         if self.number > 1:
             return f"retrained, seed {self.number}"
-        if self.kind is Kind.UNTUNED:
+        if self.kind is RoleKind.UNTUNED:
             return "before tuning"
-        if self.kind is Kind.PLACEBO:
+        if self.kind is RoleKind.PLACEBO:
             return PLACEBO_TITLES.get(self.name, f"placebo: {self.name}")
         stem = self.name or str(self.kind)
         if not self.form:
@@ -76,26 +76,26 @@ class Role:
 PLACEBO_TITLES = {"temperature": "placebo: softened", "retain": "placebo: tuned on D_r"}
 FORM_TITLES = {"int8": "in int8"}
 
-UNTUNED = Role(Kind.UNTUNED)
+UNTUNED = Role(RoleKind.UNTUNED)
 """The language model before any user's data."""
-ORIGINAL = Role(Kind.ORIGINAL)
+ORIGINAL = Role(RoleKind.ORIGINAL)
 """The recommender that a request is put to."""
-UNLEARNED = Role(Kind.UNLEARNED)
+UNLEARNED = Role(RoleKind.UNLEARNED)
 """The recommender that has forgotten."""
-PLACEBO_TEMPERATURE = Role(Kind.PLACEBO, "temperature")
+PLACEBO_TEMPERATURE = Role(RoleKind.PLACEBO, "temperature")
 """Placebo (i): the original, softened."""
-PLACEBO_RETAIN = Role(Kind.PLACEBO, "retain")
+PLACEBO_RETAIN = Role(RoleKind.PLACEBO, "retain")
 """Placebo (ii): the original, tuned on D_r for as many steps as the method takes."""
 
 
 def retrained(number: int) -> Role:
     """The `number`-th retrained model, counted from 1."""
-    return Role(Kind.RETRAINED, number=number)
+    return Role(RoleKind.RETRAINED, number=number)
 
 
 def unlearned_by(method: str) -> Role:
     """The model that `method` made in a comparison of several."""
-    return Role(Kind.UNLEARNED, method)
+    return Role(RoleKind.UNLEARNED, method)
 
 
 OURS = unlearned_by("e2urec")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..metrics.bootstrap import Interval
 
-Outcome = Literal["PASS", "FAIL", "RETRAIN", "UNMEASURABLE"]
+VerdictOutcome = Literal["PASS", "FAIL", "RETRAIN", "UNMEASURABLE"]
 LEVEL = 0.9
 """An interval of 90% inside a margin is two one-sided tests at 5% (Schuirmann 1987)."""
 
@@ -51,7 +51,7 @@ class Verdict:
         auc_drop: the drop of test AUC with its 90% interval.
     """
 
-    outcome: Outcome
+    outcome: VerdictOutcome
     reason: str
     basis: str
     memory: Interval
@@ -154,7 +154,7 @@ def judge(memory: Interval, auc_drop: Interval, controls: Controls, margins: Mar
         Gate("the drop of test AUC", auc_drop, -np.inf, margins.auc_drop, f"{margins.auc_drop:g}"),
     )
 
-    def verdict(outcome: Outcome, reason: str) -> Verdict:
+    def verdict(outcome: VerdictOutcome, reason: str) -> Verdict:
         return Verdict(outcome, reason, controls.basis, memory, auc_drop)
 
     # Nothing may PASS a test that cannot fail, so the controls come before the gates.

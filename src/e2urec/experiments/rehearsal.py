@@ -29,7 +29,7 @@ from ..metrics.bootstrap import Bootstrap, Figure, Interval
 from ..models.recommender import Recommender
 from ..runs.folder import Run
 from ..runs.record import IntervalRecord
-from ..runs.rehearsal import MEMORY, Trial
+from ..runs.rehearsal import MEMORY, RehearsedTrial
 from ..unlearning.method import Method
 from .grid import FinishedCell, Grid
 from .study import NOT_UNLEARNING, Study, Unlearned
@@ -200,7 +200,7 @@ class RehearsalFigures:
         """AUC of an attack by loss on the original, beyond that on the first retrained model."""
         return _kept(self.evidence.attacks(ORIGINAL)["loss"]["auc_beyond"])
 
-    def trial(self, method: Method, cells: Sequence[FinishedCell]) -> Trial:
+    def trial(self, method: Method, cells: Sequence[FinishedCell]) -> RehearsedTrial:
         """The figures of one candidate; `cells` has its model of each request."""
         forget = self.evidence.bootstraps["forget"]
         rows = self._forgotten_rows(cells)
@@ -212,7 +212,7 @@ class RehearsalFigures:
         figures = {name: forget.interval(figure) for name, figure in pooled.items()}
         figures |= self._intervals("test", self._utility(cells))
         figures |= self._intervals("retain", self._retained(cells))
-        return Trial(
+        return RehearsedTrial(
             settings=method.model_dump(mode="json"),
             figures=dict(_records(figures)),
             gate=_kept(forget.interval(pooled[MEMORY], LEVEL)),
@@ -294,7 +294,7 @@ def _kept(figure: Interval) -> IntervalRecord | None:
     return IntervalRecord.of(ForgetSetFigure.of(figure))
 
 
-def choose_trial(trials: Sequence[Trial], tolerance: float) -> int | None:
+def choose_trial(trials: Sequence[RehearsedTrial], tolerance: float) -> int | None:
     """The place of the trial with the least |M_auc| of those that keep their test AUC.
 
     These surely lose no more than `tolerance` of it to a retrained model (95%). None: there is no

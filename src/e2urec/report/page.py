@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from ..evaluation.demonstration import Demonstration
 from ..evaluation.disclosure import is_told
 from ..evaluation.results import Results
-from ..evaluation.roles import ORIGINAL, UNLEARNED, Kind, Role, retrained
+from ..evaluation.roles import ORIGINAL, UNLEARNED, Role, RoleKind, retrained
 from ..metrics.bootstrap import Interval
 from . import plots
 from .tables import Sheet, sheet
@@ -68,7 +68,7 @@ def _plots(demonstration: Demonstration) -> dict[str, str]:
     memories = memory_figures(results)
     if memories:
         drawings["memory"] = plots.memory(memories)
-    references = [role for role in results.roles if role.kind is Kind.RETRAINED]
+    references = [role for role in results.roles if role.kind is RoleKind.RETRAINED]
     if len(references) > 1:
         drawings["distance"] = plots.pairwise_distances(results, references)
     return drawings

@@ -10,7 +10,7 @@ from scipy import special
 
 from ..core.arrays import Floats, Ints
 from ..evaluation.results import Results
-from ..evaluation.roles import ORIGINAL, UNLEARNED, Kind, Role, in_order
+from ..evaluation.roles import ORIGINAL, UNLEARNED, Role, RoleKind, in_order
 from ..metrics.bootstrap import Interval
 from ..unlearning.task import PhaseLog
 
@@ -19,11 +19,11 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 COLOURS = {
-    Kind.UNTUNED: "#666666",
-    Kind.ORIGINAL: "#c0392b",
-    Kind.UNLEARNED: "#1f6fb2",
-    Kind.RETRAINED: "#3a8f5c",
-    Kind.PLACEBO: "#8a6d9e",
+    RoleKind.UNTUNED: "#666666",
+    RoleKind.ORIGINAL: "#c0392b",
+    RoleKind.UNLEARNED: "#1f6fb2",
+    RoleKind.RETRAINED: "#3a8f5c",
+    RoleKind.PLACEBO: "#8a6d9e",
 }
 GREY = "#666666"
 INK = "#1c2330"
@@ -93,10 +93,10 @@ def phases(logs: Sequence[PhaseLog], retrained_loss: float | None) -> str:
     steps = list(range(len(logs)))
     forget = [log.forget_log_loss for log in logs]
     unseen = [log.unseen_log_loss for log in logs]
-    axes.plot(steps, forget, "o-", color=COLOURS[Kind.UNLEARNED], label="D_f")
+    axes.plot(steps, forget, "o-", color=COLOURS[RoleKind.UNLEARNED], label="D_f")
     axes.plot(steps, unseen, "s--", color=GREY, label="unseen users")
     if retrained_loss is not None:
-        colour = COLOURS[Kind.RETRAINED]
+        colour = COLOURS[RoleKind.RETRAINED]
         axes.axhline(retrained_loss, color=colour, lw=1.5, label="retrained, on D_f")
     axes.set_xticks(steps, [log.phase for log in logs])
     axes.set(ylabel="log loss")
@@ -121,8 +121,8 @@ def memory(figures: Mapping[Role, Interval]) -> str:
 
 def _mark_ends(axes: "plt.Axes") -> None:
     """Where a retrained model stands, and where the original does."""
-    axes.axvline(0, color=COLOURS[Kind.RETRAINED], lw=1.5)
-    axes.axvline(1, color=COLOURS[Kind.ORIGINAL], lw=1.5)
+    axes.axvline(0, color=COLOURS[RoleKind.RETRAINED], lw=1.5)
+    axes.axvline(1, color=COLOURS[RoleKind.ORIGINAL], lw=1.5)
 
 
 def pairwise_distances(results: Results, references: Sequence[Role]) -> str:
@@ -132,7 +132,7 @@ def pairwise_distances(results: Results, references: Sequence[Role]) -> str:
     forgets nothing, moves a model as far as forgetting does.
     """
     first, second = references[:2]
-    placebos = [role for role in results.roles if role.kind is Kind.PLACEBO]
+    placebos = [role for role in results.roles if role.kind is RoleKind.PLACEBO]
     roles = [ORIGINAL, second, *placebos, UNLEARNED]
     figure, axes = _axes(0.8 + 0.5 * len(roles))
     for row, role in enumerate(reversed(roles)):
@@ -167,8 +167,8 @@ def trade_off(points: Mapping[str, Points], ylabel: str, *, log: bool = False) -
     for place, (name, (memories, heights)) in enumerate(points.items()):
         colour = colours(place % 20)
         axes.plot(memories, heights, next(markers), color=colour, label=name, ms=7, alpha=0.9)
-    axes.axvline(0, color=COLOURS[Kind.RETRAINED], lw=1, ls=":")
-    axes.axvline(1, color=COLOURS[Kind.ORIGINAL], lw=1, ls=":")
+    axes.axvline(0, color=COLOURS[RoleKind.RETRAINED], lw=1, ls=":")
+    axes.axvline(1, color=COLOURS[RoleKind.ORIGINAL], lw=1, ls=":")
     if log:
         axes.set_yscale("log")
     # Over-forgetting can be many times the headroom: straight up to 1.5, logarithmic beyond.

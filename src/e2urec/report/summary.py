@@ -8,7 +8,7 @@ from scipy import stats
 
 from ..evaluation.comparison import Comparison
 from ..evaluation.results import Results, headlines_of
-from ..evaluation.roles import ORIGINAL, PLACEBO_TEMPERATURE, Kind, Role, in_order
+from ..evaluation.roles import ORIGINAL, PLACEBO_TEMPERATURE, Role, RoleKind, in_order
 from ..metrics.bootstrap import Interval
 from .tables import MISSING
 
@@ -143,7 +143,7 @@ def summary(comparison: Comparison) -> list[SummaryLine]:
     for request in comparison.rows:
         for role in _roles(comparison, request):
             line = _line(comparison, request, role)
-            if role.kind is Kind.UNLEARNED:
+            if role.kind is RoleKind.UNLEARNED:
                 methods.append(line)
             else:
                 references.append(line)

@@ -31,7 +31,7 @@ ADDITIONS = ("rehearsal.json", "shadows", "swaps")
 LIBRARIES = ("e2urec", "torch", "transformers", "peft", "accelerate", "numpy", "polars")
 """Those whose version can change a result."""
 
-Kind = Literal["original", "unlearned", "comparison", "demo"]
+RunKind = Literal["original", "unlearned", "comparison", "demo"]
 
 
 class _Part(BaseModel):
@@ -116,7 +116,7 @@ class CitationRecord(_Part):
 class RunRecord(_Part):
     """`run.json`."""
 
-    kind: Kind
+    kind: RunKind
     recipe: dict[str, Any] = Field(description="all settings, as resolved")
     seed: int
     format: int = FORMAT

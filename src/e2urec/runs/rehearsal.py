@@ -29,7 +29,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Trial(_Part):
+class RehearsedTrial(_Part):
     """Settings of the method, and how they did on all requests together."""
 
     settings: dict[str, Any] = Field(description="all of the method's")
@@ -56,7 +56,7 @@ class Rehearsal(_Part):
         None, description="AUC of an attack on the original beyond a retrained model, 95%"
     )
     tolerance: float = Field(description="test AUC that a chosen setting may lose to retraining")
-    trials: tuple[Trial, ...]
+    trials: tuple[RehearsedTrial, ...]
     chosen: int | None = Field(None, description="place of the trial that was chosen, from 0")
     versions: dict[str, str]
 

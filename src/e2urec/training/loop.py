@@ -19,7 +19,7 @@ from ..core.seeding import derive
 from ..models.devices import default_device, seed_streams
 from ..models.fsdp import is_split
 from .micro_batches import StepGradients
-from .objective import Combine, Losses, LossFunction, Objective, Plan, Rows, Step, weighted_sum
+from .objective import Combine, Losses, LossFunction, Objective, Rows, Step, StepPlan, weighted_sum
 from .phase import Phase, Progress, silent
 from .process_share import ProcessShare
 from .schedule import OptimizerSettings, Schedule
@@ -33,11 +33,11 @@ __all__ = [
     "Objective",
     "OptimizerSettings",
     "Phase",
-    "Plan",
     "Progress",
     "Rows",
     "Schedule",
     "Step",
+    "StepPlan",
     "Trace",
     "TrainingState",
     "fit",
@@ -49,7 +49,7 @@ __all__ = [
 def fit(
     model: nn.Module,
     state: TrainingState,
-    plan: Plan,
+    plan: StepPlan,
     objective: Objective,
     phase: Phase,
     monitor: Callable[[], float] | None = None,

@@ -13,7 +13,7 @@ Rows = Ints
 # The rows that a step reads, by the name of their set: {"forget": rows, "retain": rows}.
 Step = Mapping[str, Rows]
 # Epoch → its steps.
-Plan = Callable[[int], Sequence[Step]]
+StepPlan = Callable[[int], Sequence[Step]]
 Losses = dict[str, torch.Tensor]
 # (model, step) → named scalar losses, each a mean over the rows of the set that it is named after,
 # or over those of a step's only set.

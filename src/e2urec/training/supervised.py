@@ -21,7 +21,7 @@ from ..models.predictions import predict
 from ..models.quantisation import refuse_quantised
 from ..models.recommender import Recommender
 from .loop import fit
-from .objective import Losses, Objective, Plan, Step
+from .objective import Losses, Objective, Step, StepPlan
 from .phase import Phase
 from .schedule import Schedule
 from .state import Trace, TrainingState
@@ -63,8 +63,8 @@ def supervised(model: Recommender, rows: Examples, name: str = "train") -> Objec
     return Objective(losses)
 
 
-def shuffled_plan(rows: Examples, batch_size: int, seed: int, name: str = "train") -> Plan:
-    """Plan: every row once an epoch, in an order that is a function of (seed, epoch)."""
+def shuffled_plan(rows: Examples, batch_size: int, seed: int, name: str = "train") -> StepPlan:
+    """StepPlan: every row once an epoch, in an order that is a function of (seed, epoch)."""
 
     def plan(epoch: int) -> list[Step]:
         batches = epoch_batches(

@@ -6,7 +6,7 @@ from ...metrics.bootstrap import Bootstrap, Figure, Interval
 from ..disclosure import SliceDifference
 from ..evidence import Evidence
 from ..measure import Column, Measure, Needs, Row
-from ..roles import ORIGINAL, Kind, Role
+from ..roles import ORIGINAL, Role, RoleKind
 
 SHOWN_ATTRIBUTES = 5
 """Users have dozens of attribute values; tables show those that lose most."""
@@ -22,7 +22,7 @@ class Collateral(Measure):
     columns = (Column("rows", "rows", 0), Column("auc", "AUC"), Column("log_loss", "log loss"))
     needs = Needs(slices=True)
     group_title = "slice"
-    about = Kind.UNLEARNED
+    about = RoleKind.UNLEARNED
 
     def rows(self, evidence: Evidence) -> Iterator[Row]:
         """One row a model and slice."""

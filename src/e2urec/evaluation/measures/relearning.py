@@ -6,7 +6,7 @@ import numpy as np
 
 from ..evidence import Evidence
 from ..measure import Column, Measure, Needs, Row
-from ..roles import Kind
+from ..roles import RoleKind
 
 
 class Relearning(Measure):
@@ -24,10 +24,10 @@ class Relearning(Measure):
     def rows(self, evidence: Evidence) -> Iterator[Row]:
         """One row a model that was made to relearn."""
         steps = evidence.relearning
-        references = [figure for role, figure in steps.items() if role.kind is Kind.RETRAINED]
+        references = [figure for role, figure in steps.items() if role.kind is RoleKind.RETRAINED]
         for role, figure in steps.items():
             row = {"steps": evidence.forget_interval(figure)}
-            if references and role.kind is not Kind.RETRAINED:
+            if references and role.kind is not RoleKind.RETRAINED:
                 mean = np.mean(references, axis=0)
                 # Where retrained models need no step there is no ratio: not a number, no error.
                 with np.errstate(invalid="ignore", divide="ignore"):

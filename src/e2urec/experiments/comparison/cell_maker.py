@@ -17,7 +17,7 @@ from ..recipe import Recipe
 from ..study import Study
 from .cell_report import CellReport
 from .choose import development_study
-from .plan import DEVELOPMENT, Cell, Plan, Settings
+from .plan import DEVELOPMENT, Cell, ComparisonPlan, Settings
 from .seed_models import Methods, SeedModels
 from .stages import shadows_key
 
@@ -83,7 +83,7 @@ class _CellMaker:
         studies: by number of the request.
     """
 
-    plan: Plan
+    plan: ComparisonPlan
     models: SeedModels
     methods: Methods
     shadows: Path
@@ -95,7 +95,7 @@ class _CellMaker:
         work = folder.parent
         order = read_object(folder / ORDER, REMEDY)
         recipe = Recipe.build(order["recipe"], place=ORDER)
-        plan = Plan.of(recipe)
+        plan = ComparisonPlan.of(recipe)
         grid = Grid(work / CELLS, 0, print, jobs=order["jobs"])
         models = SeedModels.of(recipe, seed, grid, silent)
         # Another machine may have other versions, data or keys: cells are not mixed. The command

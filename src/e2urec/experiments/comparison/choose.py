@@ -16,7 +16,7 @@ from ...metrics.classification import auc
 from ...unlearning.method import unread_differences
 from ..grid import FinishedCell
 from ..study import Study
-from .plan import Plan, Settings
+from .plan import ComparisonPlan, Settings
 from .seed_models import SeedModels
 
 
@@ -61,7 +61,7 @@ class Trial:
         }
 
 
-def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Trial]]:
+def choose(plan: ComparisonPlan, models: SeedModels) -> tuple[dict[str, Settings], list[Trial]]:
     """The settings of each method, and what every trial scored.
 
     A method's settings are those of the trial with the least |M_auc| on the development request.
@@ -95,7 +95,7 @@ def choose(plan: Plan, models: SeedModels) -> tuple[dict[str, Settings], list[Tr
     return settings | _best_settings(trials), trials
 
 
-def unread_sentences(plan: Plan, forget: int) -> Iterator[str]:
+def unread_sentences(plan: ComparisonPlan, forget: int) -> Iterator[str]:
     """Of methods whose trials differ in what a development request of so many rows does not read.
 
     Trials that differ in these settings alone are one and the same.
@@ -110,7 +110,7 @@ def unread_sentences(plan: Plan, forget: int) -> Iterator[str]:
             )
 
 
-def development_study(plan: Plan, models: SeedModels) -> Study:
+def development_study(plan: ComparisonPlan, models: SeedModels) -> Study:
     """The study of the development request; raises ConfigError as `users_without_request` does."""
     # Other users than any reported request: settings must not be chosen on what is reported.
     development = plan.recipe.compare.development
@@ -176,7 +176,7 @@ def _auc(answers: Answers, part: str) -> float:
     return auc(rows.labels, rows.log_odds)
 
 
-def users_without_request(plan: Plan, models: SeedModels) -> Samples:
+def users_without_request(plan: ComparisonPlan, models: SeedModels) -> Samples:
     """Training rows of users (or items) that no reported request names.
 
     Raises:

@@ -34,7 +34,7 @@ from ..workspace import Workspace
 from .cell_maker import CELLS, SHADOWS
 from .choose import Trial, choose
 from .jobs import ONE_JOB, JobOptions
-from .plan import Plan, Settings
+from .plan import ComparisonPlan, Settings
 from .seed_models import Methods, SeedModels
 from .stages import dependent, independent, originals
 from .team import Team
@@ -66,7 +66,7 @@ def compare(
         RunError: `out` exists and is no earlier result with failed cells, or was begun with
             another recipe; or a job ended without what nothing can be measured without.
     """
-    plan = Plan.of(recipe)
+    plan = ComparisonPlan.of(recipe)
     if process_count() > 1:
         raise ConfigError(
             "compare: runs in one process, whose cells can be taken up again; start it without a "
@@ -131,7 +131,7 @@ class _Run:
         control_auc: of the control model on the test rows of each request.
     """
 
-    plan: Plan
+    plan: ComparisonPlan
     grid: Grid
     shadows: Path
     progress: Progress

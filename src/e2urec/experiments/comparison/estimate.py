@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
+from ...evaluation.roles import ORIGINAL, PLACEBO_RETAIN, RoleKind
 from ...models.devices import thread_limit
 from ...training.loop import Phase
 from ...training.supervised import tune
@@ -15,7 +15,7 @@ from ..recipe import Recipe
 from ..workspace import Workspace
 from .jobs import ONE_JOB, JobOptions, core_count, visible_gpus
 from .memorised import as_share
-from .plan import DEVELOPMENT, Cell, Plan, model_key
+from .plan import DEVELOPMENT, Cell, ComparisonPlan, model_key
 from .stages import dependent, independent, originals, shadows_key
 
 TIMED_STEPS = 8
@@ -50,9 +50,9 @@ def estimate(recipe: Recipe, jobs: JobOptions = ONE_JOB) -> Estimate:
             start of a job, and what it waits for on a cluster, are left out.
 
     Raises:
-        ConfigError: as `Plan.of` does.
+        ConfigError: as `ComparisonPlan.of` does.
     """
-    plan = Plan.of(recipe)
+    plan = ComparisonPlan.of(recipe)
     space = Workspace(recipe)
     counter = _RowCounter.of(plan, space)
     rows = counter.originals()
@@ -105,14 +105,14 @@ class _RowCounter:
         answered: rows that each model is asked about.
     """
 
-    plan: Plan
+    plan: ComparisonPlan
     train: int
     unseen: int
     sizes: dict[int, tuple[int, int]]
     answered: int
 
     @classmethod
-    def of(cls, plan: Plan, space: Workspace) -> "_RowCounter":
+    def of(cls, plan: ComparisonPlan, space: Workspace) -> "_RowCounter":
         sizes = {}
         answered = 0
         unseen = len(space.split.unseen)
@@ -165,7 +165,10 @@ class _RowCounter:
 
     def _prepares(self, cell: Cell) -> bool:
         """Whether a sharded original is made for a cell: for each trial, and once a seed."""
-        if cell.role.kind is not Kind.UNLEARNED or not self.plan.method(cell.role.name).prepares:
+        if (
+            cell.role.kind is not RoleKind.UNLEARNED
+            or not self.plan.method(cell.role.name).prepares
+        ):
             return False
         return cell.request <= 1
 
@@ -175,7 +178,7 @@ class _RowCounter:
         schedule = self.plan.recipe.tuning.schedule
         if cell.role == ORIGINAL:
             return "originals", 0
-        if cell.role.kind is Kind.RETRAINED:
+        if cell.role.kind is RoleKind.RETRAINED:
             return "retrained", self._epochs * retain
         if cell.role == PLACEBO_RETAIN:
             times = self._times(cell.request)

@@ -59,7 +59,7 @@ def model_key(seed: int) -> str:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """All cells of a comparison.
 
     Attributes:
@@ -74,7 +74,7 @@ class Plan:
     trials: Mapping[str, list[Settings]]
 
     @classmethod
-    def of(cls, recipe: Recipe) -> "Plan":
+    def of(cls, recipe: Recipe) -> "ComparisonPlan":
         """The plan of a recipe.
 
         Raises:

@@ -15,7 +15,7 @@ from ...data.requests import ErasureRequest, ForgetRetain
 from ...data.samples import Samples
 from ...evaluation.comparison import CellRecord
 from ...evaluation.disclosure import outcome_record, phase_records
-from ...evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
+from ...evaluation.roles import ORIGINAL, PLACEBO_RETAIN, RoleKind
 from ...evaluation.shadow_folder import shared_shadows
 from ...evaluation.shadows import ShadowScores
 from ...methods import build
@@ -231,7 +231,7 @@ class SeedModels:
         A reference that cannot be made is an error: nothing can be measured without it.
         """
         make = self._maker(cell, study, methods)
-        if cell.role.kind in (Kind.ORIGINAL, Kind.RETRAINED):
+        if cell.role.kind in (RoleKind.ORIGINAL, RoleKind.RETRAINED):
             return self.grid.cell(cell.key, make)
         return self.grid.try_cell(cell.key, make)
 
@@ -245,7 +245,7 @@ class SeedModels:
                 return self._placebo(study, methods)
 
             return lambda folder: self._pooled(cell, study, placebo, folder)
-        if role.kind is Kind.RETRAINED:
+        if role.kind is RoleKind.RETRAINED:
             method: Method = Retrain(number=role.number)
         else:
             method = methods[role.name]

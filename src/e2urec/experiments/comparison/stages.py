@@ -7,8 +7,8 @@ be chosen.
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-from ...evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Kind
-from .plan import DEVELOPMENT, Cell, Plan, model_key, seed_folder
+from ...evaluation.roles import ORIGINAL, PLACEBO_RETAIN, RoleKind
+from .plan import DEVELOPMENT, Cell, ComparisonPlan, model_key, seed_folder
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def shadows_key(seed: int, request: int) -> str:
     return f"{seed_folder(seed)}/request-{request}/shadows"
 
 
-def originals(plan: Plan, remembered: Iterable[str] = ()) -> list[Bundle]:
+def originals(plan: ComparisonPlan, remembered: Iterable[str] = ()) -> list[Bundle]:
     """The original of each seed, and whom that of the first seed remembers most."""
     first, *others = plan.recipe.compare.seeds
     bundles = [Bundle(first, (model_key(first), *remembered), is_needed=True)]
@@ -40,7 +40,7 @@ def originals(plan: Plan, remembered: Iterable[str] = ()) -> list[Bundle]:
     return bundles
 
 
-def independent(plan: Plan) -> list[Bundle]:
+def independent(plan: ComparisonPlan) -> list[Bundle]:
     """What needs an original alone."""
     cells = [cell for cell in plan.cells() if not _waits(plan, cell)]
     bundles = _bundles(plan, cells)
@@ -51,40 +51,40 @@ def independent(plan: Plan) -> list[Bundle]:
     return bundles
 
 
-def dependent(plan: Plan) -> list[Bundle]:
+def dependent(plan: ComparisonPlan) -> list[Bundle]:
     """What waits for settings to be chosen."""
     cells = [cell for cell in plan.cells() if _waits(plan, cell)]
     return _bundles(plan, cells)
 
 
-def _waits(plan: Plan, cell: Cell) -> bool:
+def _waits(plan: ComparisonPlan, cell: Cell) -> bool:
     if not plan.is_chosen or cell.request == DEVELOPMENT:
         return False
     # A placebo takes as many steps as the longest method, whose settings are chosen.
     if cell.role == PLACEBO_RETAIN:
         return True
-    return cell.role.kind is Kind.UNLEARNED and len(plan.trials[cell.role.name]) > 1
+    return cell.role.kind is RoleKind.UNLEARNED and len(plan.trials[cell.role.name]) > 1
 
 
-def _bundles(plan: Plan, cells: Iterable[Cell]) -> list[Bundle]:
+def _bundles(plan: ComparisonPlan, cells: Iterable[Cell]) -> list[Bundle]:
     groups: dict[Hashable, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(_group(plan, cell), []).append(cell)
     bundles = []
     for group in groups.values():
         keys = tuple(cell.key for cell in group)
-        is_needed = group[0].role.kind in (Kind.ORIGINAL, Kind.RETRAINED)
+        is_needed = group[0].role.kind in (RoleKind.ORIGINAL, RoleKind.RETRAINED)
         bundles.append(Bundle(group[0].seed, keys, is_needed))
     return bundles
 
 
-def _group(plan: Plan, cell: Cell) -> Hashable:
+def _group(plan: ComparisonPlan, cell: Cell) -> Hashable:
     """Cells of one group are made by one job."""
     # An original only answers, which takes less time than the start of a job.
     if cell.role == ORIGINAL:
         return cell.seed, cell.role
     # A sharded original is prepared once for all requests, and stays in memory.
-    is_method = cell.role.kind is Kind.UNLEARNED
+    is_method = cell.role.kind is RoleKind.UNLEARNED
     if is_method and cell.request != DEVELOPMENT and plan.method(cell.role.name).prepares:
         return cell.seed, cell.role
     return cell
