@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from e2urec.core.errors import DataError
 from pooled_plan import Size
 from report_parts import MISSING, markdown
 from requests_lines import Line, size_title
@@ -31,29 +32,50 @@ class Found:
 
 
 UNKNOWN = Found(MISSING, False)
-"""A figure that the line lacks, as alignment is where one model was retrained."""
-
-Look = Callable[[Line], Found]
-"""What a line shows of an aim."""
+"""Of a figure that was not measured, as alignment is not where one model was retrained."""
 
 
-# --- the aims
+@dataclass(frozen=True)
+class Aim:
+    """A line of the table.
+
+    Attributes:
+        words: what is aimed at.
+        look: what a line of the measurements shows of it.
+        sizes: of the requests that it is asked of.
+    """
+
+    words: str
+    look: Callable[[Line], Found]
+    sizes: Sequence[Size] = tuple(Size)
 
 
-def at_least(name: str, least: float, digits: int = 2) -> Look:
+# --- how the aims are looked at
+# A figure is held against its limit as it is printed.
+
+
+def at_least(name: str, least: float, digits: int) -> Callable[[Line], Found]:
     """A figure that shall not be below `least`."""
 
     def look(line: Line) -> Found:
         value = line.values["figures"][name]["value"]
-        return UNKNOWN if value is None else Found(f"{value:.{digits}f}", value >= least)
+        if value is None:
+            return UNKNOWN
+        return Found(f"{value:.{digits}f}", round(value, digits) >= least)
 
     return look
 
 
-def memory_left(line: Line) -> Found:
-    """M_auc, which is 0 for retrained models."""
-    value = line.values["figures"]["memory_auc"]["value"]
-    return UNKNOWN if value is None else Found(f"{value:.2f}", abs(value) <= MOST_LEFT)
+def near_retraining(name: str) -> Callable[[Line], Found]:
+    """An M_auc, which is 0 for retrained models and 1 where nothing was done."""
+
+    def look(line: Line) -> Found:
+        value = line.values["figures"][name]["value"]
+        if value is None:
+            return UNKNOWN
+        return Found(f"{value:.2f}", round(abs(value), 2) <= MOST_LEFT)
+
+    return look
 
 
 def interval_of_memory(line: Line) -> Found:
@@ -62,13 +84,14 @@ def interval_of_memory(line: Line) -> Found:
     if figure["low"] is None or figure["high"] is None:
         return UNKNOWN
     words = f"[{figure['low']:.2f}, {figure['high']:.2f}]"
-    return Found(words, max(-figure["low"], figure["high"]) <= WIDEST)
+    return Found(words, round(max(-figure["low"], figure["high"]), 2) <= WIDEST)
 
 
-def single_requests(line: Line) -> Found:
-    """How many requests are near retraining one by one."""
-    near = [value for value in line.points if abs(value) <= FARTHEST_REQUEST]
-    return Found(f"{len(near)} of {len(line.points)}", len(near) == len(line.points))
+def requests_near_retraining(line: Line) -> Found:
+    """How many requests are near retraining one by one, of those that were made."""
+    count = line.values["requests"]
+    near = sum(abs(value) <= FARTHEST_REQUEST for value in line.points)
+    return Found(f"{near} of {count}", near == count)
 
 
 def seconds(line: Line) -> Found:
@@ -85,34 +108,34 @@ def passes(line: Line) -> Found:
     return Found(outcome, outcome == "PASS")
 
 
-def fails_not(line: Line) -> Found:
+def does_not_fail(line: Line) -> Found:
     """The verdict of what may be too few rows for a PASS."""
     outcome = line.values["verdict"]["outcome"]
     return Found(outcome, outcome != "FAIL")
 
 
-ALL = tuple(Size)
-AIMS: Sequence[tuple[str, Look, Sequence[Size]]] = (
-    (f"M_auc within ±{MOST_LEFT:.2f}", memory_left, ALL),
-    (f"its interval within ±{WIDEST:.2f}", interval_of_memory, ALL),
-    (f"each request within ±{FARTHEST_REQUEST:.2f}", single_requests, (Size.FOLD,)),
-    (
-        f"test AUC less the retrained models' at least −{MOST_AUC_LOST}",
+AIMS = (
+    Aim(f"M_auc within ±{MOST_LEFT:.2f}", near_retraining("memory_auc")),
+    Aim(f"its interval within ±{WIDEST:.2f}", interval_of_memory),
+    Aim(f"M_auc within requests within ±{MOST_LEFT:.2f}", near_retraining("memory_within")),
+    Aim(
+        f"each request within ±{FARTHEST_REQUEST:.2f}",
+        requests_near_retraining,
+        (Size.FOLD,),
+    ),
+    Aim(
+        f"test AUC minus the retrained models': −{MOST_AUC_LOST} or more",
         at_least("test_auc_to_retrained", -MOST_AUC_LOST, 3),
-        ALL,
     ),
-    (f"alignment at least {LEAST_ALIGNMENT}", at_least("alignment", LEAST_ALIGNMENT), ALL),
-    (
-        f"retained memory at least {LEAST_RETAINED}",
-        at_least("retained_memory", LEAST_RETAINED),
-        ALL,
+    Aim(f"alignment {LEAST_ALIGNMENT} or more", at_least("alignment", LEAST_ALIGNMENT, 2)),
+    Aim(
+        f"retained memory {LEAST_RETAINED} or more", at_least("retained_memory", LEAST_RETAINED, 2)
     ),
-    ("PASS", passes, (Size.FOLD,)),
-    ("no FAIL", fails_not, (Size.PART, Size.SINGLE)),
-    (
-        f"seconds: a fifth, a twentieth of a retraining, {MOST_SECONDS} s",
+    Aim("the verdict is PASS", passes, (Size.FOLD,)),
+    Aim("the verdict is not FAIL", does_not_fail, (Size.PART, Size.SINGLE)),
+    Aim(
+        f"at most 1/5 (20%) or 1/20 (4%) of a retraining's seconds, {MOST_SECONDS} s (single user)",
         seconds,
-        ALL,
     ),
 )
 
@@ -120,26 +143,39 @@ AIMS: Sequence[tuple[str, Look, Sequence[Size]]] = (
 # --- the table
 
 
+def aims_tables(lines: Sequence[Line]) -> str:
+    """Markdown: a table for each base that has the variant.
+
+    Raises:
+        DataError: none has it.
+    """
+    ours = [line for line in lines if line.variant == VARIANT]
+    if not ours:
+        raise DataError(f"no variant '{VARIANT}' in these files: its figures are held against aims")
+    bases = dict.fromkeys(line.base for line in ours)
+    tables = [aims_table([line for line in ours if line.base == base], base) for base in bases]
+    return "\n\n".join(tables) + "\n"
+
+
 def aims_table(lines: Sequence[Line], base: str) -> str:
-    """Markdown: a line for each aim, a column for each size; in each cell a value for each seed."""
-    ours = [line for line in lines if (line.base, line.variant) == (base, VARIANT)]
-    ours.sort(key=lambda line: line.seed)
-    measured = {line.size for line in ours}
-    sizes = [size for size in Size if size in measured]
+    """A line for each aim, a column for each size; in each cell a value for each seed."""
+    by_place = {(line.size, line.seed): line for line in lines}
+    seeds = sorted({line.seed for line in lines})
+    sizes = [size for size in Size if any(line.size == size for line in lines)]
     rows = []
-    for words, look, of_sizes in AIMS:
-        cells = [words]
+    for aim in AIMS:
+        cells = [aim.words]
         for size in sizes:
-            found = [str(look(line)) for line in ours if line.size == size]
-            cells.append(", ".join(found) if size in of_sizes else MISSING)
+            if size not in aim.sizes:
+                cells.append(MISSING)
+                continue
+            found = []
+            for seed in seeds:
+                line = by_place.get((size, seed))
+                found.append(UNKNOWN if line is None else aim.look(line))
+            cells.append(", ".join(map(str, found)))
         rows.append(cells)
-    seeds = ", ".join(str(seed) for seed in sorted({line.seed for line in ours}))
-    title = f"*Base {base}: what was aimed at (bold: reached), on seeds {seeds}*"
+    named_seeds = ", ".join(map(str, seeds))
+    title = f"*Base {base}: what was aimed at (bold: reached), on seeds {named_seeds}*"
     headings = ["aim", *map(size_title, sizes)]
     return "\n".join([title, "", *markdown(headings, rows)])
-
-
-def aims_tables(lines: Sequence[Line]) -> str:
-    """A table for each base that has the variant."""
-    bases = dict.fromkeys(line.base for line in lines if line.variant == VARIANT)
-    return "\n\n".join(aims_table(lines, base) for base in bases) + "\n"

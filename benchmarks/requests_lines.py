@@ -28,7 +28,7 @@ class Line:
         return [value for value in values if value is not None]
 
     @property
-    def not_done(self) -> list[Mapping[str, Any]]:
+    def warned(self) -> list[Mapping[str, Any]]:
         """The requests that ended with a sentence on what is left, or on a bound that was hit."""
         # Who is done may have been told something all the same.
         return [

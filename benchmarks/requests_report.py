@@ -2,10 +2,9 @@
 
     python benchmarks/requests_report.py docs/results/requests-*.json [--into PAGE.md]
 
-Prints Markdown tables, and draws every request as a point: what was aimed at and what was reached,
-for each base, then all figures, for each base and size of requests. `--into` also puts both into a
-page, between the marks `<!-- aims -->` and `<!-- /aims -->`, `<!-- requests -->` and
-`<!-- /requests -->`.
+Prints Markdown tables, one for each base and size of requests, and draws every request as a point.
+`--into` also puts the tables into a page, between the marks `<!-- requests -->` and
+`<!-- /requests -->`, and what was aimed at and reached between the same marks of `aims`.
 """
 
 import argparse
@@ -45,7 +44,7 @@ HEADINGS = (
     "test AUC − retrained's",
     "seconds",
     "of a retraining",
-    "not done, it says",
+    "requests with a warning",
     "verdict",
 )
 RETRAINED = "retrained"
@@ -99,7 +98,7 @@ def cells_of(line: Line) -> list[str]:
         figure_text(figures["test_auc_to_retrained"], 3),
         f"{seconds['median']:.1f}",
         f"{seconds['share']:.1%}",
-        f"{len(line.not_done)} of {values['requests']}",
+        f"{len(line.warned)} of {values['requests']}",
         values["verdict"]["outcome"],
     ]
 
@@ -236,14 +235,13 @@ def main(words: Sequence[str] | None = None) -> None:
         reports = read_reports(arguments.reports)
         if not lines_of(reports):
             raise DataError("no request is finished in these files; measure more")
-        aims = aims_tables(lines_of(reports))
         text = tables(reports)
+        print(text, end="")
         if arguments.into is not None:
-            put_into(arguments.into, {AIMS_MARK: aims, MARK: text})
+            put_into(arguments.into, {AIMS_MARK: aims_tables(lines_of(reports)), MARK: text})
     except E2URecError as error:
         raise SystemExit(f"error: {error}") from error
     arguments.plot.write_text(draw(reports), encoding="utf-8")
-    print(f"{aims}\n{text}", end="")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from e2urec.unlearning.method import Method
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import pooled_files
 import report_parts
+import requests_aims
 import requests_report
 from common import measure_only
 from pooled_answers import PooledAnswers
@@ -399,11 +400,12 @@ def test_a_working_folder_may_be_named_otherwise_the_next_time(tmp_path):
 # --- the table and the picture
 
 
-def test_table_and_picture_come_from_the_json_alone(report, tmp_path, capsys):
+def test_table_and_picture_come_from_the_json_alone(report, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(requests_aims, "VARIANT", "strong")
     file = tmp_path / "requests-demo-3.json"
     write_json(file, {"base": "demo"} | report)
     page = tmp_path / "page.md"
-    marks = "<!-- aims -->\nold\n<!-- /aims -->\n\n<!-- requests -->\nold\n<!-- /requests -->"
+    marks = "<!-- aims -->\nformer\n<!-- /aims -->\n\n<!-- requests -->\nformer\n<!-- /requests -->"
     page.write_text(f"# Page\n\n{marks}\n\nEnd\n", encoding="utf-8")
     picture = tmp_path / "picture.svg"
     words = [str(file), "--plot", str(picture), "--into", str(page)]
@@ -418,7 +420,8 @@ def test_table_and_picture_come_from_the_json_alone(report, tmp_path, capsys):
     assert any(" 5 of 5 " in row for row in rows)
     content = page.read_text(encoding="utf-8")
     assert printed.strip() in content
-    assert "old" not in content
+    assert "former" not in content
+    assert "*Base demo: what was aimed at (bold: reached), on seeds 3*" in content
     assert content.endswith("<!-- /requests -->\n\nEnd\n")
     first = picture.read_bytes()
     assert first.startswith(b"<svg")

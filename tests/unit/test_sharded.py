@@ -242,6 +242,21 @@ def test_weights_without_validation_rows_to_fit_them_on_are_refused(method):
     assert not training_task.costs.rows, "no shard was trained for it"
 
 
+@pytest.mark.parametrize("method", METHODS, ids=IDS)
+def test_request_that_leaves_no_validation_rows_is_refused_by_who_fits_on_them(method):
+    training_task = training_task_of("causal")
+    original = method.prepare(training_task)
+    task = task_of(training_task, original, [0])
+    without = replace(task, valid=task.valid.take(np.arange(0)))
+    if not method.fits_on_validation:
+        method.unlearn(without)
+        return
+    before = dict(without.costs.rows)
+    with pytest.raises(ConfigError, match="the request leaves none"):
+        method.unlearn(without)
+    assert without.costs.rows == before, "no shard was trained for it"
+
+
 def test_sharded_model_is_not_saved(tmp_path):
     with pytest.raises(ModelError, match="in memory only"):
         filled("causal")[0].save(tmp_path / "run")

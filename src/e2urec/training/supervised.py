@@ -64,7 +64,7 @@ def supervised(model: Recommender, rows: Examples, name: str = "train") -> Objec
 
 
 def shuffled_plan(rows: Examples, batch_size: int, seed: int, name: str = "train") -> StepPlan:
-    """StepPlan: every row once an epoch, in an order that is a function of (seed, epoch)."""
+    """A plan: every row once an epoch, in an order that is a function of (seed, epoch)."""
 
     def plan(epoch: int) -> list[Step]:
         batches = epoch_batches(

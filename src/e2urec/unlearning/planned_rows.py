@@ -64,13 +64,13 @@ def _solving_rows(method: TwoTeachers, forget: int, retain: int) -> dict[str, in
 def _teacher_rows(method: TwoTeachers, forget: int, retain: int, taught_rows: int) -> int:
     """Rows that the teachers answer; of D_r, `taught_rows` are read in the joint phase."""
     rows = forget + taught_rows
-    count = sampled_rows(forget, method.calibration_ratio)
+    calibration_rows = sampled_rows(forget, method.calibration_ratio)
     is_gain = method.forgetting == "gain"
     # The calibration users show what tuning is worth, beside D_f or beside D_r.
     if method.needs_target:
-        rows += count
+        rows += calibration_rows
     if method.needs_target and method.forgetting != "scores":
-        retain_count = min(retain, count)
+        retain_count = min(retain, calibration_rows)
         rows += max(0, retain_count - taught_rows)
     # The augmented model answers D_f as well.
     if is_gain:

@@ -132,7 +132,7 @@ class Sharded(Method):
     exact: ClassVar[bool] = True
     prepares: ClassVar[bool] = True
     fits_on_validation: ClassVar[bool] = True
-    """Whether validation rows tell how the shards' answers are combined."""
+    """Whether `combination` reads validation rows, without which there is none then."""
 
     shards: int = Field(
         4, ge=2, description="parts of the users, each with an adapter of its own on the base"
@@ -157,7 +157,8 @@ class Sharded(Method):
         Raises:
             ConfigError: fewer users than shards, or no validation rows to fit a combination on.
         """
-        self._check_validation(task)
+        if self.fits_on_validation and not len(task.valid):
+            raise self._lacks_validation("give them a share in data.fractions")
         users = np.unique(task.train.users)
         # A shard that is empty from the start would cost an adapter and never answer.
         if len(users) < self.shards:
@@ -192,7 +193,6 @@ class Sharded(Method):
             ConfigError: the original is not made of shards, the base is not at hand, or no
                 validation rows are left to fit a combination on.
         """
-        self._check_validation(task)
         model = task.original
         if not isinstance(model, Ensemble):
             raise ConfigError(
@@ -203,6 +203,9 @@ class Sharded(Method):
             raise ConfigError(
                 f"method '{self.name}' needs the base model; give the name or folder of it"
             )
+        # Before the shards are trained again: their hours would be lost.
+        if self.fits_on_validation and not len(task.valid):
+            raise self._lacks_validation("the request leaves none; forget fewer users")
         assignment = model.assignment
         # A shard that was tuned on an old prompt has seen what goes in its history.
         rewritten_users = task.retain.users[task.rewritten]
@@ -216,13 +219,8 @@ class Sharded(Method):
         model.remove_users(forgotten_users)
         return self._assemble(model, task, weights)
 
-    def _check_validation(self, task: AnyTask) -> None:
-        # Before the shards are trained: their hours would be lost.
-        if self.fits_on_validation and not len(task.valid):
-            raise ConfigError(
-                f"method '{self.name}': no validation rows to fit weights on; "
-                "give them a share in data.fractions"
-            )
+    def _lacks_validation(self, remedy: str) -> ConfigError:
+        return ConfigError(f"method '{self.name}': no validation rows to fit weights on; {remedy}")
 
     def shard_odds(self, model: Ensemble, task: AnyTask) -> dict[int, Floats]:
         """What each shard that holds a user answers alone.
