@@ -133,9 +133,11 @@ class TwoTeachers(Method):
         unread = [name for name in UNREAD[self.forgetting] if self._is_changed(name)]
         if unread:
             settings = ", ".join(f"{name}={getattr(self, name)}" for name in unread)
+            readers = [name for name, others in UNREAD.items() if not set(unread) & set(others)]
+            other = f", or set forgetting to {' or '.join(readers)}" if readers else ""
             raise ConfigError(
                 f"method 'e2urec': forgetting={self.forgetting} does not read {settings}; leave "
-                "that out, or set forgetting otherwise"
+                f"that out{other}"
             )
         return self
 
