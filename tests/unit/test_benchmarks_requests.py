@@ -42,6 +42,7 @@ from pooled_figures import Scope, SizeFigures, seed_report
 from pooled_models import PooledModels, PooledOptions
 from pooled_plan import FOLDS, NamedMethod, Size, folds_of, parse_variant, variants_of
 
+ABLATION = Path(requests_report.__file__).with_name("ablation.toml")
 SETTINGS = [
     "model.layers=none",
     "data.history=2",
@@ -185,6 +186,11 @@ def test_variants_are_read_from_the_command_line_and_from_toml(tmp_path):
     read = variants_of(["first=graddiff"], file)
     assert [entry.name for entry in read] == ["first", "wide", "npo"]
     assert read[1].method == variant.method
+
+
+def test_ablation_has_no_variant_that_cannot_be_built_or_is_there_twice():
+    read = variants_of([], ABLATION)
+    assert len({json.dumps(entry.method.model_dump()) for entry in read}) == len(read) > 20
 
 
 @pytest.mark.parametrize(
