@@ -159,7 +159,9 @@ def draw(reports: Sequence[Report]) -> str:
             group = [line for line in lines if (line.base, line.size) == (base, size)]
             draw_panel(axes[row, column], group, list(names), seeds)
             axes[row, column].set_title(f"{base}: {size_title(size)}", fontsize=9)
-    words = "M_auc: 0 = retrained, 1 = nothing done (hollow: mean within requests)"
+    named_seeds = ", ".join(map(str, seeds))
+    words = "M_auc: 0 = retrained, 1 = nothing done (hollow: within requests); from the top, "
+    words += f"seeds {named_seeds}"
     figure.supxlabel(words, fontsize=9)
     figure.tight_layout()
     return svg_of(figure)
