@@ -88,7 +88,8 @@ README_WORDS = (
     "(docs/results.md)): one request of each table, means over the seeds measured so far. "
     "M_auc: 0 as retrained, 1 as if nothing had been done. † is exact by construction; ‡ needs "
     "out-of-fold scores as well, which are made once for an original. The headroom is what there "
-    "was to forget: where it is small, M_auc is unsure. Seconds of a busy machine are left out."
+    "was to forget: where it is small, M_auc is unsure. Seconds are left out where retrainings of "
+    "the same work differ by more than half."
 )
 
 # --- the page
