@@ -90,7 +90,7 @@ def interval_of_memory(line: Line) -> Found:
 def requests_near_retraining(line: Line) -> Found:
     """How many requests are near retraining one by one, of those that were made."""
     count = line.values["requests"]
-    near = sum(abs(value) <= FARTHEST_REQUEST for value in line.points)
+    near = sum(round(abs(value), 2) <= FARTHEST_REQUEST for value in line.points)
     return Found(f"{near} of {count}", near == count)
 
 
@@ -98,8 +98,10 @@ def seconds(line: Line) -> Found:
     """The median request's, as a share of a retraining; a single user's as they are."""
     found = line.values["seconds"]
     if line.size in MOST_OF_A_RETRAINING:
-        return Found(f"{found['share']:.0%}", found["share"] <= MOST_OF_A_RETRAINING[line.size])
-    return Found(f"{found['median']:.1f} s", found["median"] <= MOST_SECONDS)
+        share = round(found["share"], 2)
+        return Found(f"{share:.0%}", share <= MOST_OF_A_RETRAINING[line.size])
+    median = round(found["median"], 1)
+    return Found(f"{median:.1f} s", median <= MOST_SECONDS)
 
 
 def passes(line: Line) -> Found:
@@ -151,7 +153,7 @@ def aims_tables(lines: Sequence[Line]) -> str:
     """
     ours = [line for line in lines if line.variant == VARIANT]
     if not ours:
-        raise DataError(f"no variant '{VARIANT}' in these files: its figures are held against aims")
+        raise DataError(f"no variant '{VARIANT}' in these files; name a file that has it as well")
     bases = dict.fromkeys(line.base for line in ours)
     tables = [aims_table([line for line in ours if line.base == base], base) for base in bases]
     return "\n\n".join(tables) + "\n"

@@ -42,9 +42,8 @@ def places(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Places:
 
 
 @pytest.fixture
-def refused(call, places, tmp_path, monkeypatch) -> Callable[[Case], str | None]:
+def refused(call, places, tmp_path) -> Callable[[Case], str | None]:
     """Try a case; returns what is bad about how it ended, or None."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     if not places.run.exists():
         words = ["--data", places.data, "--model", places.model, "--out", places.run]
         settings = ("data.history=3", "data.calibration=0.1", "tuning.schedule.epochs=1")

@@ -149,7 +149,7 @@ def kill_and_resume(command, folder: Path, numbers) -> tuple[int, int]:
     return tried, good
 
 
-# Training that is killed is among the tests of checkpoints.
+# Training that is interrupted is among the tests of checkpoints; `make torture` kills it.
 @pytest.mark.parametrize("command", ["unlearn"], indirect=True)
 def test_command_that_is_killed_ends_with_the_same_bytes(command, tmp_path):
     # Amid the steps that a toy command takes.

@@ -247,11 +247,14 @@ def test_preset_scores_forgets_by_scores_alone():
 @pytest.mark.parametrize(
     ("settings", "unread"),
     [
-        ({"forgetting": "scores", "alpha": 2.0}, "alpha=2.0; leave that out, or set f.* to gain$"),
+        (
+            {"forgetting": "scores", "alpha": 2.0},
+            "alpha=2.0; leave that out, or take preset default$",
+        ),
         ({"forgetting": "scores", "start_scale": 1.0}, "start_scale=1.0"),
         ({"forgetting": "scores", "augment_passes": 3, "teacher": "raw"}, "teacher=raw, augment_p"),
-        ({"forgetting": "gain", "strength": 2.0}, "strength=2.0; .* to scores or margin$"),
-        ({"forgetting": "margin", "denoise": False}, "denoise=False; .* to scores$"),
+        ({"forgetting": "gain", "strength": 2.0}, "strength=2.0; .* take preset scores or margin$"),
+        ({"forgetting": "margin", "denoise": False}, "denoise=False; .* take preset scores$"),
         ({"forgetting": "margin", "denoise": False, "alpha": 2.0}, ".*; leave that out$"),
     ],
 )

@@ -44,6 +44,7 @@ class APA(Sharded):
     """
 
     name: ClassVar[str] = "apa"
+    fits_on_validation: ClassVar[bool] = True
     # The values of the paper (section 4.1.4), and steps of ten to either side. A validation row is
     # its own nearest neighbour, so a choice on these rows leans to the larger τ, there as here.
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {

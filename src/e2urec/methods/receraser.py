@@ -109,6 +109,7 @@ class RecEraser(Sharded):
     """
 
     name: ClassVar[str] = "receraser"
+    fits_on_validation: ClassVar[bool] = True
 
     def assign(self, task: TrainingTask, users: Ints) -> Ints:
         """Balanced clusters of the users' mean embeddings in the base.

@@ -26,7 +26,6 @@ class SISA(Sharded):
     """
 
     name: ClassVar[str] = "sisa"
-    fits_on_validation: ClassVar[bool] = False
 
     aggregate: Literal["logits", "probabilities"] = Field(
         "logits", description="what the shards' answers are averaged as"

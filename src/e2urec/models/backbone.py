@@ -1,12 +1,14 @@
 """Load a causal or sequence-to-sequence language model with its tokenizer."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import constants as hub
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
@@ -115,7 +117,8 @@ def load_backbone(
     if revision is not None:
         options["revision"] = revision
     try:
-        return _load(str(source), layers, options, exact)
+        with _hub_within_reach(not offline):
+            return _load(str(source), layers, options, exact)
     # What runs out of memory may be another program's fault, and is told for every command alike.
     except (E2URecError, MemoryError, torch.OutOfMemoryError):
         raise
@@ -196,6 +199,20 @@ def _reason(error: BaseException) -> str:
     """The first line of what an error says, or its name where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def _hub_within_reach(is_allowed: bool) -> Iterator[None]:
+    """Have nothing asked of the hub meanwhile, unless it is allowed.
+
+    `local_files_only` asks it for no file, but each look for one asks it which agents it knows.
+    """
+    before = hub.HF_HUB_OFFLINE
+    hub.HF_HUB_OFFLINE = before or not is_allowed
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE = before
 
 
 def _load(source: str, layers: int | None, options: dict[str, Any], exact: bool) -> Backbone:

@@ -131,8 +131,8 @@ class Sharded(Method):
     needs_base: ClassVar[bool] = True
     exact: ClassVar[bool] = True
     prepares: ClassVar[bool] = True
-    fits_on_validation: ClassVar[bool] = True
-    """Whether `combination` reads validation rows, without which there is none then."""
+    fits_on_validation: ClassVar[bool] = False
+    """Whether `combination` reads validation rows, so that there has to be some."""
 
     shards: int = Field(
         4, ge=2, description="parts of the users, each with an adapter of its own on the base"
@@ -205,7 +205,7 @@ class Sharded(Method):
             )
         # Before the shards are trained again: their hours would be lost.
         if self.fits_on_validation and not len(task.valid):
-            raise self._lacks_validation("the request leaves none; forget fewer users")
+            raise self._lacks_validation("the request leaves none; name less in it")
         assignment = model.assignment
         # A shard that was tuned on an old prompt has seen what goes in its history.
         rewritten_users = task.retain.users[task.rewritten]

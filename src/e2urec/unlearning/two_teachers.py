@@ -134,7 +134,9 @@ class TwoTeachers(Method):
         if unread:
             settings = ", ".join(f"{name}={getattr(self, name)}" for name in unread)
             readers = [name for name, others in UNREAD.items() if not set(unread) & set(others)]
-            other = f", or set forgetting to {' or '.join(readers)}" if readers else ""
+            # Another teacher alone would not read what else the preset sets.
+            presets = ["default" if reader == "gain" else reader for reader in readers]
+            other = f", or take preset {' or '.join(presets)}" if presets else ""
             raise ConfigError(
                 f"method 'e2urec': forgetting={self.forgetting} does not read {settings}; leave "
                 f"that out{other}"
