@@ -164,19 +164,17 @@ def aims_table(lines: Sequence[Line], base: str) -> str:
     by_place = {(line.size, line.seed): line for line in lines}
     seeds = sorted({line.seed for line in lines})
     sizes = [size for size in Size if any(line.size == size for line in lines)]
-    rows = []
-    for aim in AIMS:
-        cells = [aim.words]
-        for size in sizes:
-            if size not in aim.sizes:
-                cells.append(MISSING)
-                continue
-            found = []
-            for seed in seeds:
-                line = by_place.get((size, seed))
-                found.append(UNKNOWN if line is None else aim.look(line))
-            cells.append(", ".join(map(str, found)))
-        rows.append(cells)
+
+    def cell(aim: Aim, size: Size) -> str:
+        if size not in aim.sizes:
+            return MISSING
+        found = []
+        for seed in seeds:
+            line = by_place.get((size, seed))
+            found.append(UNKNOWN if line is None else aim.look(line))
+        return ", ".join(map(str, found))
+
+    rows = [[aim.words, *(cell(aim, size) for size in sizes)] for aim in AIMS]
     named_seeds = ", ".join(map(str, seeds))
     title = f"*Base {base}: what was aimed at (bold: reached), on seeds {named_seeds}*"
     headings = ["aim", *map(size_title, sizes)]

@@ -117,7 +117,7 @@ def load_backbone(
     if revision is not None:
         options["revision"] = revision
     try:
-        with _hub_within_reach(not offline):
+        with _hub_out_of_reach(offline):
             return _load(str(source), layers, options, exact)
     # What runs out of memory may be another program's fault, and is told for every command alike.
     except (E2URecError, MemoryError, torch.OutOfMemoryError):
@@ -202,13 +202,13 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _hub_within_reach(is_allowed: bool) -> Iterator[None]:
-    """Have nothing asked of the hub meanwhile, unless it is allowed.
+def _hub_out_of_reach(offline: bool) -> Iterator[None]:
+    """Have nothing at all asked of the hub meanwhile, where `offline` says so.
 
     `local_files_only` asks it for no file, but each look for one asks it which agents it knows.
     """
     before = hub.HF_HUB_OFFLINE
-    hub.HF_HUB_OFFLINE = before or not is_allowed
+    hub.HF_HUB_OFFLINE = before or offline
     try:
         yield
     finally:

@@ -157,8 +157,7 @@ class Sharded(Method):
         Raises:
             ConfigError: fewer users than shards, or no validation rows to fit a combination on.
         """
-        if self.fits_on_validation and not len(task.valid):
-            raise self._lacks_validation("give them a share in data.fractions")
+        self._check_validation(task, "give them a share in data.fractions")
         users = np.unique(task.train.users)
         # A shard that is empty from the start would cost an adapter and never answer.
         if len(users) < self.shards:
@@ -203,9 +202,7 @@ class Sharded(Method):
             raise ConfigError(
                 f"method '{self.name}' needs the base model; give the name or folder of it"
             )
-        # Before the shards are trained again: their hours would be lost.
-        if self.fits_on_validation and not len(task.valid):
-            raise self._lacks_validation("the request leaves none; name less in it")
+        self._check_validation(task, "the request leaves none; name less in it")
         assignment = model.assignment
         # A shard that was tuned on an old prompt has seen what goes in its history.
         rewritten_users = task.retain.users[task.rewritten]
@@ -219,8 +216,12 @@ class Sharded(Method):
         model.remove_users(forgotten_users)
         return self._assemble(model, task, weights)
 
-    def _lacks_validation(self, remedy: str) -> ConfigError:
-        return ConfigError(f"method '{self.name}': no validation rows to fit weights on; {remedy}")
+    def _check_validation(self, task: AnyTask, remedy: str) -> None:
+        # Before any shard is trained: its hours would be lost.
+        if self.fits_on_validation and not len(task.valid):
+            raise ConfigError(
+                f"method '{self.name}': no validation rows to fit weights on; {remedy}"
+            )
 
     def shard_odds(self, model: Ensemble, task: AnyTask) -> dict[int, Floats]:
         """What each shard that holds a user answers alone.
