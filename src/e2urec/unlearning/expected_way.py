@@ -18,8 +18,9 @@ calibration (Carroll, Ruppert, Stefanski and Crainiceanu 2006, Measurement Error
 Models, chapter 4).
 
 By margins: tuning on a row raises the log-odds of its answer, of all rows by about as much. That is
-c, by how much further apart the log-odds of Yes and of No rows are on D_r than on strangers' rows:
+c, which takes from the AUC on D_r what tuning on rows is worth (the lead: `unlearning/target.py`):
 
+    AUC_Dr(δ_o − c·y) = AUC_Dr(δ_o) − lead
     ŵ = −c·(y − ȳ)                                ȳ the share of Yes, so that the mean stays
 """
 

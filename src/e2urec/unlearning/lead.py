@@ -16,6 +16,8 @@ from ..models.batches import Examples
 
 RESAMPLES = 200
 """Of users, behind a standard error: it is then known to 5%."""
+MOST_PAIRED = 2000
+"""Yes rows, and No rows, at most, of which pairs are made."""
 # Of resamples that hold one class alone nothing is known. Where most do, the spread of the others
 # is not that of all.
 MIN_FINITE_SHARE = 0.5
@@ -51,10 +53,20 @@ class LeadSample:
         labels = self.rows.labels
         return bootstrap.auc(labels, self.odds) - weight * bootstrap.auc(labels, self.other)
 
-    def margin(self) -> float:
-        """By how much the log-odds of Yes rows exceed those of No rows, in the mean."""
+    def margin_of(self, lead: float) -> float:
+        """The c that, taken off the log-odds of Yes rows, lowers the AUC of `odds` by `lead`.
+
+        What is left of the AUC is the share of pairs whose Yes row is more than c above the No row,
+        so c is a quantile of the pairs' differences. NaN where the lead is none.
+        """
+        if not math.isfinite(lead):
+            return math.nan
         is_liked = self.rows.labels == 1
-        return float(self.odds[is_liked].mean() - self.odds[~is_liked].mean())
+        liked = self.odds[is_liked][:MOST_PAIRED]
+        others = self.odds[~is_liked][:MOST_PAIRED]
+        differences = liked[:, None] - others
+        lost = np.mean(differences < 0) + lead
+        return float(np.quantile(differences, np.clip(lost, 0, 1)))
 
     def obstacle(self) -> str:
         """Why these rows have no AUC, in a sentence; empty where they have one."""

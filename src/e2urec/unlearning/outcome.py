@@ -27,8 +27,8 @@ class Target:
         remedy: what would tell the lead better, as a clause.
         drift: log-odds by which out-of-fold scores differ from the original's answers on strangers'
             rows, in the mean: no memory is in it. 0 without scores.
-        margin: by how much further apart the log-odds of Yes and of No rows are on D_r than on
-            strangers' rows; NaN by scores, or where one of them has one answer alone.
+        margin: c that, taken off the log-odds of Yes rows, lowers the AUC on D_r by the lead; NaN
+            by scores, and where there is no lead.
     """
 
     before: float

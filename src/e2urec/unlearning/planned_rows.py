@@ -1,6 +1,7 @@
 """How many rows E2URec reads in each phase: what it costs, before anything is computed."""
 
 from ..models.batches import row_count_of_steps
+from .outcome import Basis
 from .retain_check import checked_rows
 from .scaling import may_scale, scaling_rows, tried_rows
 from .target import sampled_rows
@@ -45,7 +46,7 @@ def _solving_rows(method: TwoTeachers, forget: int, retain: int) -> dict[str, in
     """Where the student is solved for; D_r is checked afterwards."""
     rows = method.solved_count(forget, retain)
     checked = checked_rows(retain, 0)
-    measured = sampled_rows(forget, method.calibration_ratio)
+    measured = _measured_rows(method, forget)
     # Without scores, D_r shows beside the calibration users what tuning is worth.
     if method.forgetting == "margin":
         measured += max(0, min(retain, measured) - (rows - forget))
@@ -64,7 +65,7 @@ def _solving_rows(method: TwoTeachers, forget: int, retain: int) -> dict[str, in
 def _teacher_rows(method: TwoTeachers, forget: int, retain: int, taught_rows: int) -> int:
     """Rows that the teachers answer; of D_r, `taught_rows` are read in the joint phase."""
     rows = forget + taught_rows
-    calibration_rows = sampled_rows(forget, method.calibration_ratio)
+    calibration_rows = _measured_rows(method, forget)
     is_gain = method.forgetting == "gain"
     # The calibration users show what tuning is worth, beside D_f or beside D_r.
     if method.needs_target:
@@ -88,3 +89,9 @@ def _check_rows(method: TwoTeachers, forget: int, retain: int, taught_rows: int)
         checks = has_start + may_scale(method.scaling, forget)
         rows += checks * checked
     return rows
+
+
+def _measured_rows(method: TwoTeachers, forget: int) -> int:
+    """Rows of the calibration users, and without scores of D_r, that show the lead."""
+    basis: Basis = "scores" if method.forgetting == "scores" else "calibration"
+    return sampled_rows(basis, forget, method.calibration_ratio)

@@ -13,6 +13,7 @@ What cannot be measured is told in a sentence (`Target.obstacle`), and never tak
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -26,9 +27,9 @@ from .outcome import Basis, Target
 from .task import Task
 from .teachers import AnsweredRows
 
-# Least rows of D_r, and of the calibration users, from which the lead is measured. From 500 rows of
-# each the lead has a standard error of about 0.03; a small request alone would ask for fewer.
-MIN_SAMPLED_ROWS = 500
+# Least rows of D_r, and of the calibration users, from which the lead is measured: a small request
+# alone would ask for fewer. With scores, how hard rows are cancels row by row.
+LEAST_ROWS: Mapping[Basis, int] = {"scores": 500, "calibration": 1000}
 
 MORE_USERS = "a request of more users can be measured"
 MORE_CALIBRATION = "train with a larger data.calibration, or import more users with --held"
@@ -41,15 +42,16 @@ NO_SCORES = (
 )
 
 
-def sampled_rows(forget_count: int, ratio: float) -> int:
+def sampled_rows(basis: Basis, forget_count: int, ratio: float) -> int:
     """Rows of D_r, and of the calibration users, that the lead is measured on.
 
     Args:
+        basis: what it is measured by.
         forget_count: rows of D_f.
         ratio: rows for each row of D_f.
     """
     rows = math.ceil(ratio * forget_count)
-    return max(MIN_SAMPLED_ROWS, rows)
+    return max(LEAST_ROWS[basis], rows)
 
 
 def target_by_scores(task: Task, forget_odds: Floats, ratio: float) -> Target:
@@ -65,9 +67,10 @@ def target_by_scores(task: Task, forget_odds: Floats, ratio: float) -> Target:
     assert task.scores is not None
     scores = task.scores.calibration.mean
     is_scored = task.scores.calibration.present
-    rows = _calibration_rows(task, ratio, is_scored)
+    count = sampled_rows("scores", len(task.forget), ratio)
+    rows = _calibration_rows(task, count, is_scored)
     forget = _forget_sample(task, forget_odds, task.scores.forget.mean)
-    calibration = _calibration_sample(task, rows, scores[rows], ratio)
+    calibration = _calibration_sample(task, rows, scores[rows], count)
     lead = measure_lead(forget, calibration, 1.0, task.seed)
     if len(scores) and not is_scored.any():
         lead = replace(lead, obstacle=first_sentence([forget.obstacle(), NO_SCORES]))
@@ -86,9 +89,9 @@ def target_by_calibration(
         answered: rows of D_r that the original answered, which it is not asked again.
         ratio: rows of D_r and of the calibration users, where there are so many, for each of D_f.
     """
-    count = sampled_rows(len(task.forget), ratio)
+    count = sampled_rows("calibration", len(task.forget), ratio)
     retain_rows, retain_odds = _retain_odds(task, answered, count)
-    calibration_rows = _calibration_rows(task, ratio)
+    calibration_rows = _calibration_rows(task, count)
     control = task.difficulty
     # Without a control model the groups are taken to be equally hard: both have an AUC of 0.5.
     retain_control: Floats = np.zeros(len(retain_rows))
@@ -104,11 +107,9 @@ def target_by_calibration(
         other=retain_control,
         remedy=LARGER_SAMPLE if is_part else MORE_RETAINED,
     )
-    calibration = _calibration_sample(task, calibration_rows, calibration_control, ratio)
+    calibration = _calibration_sample(task, calibration_rows, calibration_control, count)
     lead = measure_lead(retain, calibration, COEFFICIENT, task.seed)
-    margin = math.nan
-    if not retain.obstacle() and not calibration.obstacle():
-        margin = retain.margin() - calibration.margin()
+    margin = retain.margin_of(lead.value)
     # D_f has no part in this lead, but it must have an AUC that can fall.
     forget = _forget_sample(task, forget_odds, forget_odds)
     return replace(_target(forget, lead, "calibration"), margin=margin)
@@ -127,9 +128,9 @@ def _forget_sample(task: Task, odds: Floats, other: Floats) -> LeadSample:
     return LeadSample("D_f", task.forget, odds, other, MORE_USERS)
 
 
-def _calibration_sample(task: Task, rows: Ints, other: Floats, ratio: float) -> LeadSample:
-    """Calibration rows, which the original answers here."""
-    is_part = len(rows) == sampled_rows(len(task.forget), ratio)
+def _calibration_sample(task: Task, rows: Ints, other: Floats, count: int) -> LeadSample:
+    """Calibration rows, which the original answers here; `count` were asked for."""
+    is_part = len(rows) == count
     return LeadSample(
         name="calibration",
         rows=task.calibration.take(rows),
@@ -139,15 +140,14 @@ def _calibration_sample(task: Task, rows: Ints, other: Floats, ratio: float) -> 
     )
 
 
-def _calibration_rows(task: Task, ratio: float, usable: Mask | None = None) -> Ints:
-    """The calibration rows that the lead is measured on, of those marked `usable` (n,), or all."""
+def _calibration_rows(task: Task, count: int, usable: Mask | None = None) -> Ints:
+    """`count` calibration rows to measure the lead on, of those marked `usable` (n,), or of all."""
     random = stream(task.seed, "outside")
     # Rows stand in the order of their users, so the first ones would be a few users alone.
     rows: Ints = random.permutation(len(task.calibration))
     if usable is not None:
         rows = rows[usable[rows]]
     rows = _answered_first(task, "calibration", rows)
-    count = sampled_rows(len(task.forget), ratio)
     return rows[:count]
 
 
