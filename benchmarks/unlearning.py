@@ -29,7 +29,6 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from common import add_json, add_original, interval_text, option_parser
 from e2urec.experiments.packaged import resolve_model
-from e2urec.methods.e2urec import E2URec
 from e2urec.models.backbone import load_backbone
 from e2urec.runs.score_index import FILE as SCORES_FILE
 from one_variant import Job, Measurement, measure_apart
@@ -43,6 +42,7 @@ from unlearning_report import (
     levers_report,
 )
 from variants import (
+    GAIN,
     LEVERS,
     RELEASED_PASSES,
     RETRAIN,
@@ -133,9 +133,9 @@ def has_scores(original: Path | None) -> bool:
 
 
 def settings_of(variant: Variant, *, untuned: bool) -> dict[str, Any]:
-    """The method's settings, with a fixed α where none can be found."""
+    """The method's settings, with a fixed α where one is read and none can be found."""
     settings = dict(variant.settings)
-    if untuned and variant.method == E2URec.name:
+    if untuned and settings.get("forgetting") == GAIN:
         settings["alpha"] = UNTUNED_ALPHA
     return settings
 

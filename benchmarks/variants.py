@@ -33,6 +33,9 @@ SCORES = "scores"
 """What `unlearn` takes where a run has out-of-fold scores."""
 TWO_PASSES = "published_two_passes"
 
+GAIN = "gain"
+"""Ours with the paper's own forgetting teacher: an augmented model."""
+
 PAPER = E2URec.presets["paper"]
 RELEASED_PASSES = {
     "augment": PAPER["augment_passes"],
@@ -40,7 +43,7 @@ RELEASED_PASSES = {
     "joint": PAPER["joint"],
 }
 """Over D_f, as released: 1,200 steps of the augmented model, 812 of warm-up, 188 joint."""
-SAME_PASSES = {
+SAME_PASSES = E2URec.presets[GAIN] | {
     "augment_passes": PAPER["augment_passes"],
     "warmup": PAPER["warmup"],
     "joint": PAPER["joint"],
@@ -48,7 +51,7 @@ SAME_PASSES = {
     "augment_min_steps": 1,
     "scaling": {"largest": 0.0},
 }
-"""E2URec's settings that make the same passes: no step more on a small D_f, and no scaling."""
+"""Those of preset `gain` that make the same passes: no step more on a small D_f, no scaling."""
 UNTUNED_ALPHA = 2.0
 """The published α. On a model that was never tuned none can be found from what it has learned."""
 
@@ -56,34 +59,41 @@ VARIANTS = {
     PUBLISHED: Variant(PUBLISHED, RELEASED_PASSES),
     "same_precision": Variant(settings=SAME_PASSES, precision="fp32"),
     "all": Variant(settings=SAME_PASSES),
+    GAIN: Variant(settings=E2URec.presets[GAIN]),
     "default": Variant(),
     SCORES: Variant(settings=E2URec.presets[SCORES]),
     RETRAIN: Variant(RETRAIN),
     # 8.6 times the released joint phase. Earlier figures are against this one.
     TWO_PASSES: Variant(PUBLISHED, RELEASED_PASSES | {"joint": 2.0}),
 }
-SMALL_VARIANTS = ("default", SCORES, RETRAIN)
+SMALL_VARIANTS = (GAIN, "default", SCORES, RETRAIN)
 """Variants that small requests are put to: the others say nothing new there."""
 
+
+def by_gain(settings: Mapping[str, Any] | None = None, precision: Precision = "auto") -> Variant:
+    """Preset `gain` with some settings on top."""
+    return Variant(settings=E2URec.presets[GAIN] | (settings or {}), precision=precision)
+
+
 LEVERS = {
-    "every lever": Variant(),
-    "adapters on all blocks, so nothing to replay": Variant(settings={"lora": {"upper": 1.0}}),
-    "lower blocks computed anew": Variant(settings={"speed": {"replay": False}}),
-    "teachers asked anew at each step": Variant(settings={"speed": {"kept_teachers": False}}),
-    "last block at all positions": Variant(settings={"speed": {"answer_only": False}}),
-    "forget and retain rows in a pass each": Variant(settings={"speed": {"together": "batch"}}),
+    "every lever": by_gain(),
+    "adapters on all blocks, so nothing to replay": by_gain({"lora": {"upper": 1.0}}),
+    "lower blocks computed anew": by_gain({"speed": {"replay": False}}),
+    "teachers asked anew at each step": by_gain({"speed": {"kept_teachers": False}}),
+    "last block at all positions": by_gain({"speed": {"answer_only": False}}),
+    "forget and retain rows in a pass each": by_gain({"speed": {"together": "batch"}}),
     # Without CE in L_REM there is one loss a batch, and a pass for each would change nothing.
-    "a pass for each loss, with CE in L_REM": Variant(
-        settings={"remember": "kl+ce", "speed": {"together": "loss"}}
+    "a pass for each loss, with CE in L_REM": by_gain(
+        {"remember": "kl+ce", "speed": {"together": "loss"}}
     ),
     # A full copy has no ΔW to start at, and diverges at an adapter's learning rate.
-    "augmented model as a full copy, no start": Variant(
-        settings={"augment": "full", "start_scale": 0.0, "augment_rate": 5e-5}
+    "augmented model as a full copy, no start": by_gain(
+        {"augment": "full", "start_scale": 0.0, "augment_rate": 5e-5}
     ),
-    "random batches": Variant(settings={"speed": {"buckets": False}}),
-    "float32": Variant(precision="fp32"),
+    "random batches": by_gain({"speed": {"buckets": False}}),
+    "float32": by_gain(precision="fp32"),
 }
-"""E2URec's default, and the default with one lever off at a time."""
+"""Preset `gain`, which reads all levers, and the same with one lever off at a time."""
 
 # So few rows that a model with all its blocks can be measured in minutes.
 FEW_ROWS = {

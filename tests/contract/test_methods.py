@@ -31,7 +31,13 @@ from e2urec.unlearning.student import Student
 KINDS = ["causal", "seq2seq"]
 SHARDS = {"shards": 2, "learning_rate": 1e-2, "lora": {"rank": 2, "targets": "all"}}
 QUICK = {
-    "e2urec": {"warmup": 1, "joint": 1, "final": 1, "lora": {"rank": 2, "targets": "all"}},
+    "e2urec": {
+        "forgetting": "gain",
+        "warmup": 1,
+        "joint": 1,
+        "final": 1,
+        "lora": {"rank": 2, "targets": "all"},
+    },
     "ifru": {"rows": 16, "iterations": 3, "batch_size": 16},
     "sisa": SHARDS,
     "receraser": SHARDS,
@@ -223,12 +229,12 @@ def test_plan_counts_the_rows_that_are_read_and_updates_the_steps_that_move_the_
         assert steps == sum(phase != "augmented" for phase in taken)
 
 
-@pytest.mark.parametrize("preset", ["default", "paper"])
+@pytest.mark.parametrize("preset", ["gain", "paper"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_e2urec_logs_every_phase_beside_the_unseen_users(kind, preset):
     task = toy_task(kind)
     build("e2urec", {"joint": 1.0}, preset).unlearn(task)
-    begun = {"default": "start", "paper": "warmup"}[preset]
+    begun = {"gain": "start", "paper": "warmup"}[preset]
     assert [seen.phase for seen in task.phase_logs] == ["original", "teacher", begun, "joint"]
     assert all(
         np.isfinite([s.forget_auc, s.forget_log_loss, s.unseen_auc, s.unseen_log_loss]).all()
@@ -238,7 +244,9 @@ def test_e2urec_logs_every_phase_beside_the_unseen_users(kind, preset):
 
 def test_e2urec_forgets_what_the_original_learned_by_heart():
     task = toy_task("causal")
-    build("e2urec", {"joint": 6, "warmup": 2, "learning_rate": 1e-2, "alpha": 2}).unlearn(task)
+    build("e2urec", {"joint": 6, "warmup": 2, "learning_rate": 1e-2, "alpha": 2}, "gain").unlearn(
+        task
+    )
     first, last = task.phase_logs[0], task.phase_logs[-1]
     assert last.forget_log_loss > first.forget_log_loss
     assert last.forget_auc < first.forget_auc
@@ -281,14 +289,14 @@ def test_e2urec_start_is_halved_until_it_moves_the_retain_set_little():
             "start_scale": 3.0,
             "lora": {"targets": "all", "upper": 1.0},
         }
-        method = build("e2urec", strong | {"joint": 0, "max_retain_kl": max_retain_kl})
+        method = build("e2urec", strong | {"joint": 0, "max_retain_kl": max_retain_kl}, "gain")
         moved.append(np.abs(method.unlearn(task).score(retain) - before).mean())
     assert 0 < moved[1] < moved[0] / 4
 
 
 def test_e2urec_refuses_a_start_without_an_augmented_adapter():
     with pytest.raises(ConfigError, match="set start_scale to 0"):
-        build("e2urec", {"augment": "full"})
+        build("e2urec", {"augment": "full"}, "gain")
 
 
 def test_interrupted_method_leaves_no_adapter_on_the_original():
@@ -301,6 +309,6 @@ def test_interrupted_method_leaves_no_adapter_on_the_original():
     task.progress = interrupt
     before = task.original.score(task.forget)
     with pytest.raises(KeyboardInterrupt):
-        build("e2urec").unlearn(task)
+        build("e2urec", preset="gain").unlearn(task)
     assert names(task.original.lm) == []
     assert np.array_equal(task.original.score(task.forget), before)

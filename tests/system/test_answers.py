@@ -138,7 +138,7 @@ def test_lead_from_answers_at_hand_is_the_lead_from_asking_about_the_same_rows(
     def ask_anew(task: tasks.Task, part: str, rows: np.ndarray) -> np.ndarray:
         return predict(task.original, getattr(task, part).take(rows)).log_odds
 
-    monkeypatch.setattr(targets, "MIN_SAMPLED_ROWS", 20)
+    monkeypatch.setattr(targets, "LEAST_ROWS", {"scores": 20, "calibration": 20})
     opened = case(original, ratio=0.1)
     rows = opened.study().rows
     settings = {"joint": 0.0, "scaling": {"largest": 0.0}, "calibration_ratio": 0.1}

@@ -29,7 +29,13 @@ from e2urec.unlearning.teachers import FrozenTeacher
 
 GRADES = Verbaliser.of(((7, 3), (5, 1, 2)))
 QUICK = {
-    "e2urec": {"warmup": 1, "joint": 1, "min_steps": 4, "augment_min_steps": 4},
+    "e2urec": {
+        "forgetting": "gain",
+        "warmup": 1,
+        "joint": 1,
+        "min_steps": 4,
+        "augment_min_steps": 4,
+    },
     "badt": {"teacher": "uniform", "min_steps": 4},
     "npo": {"min_steps": 4},
     "ifru": {"rows": 16, "iterations": 3},

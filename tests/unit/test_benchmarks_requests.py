@@ -171,16 +171,16 @@ def test_fewer_users_than_folds_are_refused():
 
 
 def test_variants_are_read_from_the_command_line_and_from_toml(tmp_path):
-    variant = parse_variant("wide=e2urec:lora.upper=1.0,alpha=3,lora.rank=4")
+    variant = parse_variant("wide=e2urec:preset=gain,lora.upper=1.0,alpha=3,lora.rank=4")
     assert variant.name == "wide"
     assert (variant.method.alpha, variant.method.lora.upper, variant.method.lora.rank) == (3, 1, 4)
     # The rest of a part of the settings stays as the method has it.
-    assert variant.method.lora.targets == parse_variant("a=e2urec").method.lora.targets
+    assert variant.method.lora.targets == parse_variant("a=e2urec:preset=gain").method.lora.targets
     assert parse_variant("paper=e2urec:preset=paper,beta=0.5").method.teacher == "raw"
     file = tmp_path / "variants.toml"
     file.write_text(
-        '[wide]\nmethod = "e2urec"\nalpha = 3\nlora = { upper = 1.0, rank = 4 }\n[npo]\n'
-        'method = "npo"\n',
+        '[wide]\nmethod = "e2urec"\npreset = "gain"\nalpha = 3\n'
+        'lora = { upper = 1.0, rank = 4 }\n[npo]\nmethod = "npo"\n',
         encoding="utf-8",
     )
     read = variants_of(["first=graddiff"], file)

@@ -121,7 +121,7 @@ def test_preset_margin_lowers_the_right_answers_of_the_forget_set(below, strengt
     # A toy is tuned on so little that its margin is small.
     solving = {"below": below, "strength": strength}
     settings = {"beta": 0.5, "strength": strength, "solving": solving}
-    method = build("e2urec", settings, "margin")
+    method = build("e2urec", settings)
     model = method.unlearn(task)
     planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
     assert "augmented" not in planned
@@ -134,4 +134,4 @@ def test_preset_margin_lowers_the_right_answers_of_the_forget_set(below, strengt
 
 def test_noise_of_scores_is_no_setting_of_other_teachers():
     with pytest.raises(ConfigError, match="forgetting=margin does not read denoise=False"):
-        build("e2urec", {"denoise": False}, "margin")
+        build("e2urec", {"denoise": False})

@@ -306,8 +306,8 @@ def test_large_requests_are_trained():
 
 
 def test_solving_by_the_gain_is_refused():
-    with pytest.raises(ConfigError, match=r"solving\.below=300 needs forgetting='scores'"):
-        build("e2urec", {"solving": {"below": 300}})
+    with pytest.raises(ConfigError, match=r"forgetting=gain does not read solving=below=300"):
+        build("e2urec", {"solving": {"below": 300}}, "gain")
 
 
 def test_plan_counts_the_rows_that_solving_reads():

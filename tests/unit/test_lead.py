@@ -161,7 +161,7 @@ def test_calibration_rows_without_a_score_are_left_out(task):
 
 
 def test_original_is_asked_for_no_more_calibration_rows_than_are_planned(task, monkeypatch):
-    monkeypatch.setattr(targets, "MIN_SAMPLED_ROWS", 1)
+    monkeypatch.setattr(targets, "LEAST_ROWS", {"scores": 1})
     ratio = 10 / len(task.forget)
     assert len(task.calibration) > 10
     target = by_scores(task, ratio)
@@ -169,5 +169,5 @@ def test_original_is_asked_for_no_more_calibration_rows_than_are_planned(task, m
     # The same rows as those of the other measure.
     rows = stream(task.seed, "outside").permutation(len(task.calibration))[:10]
     expected = with_rows(task, "calibration", rows)
-    monkeypatch.setattr(targets, "MIN_SAMPLED_ROWS", 500)
+    monkeypatch.setattr(targets, "LEAST_ROWS", {"scores": 500})
     assert target.lead == pytest.approx(by_scores(expected).lead)

@@ -186,7 +186,7 @@ def test_planned_teachers_states_are_those_that_a_request_holds(kind: str, monke
         monkeypatch.setattr(module, "frozen_teacher", noted)
     settings = {"min_steps": 2, "augment_min_steps": 2, "batch_size": 4}
     task = toy_task(kind)
-    build("e2urec", settings).unlearn(task)
+    build("e2urec", settings, "gain").unlearn(task)
     forget, retain = len(task.forget), len(task.retain)
     assert forget + 8 < retain, "most of D_r is not read"
     rows = RowCounts(train=forget + retain, ratio=forget / (forget + retain))

@@ -50,7 +50,7 @@ def test_paper_trains_at_a_constant_rate_with_decay_and_without_clipping(schedul
 def test_default_decays_no_adapter_and_clips_its_gradient(schedules):
     task = toy_task("causal")
     schedules.clear()
-    build("e2urec").unlearn(task)
+    build("e2urec", preset="gain").unlearn(task)
     assert schedules
     for schedule in schedules:
         assert (schedule.warmup, schedule.weight_decay, schedule.clip) == (0.06, 0.0, 1.0)

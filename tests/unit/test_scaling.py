@@ -19,6 +19,7 @@ from e2urec.unlearning.outcome import Outcome, Target
 from e2urec.unlearning.retain_check import RetainCheck
 from e2urec.unlearning.scaling import Scaling, scale_student
 from e2urec.unlearning.student import Student, frozen_teacher
+from e2urec.unlearning.two_teachers import PRESET_OF
 
 UNBOUNDED = {"max_valid_drop": 1.0, "max_retain_kl": 1e3}
 
@@ -183,7 +184,7 @@ def test_start_that_is_never_borne_ends_at_the_original(student, monkeypatch):
 def test_start_at_the_original_is_told_with_the_remedy(monkeypatch):
     monkeypatch.setattr(RetainCheck, "divergence", lambda check, active: math.nan)
     task = task_of()
-    build("e2urec").unlearn(task)
+    build("e2urec", preset="gain").unlearn(task)
     assert task.outcome.start_scale == 0.0
     assert sum("started from the original" in limit for limit in task.outcome.limits) == 1
 
@@ -231,7 +232,7 @@ def test_what_was_not_measured_or_is_not_a_number_is_no_share():
 def test_unsure_lead_is_told_once_whether_the_student_may_be_scaled_or_not(largest):
     task = task_of()
     task = replace(task, calibration=task.calibration.take(np.zeros(0, int)))
-    build("e2urec", {"scaling": {"largest": largest}}).unlearn(task)
+    build("e2urec", {"scaling": {"largest": largest}}, "gain").unlearn(task)
     sentences = task.outcome.sentences()
     assert sum("what tuning is worth" in sentence for sentence in sentences) == 1
     assert len(sentences) == len(set(sentences))
@@ -243,11 +244,12 @@ def surely(measure):
 
 
 # Without a joint phase, and with one that reads all of D_r.
-@pytest.mark.parametrize("forgetting", ["gain", "scores"])
+@pytest.mark.parametrize("forgetting", ["gain", "margin", "scores"])
 @pytest.mark.parametrize("joint", [0.0, 3.0])
 def test_plan_counts_the_rows_of_teachers_and_scaling(monkeypatch, forgetting, joint):
     monkeypatch.setattr(scaling, "MIN_FORGET_ROWS", 1)
-    monkeypatch.setattr("e2urec.unlearning.target.MIN_SAMPLED_ROWS", 8)
+    least = {"scores": 8, "calibration": 8}
+    monkeypatch.setattr("e2urec.unlearning.target.LEAST_ROWS", least)
     for name in ("target_by_scores", "target_by_calibration"):
         measure = getattr(e2urec, name)
         monkeypatch.setattr(e2urec, name, surely(measure))
@@ -256,16 +258,14 @@ def test_plan_counts_the_rows_of_teachers_and_scaling(monkeypatch, forgetting, j
     monkeypatch.setattr(scaling, "MIN_VALIDATION_ROWS", len(task.valid))
     # Nothing is taken back, so each check is made once.
     settings = {
-        "forgetting": forgetting,
         "joint": joint,
         "final": 1.0,
         "calibration_ratio": 8 / len(task.forget),
         "min_steps": 1,
         "scaling": UNBOUNDED,
     }
-    if forgetting == "gain":
-        settings["max_retain_kl"] = 1e3
-    method = build("e2urec", settings)
+    settings |= {"max_retain_kl": 1e3} if forgetting == "gain" else {"solving": {"below": 0}}
+    method = build("e2urec", settings, PRESET_OF[forgetting])
     method.unlearn(task)
     planned = method.plan(len(task.forget), len(task.retain), task.tuning.schedule)
     assert task.costs.rows["teachers"] == planned["teachers"]

@@ -224,7 +224,7 @@ def test_nothing_is_said_of_a_bound_that_was_not_hit(samples, recwarn):
 
 def scores(kind: str, settings: dict, *, lora: bool = False) -> np.ndarray:
     task = toy_task(kind, lora=lora)
-    return build("e2urec", E2UREC | settings).unlearn(task).score(task.forget)
+    return build("e2urec", E2UREC | settings, "gain").unlearn(task).score(task.forget)
 
 
 @functools.cache
@@ -332,7 +332,7 @@ def test_adapters_on_upper_blocks_leave_the_lower_ones_bare(kind):
 
 def test_upper_adapter_on_an_adapted_original_becomes_one_that_plain_peft_loads(samples, tmp_path):
     task = toy_task("causal", lora=True)
-    model = build("e2urec", E2UREC).unlearn(task)
+    model = build("e2urec", E2UREC, "gain").unlearn(task)
     model.save(tmp_path)
     loaded = PeftModel.from_pretrained(toy_backbone("causal").lm, str(tmp_path / "adapter"))
     ids = torch.tensor([model.tokenizer("Liked: Movie 3").input_ids])

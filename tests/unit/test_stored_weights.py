@@ -188,7 +188,7 @@ def test_merged_and_added_up_adapters_are_not_rounded():
     assert torch.equal(adapted, merged[1].get_parameter("model.layers.0.self_attn.q_proj.weight"))
 
 
-SETTINGS = {"min_steps": 4, "augment_min_steps": 4}
+SETTINGS = {"forgetting": "gain", "min_steps": 4, "augment_min_steps": 4}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,18 @@ from e2urec.unlearning.outcome import Outcome, Target, unsure_lead
 from e2urec.unlearning.target import target_by_calibration, target_by_scores
 from e2urec.unlearning.teachers import AnsweredRows
 
+# A toy's student that is trained, on the upper of two blocks.
+TRAINED = {
+    "forgetting": "scores",
+    "strength": 4.0,
+    "joint": 0.5,
+    "beta": 0.8,
+    "learning_rate": 1e-3,
+    "batch_size": 16,
+    "lora": {"upper": 0.5},
+    "solving": {"below": 0},
+}
+
 
 def up_projection_norm(student):
     squares = [float((value**2).sum()) for key, value in student.weights().items() if "B" in key]
@@ -78,7 +90,7 @@ def test_request_of_one_class_forgets_once_and_says_why():
     liked = task.forget.take(np.flatnonzero(task.forget.labels == 1))
     task = replace(task, forget=liked)
     before = odds_of(task, task.retain)
-    model = build("e2urec").unlearn(task)
+    model = build("e2urec", preset="gain").unlearn(task)
     assert math.isnan(task.outcome.target.lead)
     assert task.outcome.alpha == 1.0
     assert any("cannot be measured" in limit for limit in task.outcome.limits)
@@ -88,7 +100,7 @@ def test_request_of_one_class_forgets_once_and_says_why():
 def test_missing_calibration_rows_are_told_with_the_remedy():
     task = task_of()
     task = replace(task, calibration=task.calibration.take(np.zeros(0, int)))
-    build("e2urec").unlearn(task)
+    build("e2urec", preset="gain").unlearn(task)
     sentences = task.outcome.sentences()
     assert any("data.calibration" in sentence for sentence in sentences)
     assert "--method retrain" in sentences[-1]
@@ -99,7 +111,7 @@ def test_scores_lead_the_teacher_by_their_strength():
     forget = strangers_scores(task)
     task = with_scores(task, forget)
     before = odds_of(task, task.forget)
-    build("e2urec", {"forgetting": "scores", "strength": 3.0, "start_scale": 0}).unlearn(task)
+    build("e2urec", TRAINED | {"strength": 3.0}).unlearn(task)
     expected = before + 3.0 * (forget - before)
     auc = roc_auc_score(task.forget.labels, expected)
     assert task.outcome.teacher_auc == pytest.approx(auc)
@@ -141,8 +153,7 @@ def test_calibration_rows_without_a_score_are_left_out_of_the_target():
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 def test_student_is_scaled_until_the_auc_on_the_forget_set_is_down_to_the_target(sure_target, lora):
-    settings = {
-        "forgetting": "scores",
+    settings = TRAINED | {
         "learning_rate": 3e-3,
         "joint": 8.0,
         "scaling": {"largest": 30.0, "max_valid_drop": 1.0, "max_retain_kl": 100.0},
@@ -161,7 +172,7 @@ def test_student_is_scaled_until_the_auc_on_the_forget_set_is_down_to_the_target
 
 
 def test_scale_stops_at_its_limit_and_says_so(sure_target):
-    settings = {"forgetting": "scores", "scaling": {"largest": 0.1}}
+    settings = TRAINED | {"scaling": {"largest": 0.1}}
     task = task_of()
     task = with_scores(task, strangers_scores(task))
     build("e2urec", settings).unlearn(task)
@@ -173,8 +184,7 @@ def test_scale_stops_at_its_limit_and_says_so(sure_target):
 
 
 def test_scale_is_taken_back_when_the_retain_set_does_not_bear_it(sure_target):
-    settings = {
-        "forgetting": "scores",
+    settings = TRAINED | {
         "learning_rate": 1e-2,
         "joint": 4.0,
         "scaling": {"max_retain_kl": 1e-4, "max_valid_drop": 1.0},
@@ -200,7 +210,7 @@ def test_scale_is_taken_back_when_the_validation_rows_do_not_bear_it(sure_target
     task = task_of()
     task = with_scores(task, strangers_scores(task))
     bounds = {"largest": 1.0, "max_retain_kl": 100.0, "max_valid_drop": 0.06}
-    build("e2urec", {"forgetting": "scores", "scaling": bounds}).unlearn(task)
+    build("e2urec", TRAINED | {"scaling": bounds}).unlearn(task)
     # 0.75 of the length still costs more than 0.06, and 0.75² no longer does.
     assert task.outcome.scale == pytest.approx(0.75**2)
     assert any("scaling.max_valid_drop" in limit for limit in task.outcome.limits)
@@ -210,7 +220,7 @@ def test_few_rows_are_not_steered_by_their_auc_and_it_is_told(sure_target, monke
     monkeypatch.setattr(scaling, "MIN_FORGET_ROWS", 300)
     task = task_of()
     task = with_scores(task, strangers_scores(task))
-    build("e2urec", {"forgetting": "scores"}).unlearn(task)
+    build("e2urec", TRAINED).unlearn(task)
     assert task.outcome.scale is None
     assert any("only from 300 on" in limit for limit in task.outcome.limits)
 
@@ -249,11 +259,14 @@ def test_preset_scores_forgets_by_scores_alone():
     [
         (
             {"forgetting": "scores", "alpha": 2.0},
-            "alpha=2.0; leave that out, or take preset default$",
+            "alpha=2.0; leave that out, or take preset gain$",
         ),
         ({"forgetting": "scores", "start_scale": 1.0}, "start_scale=1.0"),
         ({"forgetting": "scores", "augment_passes": 3, "teacher": "raw"}, "teacher=raw, augment_p"),
-        ({"forgetting": "gain", "strength": 2.0}, "strength=2.0; .* take preset scores or margin$"),
+        (
+            {"forgetting": "gain", "strength": 2.0},
+            "strength=2.0; .* take preset scores or default$",
+        ),
         ({"forgetting": "margin", "denoise": False}, "denoise=False; .* take preset scores$"),
         ({"forgetting": "margin", "denoise": False, "alpha": 2.0}, ".*; leave that out$"),
     ],

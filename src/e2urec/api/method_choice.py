@@ -53,13 +53,14 @@ def choose_method(
     preset = suited_preset(name, settings, has_scores=has_scores)
     # A setting that is wrong is told alone.
     method = build(name, settings, preset)
-    if preset != "default":
+    usual_preset = suited_preset(name, has_scores=has_scores)
+    if preset != usual_preset:
+        _tell_of_settings(name, settings or {}, usual_preset, has_scores, say)
+    elif preset != "default":
         say(
             f"method {name}: preset {preset}, since the run has out-of-fold scores; --preset "
             "default does without"
         )
-    elif has_scores:
-        _tell_of_settings(name, settings or {}, say)
     return method
 
 
@@ -82,17 +83,21 @@ def method_for(case: RequestCase, name: str) -> Method:
     return method
 
 
-def _tell_of_settings(name: str, settings: Mapping[str, Any], say: Say) -> None:
-    """Say which settings keep a method from a run's scores; who names the teacher knows it."""
-    suited = suited_preset(name, has_scores=True)
-    names = []
+def _tell_of_settings(
+    name: str, settings: Mapping[str, Any], usual_preset: str, has_scores: bool, say: Say
+) -> None:
+    """Say which settings keep a method from its usual preset; who names the teacher knows it."""
+    others = {}
     for key, value in settings.items():
-        if suited_preset(name, {key: value}, has_scores=True) != suited and key != "forgetting":
-            names.append(key)
-    if names:
+        preset = suited_preset(name, {key: value}, has_scores=has_scores)
+        if preset != usual_preset and key != "forgetting":
+            others[key] = preset
+    if others:
+        preset = next(iter(others.values()))
+        to_learn = " to learn from the run's out-of-fold scores" if has_scores else ""
         say(
-            f"method {name}: preset default, since preset {suited} does not read "
-            f"{', '.join(names)}; leave that out to learn from the run's out-of-fold scores"
+            f"method {name}: preset {preset}, since preset {usual_preset} does not read "
+            f"{', '.join(others)}; leave that out{to_learn}"
         )
 
 

@@ -78,7 +78,7 @@ from ..unlearning.teachers import (
     ScoreTeacher,
     Teachers,
 )
-from ..unlearning.two_teachers import TwoTeachers
+from ..unlearning.two_teachers import PRESET_OF, TwoTeachers
 
 
 class E2URec(TwoTeachers):
@@ -90,9 +90,12 @@ class E2URec(TwoTeachers):
 
     @classmethod
     def suited_preset(cls, settings: Mapping[str, Any], *, has_scores: bool) -> str:
-        """Scores where there are any, unless a setting names another teacher, or is of one."""
-        is_of_another = "forgetting" in settings or cls.sets_what_scores_leave_out(settings)
-        return "scores" if has_scores and not is_of_another else "default"
+        """That of the teacher which a setting names or is of; else scores, where there are any."""
+        if named := settings.get("forgetting"):
+            return PRESET_OF.get(named, "default")
+        if cls.is_of_the_gain(settings):
+            return "gain"
+        return "scores" if has_scores else "default"
 
     @property
     def search_space(self) -> Mapping[str, tuple[Any, ...]]:

@@ -61,8 +61,10 @@ class GaussNewton(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    # Of more rows, the gradients that fit into memory would be taken along fewer than some 50
+    # directions of each layer in a model of 30 blocks.
     below: int = Field(
-        0, ge=0, description="D_f of fewer rows is solved for, any other trained on; 0: none"
+        5000, ge=0, description="D_f of fewer rows is solved for, any other trained on; 0: none"
     )
     strength: float = Field(
         1.0,

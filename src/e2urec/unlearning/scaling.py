@@ -39,8 +39,9 @@ class Scaling(BaseModel):
     largest: float = Field(
         2.0, ge=0, description="largest multiple of the finished student; 0: it stays as it is"
     )
+    # On some 1,500 rows the fall has a standard error of 0.006 to 0.010.
     max_valid_drop: float = Field(
-        0.01,
+        0.02,
         ge=0,
         description="most AUC on the validation rows that scaling it to the lead may cost",
     )

@@ -29,10 +29,13 @@ OF_THE_GAIN = (
 )
 # What each forgetting teacher does not read: set, it would do nothing.
 UNREAD: Mapping[str, tuple[str, ...]] = {
-    "gain": ("strength", "denoise"),
+    "gain": ("strength", "denoise", "solving"),
     "scores": OF_THE_GAIN,
     "margin": (*OF_THE_GAIN, "denoise"),
 }
+
+# The preset that has all other settings of a forgetting teacher.
+PRESET_OF = {"margin": "default", "scores": "scores", "gain": "gain"}
 
 # What only a student that is trained reads.
 TRAINING_SETTINGS = (
@@ -52,14 +55,14 @@ TRAINING_SETTINGS = (
 class TwoTeachers(Method):
     """The settings; `methods/e2urec.py` says what they do."""
 
-    forgetting: Literal["gain", "margin", "scores"] = Field(
-        "gain",
-        description="forgetting teacher: the original less what an augmented model gains on D_f, "
-        "less the margin that tuning gives a row's answer in the mean, or led towards out-of-fold "
-        "scores, which the run must have",
+    forgetting: Literal["margin", "scores", "gain"] = Field(
+        "margin",
+        description="forgetting teacher: the original less the margin that tuning gives a row's "
+        "answer in the mean, led towards out-of-fold scores, which the run must have, or less what "
+        "an augmented model gains on D_f",
     )
     strength: float = Field(
-        4.0, gt=0, description="a: how far the teacher goes along the way to models without D_f"
+        16.0, gt=0, description="a: how far the teacher goes along the way to models without D_f"
     )
     denoise: bool = Field(
         True,
@@ -84,7 +87,7 @@ class TwoTeachers(Method):
         32, ge=1, description="fewest steps of the augmented model, however few rows D_f has"
     )
     start_scale: float = Field(
-        2.0, ge=0, description="s: the start is −s·α times the augmented adapter; 0: the original"
+        0.0, ge=0, description="s: the start is −s·α times the augmented adapter; 0: the original"
     )
     max_retain_kl: float = Field(
         0.1,
@@ -92,25 +95,25 @@ class TwoTeachers(Method):
         description="most that the start may move D_r, in nats of L_REM; else s is halved",
     )
     warmup: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone before joint")
-    joint: float = Field(0.5, ge=0, description="passes over D_f with L_FGT and L_REM together")
+    joint: float = Field(2.0, ge=0, description="passes over D_f with L_FGT and L_REM together")
     final: float = Field(0.0, ge=0, description="passes over D_f with L_FGT alone after joint")
     beta: float = Field(
-        0.8, ge=0, le=1, description="weight of L_FGT beside L_REM, which has 1 − beta"
+        0.3, ge=0, le=1, description="weight of L_FGT beside L_REM, which has 1 − beta"
     )
     remember: Literal["kl", "kl+ce"] = Field(
         "kl", description="remembering loss: KL to the original, or KL + CE"
     )
-    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of the student")
+    learning_rate: float = Field(5e-3, gt=0, description="highest learning rate of the student")
     min_lr_ratio: float = Field(
         0.1, ge=0, le=1, description="last learning rate of a phase as a share of the highest"
     )
     batch_size: int = Field(
-        16, ge=1, description="rows of D_f a step, and of D_r in the joint phase"
+        8, ge=1, description="rows of D_f a step, and of D_r in the joint phase"
     )
     min_steps: int = Field(
         16, ge=1, description="fewest steps of each student phase, however few rows D_f has"
     )
-    lora: LoRA = Field(LoRA(upper=0.5), description="adapter of student and augmented model")
+    lora: LoRA = Field(LoRA(targets="all"), description="adapter of student and augmented model")
     scaling: Scaling = Field(
         Scaling(), description="how far the finished student is taken to reach its target"
     )
@@ -135,20 +138,11 @@ class TwoTeachers(Method):
             settings = ", ".join(f"{name}={getattr(self, name)}" for name in unread)
             readers = [name for name, others in UNREAD.items() if not set(unread) & set(others)]
             # Another teacher alone would not read what else the preset sets.
-            presets = ["default" if reader == "gain" else reader for reader in readers]
+            presets = [PRESET_OF[reader] for reader in readers]
             other = f", or take preset {' or '.join(presets)}" if presets else ""
             raise ConfigError(
                 f"method 'e2urec': forgetting={self.forgetting} does not read {settings}; leave "
                 f"that out{other}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _solving_needs_scores_or_margins(self) -> Self:
-        if self.solving.below and self.forgetting == "gain":
-            raise ConfigError(
-                f"method 'e2urec': solving.below={self.solving.below} needs forgetting='scores' or "
-                "'margin'; set solving.below to 0"
             )
         return self
 
@@ -162,21 +156,16 @@ class TwoTeachers(Method):
         return self
 
     @classmethod
-    def sets_what_scores_leave_out(cls, settings: Mapping[str, Any]) -> bool:
-        """Whether settings on top of preset `scores` ask for something that it does not read."""
-        preset = cls.presets["scores"]
-        for name in UNREAD["scores"]:
-            usual = preset.get(name, cls.model_fields[name].default)
-            if settings.get(name, usual) != usual:
-                return True
-        return False
+    def is_of_the_gain(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether some settings ask for what only the teacher of a gain reads."""
+        fields = cls.model_fields
+        return any(
+            settings.get(name, fields[name].default) != fields[name].default for name in OF_THE_GAIN
+        )
 
     def _is_changed(self, name: str) -> bool:
         """Whether a setting asks for something."""
-        value = getattr(self, name)
-        # A start of 0 is none, which is what a teacher by scores has.
-        is_off = name == "start_scale" and not value
-        return not is_off and value != type(self).model_fields[name].default
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     def check_scores(self, scores: RequestScores | None) -> None:
         """Raise ConfigError where `forgetting=scores`, and a row of D_f has no score."""
@@ -205,7 +194,7 @@ class TwoTeachers(Method):
 
     def is_solved(self, forget: int) -> bool:
         """Whether a student that forgets so many rows is solved for, and not trained."""
-        return forget < self.solving.below
+        return self.forgetting != "gain" and forget < self.solving.below
 
     def trained(self) -> Self:
         """The same method, whose students are all trained."""
@@ -246,13 +235,8 @@ class TwoTeachers(Method):
 
     def unread_sentence(self, forget: int) -> str:
         """What was asked of training, where the student is solved for; empty where nothing was."""
-        preset = self.presets["scores"]
-        unread = []
-        for name in TRAINING_SETTINGS:
-            default = type(self).model_fields[name].default
-            value = getattr(self, name)
-            if value not in (default, preset.get(name, default)):
-                unread.append(f"{name}={value}")
+        changed = [name for name in TRAINING_SETTINGS if self._is_changed(name)]
+        unread = [f"{name}={getattr(self, name)}" for name in changed]
         if not unread:
             return ""
         return (
