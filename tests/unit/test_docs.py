@@ -17,7 +17,7 @@ from e2urec.data import sources
 from e2urec.data.sources.files import Files
 from e2urec.evaluation.measures import all_measures
 from e2urec.experiments.recipe import Recipe, parse_settings
-from e2urec.methods import build
+from e2urec.methods import build, suited_preset
 from e2urec.runs.record import FORMAT, RunRecord
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,9 @@ def test_commands_in_the_pages_exist_and_take_these_options(page, line):
     given = command.make_context(name, list(arguments)).params
     settings = given.get("settings") or []
     if name == "unlearn":
-        build(given["method"], parse_settings(settings), given["preset"] or "default")
+        values = parse_settings(settings)
+        suited = suited_preset(given["method"], values, has_scores=False)
+        build(given["method"], values, given["preset"] or suited)
     else:
         Recipe().updated(settings)
 
