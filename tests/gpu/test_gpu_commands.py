@@ -28,7 +28,8 @@ ADAPTER = ["tuning.lora.rank=4", "tuning.lora.dropout=0.1", "scores.pairs=1"]
 FULL = ["tuning.schedule.epochs=2"]
 UPPER = {"rank": 2, "targets": "all", "upper": 0.5}
 METHODS = {
-    "default": ("e2urec", "default", {"lora": UPPER, "min_steps": 4}),
+    "default": ("e2urec", "default", {}),
+    "gain": ("e2urec", "gain", {"lora": UPPER, "min_steps": 4}),
     "scores": ("e2urec", "scores", {"joint": 0.5}),
     "neggrad": ("neggrad", "default", {"min_steps": 4}),
     "ifru": ("ifru", "default", {"rows": 16, "iterations": 2}),
