@@ -31,7 +31,13 @@ UPPER = LoRA(rank=2, targets="all", upper=0.5)
 FEW_STEPS = {"min_steps": 4, "learning_rate": 1e-3}
 SHARDS = {"shards": 2, "learning_rate": 1e-2, "lora": {"rank": 2}}
 METHODS = {
-    "e2urec": {"joint": 1, "augment_min_steps": 4, "lora": UPPER.model_dump(), "min_steps": 4},
+    "e2urec": {
+        "forgetting": "gain",
+        "joint": 1,
+        "augment_min_steps": 4,
+        "lora": UPPER.model_dump(),
+        "min_steps": 4,
+    },
     "badt": FEW_STEPS,
     "npo": FEW_STEPS,
     "pcgrad": FEW_STEPS,

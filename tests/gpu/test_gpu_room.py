@@ -84,7 +84,7 @@ def test_commands_take_few_copies_of_the_model_and_let_go_of_them(
     run = train(recipe.updated(settings), tmp_path / "original")
     # Less than any part of a model: cuBLAS holds some 30 MB for its own work.
     assert held_bytes(on_gpu) < before + 0.2 * size
-    method = build("e2urec", FEW_ROWS)
+    method = build("e2urec", FEW_ROWS, "gain")
 
     def forget() -> None:
         unlearn(run, tmp_path / "run", method, REQUEST)

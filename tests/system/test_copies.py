@@ -148,7 +148,7 @@ def test_commands_hold_few_copies_of_the_base_and_let_go_of_them(
     original = tmp_path / "original"
     counts = {"train": copies_of(train, settings, original)}
     run = open_run(original)
-    for name, method in (("unlearn", build("e2urec", FEW)), ("retrain", build("retrain"))):
+    for name, method in (("unlearn", build("e2urec", FEW, "gain")), ("retrain", build("retrain"))):
         counts[name] = copies_of(unlearn, run, tmp_path / name, method, REQUEST)
     forgotten, retrained = (open_run(tmp_path / name) for name in ("unlearn", "retrain"))
     counts["evaluate"] = copies_of(evaluate, forgotten, [retrained], REQUEST)

@@ -22,7 +22,8 @@ ADAPTER_FILE = "adapter/adapter_model.safetensors"
 SCORES = ["tuning.lora.rank=4", "scores.pairs=1"]
 SMALL = ["--set", "min_steps=4"]
 METHODS = {
-    "default": ["--preset", "default", "--set", "augment_min_steps=4", *SMALL],
+    "default": ["--preset", "default"],
+    "gain": ["--preset", "gain", "--set", "augment_min_steps=4", *SMALL],
     "scores": ["--preset", "scores", "--set", "solving.below=0", *SMALL],
     "solved": ["--preset", "scores"],
     "replayed": ["--method", "neggrad", "--set", "lora.upper=0.5", *SMALL],
@@ -33,7 +34,7 @@ METHODS = {
     "retrain": ["--method", "retrain"],
     "ifru": ["--method", "ifru", "--set", "rows=24", "--set", "iterations=3"],
 }
-WHOLE_ALONE = ("ifru", "solved")
+WHOLE_ALONE = ("ifru", "default", "solved")
 """What a split base refuses, or trains for where one process solves."""
 
 

@@ -1,40 +1,43 @@
 """E2URec: two teachers guide a small adapter (arXiv 2403.03536).
 
-A step reads rows of D_f and of D_r, and moves only the adapter's θ. The default minimises
+The student reads rows of D_f and of D_r, and moves only the adapter's θ to minimise
 
-    δ_F   = δ_o − α·(δ_aug − δ_o)            forgetting teacher: log-odds of Yes against No, on D_f
     L_FGT = KL(p_F ‖ p_θ)                    on D_f; p_F is p_o with δ_F in place of δ_o
     L_REM = KL(p_o ‖ p_θ)                    on D_r
-    L     = β·L_FGT + (1 − β)·L_REM          from θ = −s·α·ΔW on
+    L     = β·L_FGT + (1 − β)·L_REM
 
-where o is the original, and aug the original tuned further on D_f by an adapter ΔW. The published
-method (preset `paper`; Frontiers of Computer Science 19(3), 2025) differs in these places; z are
-logits over the whole vocabulary:
+where o is the original, and δ are log-odds of Yes against No. What the forgetting teacher says of a
+row of D_f, δ_F, is told in one of three ways:
 
-    |                    | published                          | default                          |
+    default   δ_F = δ_o − a·c·(y − ȳ)            less the margin c that tuning gives an answer
+    scores    δ_F = δ_o + a·ŵ                    on the way to models that never saw the row
+    gain      δ_F = δ_o − α·(δ_aug − δ_o)        less what an augmented model gains on D_f
+
+aug is the original tuned further on D_f by an adapter ΔW. Margins and ŵ: `unlearning/expected_way.py`.
+With them the loss is solved for the student, as a sum of squares (`unlearning/gauss_newton.py`),
+where it has numbers enough for so many rows, and their gradients fit into memory; else it is
+trained. The finished student is multiplied until its AUC on D_f has lost the *lead*, what tuning on
+rows is worth to the original, or, of fewer than 300 rows, is its teacher's
+(`unlearning/scaling.py`).
+
+Preset `gain` has the published teacher. It takes the least α at which the teacher's AUC on D_f has
+lost the lead, and starts at −s·α·ΔW, which to first order in ΔW is the forgetting teacher already
+(negated task vectors: Ilharco et al. 2023, arXiv 2212.04089). The published method (preset `paper`;
+Frontiers of Computer Science 19(3), 2025) differs in these places; z are logits over the whole
+vocabulary:
+
+    |                    | published                          | preset gain                      |
     |--------------------|------------------------------------|----------------------------------|
     | forgetting teacher | z_F = z_o − α·relu(z_aug − z_o)    | δ_F above                        |
     | L_FGT              | KL(softmax(z_F) ‖ p_θ)             | KL(p_F ‖ p_θ)                    |
     | L_REM              | KL(p_o ‖ p_θ) + CE(y, p_θ)         | KL(p_o ‖ p_θ)                    |
-    | α                  | 2                                  | auto: see below                  |
+    | α                  | 2                                  | auto: see above                  |
     | β                  | 0.4                                | 0.8                              |
     | start of θ         | at the original                    | −s·α·ΔW, s = 2 or less           |
     | augmented model    | a full copy, 1.48 passes at 5e-5   | an adapter, 2 passes at 2e-3     |
     | passes over D_f    | 1 of L_FGT alone, then 0.23 of L   | 0.5 of L                         |
     | learning rate      | constant                           | falls to a tenth                 |
     | adapter of θ       | on every block, dropout 0.05       | on the upper half, no dropout    |
-
-The default takes the least α at which the teacher's AUC on D_f has lost the *lead*: what tuning on
-rows is worth to the original, measured on D_r and on users it was not tuned on. The student starts
-at −s·α·ΔW, since to first order in ΔW that is the forgetting teacher already (negated task vectors:
-Ilharco et al. 2023, arXiv 2212.04089). What is left to train is the repair of all other rows.
-
-Presets `scores` and `margin` make no augmented model: `δ_F = δ_o + a·ŵ`, ŵ the expected way to
-models that never saw the row (`unlearning/expected_way.py`). The same loss is then solved for the
-student, as a sum of squares (`unlearning/gauss_newton.py`), where it has numbers enough for so many
-rows, and their gradients fit into memory; else it is trained. With any teacher, the finished
-student is multiplied until its AUC on D_f has lost the lead, or, of fewer than 300 rows, is its
-teacher's (`unlearning/scaling.py`).
 """
 
 import contextlib
@@ -82,7 +85,7 @@ from ..unlearning.two_teachers import PRESET_OF, TwoTeachers
 
 
 class E2URec(TwoTeachers):
-    """Forget with two teachers: the original less its gain from D_f, and the original on D_r."""
+    """Forget with two teachers: what strangers to D_f would say of it, and the original on D_r."""
 
     name: ClassVar[str] = "e2urec"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
