@@ -43,7 +43,8 @@ RELEASED_PASSES = {
     "joint": PAPER["joint"],
 }
 """Over D_f, as released: 1,200 steps of the augmented model, 812 of warm-up, 188 joint."""
-SAME_PASSES = E2URec.presets[GAIN] | {
+SAME_PASSES = {
+    **E2URec.presets[GAIN],
     "augment_passes": PAPER["augment_passes"],
     "warmup": PAPER["warmup"],
     "joint": PAPER["joint"],
@@ -72,7 +73,7 @@ SMALL_VARIANTS = (GAIN, "default", SCORES, RETRAIN)
 
 def by_gain(settings: Mapping[str, Any] | None = None, precision: Precision = "auto") -> Variant:
     """Preset `gain` with some settings on top."""
-    return Variant(settings=E2URec.presets[GAIN] | (settings or {}), precision=precision)
+    return Variant(settings={**E2URec.presets[GAIN], **(settings or {})}, precision=precision)
 
 
 LEVERS = {

@@ -81,7 +81,7 @@ def test_training_keeps_what_the_original_answers_to_the_rows_of_most_requests(o
 def test_request_reads_fewer_rows_and_comes_to_the_same_target(original):
     opened = case(original, ratio=0.1)
     rows = opened.study().rows
-    method = build("e2urec", {"joint": 0.0, "scaling": {"largest": 0.0}})
+    method = build("e2urec", {"joint": 0.0, "scaling": {"largest": 0.0}}, "gain")
     outcomes = []
     for known in (rows, replace(rows, original_odds={})):
         model = opened.space.load(original)

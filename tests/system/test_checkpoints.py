@@ -55,7 +55,7 @@ SETTINGS = [
 SCORES = ["scores.pairs=1", "scores.tuning=adapter", "scores.lora.dropout=0.1"]
 REQUEST = RequestOptions(ratio=0.2)
 METHODS = {
-    "e2urec": {"warmup": 1.0, "lora": {"dropout": 0.1}, "min_steps": 6},
+    "e2urec": {"forgetting": "gain", "warmup": 1.0, "lora": {"dropout": 0.1}, "min_steps": 6},
     "npo": {"min_steps": 6},
     "retrain": {},
 }
@@ -432,7 +432,8 @@ def test_time_that_is_none_is_refused():
 
 def test_checkpoint_of_a_request_holds_no_teacher_and_no_row(original, tmp_path):
     def make(out, progress, checkpoints):
-        unlearn(original, out, build("e2urec"), REQUEST, progress=progress, checkpoints=checkpoints)
+        method = build("e2urec", preset="gain")
+        unlearn(original, out, method, REQUEST, progress=progress, checkpoints=checkpoints)
 
     killed(make, tmp_path / "run", 3)
     files = checkpoints_of(tmp_path / "run")

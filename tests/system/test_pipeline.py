@@ -233,7 +233,7 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
     results = found["results"]
     said = error.splitlines()
     first = next(k for k, line in enumerate(said) if line.startswith("First result after "))
-    assert any(line.startswith("joint: ") for line in said[:first])
+    assert any(line.startswith("solving: ") for line in said[:first])
     assert not any(line.startswith(("finetune: ", "retrain: ")) for line in said[:first])
     assert any(line.startswith("retrain: ") for line in said[first:])
     for line, measure, column in (
@@ -260,7 +260,7 @@ def test_demo_prints_all_that_it_promises(call, toy, tmp_path):
         assert set(results["distance"][name]) == distances
     shared = {"loading", "original", "retrained", "unlearning", "evaluation", "placebo"}
     assert set(found["seconds"]) >= shared
-    phases = {"cache", "augmented", "teachers", "joint", "scaling", "logging"}
+    phases = {"solving", "teachers", "scaling", "logging"}
     assert set(found["phases"]) == phases
     parts = sum(value for phase, value in found["phases"].items() if phase != "logging")
     assert found["seconds"]["unlearning"] == pytest.approx(parts)

@@ -13,8 +13,8 @@ row of D_f, δ_F, is told in one of three ways:
     scores    δ_F = δ_o + a·ŵ                    on the way to models that never saw the row
     gain      δ_F = δ_o − α·(δ_aug − δ_o)        less what an augmented model gains on D_f
 
-aug is the original tuned further on D_f by an adapter ΔW. Margins and ŵ: `unlearning/expected_way.py`.
-With them the loss is solved for the student, as a sum of squares (`unlearning/gauss_newton.py`),
+aug is the original tuned further on D_f by an adapter ΔW; `unlearning/expected_way.py` has c and ŵ.
+With these the loss is solved for the student, as a sum of squares (`unlearning/gauss_newton.py`),
 where it has numbers enough for so many rows, and their gradients fit into memory; else it is
 trained. The finished student is multiplied until its AUC on D_f has lost the *lead*, what tuning on
 rows is worth to the original, or, of fewer than 300 rows, is its teacher's
