@@ -13,6 +13,7 @@ from _pytest.mark import ParameterSet
 from e2urec import methods
 from e2urec.core.errors import ConfigError
 from e2urec.methods import all_methods, build
+from e2urec.methods.e2urec import E2URec
 from e2urec.models.adapters import LoRA, names
 from e2urec.models.predictions import predict
 from e2urec.models.recommender import Recommender
@@ -32,11 +33,11 @@ KINDS = ["causal", "seq2seq"]
 SHARDS = {"shards": 2, "learning_rate": 1e-2, "lora": {"rank": 2, "targets": "all"}}
 QUICK = {
     "e2urec": {
-        "forgetting": "gain",
+        **E2URec.presets["gain"],
         "warmup": 1,
         "joint": 1,
         "final": 1,
-        "lora": {"rank": 2, "targets": "all"},
+        "lora": {"rank": 2, "targets": "all", "upper": 0.5},
     },
     "ifru": {"rows": 16, "iterations": 3, "batch_size": 16},
     "sisa": SHARDS,

@@ -11,6 +11,7 @@ from peft import PeftModel
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import SplitSettings, split
 from e2urec.methods import build
+from e2urec.methods.e2urec import E2URec
 from e2urec.models import adapters
 from e2urec.models.activation_cache import ActivationCache
 from e2urec.models.adapters import LoRA
@@ -32,7 +33,7 @@ FEW_STEPS = {"min_steps": 4, "learning_rate": 1e-3}
 SHARDS = {"shards": 2, "learning_rate": 1e-2, "lora": {"rank": 2}}
 METHODS = {
     "e2urec": {
-        "forgetting": "gain",
+        **E2URec.presets["gain"],
         "joint": 1,
         "augment_min_steps": 4,
         "lora": UPPER.model_dump(),

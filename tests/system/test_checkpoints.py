@@ -26,6 +26,7 @@ from e2urec.core.sealing import read_sealed, write_sealed
 from e2urec.experiments.demo import demo
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
+from e2urec.methods.e2urec import E2URec
 from e2urec.runs import folder as folders
 from e2urec.runs.answer_index import AnswerIndex
 from e2urec.runs.folder import Run, create_run, open_run, partial_of, work_beside
@@ -55,7 +56,12 @@ SETTINGS = [
 SCORES = ["scores.pairs=1", "scores.tuning=adapter", "scores.lora.dropout=0.1"]
 REQUEST = RequestOptions(ratio=0.2)
 METHODS = {
-    "e2urec": {"forgetting": "gain", "warmup": 1.0, "lora": {"dropout": 0.1}, "min_steps": 6},
+    "e2urec": {
+        **E2URec.presets["gain"],
+        "warmup": 1.0,
+        "lora": {"targets": "attention", "upper": 0.5, "dropout": 0.1},
+        "min_steps": 6,
+    },
     "npo": {"min_steps": 6},
     "retrain": {},
 }

@@ -74,7 +74,7 @@ class Command:
         if self.name == "train":
             train(self.recipe, out, checkpoints=checkpoints)
             return
-        method = build("e2urec", {"min_steps": 6})
+        method = build("e2urec", {"min_steps": 6}, "gain")
         unlearn(self.original, out, method, RequestOptions(ratio=0.2), checkpoints=checkpoints)
 
 

@@ -16,6 +16,7 @@ from e2urec.evaluation.answers import Answers
 from e2urec.experiments.model_recipe import ModelRecipe
 from e2urec.experiments.recipe import Recipe
 from e2urec.methods import build
+from e2urec.methods.e2urec import E2URec
 from e2urec.metrics import distances
 from e2urec.models.output_head import OutputHead, join_tokens
 from e2urec.models.predictions import NO_HEAD, Predictions, predict
@@ -30,7 +31,7 @@ from e2urec.unlearning.teachers import FrozenTeacher
 GRADES = Verbaliser.of(((7, 3), (5, 1, 2)))
 QUICK = {
     "e2urec": {
-        "forgetting": "gain",
+        **E2URec.presets["gain"],
         "warmup": 1,
         "joint": 1,
         "min_steps": 4,

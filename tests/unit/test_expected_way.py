@@ -115,7 +115,7 @@ def test_margin_is_taken_off_the_right_answers_where_there_is_one(margin, moved)
 
 
 @pytest.mark.parametrize(("below", "strength"), [(0, 300.0), (10**6, 30.0)])
-def test_preset_margin_lowers_the_right_answers_of_the_forget_set(below, strength):
+def test_default_lowers_the_right_answers_of_the_forget_set(below, strength):
     task = task_of()
     before = odds_of(task, task.forget)
     # A toy is tuned on so little that its margin is small.

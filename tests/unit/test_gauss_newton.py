@@ -306,7 +306,7 @@ def test_large_requests_are_trained():
 
 
 def test_solving_by_the_gain_is_refused():
-    with pytest.raises(ConfigError, match=r"forgetting=gain does not read solving=below=300"):
+    with pytest.raises(ConfigError, match=r"=gain does not read solving\.below=300; leave"):
         build("e2urec", {"solving": {"below": 300}}, "gain")
 
 

@@ -61,12 +61,12 @@ def test_odds_teacher_moves_the_answers_and_leaves_every_other_token_alone():
     )
 
 
-def test_log_odds_of_the_default_by_hand():
+def test_log_odds_of_the_gains_teacher_by_hand():
     original, augmented = torch.tensor([1.0, -1.0]), torch.tensor([3.0, -1.5])
     assert torch.equal(reduce_gain(original, augmented, 0.5), torch.tensor([0.0, -0.75]))
 
 
-def test_what_the_published_function_returns_is_what_the_default_teaches(monkeypatch):
+def test_what_the_published_function_returns_is_what_the_gains_teacher_teaches(monkeypatch):
     task = toy_task("causal")
     build("e2urec", preset="gain").unlearn(task)
     teacher = task.phase_logs[1]

@@ -47,7 +47,7 @@ def test_paper_trains_at_a_constant_rate_with_decay_and_without_clipping(schedul
         assert {schedule.rate(step, 40) for step in range(40)} == {1.0}
 
 
-def test_default_decays_no_adapter_and_clips_its_gradient(schedules):
+def test_preset_gain_decays_no_adapter_and_clips_its_gradient(schedules):
     task = toy_task("causal")
     schedules.clear()
     build("e2urec", preset="gain").unlearn(task)

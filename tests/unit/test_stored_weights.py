@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from e2urec.data.prompts import TEMPLATES
 from e2urec.data.splits import SplitSettings, split
 from e2urec.methods import build
+from e2urec.methods.e2urec import E2URec
 from e2urec.models import adapter_algebra, adapters, stored_weights
 from e2urec.models.adapters import LoRA
 from e2urec.models.backbone import Backbone, load_frozen
@@ -188,7 +189,7 @@ def test_merged_and_added_up_adapters_are_not_rounded():
     assert torch.equal(adapted, merged[1].get_parameter("model.layers.0.self_attn.q_proj.weight"))
 
 
-SETTINGS = {"forgetting": "gain", "min_steps": 4, "augment_min_steps": 4}
+SETTINGS = {**E2URec.presets["gain"], "min_steps": 4, "augment_min_steps": 4}
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,16 @@ from target_tasks import odds_of, strangers_scores, task_of, with_scores
 
 from e2urec.core.errors import ConfigError
 from e2urec.data.difficulty import Difficulty
-from e2urec.methods import build, e2urec
+from e2urec.methods import build, e2urec, rebuild, suited_preset
+from e2urec.methods.e2urec import E2URec
 from e2urec.models.predictions import predict
 from e2urec.testing import toy_task
 from e2urec.unlearning import scaled_student, scaling
+from e2urec.unlearning.lead import LeadSample
 from e2urec.unlearning.outcome import Outcome, Target, unsure_lead
 from e2urec.unlearning.target import target_by_calibration, target_by_scores
 from e2urec.unlearning.teachers import AnsweredRows
+from e2urec.unlearning.two_teachers import PRESET_OF
 
 # A toy's student that is trained, on the upper of two blocks.
 TRAINED = {
@@ -276,6 +279,63 @@ def test_settings_that_the_forgetting_teacher_does_not_read_are_refused(settings
         build("e2urec", settings)
 
 
-def test_settings_of_a_run_by_scores_can_be_read_back():
-    method = build("e2urec", {}, "scores")
-    assert build("e2urec", method.model_dump()) == method
+@pytest.mark.parametrize("preset", ["default", *E2URec.presets])
+def test_settings_of_a_preset_are_its_own_and_can_be_read_back(preset):
+    method = build("e2urec", {}, preset)
+    assert build("e2urec", E2URec.presets.get(preset, {})) == method
+    assert build("e2urec", method.model_dump()) == method == rebuild("e2urec", method.model_dump())
+
+
+def test_record_of_an_older_version_is_read_without_what_its_teacher_does_not_read():
+    method = build("e2urec", preset="gain")
+    older = method.model_dump() | {"strength": 4.0, "solving": {"below": 0, "strength": 1.5}}
+    with pytest.raises(ConfigError, match=r"does not read strength=4\.0"):
+        build("e2urec", older)
+    assert rebuild("e2urec", older) == method
+
+
+def test_preset_is_that_of_the_teacher_or_the_best_there_is():
+    def suited(settings, scores=False, strangers=True):
+        return suited_preset("e2urec", settings, has_scores=scores, has_strangers=strangers)
+
+    for teacher, preset in PRESET_OF.items():
+        assert build("e2urec", {}, preset).forgetting == teacher
+        assert suited({"forgetting": teacher}, scores=True) == preset
+    assert [suited({}, scores=True), suited({}), suited({}, strangers=False)] == [
+        "scores",
+        "default",
+        "gain",
+    ]
+    assert suited({"alpha": 1.5}, scores=True) == "gain"
+    # What is no teacher is refused where the method is built.
+    with pytest.raises(ConfigError, match="forgetting"):
+        build("e2urec", {"forgetting": ["gain"]}, suited({"forgetting": ["gain"]}))
+
+
+def sample_of(labels, odds):
+    count = len(labels)
+    rows = toy_task("causal").retain.take(np.zeros(count, int))
+    rows = replace(rows, labels=np.asarray(labels))
+    return LeadSample("D_r", rows, np.asarray(odds, np.float32), np.zeros(count), "")
+
+
+@pytest.mark.parametrize("count", [400, 9000])
+@pytest.mark.parametrize("step", [0.0, 1 / 16], ids=["as they are", "with ties"])
+@pytest.mark.parametrize("lead", [0.02, 0.1])
+def test_margin_takes_the_lead_off_the_auc(count, step, lead):
+    random = np.random.default_rng(3)
+    labels = random.integers(0, 2, count)
+    # In the order of their users, of whom the later ones differ more.
+    odds = labels + np.linspace(0.5, 2.0, count) * random.normal(size=count)
+    odds = np.round(odds / step) * step if step else odds
+    margin = sample_of(labels, odds).margin_of(lead)
+    fall = roc_auc_score(labels, odds) - roc_auc_score(labels, odds - margin * labels)
+    assert fall == pytest.approx(lead, abs=0.002 + step / 4)
+
+
+@pytest.mark.parametrize("lead", [0.0, -0.1, math.nan])
+def test_without_a_lead_there_is_no_margin(lead):
+    assert math.isnan(sample_of([0, 1, 1], [-1.0, 2.0, 3.0]).margin_of(lead))
+    # More than all of it cannot be taken.
+    assert sample_of([0, 1, 1], [-1.0, 2.0, 3.0]).margin_of(2.0) == 4.0
+    assert math.isnan(sample_of([1, 1], [2.0, 3.0]).margin_of(0.1))

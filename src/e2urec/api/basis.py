@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..evaluation.pooled import PooledBasis
-from ..methods import build
+from ..methods import rebuild
 from ..metrics.bootstrap import Interval
 from ..runs.folder import Run
 from ..runs.record import IntervalRecord
@@ -45,7 +45,7 @@ def _basis(run: Run, case: RequestCase, rehearsal: Rehearsal) -> PooledBasis | N
     method = run.record.method
     assert method is not None, "an unlearned run says how it was made"
     place = rehearsal.find(method.name, method.settings)
-    if place is None or not _is_alike(case, rehearsal, build(method.name, method.settings)):
+    if place is None or not _is_alike(case, rehearsal, rebuild(method.name, method.settings)):
         return None
     gate = rehearsal.trials[place].gate
     if gate is None or rehearsal.headroom is None:

@@ -14,7 +14,7 @@ from ..evaluation.shadow_folder import shared_shadows
 from ..evaluation.shadows import ShadowScores
 from ..evaluation.verdict import MIN_USERS
 from ..experiments.study import Study
-from ..methods import build
+from ..methods import rebuild
 from ..models.fsdp import refuse_split
 from ..models.quantisation import refuse_quantised
 from ..models.recommender import Recommender
@@ -204,7 +204,7 @@ def _method_of(run: Run) -> Method:
     """The method that made an unlearned run, as it was set."""
     method = run.record.method
     assert method is not None, "an unlearned run says how it was made"
-    return build(method.name, method.settings)
+    return rebuild(method.name, method.settings)
 
 
 def _relearner(study: Study, progress: Progress) -> Relearner:
@@ -241,7 +241,7 @@ def _refuse_other_rows(run: Run, other: Run, key: Path | None) -> None:
 def refuse_inexact(other: Run) -> None:
     """Raise RunError unless a run was retrained, or made by another exact method."""
     method = other.record.method
-    if method is None or not build(method.name, method.settings).exact:
+    if method is None or not rebuild(method.name, method.settings).exact:
         raise RunError(f"'{other.path}': was not retrained; name runs of unlearn --method retrain")
 
 

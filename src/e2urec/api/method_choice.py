@@ -5,7 +5,7 @@ from typing import Any
 
 from ..core.errors import ConfigError
 from ..core.say import Say, no_words
-from ..methods import build, suited_preset
+from ..methods import build, rebuild, suited_preset
 from ..runs.folder import Run
 from ..runs.keys import key_at_hand
 from ..runs.rehearsal import read_rehearsal
@@ -68,7 +68,7 @@ def method_for(case: RequestCase, name: str) -> Method:
     """A method for a request that names neither a preset nor a setting.
 
     It is what `choose_method` says, or the default preset where rows of D_f lack the scores that
-    this one learns from.
+    this one learns from, or one that needs no calibration users where there are none.
     """
     sentences: list[str] = []
     method = choose_method(case.parent, name, options=case.options, say=sentences.append)
@@ -78,6 +78,14 @@ def method_for(case: RequestCase, name: str) -> Method:
         except ConfigError as error:
             sentences = [f"{error}. Preset default is taken"]
             method = build(name)
+    if case.has_training_rows and method == build(name) and not len(case.rows.calibration):
+        preset = suited_preset(name, has_scores=False, has_strangers=False)
+        if preset != "default":
+            sentences.append(
+                f"method {name}: preset {preset}, since no calibration users tell what tuning is "
+                "worth; train with data.calibration, or import more users with --held"
+            )
+            method = build(name, preset=preset)
     for sentence in sentences:
         case.options.say(sentence)
     return method
@@ -90,14 +98,14 @@ def _tell_of_settings(
     others = {}
     for key, value in settings.items():
         preset = suited_preset(name, {key: value}, has_scores=has_scores)
-        if preset != usual_preset and key != "forgetting":
+        if preset != usual_preset and "forgetting" not in settings:
             others[key] = preset
     if others:
         preset = next(iter(others.values()))
-        to_learn = " to learn from the run's out-of-fold scores" if has_scores else ""
+        purpose = "learn from the run's out-of-fold scores" if has_scores else "take that one"
         say(
             f"method {name}: preset {preset}, since preset {usual_preset} does not read "
-            f"{', '.join(others)}; leave that out{to_learn}"
+            f"{', '.join(others)}; leave that out to {purpose}"
         )
 
 
@@ -109,4 +117,4 @@ def _rehearsed_method(run: Run, name: str, options: RequestOptions) -> Method | 
     rehearsal = read_rehearsal(run, key_at_hand(options.key))
     if rehearsal is None or rehearsal.chosen is None or rehearsal.method != name:
         return None
-    return build(name, rehearsal.trials[rehearsal.chosen].settings)
+    return rebuild(name, rehearsal.trials[rehearsal.chosen].settings)

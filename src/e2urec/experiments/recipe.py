@@ -230,7 +230,12 @@ def method_of(recipe: Recipe) -> Method:
     preset = method.preset
     if preset is None:
         has_scores = recipe.scores.pairs > 0
-        preset = suited_preset(method.name, method.settings, has_scores=has_scores)
+        preset = suited_preset(
+            method.name,
+            method.settings,
+            has_scores=has_scores,
+            has_strangers=recipe.data.calibration > 0,
+        )
     return build(method.name, method.settings, preset)
 
 

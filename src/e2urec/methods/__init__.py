@@ -105,18 +105,36 @@ def build(name: str, settings: Mapping[str, Any] | None = None, preset: str = "d
         ) from error
 
 
-def suited_preset(name: str, settings: Mapping[str, Any] | None = None, *, has_scores: bool) -> str:
+def rebuild(name: str, settings: Mapping[str, Any]) -> Method:
+    """Return method `name` as a record has it, perhaps one of an older version.
+
+    Raises:
+        ConfigError: as `build` does.
+    """
+    return build(name, _method_type(name).readable(settings))
+
+
+def suited_preset(
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    has_scores: bool,
+    has_strangers: bool = True,
+) -> str:
     """The preset that method `name` takes where the user names none.
 
     Args:
         name: of the method.
         settings: on top of the preset.
         has_scores: whether the rows of the request have out-of-fold scores.
+        has_strangers: whether there are calibration users.
 
     Raises:
         ConfigError: there is no such method.
     """
-    return _method_type(name).suited_preset(settings or {}, has_scores=has_scores)
+    return _method_type(name).suited_preset(
+        settings or {}, has_scores=has_scores, has_strangers=has_strangers
+    )
 
 
 def _method_type(name: str) -> type[Method]:

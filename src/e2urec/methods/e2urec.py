@@ -92,13 +92,19 @@ class E2URec(TwoTeachers):
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = SEARCH
 
     @classmethod
-    def suited_preset(cls, settings: Mapping[str, Any], *, has_scores: bool) -> str:
-        """That of the teacher which a setting names or is of; else scores, where there are any."""
-        if named := settings.get("forgetting"):
-            return PRESET_OF.get(named, "default")
+    def suited_preset(
+        cls, settings: Mapping[str, Any], *, has_scores: bool, has_strangers: bool
+    ) -> str:
+        """That of the teacher which a setting names or is of; else the best that there is."""
+        if "forgetting" in settings:
+            # A teacher that there is not is refused when the method is built.
+            return PRESET_OF.get(str(settings["forgetting"]), "default")
         if cls.is_of_the_gain(settings):
             return "gain"
-        return "scores" if has_scores else "default"
+        if has_scores:
+            return "scores"
+        # Strangers tell the margin.
+        return "default" if has_strangers else "gain"
 
     @property
     def search_space(self) -> Mapping[str, tuple[Any, ...]]:

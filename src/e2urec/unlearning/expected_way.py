@@ -41,9 +41,9 @@ ONE_MODEL = (
 )
 
 NO_MARGIN = (
-    "Nothing shows that the original answers rows it was tuned on more surely than strangers' "
-    "rows, so no margin was taken off and nothing was forgotten; make out-of-fold scores by e2urec "
-    "prepare, or use --preset gain."
+    "Nothing shows that tuning on rows is worth anything to the original, so no margin was taken "
+    "off and nothing was forgotten; make out-of-fold scores by e2urec prepare, or use --preset "
+    "gain."
 )
 
 

@@ -57,16 +57,16 @@ class LeadSample:
         """The c that, taken off the log-odds of Yes rows, lowers the AUC of `odds` by `lead`.
 
         What is left of the AUC is the share of pairs whose Yes row is more than c above the No row,
-        so c is a quantile of the pairs' differences. NaN where the lead is none.
+        so c is a quantile of the pairs' differences. NaN where there is no lead.
         """
-        if not math.isfinite(lead):
+        # Written so that what is not a number is no lead.
+        if not lead > 0 or self.obstacle():
             return math.nan
         is_liked = self.rows.labels == 1
-        liked = self.odds[is_liked][:MOST_PAIRED]
-        others = self.odds[~is_liked][:MOST_PAIRED]
-        differences = liked[:, None] - others
-        lost = np.mean(differences < 0) + lead
-        return float(np.quantile(differences, np.clip(lost, 0, 1)))
+        differences = _some(self.odds[is_liked])[:, None] - _some(self.odds[~is_liked])
+        # A pair that ties counts half.
+        lost = float(np.mean(differences < 0) + np.mean(differences <= 0)) / 2
+        return float(np.quantile(differences, min(lost + lead, 1.0)))
 
     def obstacle(self) -> str:
         """Why these rows have no AUC, in a sentence; empty where they have one."""
@@ -133,6 +133,14 @@ def measure_lead(tuned: LeadSample, untuned: LeadSample, weight: float, seed: in
     errors = [np.nan_to_num(_standard_error(figure)) for figure in figures]
     loosest = samples[int(np.argmax(errors))]
     return Lead(float(lead[0]), error, first_sentence(obstacles), loosest.remedy)
+
+
+def _some(odds: Floats) -> Floats:
+    """`MOST_PAIRED` of them at most, from all over: rows may stand in the order of their users."""
+    count = min(len(odds), MOST_PAIRED)
+    places = np.linspace(0, len(odds) - 1, count).astype(int)
+    some: Floats = odds[places]
+    return some
 
 
 def first_sentence(sentences: Sequence[str]) -> str:

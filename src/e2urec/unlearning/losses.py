@@ -33,7 +33,7 @@ def kl_divergence(target: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
 
 
 def reduce_gain(original: torch.Tensor, augmented: torch.Tensor, alpha: float) -> torch.Tensor:
-    """`δ_o − α·(δ_aug − δ_o)`: the log-odds of the default's forgetting teacher.
+    """`δ_o − α·(δ_aug − δ_o)`: the log-odds of preset gain's forgetting teacher.
 
     A gain of one answer is a loss of the other, so there is no relu, and nothing drifts towards
     either answer.

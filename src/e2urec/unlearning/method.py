@@ -31,9 +31,16 @@ class Method(BaseModel):
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     @classmethod
-    def suited_preset(cls, settings: Mapping[str, Any], *, has_scores: bool) -> str:
+    def suited_preset(
+        cls, settings: Mapping[str, Any], *, has_scores: bool, has_strangers: bool
+    ) -> str:
         """The preset where the user names none, but perhaps some settings on top of it."""
         return "default"
+
+    @classmethod
+    def readable(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Of a record's settings, those that matter: others may have had other usual values."""
+        return dict(settings)
 
     @property
     def search_space(self) -> Mapping[str, tuple[Any, ...]]:

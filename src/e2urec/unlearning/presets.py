@@ -13,7 +13,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "beta": 0.8,
         "learning_rate": 1e-3,
         "batch_size": 16,
-        "lora": {"upper": 0.5},
+        "lora": {"targets": "attention", "upper": 0.5},
         "scaling": {"max_valid_drop": 0.01},
     },
     # The settings of the released code; docs/evidence/parity.md has what else differs.

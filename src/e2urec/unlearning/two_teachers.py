@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from ..core.errors import ConfigError
 from ..models.adapters import LoRA
@@ -135,7 +135,7 @@ class TwoTeachers(Method):
     def _every_setting_is_read(self) -> Self:
         unread = [name for name in UNREAD[self.forgetting] if self._is_changed(name)]
         if unread:
-            settings = ", ".join(f"{name}={getattr(self, name)}" for name in unread)
+            settings = ", ".join(self._named(name) for name in unread)
             readers = [name for name, others in UNREAD.items() if not set(unread) & set(others)]
             # Another teacher alone would not read what else the preset sets.
             presets = [PRESET_OF[reader] for reader in readers]
@@ -165,7 +165,25 @@ class TwoTeachers(Method):
 
     def _is_changed(self, name: str) -> bool:
         """Whether a setting asks for something."""
-        return bool(getattr(self, name) != type(self).model_fields[name].default)
+        value = getattr(self, name)
+        # Not to solve for a student is what a gain's teacher does anyway.
+        is_off = name == "solving" and not value.below
+        return not is_off and bool(value != type(self).model_fields[name].default)
+
+    def _named(self, name: str) -> str:
+        """`name=value`; of a setting of parts, those that are not as usual."""
+        value = getattr(self, name)
+        if not isinstance(value, BaseModel):
+            return f"{name}={value}"
+        usual = type(self).model_fields[name].default
+        parts = [f"{name}.{part}={own}" for part, own in value if own != getattr(usual, part)]
+        return ", ".join(parts)
+
+    @classmethod
+    def readable(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A record's settings without those that its teacher does not read."""
+        left_out = UNREAD.get(settings.get("forgetting", ""), ())
+        return {name: value for name, value in settings.items() if name not in left_out}
 
     def check_scores(self, scores: RequestScores | None) -> None:
         """Raise ConfigError where `forgetting=scores`, and a row of D_f has no score."""
@@ -235,8 +253,7 @@ class TwoTeachers(Method):
 
     def unread_sentence(self, forget: int) -> str:
         """What was asked of training, where the student is solved for; empty where nothing was."""
-        changed = [name for name in TRAINING_SETTINGS if self._is_changed(name)]
-        unread = [f"{name}={getattr(self, name)}" for name in changed]
+        unread = [self._named(name) for name in TRAINING_SETTINGS if self._is_changed(name)]
         if not unread:
             return ""
         return (

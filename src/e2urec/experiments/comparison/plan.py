@@ -180,7 +180,12 @@ def _preset(recipe: Recipe, name: str) -> str:
     if name in compare.presets:
         return compare.presets[name]
     settings = compare.settings.get(name, {})
-    return suited_preset(name, settings, has_scores=recipe.scores.pairs > 0)
+    return suited_preset(
+        name,
+        settings,
+        has_scores=recipe.scores.pairs > 0,
+        has_strangers=recipe.data.calibration > 0,
+    )
 
 
 def _trials_by_method(recipe: Recipe, presets: Mapping[str, str]) -> dict[str, list[Settings]]:
