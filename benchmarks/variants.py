@@ -36,6 +36,12 @@ TWO_PASSES = "published_two_passes"
 GAIN = "gain"
 """Ours with the paper's own forgetting teacher: an augmented model."""
 
+
+def by_gain(settings: Mapping[str, Any] | None = None, precision: Precision = "auto") -> Variant:
+    """Preset `gain` with some settings on top."""
+    return Variant(settings={**E2URec.presets[GAIN], **(settings or {})}, precision=precision)
+
+
 PAPER = E2URec.presets["paper"]
 RELEASED_PASSES = {
     "augment": PAPER["augment_passes"],
@@ -60,7 +66,7 @@ VARIANTS = {
     PUBLISHED: Variant(PUBLISHED, RELEASED_PASSES),
     "same_precision": Variant(settings=SAME_PASSES, precision="fp32"),
     "all": Variant(settings=SAME_PASSES),
-    GAIN: Variant(settings=E2URec.presets[GAIN]),
+    GAIN: by_gain(),
     "default": Variant(),
     SCORES: Variant(settings=E2URec.presets[SCORES]),
     RETRAIN: Variant(RETRAIN),
@@ -69,12 +75,6 @@ VARIANTS = {
 }
 SMALL_VARIANTS = (GAIN, "default", SCORES, RETRAIN)
 """Variants that small requests are put to: the others say nothing new there."""
-
-
-def by_gain(settings: Mapping[str, Any] | None = None, precision: Precision = "auto") -> Variant:
-    """Preset `gain` with some settings on top."""
-    return Variant(settings={**E2URec.presets[GAIN], **(settings or {})}, precision=precision)
-
 
 LEVERS = {
     "every lever": by_gain(),

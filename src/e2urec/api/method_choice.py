@@ -71,14 +71,15 @@ def method_for(case: RequestCase, name: str) -> Method:
     this one learns from, or one that needs no calibration users where there are none.
     """
     sentences: list[str] = []
+    default = build(name)
     method = choose_method(case.parent, name, options=case.options, say=sentences.append)
-    if case.has_training_rows and method != build(name):
+    if case.has_training_rows and method != default:
         try:
             method.check_scores(case.rows.scores)
         except ConfigError as error:
             sentences = [f"{error}. Preset default is taken"]
-            method = build(name)
-    if case.has_training_rows and method == build(name) and not len(case.rows.calibration):
+            method = default
+    if case.has_training_rows and method == default and not len(case.rows.calibration):
         preset = suited_preset(name, has_scores=False, has_strangers=False)
         if preset != "default":
             sentences.append(

@@ -229,14 +229,18 @@ def method_of(recipe: Recipe) -> Method:
     method = recipe.method
     preset = method.preset
     if preset is None:
-        has_scores = recipe.scores.pairs > 0
-        preset = suited_preset(
-            method.name,
-            method.settings,
-            has_scores=has_scores,
-            has_strangers=recipe.data.calibration > 0,
-        )
+        preset = preset_for(recipe, method.name, method.settings)
     return build(method.name, method.settings, preset)
+
+
+def preset_for(recipe: Recipe, name: str, settings: Mapping[str, Any]) -> str:
+    """The preset of method `name` that suits the recipe's scores and calibration users."""
+    return suited_preset(
+        name,
+        settings,
+        has_scores=recipe.scores.pairs > 0,
+        has_strangers=recipe.data.calibration > 0,
+    )
 
 
 # The command line speaks TOML, as recipes do: a list or a date is written the same in both.

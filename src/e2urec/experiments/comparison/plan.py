@@ -11,9 +11,9 @@ from typing import Any
 from ...core.errors import ConfigError, did_you_mean
 from ...core.seeding import stream
 from ...evaluation.roles import ORIGINAL, PLACEBO_RETAIN, Role, retrained, unlearned_by
-from ...methods import all_methods, build, suited_preset
+from ...methods import all_methods, build
 from ...unlearning.method import Method
-from ..recipe import DrawnRequest, Recipe
+from ..recipe import DrawnRequest, Recipe, preset_for
 
 DEVELOPMENT = 0
 """Number of the request on which settings are chosen; those that are reported count from 1."""
@@ -180,12 +180,7 @@ def _preset(recipe: Recipe, name: str) -> str:
     if name in compare.presets:
         return compare.presets[name]
     settings = compare.settings.get(name, {})
-    return suited_preset(
-        name,
-        settings,
-        has_scores=recipe.scores.pairs > 0,
-        has_strangers=recipe.data.calibration > 0,
-    )
+    return preset_for(recipe, name, settings)
 
 
 def _trials_by_method(recipe: Recipe, presets: Mapping[str, str]) -> dict[str, list[Settings]]:
